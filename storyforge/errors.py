@@ -1,0 +1,84 @@
+"""What can go wrong, as the author hears it: diagnostics with a place, errors with an exit code.
+
+Programming mistakes are not here; they are `ValueError` and the like, and show as tracebacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Severity(StrEnum):
+    """Whether a diagnostic stops the story from being made."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Diagnostic:
+    """One finding in one of the author's files.
+
+    Diagnostics sort by file, then by position; `line` and `column` count from 1.
+    """
+
+    file: str
+    line: int
+    column: int
+    code: str
+    message: str
+    severity: Severity = Severity.ERROR
+    hint: str | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        """The line editors know how to follow: `file:line:col CODE message`."""
+        return f"{self.file}:{self.line}:{self.column} {self.code} {self.message}"
+
+
+class StoryForgeError(Exception):
+    """Anything that the person at the keyboard can mend.
+
+    `hint` is the next thing to do, and `exit_code` what the command line answers with.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Keep the message, lower case and without a full stop, and the hint."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class StoryError(StoryForgeError):
+    """The author's files hold mistakes; `diagnostics` has every one of them."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, message: str, *, diagnostics: Sequence[Diagnostic] = (), hint: str | None = None
+    ) -> None:
+        """Keep the diagnostics in the order given."""
+        super().__init__(message, hint=hint)
+        self.diagnostics = tuple(diagnostics)
+
+
+class EnvironmentProblem(StoryForgeError):
+    """A model, a font or a program is missing, unreadable or the wrong one."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class TaskFailed(StoryForgeError):
+    """Some tasks of the plan failed; what the others made is kept."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class Locked(StoryForgeError):
+    """Another run is working on the same store."""
+
+    exit_code: ClassVar[int] = 5
