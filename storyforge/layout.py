@@ -208,7 +208,7 @@ class RegionShape(BaseModel):
     at: str | None = Field(default=None, json_schema_extra={"examples": [*PLACES, "A1:B3"]})
     """a named place, or cells of a 3x3 grid such as `A1:B3`"""
     mask: str | None = None
-    """a black and white picture, white where the region is; its path is relative to this file"""
+    """a black and white picture, white where the region is; its path is relative to the story's"""
     z: int = 0
     """which region is in front where two overlap: the larger number"""
     weight: float = Field(default=1.0, gt=0, le=10)
@@ -231,6 +231,19 @@ class RegionShape(BaseModel):
     def placed(self) -> bool:
         """Whether the region says where it is."""
         return self.box is not None or self.at is not None or self.mask is not None
+
+    def over(self, base: RegionShape | None) -> RegionShape:
+        """This shape, with what it leaves out taken from `base`."""
+        if base is None:
+            return self
+        place_of = self if self.placed() else base
+        return RegionShape(
+            box=place_of.box,
+            at=place_of.at,
+            mask=place_of.mask,
+            z=self.z if "z" in self.model_fields_set else base.z,
+            weight=self.weight if "weight" in self.model_fields_set else base.weight,
+        )
 
     def bounds(self) -> Box:
         """The box the region lies in; a mask alone may lie anywhere in the frame."""
