@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+MAX_FINDINGS: Final = 200
+"""Findings kept for one file; whoever has more mends these first."""
 
 
 class Severity(StrEnum):
@@ -36,6 +39,59 @@ class Diagnostic:
     def __str__(self) -> str:
         """The line editors know how to follow: `file:line:col CODE message`."""
         return f"{self.file}:{self.line}:{self.column} {self.code} {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a file, both numbers from 1."""
+
+    line: int = 1
+    column: int = 1
+
+
+class Report:
+    """The findings in one file, as they are made."""
+
+    def __init__(self, file: str) -> None:
+        """Begin an empty report on `file`, named as the author will read it."""
+        self.file = file
+        self._kept: list[Diagnostic] = []
+        self._untold = 0
+
+    def error(self, mark: Mark, code: str, message: str, hint: str | None = None) -> None:
+        """Add a mistake."""
+        self._add(mark, code, message, Severity.ERROR, hint)
+
+    def warning(self, mark: Mark, code: str, message: str, hint: str | None = None) -> None:
+        """Add something that works and is probably not meant."""
+        self._add(mark, code, message, Severity.WARNING, hint)
+
+    @property
+    def full(self) -> bool:
+        """Whether further findings would only be counted."""
+        return len(self._kept) >= MAX_FINDINGS
+
+    def has_errors(self) -> bool:
+        """Whether any mistake was added."""
+        return any(finding.severity is Severity.ERROR for finding in self.findings())
+
+    def findings(self) -> list[Diagnostic]:
+        """Everything added, the last of it a count if there was too much to list."""
+        if not self._untold:
+            return list(self._kept)
+        last = max(self._kept)
+        message = f"{self._untold} more findings are not listed; mend these first"
+        return [*self._kept, Diagnostic(self.file, last.line, last.column, "SF106", message)]
+
+    def _add(
+        self, mark: Mark, code: str, message: str, severity: Severity, hint: str | None
+    ) -> None:
+        if self.full:
+            self._untold += 1
+            return
+        found = Diagnostic(self.file, mark.line, mark.column, code, message, severity, hint)
+        if found not in self._kept:
+            self._kept.append(found)
 
 
 class StoryForgeError(Exception):

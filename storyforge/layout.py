@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -57,12 +58,12 @@ class Box(BaseModel):
             or max(self.x0, self.y0, self.x1, self.y1) > 1
         ):
             message = (
-                "box {box} reaches outside the frame; fractions run from 0 (left, top) to 1 "
+                "box `{box}` reaches outside the frame; fractions run from 0 (left, top) to 1 "
                 "(right, bottom)"
             )
             raise PydanticCustomError("outside_frame", message, written)
         if self.x0 >= self.x1 or self.y0 >= self.y1:
-            message = "box {box} is empty; write `[x0, y0, x1, y1]` with x0 < x1 and y0 < y1"
+            message = "box `{box}` is empty; write `[x0, y0, x1, y1]` with x0 < x1 and y0 < y1"
             raise PydanticCustomError("box_empty", message, written)
         return self
 
@@ -194,7 +195,7 @@ def _cell(name: str) -> tuple[int, int]:
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None."""
     folded = {candidate.casefold(): candidate for candidate in known}
-    near = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.65)
     return folded[near[0]] if near else None
 
 
@@ -252,11 +253,15 @@ class RegionShape(BaseModel):
         return FRAME if self.at is None else place(self.at)
 
 
-class LayoutFile(BaseModel):
-    """What a file `layouts/NAME.yaml` says."""
+class Layout(BaseModel):
+    """Named regions that panels can share, as a file `layouts/NAME.yaml` lists them.
+
+    `name` is the file's, filled in by the reader.
+    """
 
     model_config = _STRICT
 
+    name: str
     description: str
     """what the layout is good for, in one sentence"""
     regions: dict[str, RegionShape] = Field(default_factory=dict, max_length=32)
@@ -269,12 +274,6 @@ class LayoutFile(BaseModel):
                 message = "region `{name}` says no place; give it a `box`, `at` or `mask`"
                 raise PydanticCustomError("no_place", message, {"name": name})
         return self
-
-
-class Layout(LayoutFile):
-    """Named regions that panels can share; `name` is the file's name."""
-
-    name: str
 
 
 def shipped(kind: Literal["layouts", "stories", "concepts"]) -> Path:
@@ -292,7 +291,7 @@ def find(name: str, folders: Iterable[Path] = ()) -> Path | None:
     if not re.fullmatch(r"[\w][\w.-]*", name):
         return None
     candidates = (folder / f"{name}.yaml" for folder in (*folders, shipped("layouts")))
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def names(folders: Iterable[Path] = ()) -> tuple[str, ...]:

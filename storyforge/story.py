@@ -1,4 +1,4 @@
-"""What an author writes: story.yaml and concept.yaml, as data that can be trusted.
+"""What an author writes: story.yaml and what it refers to, as data that can be trusted.
 
 `check` lists every mistake with its place, `read` gives the story or raises them all. Nothing here
 looks into a model: whether the base exists is found out when it is opened.
@@ -6,124 +6,72 @@ looks into a model: whether the base exists is found out when it is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-)
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
-from storyforge.layout import Box, Layout, RegionShape
+from storyforge.errors import Diagnostic, Report, Severity, StoryError
+from storyforge.layout import Box, Layout, RegionShape, find, names
+from storyforge.lint import GROUPS, Surroundings, check_story, located
+from storyforge.subject import (
+    ConceptSpec,
+    Kind,
+    Language,
+    Seed,
+    Text,
+    TrainSettings,
+    Version,
+    concept_in,
+    read_concept,
+    text_in,
+    written_as,
+)
+from storyforge.validation import validated
+from storyforge.yamlmarks import Node, load
+
+__all__ = [
+    "BookSettings",
+    "ConceptSpec",
+    "CoverSettings",
+    "FuseSettings",
+    "Kind",
+    "Page",
+    "Panel",
+    "RegionPrompt",
+    "Sampling",
+    "Speech",
+    "Story",
+    "StoryFile",
+    "Text",
+    "TrainSettings",
+    "check",
+    "read",
+    "read_concept",
+    "read_layout",
+    "schema",
+    "text_in",
+]
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
-ConceptName = Annotated[str, StringConstraints(pattern=r"^[^\W\d_][\w-]{0,63}$")]
-PanelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Grid = Annotated[str, StringConstraints(pattern=r"^[1-9]x[1-9]$")]
+
+_CONCEPT = written_as(
+    r"[^\W\d_][\w-]{0,63}",
+    "a name for a concept; begin with a letter, use letters, digits, `-`, `_`",
+)
+_PANEL = written_as(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "an id for a panel; use a-z, digits, `-`, `_` and `.`"
+)
+ConceptName = Annotated[str, *_CONCEPT]
+PanelId = Annotated[str, *_PANEL]
+Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
 Side = Annotated[int, Field(ge=16, le=8192)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
-Rate = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Kind = Literal["character", "object", "scene"]
-
-
-def _text_form(value: object) -> str:
-    return "languages" if isinstance(value, dict) else "text"
-
-
-Text = Annotated[
-    Annotated[str, Tag("text")]
-    | Annotated[dict[Language, str], Field(min_length=1), Tag("languages")],
-    Discriminator(_text_form),
-]
-"""A text, or a map from languages to texts."""
-
-
-def _whole_number(value: object) -> object:
-    """Read the version, which YAML hands over as text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-Version = Annotated[Literal[1], BeforeValidator(_whole_number)]
-
-
-def text_in(text: str | dict[str, str], language: str, fallback: str) -> str:
-    """The text in `language`, else in `fallback`, else in the language written first."""
-    if isinstance(text, str):
-        return text
-    return text.get(language) or text.get(fallback) or next(iter(text.values()), "")
-
-
-class TrainSettings(BaseModel):
-    """How one concept is learnt; what is left out is the base family's own default."""
-
-    model_config = _STRICT
-
-    steps: int | None = Field(default=None, ge=1, le=1_000_000)
-    """optimiser steps"""
-    rank: int = Field(default=4, ge=1, le=1024)
-    """rank of the low-rank deltas"""
-    alpha: float | None = Field(default=None, gt=0)
-    """the deltas are scaled by alpha / rank"""
-    batch_size: int | None = Field(default=None, ge=1, le=4096)
-    """pictures a step"""
-    embedding_lr: Rate | None = None
-    """learning rate of the token embeddings"""
-    text_lr: Rate | None = None
-    """learning rate of the text encoder's deltas"""
-    unet_lr: Rate | None = None
-    """learning rate of the UNet's deltas"""
-    noise_offset: float | None = Field(default=None, ge=0, le=1)
-    """strength of the noise that shifts whole channels"""
-    seed: Seed = 0
-    """seed of the training's randomness"""
-    prior_share: float | None = Field(default=None, ge=0, lt=1)
-    """share of each batch that shows the class instead of the concept"""
-    method: Literal["ed-lora"] = "ed-lora"
-    """how the concept is learnt"""
-
-
-class ConceptFile(BaseModel):
-    """What a concept.yaml says."""
-
-    model_config = ConfigDict(**_STRICT, validate_by_name=True, validate_by_alias=True)
-
-    storyforge: Version = 1
-    """version of the format"""
-    kind: Kind
-    """what the concept is"""
-    class_: str = Field(validation_alias="class", serialization_alias="class", min_length=1)
-    """the everyday word for it, such as `fox` or `lantern`"""
-    description: Text | None = None
-    """what the concept looks like"""
-    images: str = "."
-    """folder of the pictures, relative to this file"""
-    licence: str | None = None
-    """under which the pictures may be used"""
-    author: str | None = None
-    """who made the pictures"""
-    train: TrainSettings = TrainSettings()
-    """how the concept is learnt"""
-
-
-class ConceptSpec(ConceptFile):
-    """A concept as a story uses it: its file, its name in the story and its folder."""
-
-    name: str
-    folder: Path
-
-    def pictures(self) -> Path:
-        """The folder of the pictures."""
-        return self.folder / self.images
 
 
 class Speech(BaseModel):
@@ -152,6 +100,10 @@ class RegionPrompt(RegionShape):
     """what is not to be seen here"""
 
 
+def _known_layouts(schema: JsonDict) -> None:
+    schema["examples"] = list(names())
+
+
 class Panel(BaseModel):
     """One picture."""
 
@@ -161,7 +113,7 @@ class Panel(BaseModel):
     """the panel's name; its seed depends on it"""
     scene: str | None = None
     """the name of a scene"""
-    layout: str | None = None
+    layout: str | None = Field(default=None, json_schema_extra=_known_layouts)
     """the name of a layout, which says where the regions are"""
     prompt: str = ""
     """what the whole picture shows"""
@@ -339,3 +291,115 @@ class Story(StoryFile):
         scene = [panel.scene] if panel.scene else []
         shown = [region.concept for region in panel.regions.values() if region.concept]
         return tuple(dict.fromkeys([*scene, *shown]))
+
+
+def read(path: Path) -> Story:
+    """The story at `path` with all that it refers to; StoryError holds every mistake there is."""
+    story, findings = _examined(path)
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if story is None or errors:
+        count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+        raise StoryError(f"{count} in `{path}`", diagnostics=errors)
+    return story
+
+
+def check(path: Path) -> tuple[Diagnostic, ...]:
+    """Every mistake and every warning, by file and position; no file can make this raise."""
+    return _examined(path)[1]
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout in the file `path`; StoryError holds its mistakes."""
+    report = Report(str(path))
+    layout = _layout(path, report)
+    if layout is None:
+        message = f"mistakes in `{report.file}`"
+        raise StoryError(message, diagnostics=sorted(report.findings()))
+    return layout
+
+
+def schema() -> dict[str, object]:
+    """The JSON schema of story.yaml, for editors that complete and explain while one writes."""
+    made: dict[str, object] = StoryFile.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **_without_titles(made),
+        "title": "storyforge story",
+    }
+
+
+def _without_titles(part: Mapping[str, object]) -> dict[str, object]:
+    """Drop the titles that pydantic makes from names: editors show them over the descriptions."""
+    return {
+        key: _without_titles(value) if isinstance(value, dict) else value
+        for key, value in part.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+
+
+def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
+    """The story if its form is sound, and everything that was found in its files."""
+    report = Report(str(path))
+    root = load(path, report)
+    if root is None:
+        return None, tuple(report.findings())
+    file = validated(StoryFile, root, report)
+    reports = [report]
+    concepts = _concepts(root, path.parent, report, reports)
+    layouts = _layouts(root, path.parent, reports)
+    known = names((path.parent / "layouts",))
+    check_story(root, Surroundings(path.parent, layouts, known), report)
+    findings = tuple(sorted({found for each in reports for found in each.findings()}))
+    if file is None or any(found.severity is Severity.ERROR for found in findings):
+        return None, findings
+    filled: dict[str, object] = {"path": path, "concepts": concepts, "layouts": layouts}
+    return validated(Story, root, report, filled), findings
+
+
+def _concepts(
+    root: Node, folder: Path, report: Report, reports: list[Report]
+) -> dict[str, ConceptSpec | Path]:
+    """Every concept that the story lists and that can be read, by name."""
+    concepts: dict[str, ConceptSpec | Path] = {}
+    for group, kind in GROUPS.items():
+        for name, node in root.named(group).items():
+            path = located(node, folder, "folder", report) if node.text else None
+            if path is None or report.full:
+                continue
+            if path.suffix == ".safetensors" and os.path.isfile(path):
+                concepts[name] = path
+                continue
+            path = path.parent if path.name == "concept.yaml" else path
+            if not os.path.isdir(path):
+                what = "file" if path.suffix == ".safetensors" else "concept folder"
+                report.error(node.mark, "SF303", f"no {what} at `{path}`")
+                continue
+            if not os.path.isfile(path / "concept.yaml"):
+                report.error(node.mark, "SF303", f"no concept.yaml in `{path}`")
+                continue
+            reports.append(Report(str(path / "concept.yaml")))
+            spec = concept_in(path, name, reports[-1])
+            if spec is not None:
+                concepts[name] = spec
+                if spec.kind != kind:
+                    message = f"`{name}` is listed under `{group}`, and its concept.yaml says"
+                    report.error(node.mark, "SF309", f"{message} it is of kind `{spec.kind}`")
+    return concepts
+
+
+def _layouts(root: Node, folder: Path, reports: list[Report]) -> dict[str, Layout | None]:
+    """Every layout that a panel names and that exists; None for those with mistakes."""
+    layouts: dict[str, Layout | None] = {}
+    for page in root.each("pages"):
+        for panel in page.each("panels"):
+            name = panel.text_at("layout")
+            path = None if name is None or name in layouts else find(name, [folder / "layouts"])
+            if name is not None and path is not None:
+                reports.append(Report(os.path.normpath(path)))
+                layouts[name] = _layout(path, reports[-1])
+    return layouts
+
+
+def _layout(path: Path, report: Report) -> Layout | None:
+    root = load(path, report)
+    return None if root is None else validated(Layout, root, report, {"name": path.stem})

@@ -1,0 +1,162 @@
+"""What an author writes about one subject: concept.yaml, and the folder of pictures beside it.
+
+The learnt concept is `model.concept`'s; here are only the words.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from storyforge.errors import Report, Severity, StoryError
+from storyforge.lint import check_pictures, located
+from storyforge.validation import validated
+from storyforge.yamlmarks import load, shortened
+
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Check a text against `pattern`; `words` say to the author how it is written."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            told = {"text": shortened(text), "words": words}
+            raise PydanticCustomError("written_as", "`{text}` is not {words}", told)
+        return text
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+_LANGUAGE = written_as(
+    r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", "a language; write a code such as `en` or `pt-BR`"
+)
+Language = Annotated[str, *_LANGUAGE]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Kind = Literal["character", "object", "scene"]
+
+
+def _text_form(value: object) -> str:
+    return "languages" if isinstance(value, dict) else "text"
+
+
+Text = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[dict[Language, str], Field(min_length=1), Tag("languages")],
+    Discriminator(_text_form),
+]
+"""A text, or a map from languages to texts."""
+
+
+def _whole_number(value: object) -> object:
+    """Read the version, which YAML hands over as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+Version = Annotated[Literal[1], BeforeValidator(_whole_number)]
+
+
+def text_in(text: str | dict[str, str], language: str, fallback: str) -> str:
+    """The text in `language`, else in `fallback`, else in the language written first."""
+    if isinstance(text, str):
+        return text
+    return text.get(language) or text.get(fallback) or next(iter(text.values()), "")
+
+
+class TrainSettings(BaseModel):
+    """How one concept is learnt; what is left out is the base family's own default."""
+
+    model_config = _STRICT
+
+    steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    """optimiser steps"""
+    rank: int = Field(default=4, ge=1, le=1024)
+    """rank of the low-rank deltas"""
+    alpha: float | None = Field(default=None, gt=0)
+    """the deltas are scaled by alpha / rank"""
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
+    """pictures a step"""
+    embedding_lr: Rate | None = None
+    """learning rate of the token embeddings"""
+    text_lr: Rate | None = None
+    """learning rate of the text encoder's deltas"""
+    unet_lr: Rate | None = None
+    """learning rate of the UNet's deltas"""
+    noise_offset: float | None = Field(default=None, ge=0, le=1)
+    """strength of the noise that shifts whole channels"""
+    seed: Seed = 0
+    """seed of the training's randomness"""
+    prior_share: float | None = Field(default=None, ge=0, lt=1)
+    """share of each batch that shows the class instead of the concept"""
+    method: Literal["ed-lora"] = "ed-lora"
+    """how the concept is learnt"""
+
+
+class ConceptSpec(BaseModel):
+    """What a concept.yaml says; `name` and `folder` are filled in by the reader."""
+
+    model_config = ConfigDict(**_STRICT, validate_by_name=True, validate_by_alias=True)
+
+    storyforge: Version = 1
+    """version of the format"""
+    kind: Kind
+    """what the concept is"""
+    class_: str = Field(validation_alias="class", serialization_alias="class", min_length=1)
+    """the everyday word for it, such as `fox` or `lantern`"""
+    description: Text | None = None
+    """what the concept looks like"""
+    images: str = "."
+    """folder of the pictures, relative to this file"""
+    licence: str | None = None
+    """under which the pictures may be used"""
+    author: str | None = None
+    """who made the pictures"""
+    train: TrainSettings = TrainSettings()
+    """how the concept is learnt"""
+    name: str
+    folder: Path
+
+    def pictures(self) -> Path:
+        """The folder of the pictures."""
+        return self.folder / self.images
+
+
+def read_concept(folder: Path) -> ConceptSpec:
+    """The concept in `folder`, which may also name its concept.yaml; StoryError holds the mistakes.
+
+    The concept's name is its folder's.
+    """
+    folder = folder.parent if folder.name == "concept.yaml" else folder
+    report = Report(str(folder / "concept.yaml"))
+    spec = concept_in(folder, folder.resolve().name, report)
+    findings = sorted(report.findings())
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if spec is None or errors:
+        raise StoryError(f"mistakes in `{report.file}`", diagnostics=errors)
+    return spec
+
+
+def concept_in(folder: Path, name: str, report: Report) -> ConceptSpec | None:
+    """The concept in `folder` under the name `name`; None, and why in the report, if it is none."""
+    root = load(folder / "concept.yaml", report)
+    if root is None:
+        return None
+    images = root.get("images")
+    pictures = folder if images is None else located(images, folder, "folder", report)
+    if pictures is not None:
+        check_pictures(pictures, root.mark if images is None else images.mark, report)
+    return validated(ConceptSpec, root, report, {"name": name, "folder": folder})
