@@ -1,0 +1,229 @@
+"""Gradient fusion is linear least squares; here it is solved, from Gram matrices alone.
+
+Of N concepts, concept i wants the change ΔWᵢ = BᵢAᵢ of a weight W₀ and sees the inputs Xᵢ, of which
+only Gᵢ = XᵢXᵢᵀ is kept. Sought is one change D for all:
+
+    min  Σᵢ ‖(D − ΔWᵢ)Xᵢ‖² + tr(D P Dᵀ),   P = τ(λI + pG₀),   τ = mean diagonal of Σᵢ Gᵢ
+    D  = Σᵢ Bᵢ [Aᵢ Gᵢ (Σⱼ Gⱼ + P)⁻¹]
+
+(Mix-of-Show §3.3.2; the closed form as in RegMean, the pull P as in MACE.) What a concept counts is
+the scale of its Gram, what it is strong the scale of its A. Not covered: where Grams come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+CHOLESKY_LIMIT: Final = 1e-12
+"""Smallest over largest pivot below which fp64 Cholesky is not to be trusted."""
+
+LBFGS_HISTORY: Final = 25
+LBFGS_TOLERANCE: Final = 1e-16
+"""The paper's own: so small that the number of steps alone ends the search."""
+
+
+def normalised(gram: Tensor) -> Tensor:
+    """Scale a Gram (d, d) to a mean diagonal of 1; one that is zero stays zero."""
+    mean = gram.diagonal().mean()
+    return gram / mean if mean > 0 else gram
+
+
+def pull(
+    grams: Sequence[Tensor], ridge: float, preserved: Tensor | None, preservation: float
+) -> Tensor:
+    """P = τ(λI + pG₀): how strongly each direction is held at the base's weights.
+
+    grams         N × (d, d)
+    ridge         λ ≥ 0
+    preserved     (d, d)  G₀, Gram of what the base ordinarily sees, mean diagonal 1
+    preservation  p ≥ 0; at 1 the ordinary counts as much as all concepts together
+
+    Returns (d, d), fp64.
+    """
+    if ridge < 0 or preservation < 0:
+        raise ValueError(f"ridge {ridge} and preservation {preservation} must not be negative")
+    total = _sum(grams)
+    held = ridge * torch.eye(len(total), dtype=torch.float64, device=total.device)
+    if preserved is not None:
+        held += preservation * preserved.double()
+    return total.diagonal().mean() * held
+
+
+def closed_form(downs: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor) -> list[Tensor]:
+    """Aᵢ′ = AᵢGᵢ(Σⱼ Gⱼ + P)⁻¹, so that D = Σ BᵢAᵢ′ solves the problem exactly.
+
+    Rows of A are solved for one by one: the A of all weights that read the same input may be
+    stacked. Where the sum is singular, D is the smallest of the solutions.
+
+    downs  N × (rᵢ, d)  rᵢ may be 0: the concept leaves this weight as it is
+    grams  N × (d, d)
+    held   (d, d)       P, see `pull`
+
+    Returns N × (rᵢ, d), dtype as given; the arithmetic is fp64.
+    """
+    wanted = torch.cat(
+        [down.double() @ gram.double() for down, gram in zip(downs, grams, strict=True)]
+    )
+    solved = _divided(wanted, _sum(grams) + held)
+    parts = torch.split(solved, [len(down) for down in downs])
+    return [part.to(down.dtype) for part, down in zip(parts, downs, strict=True)]
+
+
+def average(downs: Sequence[Tensor]) -> list[Tensor]:
+    """Aᵢ′ = Aᵢ/N, the mean of the deltas, whatever they see: the baseline "weight fusion".
+
+    downs  N × (rᵢ, d)
+
+    Returns N × (rᵢ, d).
+    """
+    return [down / len(downs) for down in downs]
+
+
+def lbfgs(deltas: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor, steps: int) -> Tensor:
+    """D by the paper's solver: L-BFGS with strong Wolfe from the base's weights, best D kept.
+
+    For tests and comparisons. The rows' squared errors are summed through Grams, which leaves every
+    iterate what it would be with rows; the paper takes 500 steps for text, 50 for spatial layers.
+
+    deltas  N × (m, d)  ΔWᵢ
+    grams   N × (d, d)
+    held    (d, d)      P, see `pull`
+
+    Returns (m, d), fp64.
+    """
+    # The problem is quadratic and its scale free: at a mean diagonal of 1 the first step fits.
+    scale = (_sum(grams) + held).diagonal().mean()
+    change = torch.zeros_like(deltas[0], dtype=torch.float64).requires_grad_()
+    best, lowest = change.detach().clone(), float("inf")
+    search = torch.optim.LBFGS(
+        [change],
+        lr=1,
+        max_iter=steps,
+        history_size=LBFGS_HISTORY,
+        tolerance_grad=LBFGS_TOLERANCE,
+        tolerance_change=LBFGS_TOLERANCE,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        nonlocal best, lowest
+        search.zero_grad()
+        loss = objective(change, deltas, grams, held) / scale
+        loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()
+        if value < lowest:
+            best, lowest = change.detach().clone(), value
+        return value
+
+    search.step(closure)  # type: ignore[no-untyped-call]
+    return best
+
+
+def objective(
+    change: Tensor, deltas: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor
+) -> Tensor:
+    """Σᵢ ‖(D − ΔWᵢ)Xᵢ‖² + tr(D P Dᵀ).
+
+    change  (m, d)      D
+    deltas  N × (m, d)  ΔWᵢ
+    grams   N × (d, d)
+    held    (d, d)      P, see `pull`
+
+    Returns (), fp64.
+    """
+    wanted = change.double()
+    cost = _energy(wanted, held.double())
+    for delta, gram in zip(deltas, grams, strict=True):
+        cost = cost + _energy(wanted - delta.double(), gram.double())
+    return cost
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well D serves each of N concepts; the fits of several weights add up.
+
+    wanted  (N,)    ‖ΔWᵢXᵢ‖²
+    missed  (N,)    ‖(D − ΔWᵢ)Xᵢ‖²
+    spilt   (N, N)  ‖BⱼAⱼ′Xᵢ‖²: row i, what concept j's share of D does to the inputs of i
+    """
+
+    wanted: Tensor
+    missed: Tensor
+    spilt: Tensor
+
+    def __add__(self, other: Fit) -> Fit:
+        """Add energies: the fit of both weights together."""
+        return Fit(self.wanted + other.wanted, self.missed + other.missed, self.spilt + other.spilt)
+
+    def residuals(self) -> Tensor:
+        """‖(D − ΔWᵢ)Xᵢ‖ / ‖ΔWᵢXᵢ‖ (N,): 0 exact, 1 no better than the base.
+
+        Not finite where a concept has no delta of its own.
+        """
+        return (self.missed / self.wanted).sqrt()
+
+    def interference(self) -> Tensor:
+        """‖BⱼAⱼ′Xᵢ‖ / ‖ΔWᵢXᵢ‖ (N, N), diagonal 0.
+
+        A row is not finite where that concept has no delta of its own.
+        """
+        ratio = (self.spilt / self.wanted[:, None]).sqrt()
+        return ratio.fill_diagonal_(0)
+
+
+def fit(
+    ups: Sequence[Tensor],
+    downs: Sequence[Tensor],
+    fused: Sequence[Tensor],
+    grams: Sequence[Tensor],
+) -> Fit:
+    """Measure D = Σ BᵢAᵢ′ against each BᵢAᵢ on what that concept sees.
+
+    ups    N × (m, rᵢ)  B
+    downs  N × (rᵢ, d)  A
+    fused  N × (rᵢ, d)  A′
+    grams  N × (d, d)
+    """
+    every_up = torch.cat([up.double() for up in ups], dim=1)
+    every_down = torch.cat([down.double() for down in fused])
+    wanted, missed, spilt = [], [], []
+    for up, down, gram in zip(ups, downs, grams, strict=True):
+        b, a, g = up.double(), down.double(), gram.double()
+        wanted.append(_product_energy(b, a, g))
+        missed.append(
+            _product_energy(torch.cat([every_up, b], dim=1), torch.cat([every_down, -a]), g)
+        )
+        row = [_product_energy(u.double(), d.double(), g) for u, d in zip(ups, fused, strict=True)]
+        spilt.append(torch.stack(row))
+    return Fit(torch.stack(wanted), torch.stack(missed), torch.stack(spilt))
+
+
+def _sum(grams: Sequence[Tensor]) -> Tensor:
+    if not grams:
+        raise ValueError("there is no Gram to solve with")
+    return torch.stack([gram.double() for gram in grams]).sum(0)
+
+
+def _divided(rows: Tensor, matrix: Tensor) -> Tensor:
+    """Rows · matrix⁻¹ for a symmetric matrix ≥ 0; its pseudo-inverse where it is singular."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    pivots = factor.diagonal().square()
+    if failed.item() == 0 and bool(pivots.min() > CHOLESKY_LIMIT * pivots.max()):
+        return torch.cholesky_solve(rows.T, factor).T
+    inverse: Tensor = torch.linalg.pinv(matrix, rtol=CHOLESKY_LIMIT, hermitian=True)
+    return rows @ inverse
+
+
+def _energy(delta: Tensor, gram: Tensor) -> Tensor:
+    """‖ΔX‖² = tr(ΔGΔᵀ)."""
+    return ((delta @ gram) * delta).sum()
+
+
+def _product_energy(up: Tensor, down: Tensor, gram: Tensor) -> Tensor:
+    """‖BAX‖² = tr(BᵀB · AGAᵀ), never below 0; B (m, r), A (r, d), G (d, d)."""
+    return ((up.T @ up) * (down @ gram @ down.T)).sum().clamp_min(0)
