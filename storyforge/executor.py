@@ -1,0 +1,210 @@
+"""Where a task runs: here, or in local processes beside each other.
+
+A task is plain data and a function that can be imported; what it makes lies in the store, so only
+words travel back. Other machines are not covered.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Final, Generic, TypeVar
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+
+Tell = Callable[[str, int, int], None]
+"""Hears how far a task is: `tell(what, done, total)`."""
+
+Task = TypeVar("Task")
+Done = Callable[[Task], None]
+"""Hears of every task that is finished."""
+
+_THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+_MENDABLE: Final = (StoryForgeError, OSError, MemoryError, RuntimeError)
+"""What can befall one task without being a mistake in the program: a full disk, no memory (torch
+says RuntimeError), an unreadable picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(Generic[Task]):
+    """A task that could not be finished, and why."""
+
+    task: Task
+    error: StoryForgeError
+
+
+def processors() -> int:
+    """How many processors this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def run(
+    function: Callable[[Task, Tell], None],
+    tasks: Sequence[Task],
+    jobs: int,
+    tell: Tell,
+    done: Done[Task],
+) -> tuple[Failure[Task], ...]:
+    """Do every task, `jobs` at a time, and return those that failed; the others are unharmed.
+
+    With one job, or one task, everything happens in this process. With more, each task has a
+    process of its own: `function` must be importable and tasks must pickle. `tell` and `done` are
+    called in this process only. KeyboardInterrupt ends the processes before it goes on.
+    """
+    if jobs < 1:
+        raise ValueError("tasks need at least one job")
+    if jobs == 1 or len(tasks) <= 1:
+        return _run_here(function, tasks, tell, done)
+    return _run_beside(function, tasks, jobs, tell, done)
+
+
+def _run_here(
+    function: Callable[[Task, Tell], None], tasks: Sequence[Task], tell: Tell, done: Done[Task]
+) -> tuple[Failure[Task], ...]:
+    failures: list[Failure[Task]] = []
+    for task in tasks:
+        try:
+            function(task, tell)
+        except _MENDABLE as exc:
+            failures.append(Failure(task, translated(exc)))
+        else:
+            done(task)
+    return tuple(failures)
+
+
+def translated(error: Exception) -> StoryForgeError:
+    """The error as the author is to hear it; those that are meant for the author stay."""
+    if isinstance(error, StoryForgeError):
+        return error
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return EnvironmentProblem(f"not enough memory: {error}", hint="use fewer `--jobs`")
+    if isinstance(error, OSError):
+        return EnvironmentProblem(str(error))
+    return TaskFailed(f"{type(error).__name__}: {error}")
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Task]):
+    """A process at work on one task, and the end of the pipe that it speaks into."""
+
+    task: Task
+    process: BaseProcess
+    ear: Connection
+    error: StoryForgeError | None = None
+    finished: bool = False
+
+
+def _run_beside(
+    function: Callable[[Task, Tell], None],
+    tasks: Sequence[Task],
+    jobs: int,
+    tell: Tell,
+    done: Done[Task],
+) -> tuple[Failure[Task], ...]:
+    failures: list[Failure[Task]] = []
+    waiting = list(reversed(tasks))
+    workers: list[_Worker[Task]] = []
+    threads = max(1, processors() // min(jobs, len(tasks)))
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < jobs:
+                workers.append(_started(function, waiting.pop(), threads))
+            ready = wait([worker.ear for worker in workers])
+            for worker in [worker for worker in workers if worker.ear in ready]:
+                if _listen(worker, tell):
+                    continue
+                workers.remove(worker)
+                error = _farewell(worker)
+                if error is None:
+                    done(worker.task)
+                else:
+                    failures.append(Failure(worker.task, error))
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join()
+            worker.ear.close()
+    return tuple(failures)
+
+
+def _started(function: Callable[[Task, Tell], None], task: Task, threads: int) -> _Worker[Task]:
+    context = multiprocessing.get_context("spawn")
+    ear, mouth = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(function, task, mouth), daemon=True)
+    settings = {name: str(threads) for name in _THREAD_SETTINGS if name not in os.environ}
+    with _environment(settings):
+        process.start()
+    mouth.close()
+    return _Worker(task, process, ear)
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings that a started process inherits and this one does not keep."""
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            os.environ.pop(name, None)
+
+
+def _listen(worker: _Worker[Task], tell: Tell) -> bool:
+    """Take in one message; False when the worker has nothing more to say."""
+    try:
+        message = worker.ear.recv()
+    except EOFError:
+        return False
+    match message:
+        case StoryForgeError():
+            worker.error = message
+        case (str(what), int(count), int(total)):
+            tell(what, count, total)
+        case _:
+            worker.finished = True
+    return True
+
+
+def _farewell(worker: _Worker[Task]) -> StoryForgeError | None:
+    """What went wrong, if anything; the process is gone afterwards."""
+    worker.process.join()
+    worker.ear.close()
+    if worker.error is not None or worker.finished:
+        return worker.error
+    code = worker.process.exitcode or 0
+    if code < 0:
+        message = f"its process was ended by {signal.Signals(-code).name}"
+        return TaskFailed(message, hint="if memory ran out, use fewer `--jobs`")
+    return TaskFailed(f"its process ended with code {code}")
+
+
+def _work(function: Callable[[Task, Tell], None], task: Task, mouth: Connection) -> None:
+    """Do one task in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    try:
+        function(task, lambda what, count, total: mouth.send((what, count, total)))
+    except _MENDABLE as exc:
+        mouth.send(translated(exc))
+    else:
+        mouth.send(None)
+    mouth.close()
+
+
+def _follow_parent() -> None:
+    """End with the process that asked for the work, however that one was ended."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
