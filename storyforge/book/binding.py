@@ -1,0 +1,141 @@
+"""What composing every page needs from the story: its words, faces and figures, in one language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from storyforge.book.colophon import Phrases, phrases, spoken
+from storyforge.book.compose import Sheet, Subject
+from storyforge.book.leaf import Art, Face, Leaf, Rect
+from storyforge.book.lettering import Figure, Said
+from storyforge.book.trims import Trim, trim_named
+from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, text_face
+from storyforge.errors import StoryForgeError
+from storyforge.story import Panel, Story, text_in
+
+_RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A story, its pictures by panel, and the language and page size of this edition."""
+
+    story: Story
+    art: Mapping[str, Art]
+    language: str
+    trim: Trim
+    text_face: Face
+
+    @classmethod
+    def of(cls, story: Story, art: Mapping[str, Art], language: str | None) -> Binding:
+        """Look up what the story names: its page size and its font."""
+        return cls(
+            story=story,
+            art=art,
+            language=language or story.language,
+            trim=trim_named(story.book.trim),
+            text_face=text_face(story.book.font, story.folder),
+        )
+
+    @property
+    def title(self) -> str:
+        """The book's title."""
+        return self.say(self.story.title)
+
+    @property
+    def author(self) -> str | None:
+        """Who tells the story."""
+        return self.say(self.story.author) if self.story.author else None
+
+    @property
+    def rtl(self) -> bool:
+        """Whether lines run from right to left, and the book opens the other way."""
+        return self.language.split("-")[0] in _RIGHT_TO_LEFT
+
+    @property
+    def phrases(self) -> Phrases:
+        """The book's own sentences."""
+        return phrases(self.language)
+
+    def say(self, text: str | dict[str, str]) -> str:
+        """A text of the story in the edition's language."""
+        return text_in(text, self.language, self.story.language)
+
+    def sheet(self, number: int) -> Sheet:
+        """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""
+        return Sheet(self.trim, outer_right=(number % 2 == 1) != self.rtl)
+
+    def face_for(self, text: str, preferred: Face, where: str) -> Face:
+        """The preferred face if it can draw the text, else the text face, else an error."""
+        return face_for(text, preferred, self.text_face, where)
+
+    def faces_of(self, leaves: Iterable[Leaf]) -> tuple[Face, ...]:
+        """Every face that the leaves use, each once."""
+        used: dict[Face, None] = {}
+        for leaf in leaves:
+            used |= dict.fromkeys(text.face for text in leaf.texts)
+            for picture in leaf.pictures:
+                used |= dict.fromkeys(item.face for item in (*picture.balloons, *picture.small))
+        return tuple(used)
+
+    def check_pictures(self) -> None:
+        """Raise StoryForgeError, naming them all, if panels have no picture."""
+        missing = [f"`{panel.id}`" for _, panel in self.story.panels() if panel.id not in self.art]
+        if missing:
+            raise StoryForgeError(
+                f"no picture yet for panel {', '.join(missing)}",
+                hint="draw them with `storyforge render`",
+            )
+
+    def subject(self, panel: Panel) -> Subject:
+        """What the panel's picture shows, and where."""
+        art = self.art[panel.id]
+        boxes = self.story.region_boxes(panel)
+        figures = tuple(
+            Figure(
+                name=panel.regions[name].concept,
+                region=Rect(box.x0, box.y0, box.width, box.height),
+                alive=panel.regions[name].concept in self.story.characters,
+            )
+            for name, box in boxes.items()
+        )
+        return Subject(art.width / art.height, figures)
+
+    def alt(self, panel: Panel) -> str | None:
+        """The picture in words; None if it is decorative.
+
+        Without the author's words, who is shown and the prompt stand in for them.
+        """
+        if panel.decorative:
+            return None
+        if panel.alt:
+            return self.say(panel.alt)
+        cast = ", ".join(spoken(name) for name in self.story.cast(panel))
+        return ": ".join(part for part in (cast, panel.prompt) if part) or panel.id
+
+    def says(self, panel: Panel, frame: Rect, crop: Rect, where: str) -> tuple[Said, ...]:
+        """What is said in the panel, with asked-for places in points of the page."""
+        return tuple(
+            Said(
+                kind=speech.kind,
+                who=speech.who,
+                speaker=spoken(speech.who) if speech.who else None,
+                text=self.say(speech.text),
+                face=self.face_for(
+                    self.say(speech.text),
+                    COMIC_NEUE if speech.kind in {"whisper", "caption"} else COMIC_NEUE_BOLD,
+                    where,
+                ),
+                at=None
+                if speech.at is None
+                else Rect(
+                    frame.x + (speech.at.x0 - crop.x) * frame.width / crop.width,
+                    frame.y + (speech.at.y0 - crop.y) * frame.height / crop.height,
+                    speech.at.width * frame.width / crop.width,
+                    speech.at.height * frame.height / crop.height,
+                ),
+            )
+            for speech in panel.say
+        )

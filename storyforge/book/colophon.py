@@ -1,0 +1,143 @@
+"""The last page's words: that the pictures are AI-made, with which model and concepts, licences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from storyforge.book.leaf import Face
+from storyforge.story import Story
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """The colophon's sentences in one language; `{…}` is filled in."""
+
+    heading: str
+    made_by: str
+    base: str
+    concepts: str
+    shared: str
+    licence: str
+    by: str
+    unstated: str
+    type: str
+    pages: str
+    cover: str
+    title_page: str
+    endpaper: str
+    back: str
+
+
+_ENGLISH: Final = Phrases(
+    heading="About this book",
+    made_by="The pictures in this book were made by an AI image model, not by hand. "
+    "The words were written in a story file, and storyforge set them.",
+    base="Base model: {base}",
+    concepts="Concepts taught to the model:",
+    shared="shared file, licence as its maker says",
+    licence="licence {licence}",
+    by="pictures by {author}",
+    unstated="no licence stated",
+    type="Set in {faces}.",
+    pages="Page {number}",
+    cover="Cover",
+    title_page="Title page",
+    endpaper="Endpaper",
+    back="Back cover",
+)
+
+_PHRASES: Final[dict[str, Phrases]] = {
+    "en": _ENGLISH,
+    "fr": Phrases(
+        heading="À propos de ce livre",
+        made_by="Les images de ce livre ont été faites par un modèle d’images (IA), non à la main. "
+        "Les mots viennent d’un fichier d’histoire, et storyforge les a composés.",
+        base="Modèle de base : {base}",
+        concepts="Concepts appris par le modèle :",
+        shared="fichier partagé, licence selon son auteur",
+        licence="licence {licence}",
+        by="images de {author}",
+        unstated="sans licence indiquée",
+        type="Composé en {faces}.",
+        pages="Page {number}",
+        cover="Couverture",
+        title_page="Page de titre",
+        endpaper="Page de garde",
+        back="Quatrième de couverture",
+    ),
+    "de": Phrases(
+        heading="Über dieses Buch",
+        made_by="Die Bilder in diesem Buch hat ein KI-Bildmodell gemacht, keine Hand. "
+        "Die Worte stehen in einer Geschichtendatei, und storyforge hat sie gesetzt.",
+        base="Grundmodell: {base}",
+        concepts="Was das Modell gelernt hat:",
+        shared="geteilte Datei, Lizenz nach Angabe ihres Urhebers",
+        licence="Lizenz {licence}",
+        by="Bilder von {author}",
+        unstated="ohne Angabe einer Lizenz",
+        type="Gesetzt in {faces}.",
+        pages="Seite {number}",
+        cover="Umschlag",
+        title_page="Titelseite",
+        endpaper="Vorsatz",
+        back="Rückseite",
+    ),
+    "es": Phrases(
+        heading="Sobre este libro",
+        made_by="Las imágenes de este libro las hizo un modelo de imágenes (IA), no una mano. "
+        "Las palabras vienen de un archivo de historia, y storyforge las compuso.",
+        base="Modelo base: {base}",
+        concepts="Conceptos enseñados al modelo:",
+        shared="archivo compartido, licencia según su autor",
+        licence="licencia {licence}",
+        by="imágenes de {author}",
+        unstated="sin licencia indicada",
+        type="Compuesto en {faces}.",
+        pages="Página {number}",
+        cover="Cubierta",
+        title_page="Portada",
+        endpaper="Guarda",
+        back="Contracubierta",
+    ),
+}
+
+
+def phrases(language: str) -> Phrases:
+    """The sentences in `language`, or in English where they have not been translated."""
+    return _PHRASES.get(language.split("-")[0], _ENGLISH)
+
+
+def spoken(name: str) -> str:
+    """A concept's name as a reader would say it: `old-owl` is `Old owl`."""
+    said = name.replace("-", " ").replace("_", " ").strip()
+    return said[:1].upper() + said[1:]
+
+
+def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
+    """The whole text, one paragraph a line."""
+    say = phrases(language)
+    lines = [say.made_by, "", say.base.format(base=base_name(story))]
+    if story.concepts:
+        lines += [say.concepts]
+        lines += [f"•\u00a0{_concept(story, name, say)}" for name in story.concepts]
+    named = dict.fromkeys(f"{face.family} ({face.licence})" for face in faces)
+    lines += ["", say.type.format(faces=", ".join(named))]
+    return "\n".join(lines)
+
+
+def base_name(story: Story) -> str:
+    """The base model as a reader may see it: its name, without folders of this machine."""
+    return Path(story.base).name if Path(story.base).is_absolute() else story.base
+
+
+def _concept(story: Story, name: str, say: Phrases) -> str:
+    concept = story.concepts[name]
+    if isinstance(concept, Path):
+        return f"{spoken(name)} – {say.shared}"
+    parts = [f"{spoken(name)} ({concept.class_})"]
+    if concept.author:
+        parts.append(say.by.format(author=concept.author))
+    licence = say.licence.format(licence=concept.licence) if concept.licence else say.unstated
+    return " – ".join([*parts, licence])

@@ -1,0 +1,404 @@
+"""How pictures and words share one page: frames and text in their places, for each kind of page.
+
+Pictures are cropped a little to fill their frames, never below `KEPT` unless the author asks for
+a full bleed. Words are set as large as the page allows; what does not fit gives no composition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from storyforge.book.leaf import Corner, Face, Rect, Role, TextBlock
+from storyforge.book.lettering import Figure
+from storyforge.book.trims import POINTS_PER_INCH, Trim
+from storyforge.book.typeface import set_lines
+
+STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
+"""Letter sizes for children to read, in points, the best first."""
+
+PLATE_SIZES: Final = STORY_SIZES[:5]
+STORY_LEADING: Final = 1.42
+KEPT: Final = 0.82
+"""The share of a picture that must show when it is cropped to its frame."""
+
+_PLATE_SHARE: Final = 0.27
+"""Words on a picture may take this share of the page's height."""
+
+_PLATE_PAD: Final = (20.0, 11.0)
+_GAP: Final = 14.0
+_TEXT_GAP: Final = 22.0
+_TALL: Final = 1.15
+_WIDE: Final = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One page to be filled; lengths in points.
+
+    outer_right  whether the outer edge is the right one
+    """
+
+    trim: Trim
+    outer_right: bool
+
+    @property
+    def cut(self) -> Rect:
+        """The page as it is cut."""
+        return Rect(0, 0, self.trim.width * POINTS_PER_INCH, self.trim.height * POINTS_PER_INCH)
+
+    @property
+    def bled(self) -> Rect:
+        """The page with its bleed."""
+        outer = self.trim.bleed * POINTS_PER_INCH
+        inner = self.trim.inner_bleed * POINTS_PER_INCH
+        left, right = (inner, outer) if self.outer_right else (outer, inner)
+        cut = self.cut
+        return Rect(-left, -outer, cut.width + left + right, cut.height + 2 * outer)
+
+    @property
+    def safe(self) -> Rect:
+        """Where the printer lets words stand."""
+        return self.cut.inset(self.trim.safe * POINTS_PER_INCH)
+
+    @property
+    def live(self) -> Rect:
+        """Inside the margins, where framed pictures and plain text stand."""
+        margin = max(self.trim.safe * POINTS_PER_INCH, 0.075 * self.cut.width)
+        return self.cut.inset(margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one picture asks of its frame: width over height, and figures in fractions of it."""
+
+    aspect: float
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A page's running text and its face."""
+
+    text: str
+    face: Face
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Frames for the pictures, in order, and the text."""
+
+    frames: tuple[Rect, ...]
+    corner: Corner
+    text: TextBlock | None
+
+
+def crop_to(frame: Rect, subject: Subject) -> Rect:
+    """The part of a picture, in fractions, that fills `frame` and shows its figures best."""
+    wanted = frame.width / frame.height
+    width = min(1.0, wanted / subject.aspect)
+    height = min(1.0, subject.aspect / wanted)
+    x, y = 0.5, 0.5
+    if subject.figures:
+        left = min(figure.body.x for figure in subject.figures)
+        right = max(figure.body.right for figure in subject.figures)
+        top = min(figure.body.y for figure in subject.figures)
+        bottom = max(figure.body.bottom for figure in subject.figures)
+        x, y = (left + right) / 2, (top + bottom) / 2
+    return Rect(
+        min(max(x - width / 2, 0.0), 1 - width),
+        min(max(y - height / 2, 0.0), 1 - height),
+        width,
+        height,
+    )
+
+
+def figures_in(frame: Rect, crop: Rect, figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """The figures of a picture, in points of the page; those cropped away are left out."""
+    across, down = frame.width / crop.width, frame.height / crop.height
+    placed = []
+    for figure in figures:
+        region = figure.region
+        moved = Rect(
+            frame.x + (region.x - crop.x) * across,
+            frame.y + (region.y - crop.y) * down,
+            region.width * across,
+            region.height * down,
+        )
+        shown = moved.common(frame)
+        if shown is not None:
+            placed.append(replace(figure, region=shown))
+    return tuple(placed)
+
+
+def block(
+    words: Words, role: Role, room: Rect, sizes: Sequence[float], leading: float = STORY_LEADING
+) -> TextBlock | None:
+    """The words as large as `sizes` and `room` allow, at the top of `room`; None if too long."""
+    for size in sizes:
+        lines = set_lines(words.text, words.face, room.width / size)
+        if lines is None:
+            continue
+        height = len(lines) * leading * size
+        if height <= room.height + 0.01:
+            rect = Rect(room.x, room.y, room.width, height)
+            return TextBlock(role, words.text, lines, rect, size, leading, words.face)
+    return None
+
+
+def moved(text: TextBlock, x: float, y: float) -> TextBlock:
+    """The same block at another place."""
+    return replace(text, rect=replace(text.rect, x=x, y=y))
+
+
+def hidden(faces: Sequence[Figure], by: Rect) -> float:
+    """The largest share of a face that a rectangle covers, 0 to 1."""
+    return max((figure.face.covered(by) for figure in faces if figure.alive), default=0.0)
+
+
+def _cost_of_plate(figures: Sequence[Figure], plate: Rect) -> float:
+    """How much of the figures a plate hides, faces counting more than feet."""
+    return sum(
+        figure.body.covered(plate) + (6 * figure.face.covered(plate) if figure.alive else 0)
+        for figure in figures
+    )
+
+
+def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Composition | None:
+    """One picture over the whole page, with the words on a light plate above or below."""
+    frame = sheet.bled
+    if words is None:
+        return Composition((frame,), "square", None)
+    pad_x, pad_y = _PLATE_PAD
+    room = sheet.safe.inset(pad_x + 6, pad_y)
+    room = replace(room, height=_PLATE_SHARE * sheet.cut.height - 2 * pad_y)
+    text = block(words, "story", room, PLATE_SIZES)
+    if text is None:
+        return None
+    figures = figures_in(frame, crop_to(frame, subject), subject.figures)
+    plate_height = text.rect.height + 2 * pad_y
+    low = Rect(
+        room.x - pad_x, sheet.safe.bottom - plate_height, room.width + 2 * pad_x, plate_height
+    )
+    high = replace(low, y=sheet.safe.y)
+    plate = min((low, high), key=lambda plate: _cost_of_plate(figures, plate))
+    text = moved(text, room.x, plate.y + pad_y)
+    return Composition((frame,), "square", replace(text, plate=plate))
+
+
+def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+    """A picture with the words beneath: bleeding on a tall page, framed on a square one."""
+    if sheet.cut.height / sheet.cut.width >= _TALL:
+        return _tall_art_over_text(sheet, subject, words)
+    live = sheet.live
+    for size in STORY_SIZES:
+        text = block(words, "story", live, (size,))
+        if text is None:
+            continue
+        height = live.height - text.rect.height - _TEXT_GAP
+        width = min(live.width, height * subject.aspect / KEPT)
+        height = min(height, width / (subject.aspect * KEPT))
+        if height < 0.48 * sheet.cut.height:
+            continue
+        top = live.y + (live.height - height - _TEXT_GAP - text.rect.height) / 2
+        frame = Rect(live.centre().x - width / 2, top, width, height)
+        return Composition((frame,), "round", moved(text, live.x, frame.bottom + _TEXT_GAP))
+    return None
+
+
+def _tall_art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+    bled, live = sheet.bled, sheet.live
+    natural = bled.width / subject.aspect
+    for share in (1.0, 0.94, 0.88, KEPT):
+        height = min(natural * share, 0.8 * bled.height)
+        below = bled.y + height + _TEXT_GAP
+        room = Rect(live.x, below, live.width, live.bottom - below)
+        if room.height <= 0:
+            continue
+        sizes = STORY_SIZES if share == KEPT else STORY_SIZES[:4]
+        text = block(words, "story", room, sizes)
+        if text is not None:
+            spare = room.height - text.rect.height
+            frame = replace(bled, height=height)
+            return Composition((frame,), "square", moved(text, live.x, below + spare * 0.42))
+    return None
+
+
+def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+    """A picture towards the outer edge and the words towards the fold."""
+    live, cut, bled = sheet.live, sheet.cut, sheet.bled
+    wide = cut.width / cut.height >= _WIDE
+    if wide:
+        width = min(0.66 * cut.width, bled.height * subject.aspect)
+        height = bled.height
+    else:
+        width = 0.58 * live.width
+        height = min(live.height, width / (subject.aspect * KEPT))
+    text_width = (cut.width if wide else live.right) - live.x - width - _TEXT_GAP
+    text_width -= (cut.width - live.right) if wide else 0
+    text = block(words, "story", Rect(0, 0, text_width, live.height), STORY_SIZES)
+    if text is None:
+        return None
+    if sheet.outer_right:
+        x, text_x = (bled.right if wide else live.right) - width, live.x
+    else:
+        x = bled.x if wide else live.x
+        text_x = live.right - text_width
+    frame = Rect(x, cut.centre().y - height / 2, width, height)
+    text = replace(moved(text, text_x, cut.centre().y - text.rect.height / 2), align="start")
+    return Composition((frame,), "square" if wide else "round", text)
+
+
+def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
+    """Words in the middle of the page, or an empty page."""
+    if words is None:
+        return Composition((), "square", None)
+    live = sheet.live
+    room = live.inset(0.08 * live.width, 0)
+    text = block(words, "story", room, (24.0, 22.0, *STORY_SIZES))
+    if text is None:
+        return None
+    return Composition((), "square", moved(text, room.x, live.centre().y - text.rect.height / 2))
+
+
+def grid(
+    sheet: Sheet, subjects: Sequence[Subject], words: Words | None, shape: tuple[int, int] | None
+) -> Composition | None:
+    """Pictures in rows, the words beneath them or in a cell left free.
+
+    Of the grids that hold the pictures, the one that shows most of them is taken.
+    """
+    shapes = [shape] if shape else _shapes(len(subjects))
+    sizes = STORY_SIZES if words else STORY_SIZES[:1]
+    fallback: Composition | None = None
+    for size in sizes:
+        found = [
+            made
+            for rows, columns in shapes
+            for made in (
+                _free_cell(sheet, subjects, words, (rows, columns), size),
+                _text_beneath(sheet, subjects, words, (rows, columns), size),
+            )
+            if made is not None
+        ]
+        if not found:
+            continue
+        best = max(found, key=_shown)
+        if _shown(best) >= 0.36 * sheet.cut.area:
+            return best
+        if fallback is None or _shown(best) > 1.1 * _shown(fallback):
+            fallback = best
+    return fallback
+
+
+def _shown(composition: Composition) -> float:
+    return sum(frame.area for frame in composition.frames)
+
+
+def _shapes(count: int) -> list[tuple[int, int]]:
+    return [(math.ceil(count / columns), columns) for columns in range(1, count + 1)]
+
+
+def _text_beneath(
+    sheet: Sheet,
+    subjects: Sequence[Subject],
+    words: Words | None,
+    shape: tuple[int, int],
+    size: float,
+) -> Composition | None:
+    live = sheet.live
+    text = block(words, "story", live, (size,)) if words else None
+    if words and text is None:
+        return None
+    below = text.rect.height + _TEXT_GAP if text else 0.0
+    area = replace(live, height=live.height - below)
+    frames = _frames(area, subjects, shape)
+    if not frames:
+        return None
+    used = frames[-1].bottom - frames[0].y + below
+    shift = live.y + (live.height - used) / 2 - frames[0].y
+    frames = [replace(frame, y=frame.y + shift) for frame in frames]
+    if text:
+        text = moved(text, live.x, frames[-1].bottom + _TEXT_GAP)
+    return Composition(tuple(frames), "round", text)
+
+
+def _free_cell(
+    sheet: Sheet,
+    subjects: Sequence[Subject],
+    words: Words | None,
+    shape: tuple[int, int],
+    size: float,
+) -> Composition | None:
+    rows, columns = shape
+    if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
+        return None
+    live = sheet.live
+    square = Subject(sum(subject.aspect for subject in subjects) / len(subjects), ())
+    frames = _frames(live, [*subjects, square], shape)
+    if not frames:
+        return None
+    cell = frames.pop()
+    used = cell.bottom - frames[0].y
+    shift = live.y + (live.height - used) / 2 - frames[0].y
+    frames = [replace(frame, y=frame.y + shift) for frame in frames]
+    cell = replace(cell, y=cell.y + shift)
+    text = block(words, "story", cell.inset(4, 0), (size,))
+    if text is None:
+        return None
+    text = moved(text, text.rect.x, cell.centre().y - text.rect.height / 2)
+    return Composition(tuple(frames), "round", text)
+
+
+def _frames(area: Rect, subjects: Sequence[Subject], shape: tuple[int, int]) -> list[Rect]:
+    """Frames in rows from the top of `area`, as large as cropping to `KEPT` allows."""
+    rows, columns = shape
+    width = (area.width - (columns - 1) * _GAP) / columns
+    height = (area.height - (rows - 1) * _GAP) / rows
+    if min(width, height) < 60 or rows * columns < len(subjects):
+        return []
+    aspect = sum(subject.aspect for subject in subjects) / len(subjects)
+    height = min(height, width / (aspect * KEPT))
+    width = min(width, height * aspect / KEPT)
+    frames: list[Rect] = []
+    for row in range(rows):
+        here = min(columns, len(subjects) - row * columns)
+        across = here * width + (here - 1) * _GAP
+        x = area.centre().x - across / 2
+        for column in range(here):
+            left = x + column * (width + _GAP)
+            frames.append(Rect(left, area.y + row * (height + _GAP), width, height))
+    return frames
+
+
+PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"]
+
+
+def single(
+    sheet: Sheet, kind: PageKind, subject: Subject, words: Words | None
+) -> Composition | None:
+    """One picture and its words; `auto` prefers a full bleed that hides no face."""
+    if words is None or kind == "full-bleed":
+        return full_bleed(sheet, subject, words)
+    if kind == "text-beside-art":
+        return text_beside_art(sheet, subject, words)
+    if kind == "grid":
+        return grid(sheet, [subject], words, None)
+    if kind == "auto" and _bleeds_well(sheet, subject, words):
+        return full_bleed(sheet, subject, words)
+    return art_over_text(sheet, subject, words) or (
+        text_beside_art(sheet, subject, words) if kind == "auto" else None
+    )
+
+
+def _bleeds_well(sheet: Sheet, subject: Subject, words: Words) -> bool:
+    frame = sheet.bled
+    crop = crop_to(frame, subject)
+    made = full_bleed(sheet, subject, words)
+    if made is None or made.text is None or made.text.plate is None or crop.area < KEPT:
+        return False
+    if len(made.text.lines) > 3:
+        return False
+    return hidden(figures_in(frame, crop, subject.figures), made.text.plate) < 0.3

@@ -1,0 +1,266 @@
+"""A composed book as one HTML file that looks like a picture book and needs no network.
+
+On a wide screen pages lie open in pairs; on a phone pictures and words stand in one column, with
+the balloons lettered again for it. Vertical writing is not covered.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from storyforge.book import picture
+from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, Role, TextBlock
+from storyforge.book.lettering import SMALL
+from storyforge.book.trims import POINTS_PER_INCH
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
+_TAGS: Final[dict[Role, str]] = {"title": "h1", "heading": "h2"}
+
+_CONTROLS: Final = {
+    "en": ("Pages", "Previous page", "Next page", "Light or dark"),
+    "fr": ("Pages", "Page précédente", "Page suivante", "Clair ou sombre"),
+    "de": ("Seiten", "Vorige Seite", "Nächste Seite", "Hell oder dunkel"),
+    "es": ("Páginas", "Página anterior", "Página siguiente", "Claro u oscuro"),
+}
+
+
+def write_html(book: Book, path: Path) -> Path:
+    """Write the book to `path` as one file, whole or not at all; the same book, the same bytes.
+
+    Raises StoryForgeError if a picture cannot be read.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = _Page(book)
+    labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
+    html = environment.get_template("book.html").render(
+        book=book,
+        width=_number(page.width),
+        height=_number(page.height),
+        faces=[_font(index, face) for index, face in enumerate(book.faces)],
+        leaves=[page.leaf(leaf) for leaf in book.leaves],
+        ui=dict(zip(("pages", "back", "forth", "theme"), labels, strict=True)),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(html, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Words between two places where a line may end: on the page, in the flow, or in both."""
+
+    text: str
+    joint: str
+    on_page: bool
+    in_flow: bool
+
+
+def segments(page_lines: Sequence[str], flow_lines: Sequence[str]) -> list[Segment]:
+    """Cut one text at the line ends of both of its settings."""
+    text = _joined(page_lines)
+    page_ends, flow_ends = _ends(page_lines), _ends(flow_lines)
+    cut: list[Segment] = []
+    start = drawn = 0
+    for index, character in enumerate(text):
+        drawn += not character.isspace()
+        last = index == len(text) - 1
+        on_page, in_flow = drawn in page_ends, drawn in flow_ends
+        if character.isspace() or not (on_page or in_flow or last):
+            continue
+        joint = " " if not last and text[index + 1].isspace() else ""
+        piece = text[start : index + 1].strip()
+        cut.append(Segment(piece, joint, on_page and not last, in_flow and not last))
+        start = index + 1
+    return cut
+
+
+def _joined(lines: Sequence[str]) -> str:
+    """The lines as running text; no space between characters of scripts that use none."""
+    text = ""
+    for line in filter(None, lines):
+        wide = text and {text[-1], line[0]} and _wide(text[-1]) and _wide(line[0])
+        text += line if not text or wide else f" {line}"
+    return text
+
+
+def _wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def _drawn(text: str) -> int:
+    return sum(not character.isspace() for character in text)
+
+
+def _ends(lines: Iterable[str]) -> set[int]:
+    ends, total = set(), 0
+    for line in lines:
+        total += _drawn(line)
+        ends.add(total)
+    return ends
+
+
+def _paragraphs(item: TextBlock) -> list[list[Segment]]:
+    """The block's lines by the author's paragraphs, which keep their ends in the flow."""
+    paragraphs: list[list[Segment]] = []
+    rest = list(item.lines)
+    for written in item.text.strip().splitlines():
+        wanted, lines = _drawn(written), [rest.pop(0)]
+        while sum(map(_drawn, lines)) < wanted:
+            lines.append(rest.pop(0))
+        paragraphs.append(segments(lines, ()))
+    return paragraphs
+
+
+def _number(value: float) -> str:
+    return f"{round(value, 3):g}"
+
+
+def _style(**properties: str | float) -> str:
+    pairs = (
+        (name.replace("_", "-"), value if isinstance(value, str) else _number(value))
+        for name, value in properties.items()
+    )
+    return ";".join(f"--{name}:{value}" for name, value in pairs)
+
+
+def _data_uri(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _font(index: int, face: Face) -> dict[str, str | int]:
+    source = _data_uri(_MIME[face.web.suffix.lower()], face.web.read_bytes())
+    return {"name": f"face-{index}", "weight": face.weight, "source": source}
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Turns points of the page into what the template shows: percent, paths and data URIs."""
+
+    book: Book
+
+    @property
+    def width(self) -> float:
+        return self.book.trim.width * POINTS_PER_INCH
+
+    @property
+    def height(self) -> float:
+        return self.book.trim.height * POINTS_PER_INCH
+
+    def leaf(self, leaf: Leaf) -> dict[str, object]:
+        """What the template shows of one leaf.
+
+        A `flowing` leaf gives up its places on a small screen, a `fixed` one is scaled, an `empty`
+        one is left out.
+        """
+        tones = picture.tones(leaf.tone)
+        empty = not leaf.pictures and not leaf.texts
+        fixed = leaf.kind in {"cover", "back", "endpaper"}
+        return {
+            "kind": leaf.kind,
+            "ground": leaf.ground,
+            "number": leaf.number,
+            "label": leaf.label,
+            "manner": "empty" if empty else "fixed" if fixed else "flowing",
+            "style": _style(paper=tones.paper, deep=tones.deep, motif=tones.motif),
+            "pictures": [self.picture(item) for item in leaf.pictures],
+            "texts": [self.text(item, leaf) for item in leaf.texts],
+        }
+
+    def rect(self, rect: Rect) -> dict[str, float]:
+        return {
+            "x": 100 * rect.x / self.width,
+            "y": 100 * rect.y / self.height,
+            "w": 100 * rect.width / self.width,
+            "h": 100 * rect.height / self.height,
+        }
+
+    def picture(self, item: Picture) -> dict[str, object]:
+        crop = item.crop
+        style = _style(
+            **self.rect(item.frame),
+            crop_x=100 * crop.x / crop.width,
+            crop_y=100 * crop.y / crop.height,
+            crop_w=100 / crop.width,
+            crop_h=100 / crop.height,
+        )
+        small_height = SMALL * item.art.height / item.art.width
+        return {
+            "corner": item.corner,
+            "style": style,
+            "source": _data_uri("image/jpeg", picture.jpeg(item.art, picture.enlargement(item))),
+            "alt": item.alt or "",
+            "width": item.art.width,
+            "height": item.art.height,
+            "small": bool(item.small),
+            "page_shapes": _shapes(item.balloons),
+            "page_box": f"0 0 {_number(self.width)} {_number(self.height)}",
+            "small_shapes": _shapes(item.small),
+            "small_box": f"0 0 {_number(SMALL)} {_number(small_height)}",
+            "balloons": [
+                self.balloon(said, item.small[index] if item.small else None, small_height)
+                for index, said in enumerate(item.balloons)
+            ],
+        }
+
+    def balloon(
+        self, said: Balloon, small: Balloon | None, small_height: float
+    ) -> dict[str, object]:
+        style = {**self.rect(said.text), "size": 100 * said.size / self.width}
+        if small is not None:
+            style |= {
+                "small_x": 100 * small.text.x / SMALL,
+                "small_y": 100 * small.text.y / small_height,
+                "small_w": 100 * small.text.width / SMALL,
+                "small_size": 100 * small.size / SMALL,
+            }
+        return {
+            "kind": said.kind,
+            "speaker": said.speaker,
+            "segments": segments(said.lines, small.lines if small else ()),
+            "style": f"{_style(**style, leading=said.leading)};{self.face(said.face)}",
+        }
+
+    def text(self, item: TextBlock, leaf: Leaf) -> dict[str, object]:
+        size = 100 * item.size / self.width
+        style = _style(**self.rect(item.rect), size=size, leading=item.leading)
+        tag = _TAGS.get(item.role, "p")
+        return {
+            "role": item.role,
+            "align": item.align,
+            "tag": "p" if leaf.kind == "title" and tag == "h1" else tag,
+            "paragraphs": _paragraphs(item),
+            "style": f"{style};{self.face(item.face)}",
+            "plate": _style(**self.rect(item.plate)) if item.plate else None,
+        }
+
+    def face(self, face: Face) -> str:
+        return _style(face=f"face-{self.book.faces.index(face)}", weight=face.weight)
+
+
+def _shapes(balloons: Iterable[Balloon]) -> list[dict[str, str]]:
+    return [
+        {"kind": said.kind, "path": "".join(f"{verb}{_points(points)}" for verb, points in outline)}
+        for said in balloons
+        for outline in said.outlines
+    ]
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{round(x, 1):g} {round(y, 1):g}" for x, y in points)

@@ -1,0 +1,206 @@
+"""A composed book: leaves with pictures, words and balloons in their places.
+
+Lengths are points (1/72 inch) from the top left corner of the cut page; pictures that bleed begin
+at negative coordinates. Nothing here knows of an output format, a colour or a font file's insides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from storyforge.book.trims import Trim
+
+Role = Literal["title", "subtitle", "author", "story", "dedication", "heading", "colophon"]
+Ground = Literal["paper", "deep"]
+Corner = Literal["square", "round", "circle"]
+BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "sound"]
+
+
+class Point(NamedTuple):
+    """A place on the page, in points."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """An upright rectangle; lengths in points, or in fractions where a docstring says so."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge."""
+        return self.y + self.height
+
+    @property
+    def area(self) -> float:
+        """Width times height."""
+        return self.width * self.height
+
+    def centre(self) -> Point:
+        """The middle."""
+        return Point(self.x + self.width / 2, self.y + self.height / 2)
+
+    def inset(self, across: float, down: float | None = None) -> Rect:
+        """The rectangle with `across` taken off left and right, `down` off top and bottom."""
+        down = across if down is None else down
+        return Rect(self.x + across, self.y + down, self.width - 2 * across, self.height - 2 * down)
+
+    def common(self, other: Rect) -> Rect | None:
+        """The part that both cover; None where there is none."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
+        return Rect(x, y, right - x, bottom - y) if x < right and y < bottom else None
+
+    def covered(self, other: Rect) -> float:
+        """The share of this rectangle, 0 to 1, that `other` covers."""
+        common = self.common(other)
+        return common.area / self.area if common else 0.0
+
+    def holds(self, point: Point) -> bool:
+        """Whether the point lies inside or on the edge."""
+        return self.x <= point.x <= self.right and self.y <= point.y <= self.bottom
+
+
+@dataclass(frozen=True, slots=True)
+class Art:
+    """One drawn picture: the panel it shows, its PNG and its size in pixels."""
+
+    panel: str
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A font: its family, weight and licence, the file to typeset with and the one for the web."""
+
+    family: str
+    weight: int
+    path: Path
+    web: Path
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextBlock:
+    """Words broken into lines that fit.
+
+    text     the words as written, with the author's own line ends
+    rect     where the lines stand
+    size     of the letters, in points
+    leading  from one baseline to the next, as a multiple of `size`
+    plate    the light ground beneath words that stand on a picture
+    """
+
+    role: Role
+    text: str
+    lines: tuple[str, ...]
+    rect: Rect
+    size: float
+    leading: float
+    face: Face
+    align: Literal["start", "center"] = "center"
+    plate: Rect | None = None
+
+
+class Stroke(NamedTuple):
+    """One step of an outline: `M`, `L`, `C` with their points, or `Z` with none."""
+
+    verb: Literal["M", "L", "C", "Z"]
+    points: tuple[Point, ...]
+
+
+Outline = tuple[Stroke, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Balloon:
+    """One utterance: its drawn shape, its words, and where its tail ends.
+
+    speaker   name to read out before the words; None for the narrator and for sounds
+    text      where the lines stand
+    outlines  the balloon with its tail first, then a thought's bubbles; empty for a sound
+    tip       the end of the tail; None without a tail
+    """
+
+    kind: BalloonKind
+    speaker: str | None
+    lines: tuple[str, ...]
+    text: Rect
+    size: float
+    leading: float
+    face: Face
+    outlines: tuple[Outline, ...]
+    tip: Point | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture in its place.
+
+    frame     where it stands, in points
+    crop      the part of the picture that shows, in fractions of it
+    alt       the picture in words; None if it is decorative
+    balloons  lettered for the printed page, in page points
+    small     lettered for a small screen that shows the whole picture, in points of `SMALL`
+              width; as many as `balloons`, or none where they do not fit
+    """
+
+    art: Art
+    frame: Rect
+    crop: Rect
+    corner: Corner
+    alt: str | None
+    balloons: tuple[Balloon, ...] = ()
+    small: tuple[Balloon, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One page of the book.
+
+    number  from 1, the cover; odd pages lie on the right
+    label   what the page is, for readers who cannot see it
+    tone    the picture that the page takes its colours from
+    """
+
+    number: int
+    kind: Literal["cover", "endpaper", "title", "story", "colophon", "back"]
+    label: str
+    ground: Ground
+    tone: Art | None
+    pictures: tuple[Picture, ...] = ()
+    texts: tuple[TextBlock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """A whole book, ready to be written in any format.
+
+    summary   one sentence that says how the pictures were made
+    keywords  for the document's metadata
+    """
+
+    title: str
+    author: str | None
+    language: str
+    direction: Literal["ltr", "rtl"]
+    trim: Trim
+    faces: tuple[Face, ...]
+    summary: str
+    keywords: tuple[str, ...]
+    leaves: tuple[Leaf, ...]

@@ -1,0 +1,163 @@
+"""A composed book as a PDF for print and screen: bleed, tags, embedded fonts (PDF/UA-1, PDF/A-2a).
+
+Typst sets it from one data file. Colours are RGB; PDF/X and the printer's wrap cover are not made.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import typst
+
+from storyforge.book import picture
+from storyforge.book.compose import Sheet
+from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
+from storyforge.book.trims import POINTS_PER_INCH
+from storyforge.errors import StoryForgeError
+
+_TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
+
+_MADE_ON: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+"""No clock: the same book is the same bytes on any day."""
+
+
+Data = dict[str, "Value"]
+Value = str | int | float | bool | None | list["Value"] | Data
+
+
+def write_pdf(book: Book, path: Path) -> Path:
+    """Set the book and write it to `path`, whole or not at all; the same book, the same bytes.
+
+    Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="storyforge-book-") as made:
+        folder = Path(made)
+        shutil.copyfile(_TEMPLATE, folder / "book.typ")
+        content = json.dumps(_book(book, folder), ensure_ascii=False)
+        (folder / "book.json").write_text(content, encoding="utf-8")
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(_compiled(folder, book.faces))
+    os.replace(partial, path)
+    return path
+
+
+def _compiled(folder: Path, faces: tuple[Face, ...]) -> bytes:
+    fonts = sorted({str(face.path.parent) for face in faces})
+    try:
+        pdf = typst.compile(
+            folder / "book.typ",
+            root=folder,
+            font_paths=[Path(font) for font in fonts],
+            ignore_system_fonts=True,
+            format="pdf",
+            pdf_standards=["a-2a", "ua-1"],
+            timestamp=_MADE_ON,
+        )
+    except typst.TypstError as exc:
+        raise StoryForgeError(f"the typesetter refused the book: {exc.message}") from exc
+    if not isinstance(pdf, bytes):
+        raise TypeError("typst gave pages where one document was asked for")
+    return pdf
+
+
+def _book(book: Book, folder: Path) -> Data:
+    """The book as plain data, its pictures written into `folder`."""
+    language, _, region = book.language.partition("-")
+    files: dict[tuple[Path, int], str] = {}
+    return {
+        "title": book.title,
+        "author": book.author,
+        "language": language,
+        "region": region if len(region) == 2 else None,
+        "direction": book.direction,
+        "summary": book.summary,
+        "keywords": list(book.keywords),
+        "width": book.trim.width * POINTS_PER_INCH,
+        "height": book.trim.height * POINTS_PER_INCH,
+        "bleed": book.trim.bleed * POINTS_PER_INCH,
+        "inner_bleed": book.trim.inner_bleed * POINTS_PER_INCH,
+        "leaves": [_leaf(book, leaf, folder, files) for leaf in book.leaves],
+    }
+
+
+def _leaf(book: Book, leaf: Leaf, folder: Path, files: dict[tuple[Path, int], str]) -> Data:
+    tones = picture.tones(leaf.tone)
+    outer_right = (leaf.number % 2 == 1) != (book.direction == "rtl")
+    return {
+        "kind": leaf.kind,
+        "ground": leaf.ground,
+        "paper": tones.paper,
+        "deep": tones.deep,
+        "motif": tones.motif,
+        "bled": _rect(Sheet(book.trim, outer_right).bled),
+        "pictures": [_picture(item, folder, files) for item in leaf.pictures],
+        "texts": [_text(item) for item in leaf.texts],
+    }
+
+
+def _picture(item: Picture, folder: Path, files: dict[tuple[Path, int], str]) -> Data:
+    times = picture.enlargement(item)
+    key = (item.art.path, times)
+    if key not in files:
+        files[key] = f"picture-{len(files):03d}.jpg"
+        (folder / files[key]).write_bytes(picture.jpeg(item.art, times))
+    return {
+        "file": files[key],
+        "frame": _rect(item.frame),
+        "crop": _rect(item.crop),
+        "corner": item.corner,
+        "alt": item.alt,
+        "balloons": [_balloon(said) for said in item.balloons],
+    }
+
+
+def _text(item: TextBlock) -> Data:
+    return {
+        **_lines(item.lines, item.rect, item.size, item.leading, item.face),
+        "role": item.role,
+        "align": item.align,
+        "plate": _rect(item.plate) if item.plate else None,
+    }
+
+
+def _balloon(item: Balloon) -> Data:
+    outlines: list[Value] = [
+        [
+            {"verb": verb, "points": [[round(x, 3), round(y, 3)] for x, y in points]}
+            for verb, points in outline
+        ]
+        for outline in item.outlines
+    ]
+    return {
+        **_lines(item.lines, item.text, item.size, item.leading, item.face),
+        "kind": item.kind,
+        "align": "center",
+        "outlines": outlines,
+    }
+
+
+def _lines(lines: tuple[str, ...], rect: Rect, size: float, leading: float, face: Face) -> Data:
+    return {
+        "lines": list(lines),
+        "rect": _rect(rect),
+        "size": size,
+        "leading": leading,
+        "family": face.family,
+        "weight": face.weight,
+    }
+
+
+def _rect(rect: Rect) -> Data:
+    return {
+        "x": round(rect.x, 4),
+        "y": round(rect.y, 4),
+        "width": round(rect.width, 4),
+        "height": round(rect.height, 4),
+    }

@@ -1,0 +1,103 @@
+"""Pictures as a book carries them: enlarged softly, marked as made by a model, and their colours.
+
+Real upscaling, which invents detail, is not done here.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image, UnidentifiedImageError
+
+from storyforge.book.leaf import Art, Picture
+from storyforge.book.trims import POINTS_PER_INCH
+from storyforge.errors import StoryForgeError
+
+SOFT_PPI: Final = 200
+"""Below this many pixels an inch, print shows the pixels."""
+
+MOST_ENLARGED: Final = 4
+"""More pixels than this a side add bytes and no softness."""
+
+_JPEG_QUALITY: Final = 90
+
+DIGITAL_SOURCE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+_XMP: Final = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/">\
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">\
+<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE}</Iptc4xmpExt:DigitalSourceType>\
+</rdf:Description></rdf:RDF></x:xmpmeta>""".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Tones:
+    """The colours of a page, as `#rrggbb`, taken from a picture.
+
+    paper   the ground beneath words, nearly white
+    deep    a dark ground, for covers and endpapers
+    motif   a little lighter than `deep`, for its pattern
+    """
+
+    paper: str
+    deep: str
+    motif: str
+
+
+PLAIN: Final = Tones("#fbf7ef", "#2f3a56", "#3d4a6b")
+
+
+def enlargement(picture: Picture) -> int:
+    """How many times larger, 1 to 4, the picture must be to look soft in print."""
+    inches = picture.frame.width / picture.crop.width / POINTS_PER_INCH
+    return min(MOST_ENLARGED, max(1, math.ceil(SOFT_PPI * inches / picture.art.width)))
+
+
+def jpeg(art: Art, times: int) -> bytes:
+    """The picture `times` as large (Lanczos), as a JPEG marked as made by a trained model.
+
+    Raises StoryForgeError if the file is not a picture.
+    """
+    picture = _opened(art)
+    if times > 1:
+        size = (picture.width * times, picture.height * times)
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=_XMP)
+    return out.getvalue()
+
+
+def tones(art: Art | None) -> Tones:
+    """Colours that suit the picture: its mean hue, made very light and very dark."""
+    if art is None:
+        return PLAIN
+    mean = _opened(art).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    if not isinstance(mean, tuple):
+        return PLAIN
+    red, green, blue = (value / 255 for value in mean[:3])
+    hue, _, saturation = colorsys.rgb_to_hls(red, green, blue)
+    return Tones(
+        paper=_hex(hue, 0.965, 0.45 * min(1.0, saturation + 0.3)),
+        deep=_hex(hue, 0.22, min(0.5, 0.2 + saturation)),
+        motif=_hex(hue, 0.28, min(0.5, 0.2 + saturation)),
+    )
+
+
+def _hex(hue: float, lightness: float, saturation: float) -> str:
+    channels = colorsys.hls_to_rgb(hue, lightness, saturation)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+
+
+def _opened(art: Art) -> Image.Image:
+    try:
+        with Image.open(art.path) as picture:
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError) as exc:
+        raise StoryForgeError(
+            f"cannot read the picture of panel `{art.panel}`: {art.path}",
+            hint="draw it again with `storyforge render`",
+        ) from exc
