@@ -1,0 +1,219 @@
+"""How the scenes of the picture-book world are drawn, on a unit square, y down, ground at the bottom."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from storyforge.pocket import brush as paint
+from storyforge.pocket.brush import INK, Brush, mix
+
+SKIES = {
+    "day": ("#8ccff5", "#e2f4fd"), "night": ("#1b2152", "#4a4a8c"), "sunset": ("#f58f6c", "#fde0a8"),
+}
+TIMES = tuple(SKIES)
+WEATHERS = ("clear", "rain", "snowfall")
+HORIZON = 0.66
+"""Height of the horizon in fractions of the picture; subjects stand below it."""
+
+
+class Stage:
+    """One scene being painted: brush, hour, weather and the dice for its small props."""
+
+    def __init__(self, b: Brush, time: str, weather: str, dice: np.random.Generator) -> None:
+        """Paint with `b`."""
+        self.b, self.time, self.weather, self.dice = b, time, weather, dice
+
+    def tone(self, dye: str) -> str:
+        """The colour `dye` in the light of this hour."""
+        if self.time == "night":
+            return mix(dye, "#232a5c", 0.52)
+        return mix(dye, "#f58a5a", 0.16) if self.time == "sunset" else dye
+
+    def sky(self, *, lights: bool = True) -> None:
+        """Gradient, sun or moon, clouds or stars."""
+        top, bottom = SKIES[self.time]
+        if self.weather != "clear":
+            top, bottom = mix(top, "#7d8796", 0.55), mix(bottom, "#aab3bd", 0.5)
+        self.b.gradient((0, 0, 1, 0.8), top, bottom)
+        side = float(self.dice.choice([0.14, 0.86]))
+        if self.time == "night" and lights:
+            for x, y in self.dice.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
+                self.b.oval(x, y, 0.0045, 0.0045, "#fff9da", line=False)
+            self.b.oval(side, 0.14, 0.07, 0.07, "#fdf3c4", line=False)
+            self.b.oval(side + 0.035, 0.12, 0.06, 0.06, top, line=False)
+        elif self.weather == "clear" and lights:
+            sun = "#ffe07a" if self.time == "day" else "#fff0b8"
+            y = 0.14 if self.time == "day" else 0.42
+            self.b.oval(side, y, 0.095, 0.095, "#ffffff", line=False, alpha=0.45)
+            self.b.oval(side, y, 0.07, 0.07, sun, line=False)
+        if self.time != "night":
+            for x in self.dice.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
+                y = float(self.dice.uniform(0.08, 0.18))
+                for dx, r in ((-0.06, 0.03), (0, 0.045), (0.06, 0.032)):
+                    self.b.oval(x + dx, y, r * 1.4, r, "#ffffff", line=False, alpha=0.9)
+
+    def ground(self, dye: str, *, y: float = HORIZON, wave: float = 0.03) -> None:
+        """A band of ground with a soft upper edge."""
+        dye = self.tone(dye)
+        self.b.blob([(-0.3, y + 0.05), (0.15, y - wave), (0.6, y + wave), (1.3, y - wave), (1.4, 1.5),
+                     (-0.4, 1.5)], dye, line=False)
+        self.b.blob([(-0.3, y + 0.25), (0.35, y + 0.15), (0.9, y + 0.2), (1.4, y + 0.13), (1.5, 1.6),
+                     (-0.4, 1.6)], mix(dye, INK, 0.08), line=False)
+
+    def fall(self) -> None:
+        """Rain or snowflakes over everything."""
+        if self.weather == "rain":
+            for x, y in self.dice.uniform(0, 1, (26, 2)):
+                self.b.stroke([(x, y), (x - 0.015, y + 0.055)], "#cfe6f7", 0.006, line=False)
+        elif self.weather == "snowfall":
+            for x, y in self.dice.uniform(0, 1, (34, 2)):
+                self.b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
+
+    def pine(self, x: float, y: float, tall: float, dye: str) -> None:
+        """A fir tree standing at (x, y)."""
+        self.b.box(x - 0.02, y - 0.06, 0.04, 0.08, self.tone("#7a5438"), line=False)
+        for i in range(3):
+            w, base = tall * (0.3 - 0.06 * i), y - 0.05 - tall * 0.26 * i
+            self.b.polygon([(x - w, base), (x, base - tall * 0.46), (x + w, base)],
+                           mix(self.tone(dye), "#ffffff", 0.05 * i), line=False)
+
+
+def _meadow(s: Stage) -> None:
+    s.sky()
+    s.b.blob([(-0.2, 0.7), (0.2, 0.5), (0.6, 0.66), (1.0, 0.52), (1.4, 0.7), (1.4, 1.2), (-0.2, 1.2)],
+             s.tone("#a6d977"), line=False)
+    s.ground("#83c655")
+    for x, y in s.dice.uniform((0.02, 0.74), (0.98, 0.97), (9, 2)):
+        s.b.oval(x, y, 0.011, 0.011, s.tone(str(s.dice.choice(["#ffffff", "#ffd84d", "#f48cb6"]))),
+                 line=False)
+
+
+def _forest(s: Stage) -> None:
+    s.sky(lights=s.time == "night")
+    s.b.gradient((0, 0.25, 1, 0.8), s.tone("#bfe3c0"), s.tone("#9fd3a8"))
+    for x in np.linspace(0.02, 0.98, 7):
+        s.pine(x + s.dice.uniform(-0.04, 0.04), 0.66, s.dice.uniform(0.5, 0.62), "#5d9f77")
+    s.ground("#6fae5a")
+    for x in (0.0, 0.16, 0.86, 1.0):
+        s.pine(x + s.dice.uniform(-0.03, 0.03), 0.76, s.dice.uniform(0.62, 0.75), "#33755a")
+
+
+def _beach(s: Stage) -> None:
+    s.sky()
+    s.b.gradient((0, 0.48, 1, 0.75), s.tone("#3a9fd0"), s.tone("#7fd0e6"))
+    for x, y in s.dice.uniform((0.05, 0.52), (0.9, 0.66), (6, 2)):
+        s.b.stroke([(x, y), (x + 0.06, y)], s.tone("#e8f7fc"), 0.008, line=False)
+    s.ground("#f6dd9c", y=0.7)
+
+
+def _mountains(s: Stage) -> None:
+    s.sky()
+    for x, y, w in ((0.2, 0.3, 0.32), (0.78, 0.26, 0.36), (0.5, 0.38, 0.3)):
+        x += float(s.dice.uniform(-0.04, 0.04))
+        s.b.polygon([(x - w, 0.75), (x, y), (x + w, 0.75)], s.tone("#8e94b8"), line=False)
+        s.b.polygon([(x - w * 0.27, y + 0.125), (x, y), (x + w * 0.27, y + 0.125), (x + 0.03, y + 0.1),
+                     (x - 0.03, y + 0.13)], s.tone("#fdfdff"), line=False)
+    s.ground("#7fae6a")
+
+
+def _town(s: Stage) -> None:
+    s.sky()
+    walls = ["#f2b8a0", "#f6d68f", "#a9cfe8", "#c6b4e3", "#b9dba6", "#ef9f8f"]
+    x = -0.05
+    while x < 1.0:
+        w, h = float(s.dice.uniform(0.17, 0.23)), float(s.dice.uniform(0.26, 0.42))
+        wall = s.tone(str(s.dice.choice(walls)))
+        s.b.box(x, 0.7 - h, w, h, wall, line=False)
+        s.b.polygon([(x - 0.01, 0.7 - h), (x + w / 2, 0.6 - h), (x + w + 0.01, 0.7 - h)],
+                    s.tone("#b4624f"), line=False)
+        for wx in (x + w * 0.2, x + w * 0.6):
+            s.b.box(wx, 0.75 - h, w * 0.22, 0.08,
+                    "#ffe59a" if s.time == "night" else s.tone("#fdf6dd"), line=False)
+        x += w
+    s.b.box(-0.1, 0.68, 1.2, 0.4, s.tone("#c3c0c4"), line=False)
+    for x in (0.05, 0.4, 0.75):
+        s.b.box(x, 0.84, 0.17, 0.022, s.tone("#f5f2ea"), line=False)
+
+
+def _snow(s: Stage) -> None:
+    s.sky()
+    for x in (0.1, 0.27, 0.8, 0.93):
+        s.pine(x + s.dice.uniform(-0.04, 0.04), 0.69, s.dice.uniform(0.3, 0.42), "#6f9f98")
+    s.ground("#f7fafd")
+
+
+def _desert(s: Stage) -> None:
+    s.sky()
+    s.b.blob([(-0.2, 0.75), (0.1, 0.5), (0.45, 0.62), (0.85, 0.48), (1.3, 0.7), (1.3, 1.2), (-0.2, 1.2)],
+             s.tone("#eeb86a"), line=False)
+    s.ground("#f3cd83")
+    for x in (0.1, 0.9):
+        x += float(s.dice.uniform(-0.05, 0.05))
+        green = s.tone("#58a065")
+        s.b.stroke([(x, 0.72), (x, 0.44)], green, 0.05, line=False)
+        s.b.stroke([(x, 0.6), (x + 0.08, 0.6), (x + 0.08, 0.5)], green, 0.035, line=False)
+        s.b.stroke([(x, 0.64), (x - 0.08, 0.64), (x - 0.08, 0.55)], green, 0.035, line=False)
+
+
+def _pond(s: Stage) -> None:
+    s.sky()
+    s.ground("#8fca63", y=0.56)
+    s.b.oval(0.5, 0.68, 0.44, 0.1, s.tone("#63b7de"), line=False)
+    for x in (0.3, 0.68):
+        s.b.oval(x + s.dice.uniform(-0.06, 0.06), 0.68, 0.06, 0.02, s.tone("#4fa35a"), line=False)
+    for x in (0.05, 0.09, 0.92, 0.96):
+        s.b.stroke([(x, 0.72), (x, 0.5)], s.tone("#4b8f4e"), 0.012, line=False)
+        s.b.oval(x, 0.5, 0.016, 0.04, s.tone("#8a5a3a"), line=False)
+
+
+def _bedroom(s: Stage) -> None:
+    wall = s.tone(str(s.dice.choice(["#e6d5f0", "#fbdcc0", "#cfe5f2", "#f8d3dc"])))
+    s.b.box(-0.1, -0.1, 1.2, 1.2, wall, line=False)
+    for x in np.linspace(0.05, 0.95, 7):
+        s.b.box(x, -0.1, 0.018, 0.85, mix(wall, INK, 0.06), line=False)
+    s.b.box(-0.1, 0.7, 1.2, 0.4, s.tone("#c98f5d"), line=False)
+    s.b.box(-0.1, 0.69, 1.2, 0.022, s.tone("#fdf3e4"), line=False)
+    side = float(s.dice.choice([0.12, 0.66]))
+    s.b.box(side, 0.12, 0.22, 0.24, SKIES[s.time][0], radius=0.01)
+    s.b.stroke([(side + 0.11, 0.12), (side + 0.11, 0.36)], s.tone("#8a5a3a"), 0.014, line=False)
+    s.b.stroke([(side, 0.24), (side + 0.22, 0.24)], s.tone("#8a5a3a"), 0.014, line=False)
+    if s.time == "night":
+        s.b.oval(side + 0.05, 0.18, 0.022, 0.022, "#fdf3c4", line=False)
+    s.b.oval(0.5, 0.87, 0.36, 0.075, s.tone(str(s.dice.choice(["#dd6a6a", "#6f95cf", "#7fb77a"]))),
+             line=False)
+
+
+def _library(s: Stage) -> None:
+    s.b.box(-0.1, -0.1, 1.2, 1.2, s.tone("#8f6240"), line=False)
+    books = ["#dc3c3c", "#3b72d9", "#43a35a", "#f8cf3a", "#8a4fc0", "#f08a2c", "#f7f4ee"]
+    for y in (0.04, 0.25, 0.46):
+        s.b.box(0.03, y, 0.94, 0.17, s.tone("#5d3d29"), line=False)
+        x = 0.05
+        while x < 0.92:
+            w, h = float(s.dice.uniform(0.03, 0.055)), float(s.dice.uniform(0.11, 0.155))
+            s.b.box(x, y + 0.17 - h, w, h, s.tone(str(s.dice.choice(books))), line=False)
+            x += w + float(s.dice.choice([0.004, 0.004, 0.05]))
+    s.b.box(-0.1, 0.68, 1.2, 0.5, s.tone("#b5794b"), line=False)
+    s.b.oval(0.5, 0.87, 0.36, 0.075, s.tone("#a8434b"), line=False)
+
+
+PLACES: dict[str, tuple[Callable[[Stage], None], bool]] = {
+    "meadow": (_meadow, True), "forest": (_forest, True), "beach": (_beach, True),
+    "mountains": (_mountains, True), "town": (_town, True), "snow": (_snow, True),
+    "desert": (_desert, True), "pond": (_pond, True), "bedroom": (_bedroom, False),
+    "library": (_library, False),
+}
+"""Painter of each scene, and whether it is outdoors."""
+
+
+def draw_place(b: Brush, name: str, time: str, weather: str, dice: np.random.Generator) -> Stage:
+    """Paint the scene `name`; the returned stage paints what falls in front with `fall()`."""
+    stage = Stage(b, time, weather, dice)
+    PLACES[name][0](stage)
+    return stage
+
+
+def moonlight(b: Brush, time: str) -> None:
+    """Tint everything painted so far with the light of the hour."""
+    if time == "night":
+        b.path(paint.polygon([(0, 0), (1, 0), (1, 1), (0, 1)]), "#232a5c", line=False, alpha=0.14)

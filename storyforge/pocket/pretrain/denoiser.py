@@ -1,0 +1,248 @@
+"""Stages `text` and `unet`: the text encoder on attribute labels, then both on pictures."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from storyforge.pocket import world
+from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.run import (
+    Average,
+    Clock,
+    Job,
+    Team,
+    load_checkpoint,
+    save_checkpoint,
+    say,
+)
+from storyforge.pocket.pretrain.tokenizer import build_tokenizer
+from storyforge.pocket.pretrain.vae import drawings
+
+CAPTION_DROPOUT = 0.1
+LABEL_LOSS = 0.1
+LOOK_EVERY = 600.0
+PROMPTS = (
+    "a fox in a red coat waving on the left, in a forest at night",
+    "a penguin in a yellow shirt in the middle, on a beach",
+    "a boy in a green jacket sitting in the middle in a library",
+    "a blue cat wearing a crown, in the snow", "an elephant and a red ball, in a bedroom",
+    "a purple mushroom in the middle of a meadow at sunset",
+    "a frog in an orange shirt on the left and an owl in a blue coat on the right, in a town",
+    "a red house on the right, in the mountains", "a girl in a pink dress jumping by the pond",
+    "a panda holding a yellow balloon, in the desert at night",
+    "a rabbit with a teal scarf running, in the rain, in a meadow", "a bear, by the sea",
+)
+
+
+class LabelHeads(nn.Module):
+    """Linear heads on the mean and the end of a caption's features: what is in the picture?"""
+
+    def __init__(self, width: int) -> None:
+        """One head per entry of `world.LABELS`."""
+        super().__init__()
+        self.heads = nn.ModuleDict({k: nn.Linear(2 * width, len(v)) for k, v in world.LABELS.items()})
+
+    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Mean cross-entropy and accuracy over the labels that apply.
+
+        features  (b, t, d)
+        labels    (b, heads)  class, or −1
+        """
+        pooled = torch.cat([features.mean(1), features[:, -1]], -1).float()
+        losses, right, asked = [], 0, 0
+        for index, head in enumerate(self.heads.values()):
+            wanted = labels[:, index]
+            if (wanted < 0).all():
+                continue
+            logits = head(pooled)
+            losses.append(F.cross_entropy(logits, wanted, ignore_index=-1))
+            right += int(((logits.argmax(-1) == wanted) & (wanted >= 0)).sum())
+            asked += int((wanted >= 0).sum())
+        return torch.stack(losses).mean(), right / max(1, asked)
+
+
+def captions(pictures: list[world.Picture], dice: np.random.Generator) -> tuple[list[str], torch.Tensor]:
+    """Fresh words for each picture, and its labels (n, heads)."""
+    rows = [list(world.labels(p).values()) for p in pictures]
+    return [world.describe(p, dice) for p in pictures], torch.tensor(rows)
+
+
+def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    return tokenizer(
+        texts, padding="max_length", max_length=parts.POSITIONS, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def _tokenizer(job: Job, team: Team) -> CLIPTokenizer:
+    folder = job.folder / "tokenizer"
+    if team.rank == 0 and not (folder / "vocab.json").is_file():
+        build_tokenizer(folder)
+    team.agree(0)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def train_text(job: Job, team: Team) -> None:
+    """Warm the text encoder up on labels: minutes that save an hour of diffusion."""
+    torch.manual_seed(job.seed)
+    tokenizer = _tokenizer(job, team)
+    text = parts.new_text_encoder(tokenizer).to(job.device)
+    heads = LabelHeads(parts.TEXT_WIDTH).to(job.device)
+    parameters = [*text.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
+    clock, step = Clock(job, 50), 0
+    while (spent := team.agree(clock.spent())) < 1:
+        step += 1
+        dice = np.random.default_rng((job.seed, 1, team.rank, step))
+        texts, labels = captions([world.imagine(dice) for _ in range(job.batch_size)], dice)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * clock.factor(spent)
+        with torch.autocast(job.device, torch.bfloat16):
+            features = text(_ids(tokenizer, texts).to(job.device)).last_hidden_state
+        loss, accuracy = heads(features, labels.to(job.device))
+        optimizer.zero_grad()
+        loss.backward()
+        team.average(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if team.rank == 0 and step % 50 == 0:
+            say(job, step=step, loss=loss.item(), accuracy=accuracy)
+    if team.rank == 0:
+        text.save_pretrained(job.folder / "text_encoder")
+        save_file(heads.state_dict(), job.folder / "heads.safetensors")
+
+
+class Latents:
+    """Drawings kept as latents, with what is seen in each; this worker's share of them."""
+
+    def __init__(self, job: Job, team: Team) -> None:
+        """Encode what is missing in `<folder>/latents-<rank>-of-<size>.safetensors`."""
+        vae = AutoencoderKL.from_pretrained(job.folder / "vae").to(job.device).eval()
+        self.seeds = list(range(10**6 + team.rank, 10**6 + job.pictures, team.size))
+        path = job.folder / f"latents-{team.rank}-of-{team.size}.safetensors"
+        kept = load_file(path)["latents"] if path.is_file() else torch.zeros(0)
+        made = [kept] if len(kept) else []
+        for start in range(len(kept), len(self.seeds), 8):
+            seeds = self.seeds[start : start + 8]
+            with torch.no_grad(), torch.autocast(job.device, torch.bfloat16):
+                batch = vae.encode(drawings(seeds, job.device)).latent_dist.mean
+            made.append(batch.half().cpu())
+        self.values = torch.cat(made)[: len(self.seeds)].contiguous()
+        if len(self.values) > len(kept):
+            save_file({"latents": self.values}, path)
+        self.pictures = [world.imagine(np.random.default_rng(seed)) for seed in self.seeds]
+
+    def batches(self, size: int, dice: np.random.Generator) -> Iterator[np.ndarray]:
+        """Endless shuffled rows."""
+        while True:
+            order = dice.permutation(len(self.seeds))
+            for start in range(0, len(order) - size + 1, size):
+                yield order[start : start + size]
+
+
+def train_unet(job: Job, team: Team) -> None:
+    """Text encoder and U-Net together, v-prediction."""
+    torch.manual_seed(job.seed)
+    tokenizer, scheduler = _tokenizer(job, team), parts.new_scheduler()
+    text = CLIPTextModel.from_pretrained(job.folder / "text_encoder", dtype=torch.float32).to(job.device)
+    unet, heads = _unet(job).to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
+    if (job.folder / "heads.safetensors").is_file():
+        heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
+    modules: dict[str, nn.Module] = {"unet": unet, "text": text, "heads": heads}
+    averages = {name: Average(modules[name], 0.998) for name in ("unet", "text")}
+    parameters = [p for m in modules.values() for p in m.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": list(unet.parameters()), "base": 8e-4},
+         {"params": [*text.parameters(), *heads.parameters()], "base": 4e-4}],
+        lr=0.0, weight_decay=0.01, betas=(0.9, 0.99),
+    )
+    path = job.folder / "unet.safetensors"
+    progress = load_checkpoint(path, modules, averages, optimizer)
+    step, latents = int(progress.get("step", 0)), Latents(job, team)
+    rows = latents.batches(job.batch_size, np.random.default_rng((job.seed, 2, team.rank, step)))
+    clock, looked, recent = Clock(job, 100), 0.0, 0.0
+    while (spent := team.agree(clock.spent())) < 1:
+        step += 1
+        dice = np.random.default_rng((job.seed, 3, team.rank, step))
+        row, factor = next(rows), clock.factor(spent)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        texts, labels = captions([latents.pictures[i] for i in row], dice)
+        texts = ["" if dice.random() < CAPTION_DROPOUT else t for t in texts]
+        with torch.autocast(job.device, torch.bfloat16):
+            features = text(_ids(tokenizer, texts).to(job.device)).last_hidden_state
+            loss = _diffusion_loss(unet, scheduler, latents.values[row].float().to(job.device),
+                                   features, dice)
+        label_loss, _ = heads(features, labels.to(job.device))
+        optimizer.zero_grad()
+        (loss + LABEL_LOSS * label_loss).backward()
+        team.average(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        for name, average in averages.items():
+            average.update(modules[name])
+        recent = loss.item() if recent == 0 else 0.98 * recent + 0.02 * loss.item()
+        if team.rank == 0 and step % 50 == 0:
+            say(job, step=step, samples=step * job.batch_size * team.size, spent=spent, loss=recent)
+        if team.rank == 0 and clock.spent() * job.minutes * 60 - looked > LOOK_EVERY:
+            looked = clock.spent() * job.minutes * 60
+            save_checkpoint(path, modules, averages, optimizer, {"step": step})
+            assemble(job.folder, averages, tokenizer)
+            look(job.folder / "pipeline", job.folder / f"look-{step:06d}.png")
+    if team.rank == 0:
+        save_checkpoint(path, modules, averages, optimizer, {"step": step})
+        assemble(job.folder, averages, tokenizer)
+        look(job.folder / "pipeline", job.folder / f"look-{step:06d}.png")
+
+
+def _unet(job: Job) -> nn.Module:
+    return parts.new_unet()
+
+
+def _diffusion_loss(
+    unet: nn.Module, scheduler: "parts.DDIMScheduler", clean: torch.Tensor, features: torch.Tensor,
+    dice: np.random.Generator,
+) -> torch.Tensor:
+    noise = torch.randn_like(clean)
+    steps = torch.from_numpy(dice.integers(0, scheduler.config.num_train_timesteps, len(clean)))
+    steps = steps.to(clean.device)
+    noisy = scheduler.add_noise(clean, noise, steps)
+    wanted = scheduler.get_velocity(clean, noise, steps)
+    made = unet(noisy, steps, features).sample
+    return F.mse_loss(made.float(), wanted)
+
+
+def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenizer) -> None:
+    """Write `<folder>/pipeline` in fp16, as `StableDiffusionPipeline.from_pretrained` expects it."""
+    text, unet = parts.new_text_encoder(tokenizer), parts.new_unet()
+    text.load_state_dict(averages["text"].values)
+    unet.load_state_dict(averages["unet"].values)
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    pipe = StableDiffusionPipeline(
+        vae=vae.half(), text_encoder=text.half(), tokenizer=tokenizer, unet=unet.half(),
+        scheduler=parts.new_scheduler(), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(folder / "pipeline")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(folder / "tokenizer" / name, folder / "pipeline" / "tokenizer" / name)
+
+
+def look(pipeline: Path, out: Path) -> None:
+    """A sheet of the pictures of `PROMPTS`, for the eye."""
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        list(PROMPTS), num_inference_steps=20, guidance_scale=4.0, guidance_rescale=0.7,
+        generator=[torch.Generator().manual_seed(i) for i in range(len(PROMPTS))], output_type="np",
+    ).images
+    tiles = [(picture * 255).round().astype(np.uint8) for picture in made]
+    Image.fromarray(world.sheet(tiles, 4)).save(out)

@@ -1,0 +1,188 @@
+"""What all stages share: several CPU workers as one, a wall-clock budget, checkpoints, EMA.
+
+On a CPU one process per core with one thread each is steadier than one process with many threads;
+gradients are averaged by `torch.distributed` (gloo). On a GPU there is one worker.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456", "OMP_NUM_THREADS": "1",
+}
+"""glibc keeps freed tensors instead of giving each back to the kernel: +15 % on CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """How one stage is to be run. `minutes` is wall clock for this call; `decay` its share of
+    falling learning rate at the end, in [0, 1]."""
+
+    stage: str
+    folder: Path
+    minutes: float
+    decay: float
+    device: str
+    workers: int
+    batch_size: int
+    pictures: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """This worker among `size`."""
+
+    rank: int
+    size: int
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the workers."""
+        if self.size == 1:
+            return
+        grads = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            grads.append(parameter.grad)
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.size
+        start = 0
+        for grad in grads:
+            grad.copy_(flat[start : start + grad.numel()].view_as(grad))
+            start += grad.numel()
+
+    def agree(self, value: float) -> float:
+        """Worker 0's value, for all."""
+        if self.size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(box, 0)
+        return float(box)
+
+
+def launch(stage: Callable[[Job, Team], None], job: Job) -> None:
+    """Run `stage` in `job.workers` processes and wait for them."""
+    os.environ.update(MALLOC)
+    if job.workers == 1:
+        stage(job, Team(0, 1))
+        return
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ["MASTER_PORT"] = str(20000 + os.getpid() % 20000)
+    mp.spawn(_worker, args=(stage, job), nprocs=job.workers)
+
+
+def _worker(rank: int, stage: Callable[[Job, Team], None], job: Job) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=job.workers)
+    stage(job, Team(rank, job.workers))
+    dist.destroy_process_group()
+
+
+class Clock:
+    """The share of a budget that is spent, and the learning rate that goes with it."""
+
+    def __init__(self, job: Job, warm_up: int) -> None:
+        """Start now; `warm_up` steps."""
+        self.start, self.job, self.warm_up, self.steps = time.monotonic(), job, warm_up, 0
+
+    def spent(self) -> float:
+        """Share of the minutes used, 0 at the start, 1 at the end."""
+        return (time.monotonic() - self.start) / (60 * self.job.minutes)
+
+    def factor(self, spent: float) -> float:
+        """Multiplier of the learning rate: linear warm-up, constant, linear fall to 2 %."""
+        self.steps += 1
+        rise = min(1.0, self.steps / max(1, self.warm_up))
+        left = (1 - spent) / self.job.decay if self.job.decay else 1.0
+        return rise * max(0.02, min(1.0, left))
+
+
+class Average:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Start from the module as it is."""
+        self.decay, self.steps = decay, 0
+        self.values = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move towards the module."""
+        self.steps += 1
+        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in module.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.values[name].lerp_(value, 1 - keep)
+
+
+def save_checkpoint(
+    path: Path, modules: dict[str, nn.Module], averages: dict[str, Average],
+    optimizer: torch.optim.Optimizer, progress: dict[str, float],
+) -> None:
+    """Write everything that a resumed run needs, whole, then rename."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, module in modules.items():
+        tensors |= {f"model.{name}.{k}": v for k, v in module.state_dict().items()}
+    for name, average in averages.items():
+        tensors |= {f"ema.{name}.{k}": v for k, v in average.values.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    part = path.with_suffix(".part")
+    save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, part,
+              {"progress": json.dumps(progress)})
+    part.replace(path)
+
+
+def load_checkpoint(
+    path: Path, modules: dict[str, nn.Module], averages: dict[str, Average],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, float]:
+    """Restore what `save_checkpoint` wrote; {} when there is none."""
+    if not path.is_file():
+        return {}
+    from safetensors import safe_open
+
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        progress: dict[str, float] = json.loads(file.metadata()["progress"])
+    for name, module in modules.items():
+        module.load_state_dict(_under(tensors, f"model.{name}."))
+    for name, average in averages.items():
+        device = next(iter(average.values.values())).device
+        average.values = {k: v.to(device) for k, v in _under(tensors, f"ema.{name}.").items()}
+        average.steps = int(progress["step"])
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in _under(tensors, "adam.").items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    if state:
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
+    return progress
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def say(job: Job, **figures: float) -> None:
+    """One line of figures to stderr and to `<folder>/<stage>.jsonl`."""
+    line = json.dumps({k: round(v, 5) for k, v in figures.items()})
+    sys.stderr.write(f"{job.stage} {line}\n")
+    with (job.folder / f"{job.stage}.jsonl").open("a") as log:
+        log.write(line + "\n")
