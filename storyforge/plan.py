@@ -8,16 +8,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
+
+from pydantic import BaseModel
 
 from storyforge import __version__
-from storyforge.layout import Box
-from storyforge.story import Panel, Story
-from storyforge.subject import Kind, TrainSettings
-from storyforge.story import FuseSettings
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.layout import Box, closest
+from storyforge.lint import GROUPS, PICTURES
+from storyforge.store import fingerprint
+from storyforge.story import FuseSettings, Panel, Story
+from storyforge.subject import ConceptSpec, Kind, TrainSettings, text_in
+from storyforge.wording import named_in, negative_prompt, panel_prompt, region_prompt
+
+Format = Literal["pdf", "html"]
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+
+Recipe = dict[str, object]
+"""All that a product depends on, by name; plain JSON."""
+
+_KEY_DIGITS: Final = 20
+
+_NOTES: Final = (".txt", ".caption", ".json", ".jsonl")
+"""Endings of the files beside pictures that training reads."""
+
+_MASKS: Final = (".mask", "-mask", "_mask")
+"""How the stem of a picture ends that shows where the concept is, white on black."""
+
+_NOT_DRAWN: Final = ("key", "page", "base", "alt")
+"""Fields of a panel's task that change no pixel."""
+
+_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+_POCKET: Final = Path(__file__).parent / "pocket" / "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +52,8 @@ class TrainTask:
     """Learn one concept.
 
     folder   where the pictures lie, with captions and masks beside them
-    images   the pictures' file names
+    images   the pictures' names
     base     how to open the base model: `pocket`, an absolute path, or a hub id
-    recipe   what the key is the hash of, by field; every task has one
     """
 
     key: str
@@ -54,7 +80,13 @@ class FuseTask:
 
 @dataclass(frozen=True, slots=True)
 class RegionTask:
-    """What one region shows; `box` in fractions of the picture."""
+    """What one region shows.
+
+    box      in fractions of the picture
+    weight   how strongly the prompt speaks, 1 for plainly
+    z        the larger number is in front
+    mask     a picture, white where the region is; None for the whole box
+    """
 
     name: str
     box: Box
@@ -70,9 +102,11 @@ class RegionTask:
 class PanelTask:
     """Draw one picture.
 
-    fused   the fused model's key; None if the story has no concepts
-    size    width and height in pixels; None for the base's own
-    seed    31 bits
+    page     its number in the story, from 1; not part of the key
+    fused    the fused model's key; None if the story shows no concepts
+    size     width and height in pixels; None for the base's own
+    seed     31 bits, unless the author chose another
+    alt      the picture in words; not part of the key
     """
 
     key: str
@@ -98,6 +132,270 @@ class BookTask:
     """Bind one book; `panels` are pairs of a panel's id and its picture's key."""
 
     key: str
-    format: str
+    format: Format
     language: str
     panels: tuple[tuple[str, str], ...]
+
+
+Task = TrainTask | FuseTask | PanelTask | BookTask
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a story asks for, in the order in which it can be made.
+
+    `recipes` says, for every key, what it is the hash of.
+    """
+
+    story: Story
+    train: tuple[TrainTask, ...]
+    fuse: FuseTask | None
+    panels: tuple[PanelTask, ...]
+    books: tuple[BookTask, ...]
+    recipes: Mapping[str, Recipe]
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task, each after those whose products it needs."""
+        yield from self.train
+        if self.fuse is not None:
+            yield self.fuse
+        yield from self.panels
+        yield from self.books
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that a story is drawn with: how to open it, and the hash of its weights."""
+
+    reference: str
+    hash: str
+
+
+def base_of(story: Story) -> Base:
+    """Find the story's base: the embedded one, a path seen from the story, or a hub id.
+
+    A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
+    there is nothing at the path.
+    """
+    if story.base == "pocket":
+        if not _POCKET.is_dir():
+            message = "the embedded model is not in this installation"
+            raise EnvironmentProblem(message, hint="install storyforge again")
+        return Base("pocket", fingerprint(_POCKET))
+    path = (story.folder / Path(story.base).expanduser()).absolute()
+    if path.exists():
+        return Base(str(path), fingerprint(path))
+    if path.suffix == ".safetensors" or not _HUB_ID.fullmatch(story.base):
+        hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
+        raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
+    return Base(story.base, story.base)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run asks for beyond the story; None for the story's own.
+
+    formats    of the books
+    language   of the books' texts
+    steps      denoising steps of every panel, for drafts
+    """
+
+    formats: tuple[Format, ...] | None = None
+    language: str | None = None
+    steps: int | None = None
+
+
+def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
+    """Everything that has to exist for the story to be a book.
+
+    Every concept is listed to be learnt; fused are those that some panel shows. Raises
+    StoryForgeError for a prompt that names an unknown concept and for a format that there is no
+    writer for, and EnvironmentProblem for pictures that cannot be read.
+    """
+    recipes: dict[str, Recipe] = {}
+    train: list[TrainTask] = []
+    keys: dict[str, str] = {}
+    for name, spec in story.concepts.items():
+        if isinstance(spec, Path):
+            keys[name] = fingerprint(spec)[:_KEY_DIGITS]
+        else:
+            train.append(_train_task(name, spec, base, recipes))
+            keys[name] = train[-1].key
+    shown = [(name, keys[name]) for name in _shown(story)]
+    fuse = _fuse_task(story, base, shown, recipes) if shown else None
+    panels = tuple(
+        _panel_task(story, page, panel, base, order, fuse, recipes)
+        for page, panel in story.panels()
+    )
+    books = tuple(_book_tasks(story, panels, order, recipes))
+    return Plan(story, tuple(train), fuse, panels, books, recipes)
+
+
+def _shown(story: Story) -> tuple[str, ...]:
+    """The concepts that panels show or name, in the order in which the story lists them."""
+    shown: set[str] = set()
+    for _, panel in story.panels():
+        regions = panel.regions.values()
+        words = [story.style, panel.prompt, *(region.prompt for region in regions)]
+        for name in named_in(words):
+            if name not in story.concepts:
+                guess = closest(name, story.concepts)
+                remedy = f"; did you mean `<{guess}>`?" if guess else ""
+                message = f"panel `{panel.id}`: no concept named `{name}` for `<{name}>`{remedy}"
+                raise StoryForgeError(message)
+            shown.add(name)
+        shown.update(story.cast(panel))
+    return tuple(name for name in story.concepts if name in shown)
+
+
+def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Recipe]) -> TrainTask:
+    folder = spec.pictures().absolute()
+    files = sorted(file for file in folder.rglob("*") if _is_read(file, folder))
+    images = tuple(file.name for file in files if file.parent == folder and _is_picture(file))
+    key = _entered(
+        recipes,
+        {
+            "make": "concept 1",
+            "name": name,
+            "kind": spec.kind,
+            "class": spec.class_,
+            "pictures": {file.relative_to(folder).as_posix(): file for file in files},
+            "base": base.hash,
+            "settings": spec.train,
+        },
+    )
+    return TrainTask(
+        key=key,
+        concept=name,
+        kind=spec.kind,
+        class_phrase=spec.class_,
+        folder=folder,
+        images=images,
+        base=base.reference,
+        base_hash=base.hash,
+        settings=spec.train,
+    )
+
+
+def _is_read(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.is_file() and not hidden and file.suffix.lower() in (*PICTURES, *_NOTES)
+
+
+def _is_picture(file: Path) -> bool:
+    """Whether the file shows the concept, rather than where in a picture it is."""
+    return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASKS)
+
+
+def _fuse_task(
+    story: Story, base: Base, keys: list[tuple[str, str]], recipes: dict[str, Recipe]
+) -> FuseTask:
+    recipe: Recipe = {"make": "fusion 1", "base": base.hash, "settings": story.fuse}
+    key = _entered(recipes, {**recipe, "concepts": dict(keys)})
+    return FuseTask(key, base.reference, base.hash, tuple(keys), story.fuse)
+
+
+def _panel_task(
+    story: Story,
+    page: int,
+    panel: Panel,
+    base: Base,
+    order: Order,
+    fuse: FuseTask | None,
+    recipes: dict[str, Recipe],
+) -> PanelTask:
+    sampling, guidance_scale = story.sampling, panel.guidance_scale
+    task = PanelTask(
+        key="",
+        panel=panel.id,
+        page=page,
+        base=base.reference,
+        base_hash=base.hash,
+        fused=None if fuse is None else fuse.key,
+        prompt=panel_prompt(story, panel),
+        negative=negative_prompt(story, panel),
+        regions=_region_tasks(story, panel),
+        size=panel.size or story.size,
+        steps=order.steps or panel.steps or sampling.steps,
+        guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        scheduler=sampling.scheduler,
+        region_blend=sampling.region_blend,
+        seed=seed_of(story, panel),
+        alt=text_in(panel.alt, story.language, "en") if panel.alt else None,
+    )
+    recipe = {name: value for name, value in asdict(task).items() if name not in _NOT_DRAWN}
+    return replace(task, key=_entered(recipes, {"make": "panel 1", **recipe}))
+
+
+def seed_of(story: Story, panel: Panel) -> int:
+    """The panel's own seed, or 31 bits that depend on the story's seed, its id and its take."""
+    if panel.seed is not None:
+        return panel.seed
+    digest = hashlib.sha256(f"{story.seed}/{panel.id}/{panel.take}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+def _region_tasks(story: Story, panel: Panel) -> tuple[RegionTask, ...]:
+    shapes = story.region_shapes(panel)
+    return tuple(
+        RegionTask(
+            name=name,
+            box=shapes[name].bounds(),
+            prompt=region_prompt(story, panel, name),
+            negative=negative_prompt(story, panel, name),
+            weight=shapes[name].weight,
+            z=shapes[name].z,
+            concept=region.concept,
+            mask=(story.folder / mask).absolute() if (mask := shapes[name].mask) else None,
+        )
+        for name, region in panel.regions.items()
+    )
+
+
+def _book_tasks(
+    story: Story, panels: tuple[PanelTask, ...], order: Order, recipes: dict[str, Recipe]
+) -> Iterator[BookTask]:
+    language = order.language or story.language
+    pictures = tuple((panel.panel, panel.key) for panel in panels)
+    words = _book_recipe(story)
+    for name in order.formats or story.book.formats:
+        if name not in FORMATS:
+            known = " and ".join(f"`{each}`" for each in FORMATS)
+            raise StoryForgeError(f"this version makes no `{name}` books; it makes {known}")
+        recipe: Recipe = {"format": name, "language": language, "panels": dict(pictures)}
+        yield BookTask(_entered(recipes, {**words, **recipe}), name, language, pictures)
+
+
+def _book_recipe(story: Story) -> Recipe:
+    """All that the pages say, and the version of the templates that set them."""
+    drawn = {"seed", "style", "negative", "sampling", "fuse", "base", "size", *GROUPS}
+    concepts = {
+        name: spec.model_dump(mode="json", exclude={"folder", "train"})
+        for name, spec in story.concepts.items()
+        if not isinstance(spec, Path)
+    }
+    font = story.folder / story.book.font if story.book.font else None
+    return {
+        "make": f"book 1, storyforge {__version__}",
+        "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
+        "concepts": concepts,
+        "font": font if font is not None and font.is_file() else None,
+    }
+
+
+def _entered(recipes: dict[str, Recipe], recipe: Recipe) -> str:
+    """The recipe's key: the hash of its canonical JSON, in which files are their content."""
+    text = json.dumps(recipe, default=_plain, sort_keys=True, allow_nan=False)
+    key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+    recipes[key] = json.loads(text)
+    return key
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return fingerprint(value)[:16]
+    if isinstance(value, Box):
+        return [value.x0, value.y0, value.x1, value.y1]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    raise TypeError(f"a recipe holds no {type(value).__name__}")
