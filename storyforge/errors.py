@@ -41,6 +41,10 @@ class Diagnostic:
         return f"{self.file}:{self.line}:{self.column} {self.code} {self.message}"
 
 
+LONGEST_MESSAGE: Final = 400
+"""Letters of a finding; a file may hold names of any length."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A place in a file, both numbers from 1."""
@@ -81,7 +85,7 @@ class Report:
             return list(self._kept)
         last = max(self._kept)
         message = f"{self._untold} more findings are not listed; mend these first"
-        return [*self._kept, Diagnostic(self.file, last.line, last.column, "SF106", message)]
+        return [*self._kept, Diagnostic(self.file, last.line, last.column, "SF900", message)]
 
     def _add(
         self, mark: Mark, code: str, message: str, severity: Severity, hint: str | None
@@ -89,7 +93,9 @@ class Report:
         if self.full:
             self._untold += 1
             return
-        found = Diagnostic(self.file, mark.line, mark.column, code, message, severity, hint)
+        line = " ".join(message.splitlines())
+        line = line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+        found = Diagnostic(self.file, mark.line, mark.column, code, line, severity, hint)
         if found not in self._kept:
             self._kept.append(found)
 

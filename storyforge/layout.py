@@ -11,10 +11,12 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -192,9 +194,13 @@ def _cell(name: str) -> tuple[int, int]:
     return ord(name[0]) - ord("A"), int(name[1:]) - 1
 
 
+_MOST_COMPARED: Final = 300
+"""Known words; comparing with more would be felt in a file full of mistakes."""
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None."""
-    folded = {candidate.casefold(): candidate for candidate in known}
+    folded = {each.casefold(): each for each in islice(known, _MOST_COMPARED)}
     near = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.65)
     return folded[near[0]] if near else None
 
@@ -253,6 +259,13 @@ class RegionShape(BaseModel):
         return FRAME if self.at is None else place(self.at)
 
 
+def _with_a_place(shape: RegionShape) -> RegionShape:
+    if not shape.placed():
+        message = "this region has no place; give it `at`, `box` or `mask`"
+        raise PydanticCustomError("no_place", message)
+    return shape
+
+
 class Layout(BaseModel):
     """Named regions that panels can share, as a file `layouts/NAME.yaml` lists them.
 
@@ -264,16 +277,10 @@ class Layout(BaseModel):
     name: str
     description: str
     """what the layout is good for, in one sentence"""
-    regions: dict[str, RegionShape] = Field(default_factory=dict, max_length=32)
+    regions: dict[str, Annotated[RegionShape, AfterValidator(_with_a_place)]] = Field(
+        default_factory=dict, max_length=32
+    )
     """the regions by name, in reading order"""
-
-    @model_validator(mode="after")
-    def _every_region_placed(self) -> Self:
-        for name, shape in self.regions.items():
-            if not shape.placed():
-                message = "region `{name}` says no place; give it a `box`, `at` or `mask`"
-                raise PydanticCustomError("no_place", message, {"name": name})
-        return self
 
 
 def shipped(kind: Literal["layouts", "stories", "concepts"]) -> Path:

@@ -81,6 +81,8 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     panels = [panel for page in root.each("pages") for panel in page.each("panels")]
     coarsest = _COARSEST.get(root.text_at("base") or "pocket", _COARSEST_ELSEWHERE)
     for panel in panels:
+        if report.full:
+            break
         _check_scene(panel, cast, report)
         _check_regions(panel, cast, around, report)
         _check_room(panel, around, coarsest, report)
@@ -138,7 +140,7 @@ def _check_regions(
         report.error(layout.mark, "SF301", _no_such("layout", name, around.layout_names))
     known = around.layouts.get(name) if name is not None else None
     blind = name is not None and known is None
-    for region, node in _regions(panel):
+    for region, node in _regions(panel)[:_MOST_REGIONS]:
         _check_concept(node, cast, report)
         _check_mask(node, around.folder, report)
         if blind or any(node.get(key) is not None for key in ("box", "at", "mask")):
@@ -215,13 +217,14 @@ def _shape(region: Node, base: RegionShape | None) -> RegionShape | None:
 
 def _check_speakers(panel: Node, cast: Mapping[str, str], report: Report) -> None:
     shown = {region.text_at("concept") for _, region in _regions(panel)} - {None}
+    misnamed = not shown <= cast.keys()
     for speech in panel.each("say"):
         who = speech.get("who")
         if who is None or who.text is None or who.text in shown:
             continue
         if who.text not in cast:
             report.error(who.mark, "SF300", _no_such("concept", who.text, cast))
-        else:
+        elif not misnamed:
             message = f"`{who.text}` speaks but is in no region of this panel"
             remedy = "put it in a region, or leave `who` out for the narrator"
             report.error(who.mark, "SF305", f"{message}; {remedy}")

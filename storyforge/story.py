@@ -342,7 +342,7 @@ def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     report = Report(str(path))
     root = load(path, report)
     if root is None:
-        return None, tuple(report.findings())
+        return None, tuple(sorted(report.findings()))
     file = validated(StoryFile, root, report)
     reports = [report]
     concepts = _concepts(root, path.parent, report, reports)
@@ -361,10 +361,11 @@ def _concepts(
 ) -> dict[str, ConceptSpec | Path]:
     """Every concept that the story lists and that can be read, by name."""
     concepts: dict[str, ConceptSpec | Path] = {}
+    known: dict[Path, ConceptSpec | None] = {}
     for group, kind in GROUPS.items():
         for name, node in root.named(group).items():
             path = located(node, folder, "folder", report) if node.text else None
-            if path is None or report.full:
+            if path is None or report.full or name in concepts:
                 continue
             if path.suffix == ".safetensors" and os.path.isfile(path):
                 concepts[name] = path
@@ -377,10 +378,12 @@ def _concepts(
             if not os.path.isfile(path / "concept.yaml"):
                 report.error(node.mark, "SF303", f"no concept.yaml in `{path}`")
                 continue
-            reports.append(Report(str(path / "concept.yaml")))
-            spec = concept_in(path, name, reports[-1])
+            if path not in known:
+                reports.append(Report(str(path / "concept.yaml")))
+                known[path] = concept_in(path, name, reports[-1])
+            spec = known[path]
             if spec is not None:
-                concepts[name] = spec
+                concepts[name] = spec.model_copy(update={"name": name})
                 if spec.kind != kind:
                     message = f"`{name}` is listed under `{group}`, and its concept.yaml says"
                     report.error(node.mark, "SF309", f"{message} it is of kind `{spec.kind}`")

@@ -66,13 +66,18 @@ def validated(
             guess = _unknown_key(model, node, error["loc"], filled, report)
             misspelt |= {(error["loc"][:-1], guess)} if guess else set()
         elif error["type"] != "missing" or (error["loc"][:-1], error["loc"][-1]) not in misspelt:
-            place = _place(node, error["loc"])
-            if error["type"] == "too_short" and place.node.items:
-                # Members that are wrong themselves are not counted by pydantic.
-                continue
-            code = _CODES.get(error["type"], "SF202")
-            report.error(place.mark, code, _message(error, place))
+            _tell(error, _place(node, error["loc"]), report)
     return None
+
+
+def _tell(error: ErrorDetails, place: _Place, report: Report) -> None:
+    if error["type"] == "too_short" and place.node.items:
+        # Members that are wrong themselves, and told as such, are not counted by pydantic.
+        return
+    code = _CODES.get(error["type"], "SF202")
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
+        code = "SF202"
+    report.error(place.mark, code, _message(error, place))
 
 
 @dataclass(frozen=True, slots=True)

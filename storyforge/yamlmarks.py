@@ -22,6 +22,8 @@ MAX_BYTES: Final = 1_000_000
 """A long picture book is some 50 kB of YAML."""
 MAX_VALUES: Final = 50_000
 """Values after every alias is unfolded: a book of a thousand panels has about 20 000."""
+_LETTERS_A_VALUE: Final = 100
+"""A text counts as one value more for each so many letters: aliases of long texts are bombs too."""
 MAX_DEPTH: Final = 32
 """Nesting; a story needs nine levels."""
 
@@ -124,7 +126,11 @@ def _bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            what = "a folder, name the file in it" if stat.S_ISDIR(status.st_mode) else "not a plain file"
+            what = (
+                "a folder, name the file in it"
+                if stat.S_ISDIR(status.st_mode)
+                else "not a plain file"
+            )
             raise _Refused(Mark(), "SF100", f"cannot read: this is {what}")
         if status.st_size > MAX_BYTES:
             raise _Refused(Mark(), "SF104", _too_large(status.st_size))
@@ -148,12 +154,13 @@ def _too_large(size: int) -> str:
 def _decoded(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise _Refused(Mark(), "SF101", "the file is UTF-16; save it as UTF-8")
+    if b"\0" in data:
+        before = data[: data.index(b"\0")].decode("utf-8-sig", errors="replace")
+        raise _Refused(_end_of(before), "SF101", "a binary file, not YAML")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         before = data[: exc.start].decode("utf-8-sig", errors="ignore")
-        if b"\0" in data:
-            raise _Refused(_end_of(before), "SF101", "a binary file, not YAML") from exc
         message = f"not UTF-8: byte 0x{data[exc.start]:02x}; save the file as UTF-8"
         raise _Refused(_end_of(before), "SF101", message) from exc
     directive = _TAG_DIRECTIVE.search(text)
@@ -162,8 +169,7 @@ def _decoded(data: bytes) -> str:
         raise _Refused(where, "SF102", "tags are not read; remove this line")
     strange = _UNPRINTABLE.search(text)
     if strange is not None:
-        what = "a binary file, not YAML" if "\0" in text else _strange(strange[0])
-        raise _Refused(_end_of(text[: strange.start()]), "SF101", what)
+        raise _Refused(_end_of(text[: strange.start()]), "SF101", _strange(strange[0]))
     return text
 
 
@@ -289,7 +295,8 @@ class _Composer:
         empty = event.implicit[0] and event.value in _NULLS
         if empty and not event.value and frame is not None and frame.key is not None:
             mark = frame.key_mark
-        node = Node(mark, text=None if empty else event.value)
+        size = 1 + len(event.value) // _LETTERS_A_VALUE
+        node = Node(mark, text=None if empty else event.value, size=size)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         self._place(node, mark)
