@@ -18,6 +18,22 @@ from storyforge.story import Panel, Story, text_in
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
 
 
+_LOOSE: Final = 1.9
+"""A region this much higher than wide is a column in which a figure stands, not its outline."""
+
+_FIGURE: Final = 1.25
+"""Height over width of a figure that stands in a column."""
+
+
+def _standing(region: Rect, aspect: float) -> Rect:
+    """Where a figure is in its region, in fractions: all of it, or the foot of a column."""
+    width = region.width * aspect
+    if region.height <= _LOOSE * width:
+        return region
+    height = _FIGURE * width
+    return Rect(region.x, region.bottom - height, region.width, height)
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A story, its pictures by panel, and the language and page size of this edition."""
@@ -93,15 +109,13 @@ class Binding:
         """What the panel's picture shows, and where."""
         art = self.art[panel.id]
         boxes = self.story.region_boxes(panel)
-        figures = tuple(
-            Figure(
-                name=panel.regions[name].concept,
-                region=Rect(box.x0, box.y0, box.width, box.height),
-                alive=panel.regions[name].concept in self.story.characters,
-            )
-            for name, box in boxes.items()
-        )
-        return Subject(art.width / art.height, figures)
+        figures = []
+        for name, box in boxes.items():
+            concept = panel.regions[name].concept
+            region = Rect(box.x0, box.y0, box.width, box.height)
+            body = _standing(region, art.width / art.height)
+            figures.append(Figure(concept, region, body, concept in self.story.characters))
+        return Subject(art.width / art.height, tuple(figures))
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from storyforge.book.leaf import Corner, Face, Rect, Role, TextBlock
 from storyforge.book.lettering import Figure
 from storyforge.book.trims import POINTS_PER_INCH, Trim
-from storyforge.book.typeface import set_lines
+from storyforge.book.typeface import metrics, set_lines
 
 STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
 """Letter sizes for children to read, in points, the best first."""
@@ -118,18 +118,16 @@ def crop_to(frame: Rect, subject: Subject) -> Rect:
 def figures_in(frame: Rect, crop: Rect, figures: Sequence[Figure]) -> tuple[Figure, ...]:
     """The figures of a picture, in points of the page; those cropped away are left out."""
     across, down = frame.width / crop.width, frame.height / crop.height
+
+    def on_page(part: Rect) -> Rect | None:
+        x, y = frame.x + (part.x - crop.x) * across, frame.y + (part.y - crop.y) * down
+        return Rect(x, y, part.width * across, part.height * down).common(frame)
+
     placed = []
     for figure in figures:
-        region = figure.region
-        moved = Rect(
-            frame.x + (region.x - crop.x) * across,
-            frame.y + (region.y - crop.y) * down,
-            region.width * across,
-            region.height * down,
-        )
-        shown = moved.common(frame)
-        if shown is not None:
-            placed.append(replace(figure, region=shown))
+        region, body = on_page(figure.region), on_page(figure.body)
+        if region is not None and body is not None:
+            placed.append(replace(figure, region=region, body=body))
     return tuple(placed)
 
 
@@ -148,6 +146,11 @@ def block(
     return None
 
 
+def widest(text: TextBlock) -> float:
+    """The width of the longest line, in points."""
+    return max(metrics(text.face).width(line) for line in text.lines) * text.size
+
+
 def moved(text: TextBlock, x: float, y: float) -> TextBlock:
     """The same block at another place."""
     return replace(text, rect=replace(text.rect, x=x, y=y))
@@ -158,8 +161,8 @@ def hidden(faces: Sequence[Figure], by: Rect) -> float:
     return max((figure.face.covered(by) for figure in faces if figure.alive), default=0.0)
 
 
-def _cost_of_plate(figures: Sequence[Figure], plate: Rect) -> float:
-    """How much of the figures a plate hides, faces counting more than feet."""
+def hiding(figures: Sequence[Figure], plate: Rect) -> float:
+    """How much of the figures a rectangle hides, faces counting more than feet."""
     return sum(
         figure.body.covered(plate) + (6 * figure.face.covered(plate) if figure.alive else 0)
         for figure in figures
@@ -178,12 +181,11 @@ def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Compositi
     if text is None:
         return None
     figures = figures_in(frame, crop_to(frame, subject), subject.figures)
-    plate_height = text.rect.height + 2 * pad_y
-    low = Rect(
-        room.x - pad_x, sheet.safe.bottom - plate_height, room.width + 2 * pad_x, plate_height
-    )
-    high = replace(low, y=sheet.safe.y)
-    plate = min((low, high), key=lambda plate: _cost_of_plate(figures, plate))
+    width = min(widest(text) + 2.5 * pad_x, sheet.safe.width)
+    height = text.rect.height + 2 * pad_y
+    high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
+    low = replace(high, y=sheet.safe.bottom - height)
+    plate = min((low, high), key=lambda plate: hiding(figures, plate))
     text = moved(text, room.x, plate.y + pad_y)
     return Composition((frame,), "square", replace(text, plate=plate))
 
@@ -242,10 +244,14 @@ def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition
     if text is None:
         return None
     if sheet.outer_right:
-        x, text_x = (bled.right if wide else live.right) - width, live.x
+        x, text_x = bled.right - width, live.x
     else:
-        x = bled.x if wide else live.x
-        text_x = live.right - text_width
+        x, text_x = bled.x, live.right - text_width
+    if not wide:
+        used = width + _TEXT_GAP + widest(text)
+        left = cut.centre().x - used / 2
+        x = left + used - width if sheet.outer_right else left
+        text_x = left if sheet.outer_right else left + width + _TEXT_GAP
     frame = Rect(x, cut.centre().y - height / 2, width, height)
     text = replace(moved(text, text_x, cut.centre().y - text.rect.height / 2), align="start")
     return Composition((frame,), "square" if wide else "round", text)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import colophon
-from storyforge.book.compose import Words, block, crop_to, figures_in, hidden, moved
+from storyforge.book.compose import (
+    Sheet,
+    Subject,
+    Words,
+    block,
+    crop_to,
+    figures_in,
+    hiding,
+    moved,
+    widest,
+)
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
-from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
+from storyforge.book.lettering import Figure
+from storyforge.book.typeface import COMIC_NEUE_BOLD
 from storyforge.errors import StoryForgeError
 from storyforge.story import Panel
 
@@ -18,8 +30,22 @@ _COVER_SIZES: Final = (76.0, 70.0, 64.0, 58.0, 52.0, 46.0, 40.0, 36.0, 32.0, 28.
 _TITLE_SIZES: Final = _COVER_SIZES[4:]
 _SMALL_SIZES: Final = (20.0, 18.0, 16.0, 14.0, 12.0, 11.0)
 _COLOPHON_SIZES: Final = (11.5, 11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
+_BAND: Final = 110.0
+"""A title above the picture needs this much height, in points."""
+
+_WHOLE: Final = 0.93
+"""Less of a figure than this, and it is cut off."""
+
+_BAND_GAP: Final = 8.0
+_KEPT: Final = 0.98
+"""The share of the cover picture's width that must show."""
+
+_AUTHOR_ROOM: Final = 60.0
 _TIGHT: Final = 1.08
-_VIGNETTE: Final = 0.42
+_CLOSEST: Final = 0.6
+"""A portrait shows at least this share of the picture; closer, it would blur."""
+
+_VIGNETTE: Final = 0.5
 """The round picture on the title page, as a share of the page's shorter side."""
 
 
@@ -69,33 +95,47 @@ def _cover(binding: Binding, panel: Panel | None) -> Leaf:
     leaf = Leaf(1, "cover", binding.phrases.cover, "deep", None)
     safe = sheet.safe
     if panel is None:
-        title = _cover_title(binding, safe)
-        shift = safe.centre().y - _height(title) / 2 - safe.y
-        return replace(leaf, texts=(*_lower(title, shift), *_cover_author(binding, safe)))
+        title = _cover_title(binding, safe, 0.34 * safe.height)
+        title = _lower(title, safe.centre().y - _height(title) / 2 - safe.y)
+        return replace(leaf, texts=(*title, *_cover_author(binding, safe, (), safe.bottom)))
     subject = binding.subject(panel)
-    crop = crop_to(sheet.bled, subject)
+    frame = _cover_frame(sheet, subject)
+    crop = crop_to(frame, subject)
     art = binding.art[panel.id]
-    picture = Picture(art, sheet.bled, crop, "square", binding.alt(panel))
-    author = _cover_author(binding, safe)
-    title = _cover_title(binding, safe)
-    figures = figures_in(sheet.bled, crop, subject.figures)
-    floor = (author[0].plate or author[0].rect).y - 14 if author else safe.bottom
-    low = _lower(title, floor - _height(title) - safe.y)
-    high = _lower(title, 8)
-    hides = {id(texts): max(hidden(figures, text.rect) for text in texts) for texts in (high, low)}
-    best = low if hides[id(low)] + 0.1 < hides[id(high)] else high
+    picture = Picture(art, frame, crop, "square", binding.alt(panel))
+    figures = figures_in(frame, crop, subject.figures)
+    band = frame.y - safe.y - _BAND_GAP
+    title = _cover_title(binding, safe, band if band > 0 else 0.34 * safe.height)
+    low = _lower(title, safe.bottom - _AUTHOR_ROOM - _height(title) - safe.y)
+    places = (title,) if band > 0 else (_lower(title, 8), low)
+    best = min(places, key=lambda texts: sum(hiding(figures, text.rect) for text in texts))
+    under = max(best[-1].rect.bottom, frame.y) + 14
+    author = _cover_author(binding, safe, figures, under)
     return replace(leaf, tone=art, pictures=(picture,), texts=(*best, *author))
 
 
-def _cover_title(binding: Binding, safe: Rect) -> tuple[TextBlock, ...]:
-    room = replace(safe, height=0.34 * safe.height)
-    title = _fitted(binding, binding.title, "title", room, _COVER_SIZES, "cover")
+def _cover_frame(sheet: Sheet, subject: Subject) -> Rect:
+    """The whole cover, or its lower part where filling it would cut figures off."""
+    bled = sheet.bled
+    height = bled.width / (subject.aspect * _KEPT)
+    crop = crop_to(bled, subject)
+    whole = all(figure.body.covered(crop) > _WHOLE for figure in subject.figures)
+    if whole or bled.height - height < _BAND:
+        return bled
+    return replace(bled, y=bled.bottom - height, height=height)
+
+
+def _cover_title(binding: Binding, safe: Rect, height: float) -> tuple[TextBlock, ...]:
+    """The title at the top, in no more than `height` points, and the subtitle under it."""
     settings = binding.story.book.cover
+    subtitled = settings is not None and settings.subtitle is not None
+    room = replace(safe, height=height - 34 if subtitled else height)
+    title = _fitted(binding, binding.title, "title", room, _COVER_SIZES, "cover")
     if settings is None or settings.subtitle is None:
         return (title,)
     words = binding.say(settings.subtitle)
-    sizes = tuple(size for size in (28.0, 26.0, 24.0, 22.0, *_SMALL_SIZES) if size < title.size)
-    below = Rect(safe.x, title.rect.bottom + 6, safe.width, 0.14 * safe.height)
+    sizes = tuple(size for size in (26.0, 24.0, 22.0, *_SMALL_SIZES) if size < title.size)
+    below = Rect(safe.x, title.rect.bottom + 4, safe.width, 30.0)
     return title, _fitted(binding, words, "subtitle", below, sizes, "cover")
 
 
@@ -107,16 +147,20 @@ def _lower(texts: tuple[TextBlock, ...], by: float) -> tuple[TextBlock, ...]:
     return tuple(moved(text, text.rect.x, text.rect.y + by) for text in texts)
 
 
-def _cover_author(binding: Binding, safe: Rect) -> tuple[TextBlock, ...]:
-    """The author on a plate of its own width, at the foot of the cover."""
+def _cover_author(
+    binding: Binding, safe: Rect, figures: Sequence[Figure], under: float
+) -> tuple[TextBlock, ...]:
+    """The author on a plate: at the foot of the cover, or higher where it would hide a figure."""
     if not binding.author:
         return ()
     room = safe.inset(24, 0)
     text = _fitted(binding, binding.author, "author", room, (22.0, *_SMALL_SIZES), "cover")
-    text = moved(text, text.rect.x, safe.bottom - 8 - text.rect.height)
-    width = max(metrics(text.face).width(line) for line in text.lines) * text.size
-    plate = Rect(safe.centre().x - width / 2, text.rect.y, width, text.rect.height)
-    return (replace(text, plate=plate.inset(-18, -7)),)
+    width, height = widest(text) + 36, text.rect.height + 14
+    foot = Rect(safe.centre().x - width / 2, safe.bottom - height, width, height)
+    higher = replace(foot, y=min(under, foot.y))
+    plate = min((foot, higher), key=lambda place: round(hiding(figures, place), 2))
+    rect = Rect(plate.x, plate.y + 7, width, text.rect.height)
+    return (replace(text, rect=rect, plate=plate),)
 
 
 def _endpaper(binding: Binding, number: int, panel: Panel | None) -> Leaf:
@@ -140,7 +184,7 @@ def _title_page(binding: Binding, panel: Panel | None) -> Leaf:
         frame = Rect(live.centre().x - side / 2, y, side, side)
         subject = binding.subject(panel)
         art = binding.art[panel.id]
-        pictures = (Picture(art, frame, crop_to(frame, subject), "circle", None),)
+        pictures = (Picture(art, frame, _portrait(subject), "circle", None),)
     y += side + 28
     texts: list[TextBlock] = []
     for text in blocks:
@@ -150,6 +194,16 @@ def _title_page(binding: Binding, panel: Panel | None) -> Leaf:
     tone = binding.art[panel.id] if panel else None
     label = binding.phrases.title_page
     return Leaf(3, "title", label, "paper", tone, pictures, tuple(texts))
+
+
+def _portrait(subject: Subject) -> Rect:
+    """The part of a picture, square on the page, round the first who has a face."""
+    faces = [figure for figure in subject.figures if figure.alive]
+    body = faces[0].body if faces else Rect(0, 0, 1, 1)
+    height = min(1.0, subject.aspect, max(_CLOSEST, 1.1 * body.height))
+    width = height / subject.aspect
+    x, y = body.centre().x - width / 2, body.centre().y - height / 2
+    return Rect(min(max(x, 0.0), 1 - width), min(max(y, 0.0), 1 - height), width, height)
 
 
 def _dedication(binding: Binding, live: Rect, top: float) -> list[TextBlock]:

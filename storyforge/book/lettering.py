@@ -1,7 +1,7 @@
 """Where balloons stand in a picture: off the faces, near their speakers, in reading order.
 
-The drawn figures are not looked for; a region says where its figure was asked to be, and a figure
-stands on the ground of its region with its face in the upper middle.
+The drawn figures are not looked for: a region says where its figure was asked to be, and its face
+is taken to be in the upper middle of its body.
 """
 
 from __future__ import annotations
@@ -15,25 +15,37 @@ from storyforge.book import balloon
 from storyforge.book.leaf import Balloon, BalloonKind, Face, Point, Rect
 from storyforge.book.typeface import metrics, set_lines
 
-PAGE_SIZES: Final = (17.0, 16.0, 15.0, 14.0, 13.0, 12.0, 11.0, 10.0)
+PAGE_SIZES: Final = (20.0, 18.5, 17.0, 15.5, 14.0, 13.0, 12.0, 11.0, 10.0)
 """Letter sizes to try on a printed page, in points."""
 
 SMALL: Final = 300.0
 """Width in points at which pictures are lettered for a small screen: a phone held upright."""
 
-SMALL_SIZES: Final = (15.0, 14.0, 13.0, 12.0, 11.0)
+SMALL_SIZES: Final = (15.5, 14.5, 13.5, 12.5, 11.5)
 
 _LEADING: Final = 1.16
-_SOUND_SCALE: Final = 2.2
+_SCALES: Final = {"sound": 2.2, "shout": 1.2, "caption": 0.95}
+"""Letters of some kinds against those of plain speech."""
+
+_SHORTEST_TAIL: Final = 1.7
+"""In letter sizes; a shorter one is not seen."""
+
 _MEASURES: Final = (4.0, 5.0, 6.0, 7.0, 8.0, 9.5, 11.0, 13.0, 16.0, 20.0)
 """Line widths to try, in ems."""
 
+_SHORT: Final = 12
+_FLAT: Final = 3.4
+"""So many characters are broken rather than set in a balloon so much wider than high."""
+
 _STEPS: Final = 16
-_HIDDEN_FACE: Final = 0.06
+_HIDDEN: Final = 0.07
 """A face may lose this share to balloons before smaller letters are tried."""
 
-_FIGURE_ASPECT: Final = 1.5
-"""Height over width beyond which a region is taller than the figure that stands in it."""
+_BELOW: Final = 6.0
+"""What it costs to stand below the speaker's mouth: about a tenth of a face hidden."""
+
+_BODY: Final = 0.6
+"""How much hiding a body counts against hiding a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +53,14 @@ class Figure:
     """Somebody or something in a picture, in points.
 
     region  where it was asked to be
+    body    where in its region it probably is
     alive   whether it has a face
     """
 
     name: str | None
     region: Rect
+    body: Rect
     alive: bool
-
-    @property
-    def body(self) -> Rect:
-        """Where the figure probably is: at the foot of its region."""
-        height = min(self.region.height, self.region.width * _FIGURE_ASPECT)
-        return Rect(self.region.x, self.region.bottom - height, self.region.width, height)
 
     @property
     def face(self) -> Rect:
@@ -107,7 +115,7 @@ def letter(
         if placed is None:
             continue
         hidden = _hidden(placed, stage.figures)
-        if hidden <= _HIDDEN_FACE:
+        if hidden <= _HIDDEN:
             return placed
         if least_bad is None or hidden < least_bad[0] - 0.02:
             least_bad = (hidden, placed)
@@ -115,9 +123,12 @@ def letter(
 
 
 def _hidden(placed: Sequence[Balloon], figures: Sequence[Figure]) -> float:
-    """The largest share of a face that one balloon covers."""
+    """How much of anybody the balloons cover, 0 to 1; a body counts less than a face."""
     shares = [
-        figure.face.covered(_extent(item)) for item in placed for figure in figures if figure.alive
+        max(figure.face.covered(_extent(item)), _BODY * figure.body.covered(_extent(item)))
+        for item in placed
+        for figure in figures
+        if figure.alive
     ]
     return max(shares, default=0.0)
 
@@ -149,7 +160,7 @@ class _Candidate:
 
 
 def _candidates(said: Said, stage: Stage, size: float) -> Iterator[_Candidate]:
-    size *= _SOUND_SCALE if said.kind == "sound" else 1.0
+    size *= _SCALES.get(said.kind, 1.0)
     seen: set[tuple[str, ...]] = set()
     area = stage.area if said.at is None else said.at.common(stage.area)
     if area is None:
@@ -162,6 +173,8 @@ def _candidates(said: Said, stage: Stage, size: float) -> Iterator[_Candidate]:
         width = max(metrics(said.face).width(line) for line in lines) * size
         height = len(lines) * _LEADING * size
         body = balloon.padded(Rect(0, 0, width, height), size, said.kind)
+        if said.kind != "caption" and len(said.text) > _SHORT and body.width > _FLAT * body.height:
+            continue
         for corner in _places(area, stage.area, body, free=said.at is None):
             text = Rect(corner.x - body.x, corner.y - body.y, width, height)
             yield _Candidate(lines, text, Rect(*corner, body.width, body.height), size)
@@ -186,7 +199,7 @@ def _places(area: Rect, whole: Rect, body: Rect, *, free: bool) -> Iterator[Poin
 
 def _cost(said: Said, candidate: _Candidate, stage: Stage, placed: Sequence[Balloon]) -> float:
     """How bad a place is; infinite where words would lie on words."""
-    body, gap = candidate.body, -0.25 * candidate.size
+    body, gap = candidate.body, -0.4 * candidate.size
     others = [_extent(other) for other in placed]
     if any(body.inset(gap).common(other) for other in [*others, *stage.taken]):
         return math.inf
@@ -231,7 +244,7 @@ def _speaker_cost(said: Said, candidate: _Candidate, stage: Stage, others: Seque
     edge = balloon.edge_towards(body, mouth)
     cost = 3.0 * abs(body.centre().x - mouth.x) / area.width
     cost += 4.0 * abs(math.dist(edge, tip) - 2.2 * candidate.size) / area.width
-    cost += 1.5 * max(0.0, body.centre().y - mouth.y) / area.height
+    cost += _BELOW * (body.centre().y > mouth.y)
     cost += 0.8 * (body.y - area.y) / area.height
     if body.holds(mouth):
         cost += 20
@@ -249,7 +262,8 @@ def _speaker_cost(said: Said, candidate: _Candidate, stage: Stage, others: Seque
 def _speaker(said: Said, stage: Stage) -> Figure:
     """Who speaks; a speaker with no region of its own is taken to be in the middle."""
     named = [figure for figure in stage.figures if figure.name == said.who]
-    return named[0] if named else Figure(said.who, stage.area.inset(0.2 * stage.area.width), True)
+    middle = stage.area.inset(0.2 * stage.area.width, 0.2 * stage.area.height)
+    return named[0] if named else Figure(said.who, middle, middle, True)
 
 
 def _tip(body: Rect, speaker: Figure, size: float) -> Point:
@@ -259,7 +273,7 @@ def _tip(body: Rect, speaker: Figure, size: float) -> Point:
     for step in range(1, 41):
         along = step / 40
         point = Point(mouth.x + (edge.x - mouth.x) * along, mouth.y + (edge.y - mouth.y) * along)
-        if not speaker.region.holds(point) or math.dist(point, edge) < size:
+        if not speaker.region.holds(point) or math.dist(point, edge) < _SHORTEST_TAIL * size:
             break
         best = point
         if not speaker.face.holds(point):

@@ -83,7 +83,7 @@ def tones(art: Art | None) -> Tones:
     return Tones(
         paper=_hex(hue, 0.965, 0.45 * min(1.0, saturation + 0.3)),
         deep=_hex(hue, 0.22, min(0.5, 0.2 + saturation)),
-        motif=_hex(hue, 0.28, min(0.5, 0.2 + saturation)),
+        motif=_hex(hue, 0.33, min(0.5, 0.2 + saturation)),
     )
 
 
