@@ -18,6 +18,7 @@ from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.layout import Box, Layout, RegionShape, find, names
 from storyforge.lint import GROUPS, Surroundings, check_story, located
 from storyforge.subject import (
+    ConceptName,
     ConceptSpec,
     Kind,
     Language,
@@ -58,15 +59,9 @@ __all__ = [
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-_CONCEPT = written_as(
-    r"[^\W\d_][\w-]{0,63}",
-    "a name for a concept; begin with a letter, use letters, digits, `-`, `_`",
-)
 _PANEL = written_as(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "an id for a panel; use a-z, digits, `-`, `_` and `.`"
 )
-ConceptName = Annotated[str, *_CONCEPT]
 PanelId = Annotated[str, *_PANEL]
 Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
 Side = Annotated[int, Field(ge=16, le=8192)]
@@ -275,10 +270,7 @@ class Story(StoryFile):
                 yield number, panel
 
     def region_shapes(self, panel: Panel) -> dict[str, RegionShape]:
-        """The shape of each of the panel's regions: its own, or else the layout's.
-
-        A region that takes its box from the layout keeps its own z and weight if it names them.
-        """
+        """The shape of each of the panel's regions; what it leaves out is the layout's."""
         layout = self.layouts[panel.layout].regions if panel.layout else {}
         return {name: region.over(layout.get(name)) for name, region in panel.regions.items()}
 
@@ -298,8 +290,8 @@ def read(path: Path) -> Story:
     story, findings = _examined(path)
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if story is None or errors:
-        count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-        raise StoryError(f"{count} in `{path}`", diagnostics=errors)
+        plural = "" if len(errors) == 1 else "s"
+        raise StoryError(f"{len(errors)} mistake{plural} in `{path}`", diagnostics=errors)
     return story
 
 

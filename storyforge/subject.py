@@ -44,6 +44,11 @@ def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema
 _LANGUAGE = written_as(
     r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", "a language; write a code such as `en` or `pt-BR`"
 )
+_CONCEPT = written_as(
+    r"[^\W\d_][\w-]{0,63}",
+    "a name for a concept; begin with a letter, use letters, digits, `-`, `_`",
+)
+ConceptName = Annotated[str, *_CONCEPT]
 Language = Annotated[str, *_LANGUAGE]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -167,7 +167,7 @@ def test_what_the_reader_fills_in_cannot_be_written(path: Path) -> None:
 
 def test_a_story_cannot_be_changed(story: Story) -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        story.seed = 1  # type: ignore[misc]
+        story.seed = 1
 
 
 def test_a_byte_order_mark_and_windows_lines_are_read(path: Path) -> None:
