@@ -65,7 +65,14 @@ class Brush:
             self.canvas.drawPath(path, self._pen(INK, self.ink))
 
     def oval(
-        self, x: float, y: float, rx: float, ry: float, fill: str | None, *, line: bool = True,
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        fill: str | None,
+        *,
+        line: bool = True,
         alpha: float = 1.0,
     ) -> None:
         """An ellipse around (x, y)."""
@@ -82,15 +89,25 @@ class Brush:
         self.path(blob(points), fill, line=line)
 
     def box(
-        self, x: float, y: float, width: float, height: float, fill: str | None, *,
-        radius: float = 0.0, line: bool = True, alpha: float = 1.0,
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        fill: str | None,
+        *,
+        radius: float = 0.0,
+        line: bool = True,
+        alpha: float = 1.0,
     ) -> None:
         """A rectangle with its top left corner at (x, y)."""
         path = skia.Path()
         path.addRoundRect(skia.Rect.MakeXYWH(x, y, width, height), radius, radius)
         self.path(path, fill, line=line, alpha=alpha)
 
-    def stroke(self, points: Sequence[Point], fill: str, width: float, *, line: bool = True) -> None:
+    def stroke(
+        self, points: Sequence[Point], fill: str, width: float, *, line: bool = True
+    ) -> None:
         """A round-ended line, inked on both sides when `line`."""
         path = skia.Path()
         path.moveTo(*points[0])
@@ -113,8 +130,12 @@ class Brush:
 
     def _pen(self, ink: str, width: float) -> skia.Paint:
         return skia.Paint(
-            AntiAlias=True, Color=colour(ink), Style=skia.Paint.kStroke_Style, StrokeWidth=width,
-            StrokeCap=skia.Paint.kRound_Cap, StrokeJoin=skia.Paint.kRound_Join,
+            AntiAlias=True,
+            Color=colour(ink),
+            Style=skia.Paint.kStroke_Style,
+            StrokeWidth=width,
+            StrokeCap=skia.Paint.kRound_Cap,
+            StrokeJoin=skia.Paint.kRound_Join,
         )
 
 
@@ -137,7 +158,10 @@ def blob(points: Sequence[Point]) -> skia.Path:
     path = skia.Path()
     count = len(points)
     middles = [
-        ((points[i][0] + points[(i + 1) % count][0]) / 2, (points[i][1] + points[(i + 1) % count][1]) / 2)
+        (
+            (points[i][0] + points[(i + 1) % count][0]) / 2,
+            (points[i][1] + points[(i + 1) % count][1]) / 2,
+        )
         for i in range(count)
     ]
     path.moveTo(*middles[-1])
@@ -160,9 +184,7 @@ def star(x: float, y: float, outer: float, inner: float, tips: int = 5) -> skia.
 
 def surface(size: int) -> skia.Surface:
     """A transparent square canvas of `size` pixels."""
-    return skia.Surface.MakeRaster(
-        skia.ImageInfo.MakeN32Premul(size, size)
-    )
+    return skia.Surface.MakeRaster(skia.ImageInfo.MakeN32Premul(size, size))
 
 
 def pixels(made: skia.Surface) -> np.ndarray:

@@ -12,14 +12,30 @@ from storyforge.pocket.brush import INK, Brush, mix
 from storyforge.pocket.things import draw_thing
 
 COLOURS = {
-    "red": "#dc3c3c", "orange": "#f08a2c", "yellow": "#f8cf3a", "green": "#43a35a",
-    "teal": "#1fa5a5", "blue": "#3b72d9", "purple": "#8a4fc0", "pink": "#f48cb6",
-    "white": "#f7f4ee", "black": "#3d3a48",
+    "red": "#dc3c3c",
+    "orange": "#f08a2c",
+    "yellow": "#f8cf3a",
+    "green": "#43a35a",
+    "teal": "#1fa5a5",
+    "blue": "#3b72d9",
+    "purple": "#8a4fc0",
+    "pink": "#f48cb6",
+    "white": "#f7f4ee",
+    "black": "#3d3a48",
 }
 FURS = {
-    "orange": "#e8752e", "ginger": "#f0a54c", "brown": "#8d5d3c", "grey": "#9aa0aa",
-    "white": "#f4f1ec", "black": "#454250", "green": "#6cbb4c", "blue": "#6f95cf",
-    "pink": "#f2a3b8", "purple": "#a683cf", "yellow": "#f3cf58", "teal": "#54b3ae",
+    "orange": "#e8752e",
+    "ginger": "#f0a54c",
+    "brown": "#8d5d3c",
+    "grey": "#9aa0aa",
+    "white": "#f4f1ec",
+    "black": "#454250",
+    "green": "#6cbb4c",
+    "blue": "#6f95cf",
+    "pink": "#f2a3b8",
+    "purple": "#a683cf",
+    "yellow": "#f3cf58",
+    "teal": "#54b3ae",
 }
 SKINS = {"light": "#fbd9bd", "tan": "#e3ad7f", "brown": "#a66f48", "dark": "#70482f"}
 HAIRS = {"black": "#3a2e33", "brown": "#7a4a2b", "blond": "#f0cb62", "red": "#c9552b"}
@@ -103,16 +119,27 @@ def _extra(look: Look, name: str) -> str | None:
 
 def _cape(b: Brush, look: Look) -> None:
     if look.accessory == "cape":
-        b.blob([(-0.1, -0.47), (0.1, -0.47), (0.34, -0.02), (0.1, -0.05), (-0.1, -0.05),
-                (-0.34, -0.02)], COLOURS[look.accessory_colour])
+        b.blob(
+            [
+                (-0.1, -0.47),
+                (0.1, -0.47),
+                (0.34, -0.02),
+                (0.1, -0.05),
+                (-0.1, -0.05),
+                (-0.34, -0.02),
+            ],
+            COLOURS[look.accessory_colour],
+        )
 
 
 def _tail(b: Brush, look: Look) -> None:
     fur = look.coat_of_fur()
     kind = SPECIES[look.species].tail
     if kind == "brush":
-        b.blob([(0.08, -0.12), (0.3, -0.06), (0.4, -0.2), (0.38, -0.42), (0.28, -0.36), (0.2, -0.2)],
-               fur)
+        b.blob(
+            [(0.08, -0.12), (0.3, -0.06), (0.4, -0.2), (0.38, -0.42), (0.28, -0.36), (0.2, -0.2)],
+            fur,
+        )
         b.oval(0.34, -0.35, 0.045, 0.055, "#fbf5ea", line=False)
     elif kind == "long":
         b.stroke([(0.1, -0.13), (0.36, -0.08), (0.32, -0.34)], fur, 0.055)
@@ -129,7 +156,9 @@ def _tail(b: Brush, look: Look) -> None:
 def _feet_colour(look: Look) -> str:
     if look.species in PEOPLE:
         return "#6b4533"
-    return "#f0a13c" if SPECIES[look.species].muzzle == "beak" else mix(look.coat_of_fur(), INK, 0.25)
+    return (
+        "#f0a13c" if SPECIES[look.species].muzzle == "beak" else mix(look.coat_of_fur(), INK, 0.25)
+    )
 
 
 def _legs(b: Brush, look: Look) -> None:
@@ -170,12 +199,32 @@ def _body(b: Brush, look: Look) -> None:
         return
     dye = COLOURS[look.garment_colour]
     if look.garment == "dress":
-        cut = [(-0.12, -0.5), (0.12, -0.5), (0.18, -0.3), (0.3, -0.06), (-0.3, -0.06), (-0.18, -0.3)]
+        cut = [
+            (-0.12, -0.5),
+            (0.12, -0.5),
+            (0.18, -0.3),
+            (0.3, -0.06),
+            (-0.3, -0.06),
+            (-0.18, -0.3),
+        ]
     elif look.garment == "coat":
-        cut = [(-0.14, -0.5), (0.14, -0.5), (0.22, -0.3), (0.24, -0.07), (-0.24, -0.07),
-               (-0.22, -0.3)]
+        cut = [
+            (-0.14, -0.5),
+            (0.14, -0.5),
+            (0.22, -0.3),
+            (0.24, -0.07),
+            (-0.24, -0.07),
+            (-0.22, -0.3),
+        ]
     else:
-        cut = [(-0.14, -0.5), (0.14, -0.5), (0.21, -0.32), (0.2, -0.16), (-0.2, -0.16), (-0.21, -0.32)]
+        cut = [
+            (-0.14, -0.5),
+            (0.14, -0.5),
+            (0.21, -0.32),
+            (0.2, -0.16),
+            (-0.2, -0.16),
+            (-0.21, -0.32),
+        ]
     b.blob(cut, dye)
     shade = mix(dye, INK, 0.45)
     if look.garment == "coat":
@@ -193,8 +242,14 @@ def _pattern(b: Brush, look: Look) -> None:
         for y in (-0.4, -0.3, -0.2, -0.1):
             b.stroke([(-0.3, y), (0.3, y)], dye, 0.045, line=False)
     if dye := _extra(look, "spots"):
-        for x, y in ((-0.11, -0.36), (0.08, -0.4), (0.12, -0.26), (-0.04, -0.25), (-0.13, -0.15),
-                     (0.05, -0.13)):
+        for x, y in (
+            (-0.11, -0.36),
+            (0.08, -0.4),
+            (0.12, -0.26),
+            (-0.04, -0.25),
+            (-0.13, -0.15),
+            (0.05, -0.13),
+        ):
             b.oval(x, y, 0.034, 0.034, dye, line=False)
     if dye := _extra(look, "moon"):
         b.oval(0, -0.29, 0.085, 0.085, dye, line=False)
@@ -209,10 +264,14 @@ def _arms(b: Brush, look: Look) -> None:
     down = ((-0.15, -0.4), (-0.25, -0.33), (-0.245, -0.2))
     ends = {
         "waving": (((0.15, -0.4), (0.3, -0.42), (0.36, -0.6)), down),
-        "jumping": (((0.15, -0.4), (0.3, -0.44), (0.35, -0.62)),
-                    ((-0.15, -0.4), (-0.3, -0.44), (-0.35, -0.62))),
-        "running": (((0.15, -0.4), (0.27, -0.3), (0.33, -0.42)),
-                    ((-0.15, -0.4), (-0.3, -0.36), (-0.32, -0.22))),
+        "jumping": (
+            ((0.15, -0.4), (0.3, -0.44), (0.35, -0.62)),
+            ((-0.15, -0.4), (-0.3, -0.44), (-0.35, -0.62)),
+        ),
+        "running": (
+            ((0.15, -0.4), (0.27, -0.3), (0.33, -0.42)),
+            ((-0.15, -0.4), (-0.3, -0.36), (-0.32, -0.22)),
+        ),
         "holding": (((0.15, -0.4), (0.26, -0.3), (0.35, -0.34)), down),
     }
     right, left = ends.get(look.pose, (tuple((-x, y) for x, y in down), down))
@@ -232,8 +291,11 @@ def _ears(b: Brush, look: Look) -> None:
     for side in (-1, 1):
         if kind == "pointed":
             b.polygon([(side * 0.26, -0.34), (side * 0.05, -0.2), (side * 0.25, -0.06)], fur)
-            b.polygon([(side * 0.225, -0.265), (side * 0.13, -0.2), (side * 0.215, -0.13)], inner,
-                      line=False)
+            b.polygon(
+                [(side * 0.225, -0.265), (side * 0.13, -0.2), (side * 0.215, -0.13)],
+                inner,
+                line=False,
+            )
         elif kind == "round":
             b.oval(side * 0.19, -0.2, 0.09, 0.09, fur)
             b.oval(side * 0.19, -0.2, 0.05, 0.05, inner, line=False)
@@ -253,29 +315,58 @@ def _ears(b: Brush, look: Look) -> None:
             b.oval(side * 0.31, -0.02, 0.16, 0.18, fur)
             b.oval(side * 0.31, -0.02, 0.1, 0.12, inner, line=False)
         elif kind == "flaps":
-            b.polygon([(side * 0.24, -0.29), (side * 0.06, -0.2), (side * 0.24, -0.09)],
-                      mix(fur, INK, 0.12))
+            b.polygon(
+                [(side * 0.24, -0.29), (side * 0.06, -0.2), (side * 0.24, -0.09)],
+                mix(fur, INK, 0.12),
+            )
         elif kind == "tufts":
-            b.polygon([(side * 0.22, -0.31), (side * 0.08, -0.19), (side * 0.23, -0.08)],
-                      mix(fur, INK, 0.2))
+            b.polygon(
+                [(side * 0.22, -0.31), (side * 0.08, -0.19), (side * 0.23, -0.08)],
+                mix(fur, INK, 0.2),
+            )
         elif kind == "bulges":
             b.oval(side * 0.135, -0.19, 0.1, 0.1, fur)
 
 
 def _hair_behind(b: Brush, look: Look) -> None:
     if look.species == "girl":
-        b.blob([(-0.3, -0.28), (0.3, -0.28), (0.33, 0.1), (0.27, 0.24), (-0.27, 0.24), (-0.33, 0.1)],
-               HAIRS[look.hair])
+        b.blob(
+            [(-0.3, -0.28), (0.3, -0.28), (0.33, 0.1), (0.27, 0.24), (-0.27, 0.24), (-0.33, 0.1)],
+            HAIRS[look.hair],
+        )
 
 
 def _hair_front(b: Brush, look: Look) -> None:
     dye = HAIRS[look.hair]
     if look.species == "girl":
-        b.blob([(-0.28, -0.04), (-0.26, -0.27), (0, -0.33), (0.26, -0.27), (0.28, -0.04),
-                (0.14, -0.16), (0, -0.09), (-0.14, -0.16)], dye)
+        b.blob(
+            [
+                (-0.28, -0.04),
+                (-0.26, -0.27),
+                (0, -0.33),
+                (0.26, -0.27),
+                (0.28, -0.04),
+                (0.14, -0.16),
+                (0, -0.09),
+                (-0.14, -0.16),
+            ],
+            dye,
+        )
     elif look.species == "boy":
-        b.blob([(-0.28, -0.06), (-0.26, -0.29), (-0.02, -0.35), (0.26, -0.29), (0.28, -0.06),
-                (0.16, -0.15), (0.06, -0.1), (-0.06, -0.16), (-0.17, -0.1)], dye)
+        b.blob(
+            [
+                (-0.28, -0.06),
+                (-0.26, -0.29),
+                (-0.02, -0.35),
+                (0.26, -0.29),
+                (0.28, -0.06),
+                (0.16, -0.15),
+                (0.06, -0.1),
+                (-0.06, -0.16),
+                (-0.17, -0.1),
+            ],
+            dye,
+        )
 
 
 def _head(b: Brush, look: Look) -> None:
@@ -309,8 +400,18 @@ def _crown_of_head(b: Brush, look: Look) -> None:
             b.stroke([(side * 0.07, -0.2), (side * 0.09, -0.36), (side * 0.18, -0.42)], INK, 0.02)
             b.oval(side * 0.18, -0.43, 0.05, 0.05, dye)
     if dye := _extra(look, "crest"):
-        b.blob([(-0.16, -0.14), (-0.2, -0.36), (-0.06, -0.3), (0, -0.46), (0.07, -0.3),
-                (0.2, -0.36), (0.16, -0.14)], dye)
+        b.blob(
+            [
+                (-0.16, -0.14),
+                (-0.2, -0.36),
+                (-0.06, -0.3),
+                (0, -0.46),
+                (0.07, -0.3),
+                (0.2, -0.36),
+                (0.16, -0.14),
+            ],
+            dye,
+        )
     if dye := _extra(look, "horn"):
         b.polygon([(-0.065, -0.19), (0, -0.47), (0.065, -0.19)], dye)
         b.stroke([(-0.035, -0.29), (0.03, -0.32)], mix(dye, INK, 0.35), b.ink * 0.8, line=False)
@@ -320,13 +421,24 @@ def _face_markings(b: Brush, look: Look, species: Species) -> None:
     cream = "#fdf6ec"
     if species.face == "mask":
         for side in (-1, 1):
-            b.blob([(0, 0.03), (side * 0.1, 0.02), (side * 0.32, 0.02), (side * 0.24, 0.24), (0, 0.25)],
-                   cream, line=False)
+            b.blob(
+                [
+                    (0, 0.03),
+                    (side * 0.1, 0.02),
+                    (side * 0.32, 0.02),
+                    (side * 0.24, 0.24),
+                    (0, 0.25),
+                ],
+                cream,
+                line=False,
+            )
     elif species.face == "light":
         b.oval(0, 0.11, 0.14, 0.1, mix(look.coat_of_fur(), cream, 0.75), line=False)
     elif species.face == "discs":
         for side in (-1, 1):
-            b.oval(side * 0.105, -0.01, 0.115, 0.12, mix(look.coat_of_fur(), cream, 0.7), line=False)
+            b.oval(
+                side * 0.105, -0.01, 0.115, 0.12, mix(look.coat_of_fur(), cream, 0.7), line=False
+            )
     elif species.face == "heart":
         for side in (-1, 1):
             b.oval(side * 0.09, 0.0, 0.11, 0.12, cream, line=False)
@@ -385,8 +497,18 @@ def _accessory(b: Brush, look: Look) -> None:
     dye = COLOURS[look.accessory_colour]
     match look.accessory:
         case "crown":
-            b.polygon([(-0.15, -0.19), (-0.18, -0.38), (-0.08, -0.29), (0, -0.41), (0.08, -0.29),
-                       (0.18, -0.38), (0.15, -0.19)], "#fbd341")
+            b.polygon(
+                [
+                    (-0.15, -0.19),
+                    (-0.18, -0.38),
+                    (-0.08, -0.29),
+                    (0, -0.41),
+                    (0.08, -0.29),
+                    (0.18, -0.38),
+                    (0.15, -0.19),
+                ],
+                "#fbd341",
+            )
         case "glasses":
             for side in (-1, 1):
                 b.oval(side * 0.115, -0.01, 0.085, 0.085, "#dff2ff", alpha=0.35, line=False)
@@ -398,7 +520,9 @@ def _accessory(b: Brush, look: Look) -> None:
             b.box(0.06, 0.22, 0.1, 0.2, dye, radius=0.02)
         case "bow":
             for side in (-1, 1):
-                b.polygon([(0.15, -0.2), (0.15 + side * 0.13, -0.3), (0.15 + side * 0.13, -0.11)], dye)
+                b.polygon(
+                    [(0.15, -0.2), (0.15 + side * 0.13, -0.3), (0.15 + side * 0.13, -0.11)], dye
+                )
             b.oval(0.15, -0.2, 0.04, 0.04, dye)
         case "hat":
             b.box(-0.15, -0.44, 0.3, 0.25, dye, radius=0.02)
@@ -410,6 +534,18 @@ def _accessory(b: Brush, look: Look) -> None:
         case "cape":
             b.box(-0.14, 0.18, 0.28, 0.065, dye, radius=0.03)
         case "flower":
-            for x, y in ((0, -0.07), (0.065, -0.02), (0.04, 0.055), (-0.04, 0.055), (-0.065, -0.02)):
+            for x, y in (
+                (0, -0.07),
+                (0.065, -0.02),
+                (0.04, 0.055),
+                (-0.04, 0.055),
+                (-0.065, -0.02),
+            ):
                 b.oval(-0.17 + x, -0.19 + y, 0.045, 0.045, dye)
-            b.oval(-0.17, -0.19, 0.035, 0.035, "#fbd341" if look.accessory_colour != "yellow" else "#8d5d3c")
+            b.oval(
+                -0.17,
+                -0.19,
+                0.035,
+                0.035,
+                "#fbd341" if look.accessory_colour != "yellow" else "#8d5d3c",
+            )

@@ -8,7 +8,9 @@ from storyforge.pocket import brush as paint
 from storyforge.pocket.brush import INK, Brush, mix
 
 SKIES = {
-    "day": ("#8ccff5", "#e2f4fd"), "night": ("#1b2152", "#4a4a8c"), "sunset": ("#f58f6c", "#fde0a8"),
+    "day": ("#8ccff5", "#e2f4fd"),
+    "night": ("#1b2152", "#4a4a8c"),
+    "sunset": ("#f58f6c", "#fde0a8"),
 }
 TIMES = tuple(SKIES)
 WEATHERS = ("clear", "rain", "snowfall")
@@ -55,10 +57,30 @@ class Stage:
     def ground(self, dye: str, *, y: float = HORIZON, wave: float = 0.03) -> None:
         """A band of ground with a soft upper edge."""
         dye = self.tone(dye)
-        self.b.blob([(-0.3, y + 0.05), (0.15, y - wave), (0.6, y + wave), (1.3, y - wave), (1.4, 1.5),
-                     (-0.4, 1.5)], dye, line=False)
-        self.b.blob([(-0.3, y + 0.25), (0.35, y + 0.15), (0.9, y + 0.2), (1.4, y + 0.13), (1.5, 1.6),
-                     (-0.4, 1.6)], mix(dye, INK, 0.08), line=False)
+        self.b.blob(
+            [
+                (-0.3, y + 0.05),
+                (0.15, y - wave),
+                (0.6, y + wave),
+                (1.3, y - wave),
+                (1.4, 1.5),
+                (-0.4, 1.5),
+            ],
+            dye,
+            line=False,
+        )
+        self.b.blob(
+            [
+                (-0.3, y + 0.25),
+                (0.35, y + 0.15),
+                (0.9, y + 0.2),
+                (1.4, y + 0.13),
+                (1.5, 1.6),
+                (-0.4, 1.6),
+            ],
+            mix(dye, INK, 0.08),
+            line=False,
+        )
 
     def fall(self) -> None:
         """Rain or snowflakes over everything."""
@@ -74,18 +96,30 @@ class Stage:
         self.b.box(x - 0.02, y - 0.06, 0.04, 0.08, self.tone("#7a5438"), line=False)
         for i in range(3):
             w, base = tall * (0.3 - 0.06 * i), y - 0.05 - tall * 0.26 * i
-            self.b.polygon([(x - w, base), (x, base - tall * 0.46), (x + w, base)],
-                           mix(self.tone(dye), "#ffffff", 0.05 * i), line=False)
+            self.b.polygon(
+                [(x - w, base), (x, base - tall * 0.46), (x + w, base)],
+                mix(self.tone(dye), "#ffffff", 0.05 * i),
+                line=False,
+            )
 
 
 def _meadow(s: Stage) -> None:
     s.sky()
-    s.b.blob([(-0.2, 0.7), (0.2, 0.5), (0.6, 0.66), (1.0, 0.52), (1.4, 0.7), (1.4, 1.2), (-0.2, 1.2)],
-             s.tone("#a6d977"), line=False)
+    s.b.blob(
+        [(-0.2, 0.7), (0.2, 0.5), (0.6, 0.66), (1.0, 0.52), (1.4, 0.7), (1.4, 1.2), (-0.2, 1.2)],
+        s.tone("#a6d977"),
+        line=False,
+    )
     s.ground("#83c655")
     for x, y in s.dice.uniform((0.02, 0.74), (0.98, 0.97), (9, 2)):
-        s.b.oval(x, y, 0.011, 0.011, s.tone(str(s.dice.choice(["#ffffff", "#ffd84d", "#f48cb6"]))),
-                 line=False)
+        s.b.oval(
+            x,
+            y,
+            0.011,
+            0.011,
+            s.tone(str(s.dice.choice(["#ffffff", "#ffd84d", "#f48cb6"]))),
+            line=False,
+        )
 
 
 def _forest(s: Stage) -> None:
@@ -111,8 +145,17 @@ def _mountains(s: Stage) -> None:
     for x, y, w in ((0.2, 0.3, 0.32), (0.78, 0.26, 0.36), (0.5, 0.38, 0.3)):
         x += float(s.dice.uniform(-0.04, 0.04))
         s.b.polygon([(x - w, 0.75), (x, y), (x + w, 0.75)], s.tone("#8e94b8"), line=False)
-        s.b.polygon([(x - w * 0.27, y + 0.125), (x, y), (x + w * 0.27, y + 0.125), (x + 0.03, y + 0.1),
-                     (x - 0.03, y + 0.13)], s.tone("#fdfdff"), line=False)
+        s.b.polygon(
+            [
+                (x - w * 0.27, y + 0.125),
+                (x, y),
+                (x + w * 0.27, y + 0.125),
+                (x + 0.03, y + 0.1),
+                (x - 0.03, y + 0.13),
+            ],
+            s.tone("#fdfdff"),
+            line=False,
+        )
     s.ground("#7fae6a")
 
 
@@ -124,11 +167,20 @@ def _town(s: Stage) -> None:
         w, h = float(s.dice.uniform(0.17, 0.23)), float(s.dice.uniform(0.26, 0.42))
         wall = s.tone(str(s.dice.choice(walls)))
         s.b.box(x, 0.7 - h, w, h, wall, line=False)
-        s.b.polygon([(x - 0.01, 0.7 - h), (x + w / 2, 0.6 - h), (x + w + 0.01, 0.7 - h)],
-                    s.tone("#b4624f"), line=False)
+        s.b.polygon(
+            [(x - 0.01, 0.7 - h), (x + w / 2, 0.6 - h), (x + w + 0.01, 0.7 - h)],
+            s.tone("#b4624f"),
+            line=False,
+        )
         for wx in (x + w * 0.2, x + w * 0.6):
-            s.b.box(wx, 0.75 - h, w * 0.22, 0.08,
-                    "#ffe59a" if s.time == "night" else s.tone("#fdf6dd"), line=False)
+            s.b.box(
+                wx,
+                0.75 - h,
+                w * 0.22,
+                0.08,
+                "#ffe59a" if s.time == "night" else s.tone("#fdf6dd"),
+                line=False,
+            )
         x += w
     s.b.box(-0.1, 0.68, 1.2, 0.4, s.tone("#c3c0c4"), line=False)
     for x in (0.05, 0.4, 0.75):
@@ -144,8 +196,11 @@ def _snow(s: Stage) -> None:
 
 def _desert(s: Stage) -> None:
     s.sky()
-    s.b.blob([(-0.2, 0.75), (0.1, 0.5), (0.45, 0.62), (0.85, 0.48), (1.3, 0.7), (1.3, 1.2), (-0.2, 1.2)],
-             s.tone("#eeb86a"), line=False)
+    s.b.blob(
+        [(-0.2, 0.75), (0.1, 0.5), (0.45, 0.62), (0.85, 0.48), (1.3, 0.7), (1.3, 1.2), (-0.2, 1.2)],
+        s.tone("#eeb86a"),
+        line=False,
+    )
     s.ground("#f3cd83")
     for x in (0.1, 0.9):
         x += float(s.dice.uniform(-0.05, 0.05))
@@ -179,8 +234,14 @@ def _bedroom(s: Stage) -> None:
     s.b.stroke([(side, 0.24), (side + 0.22, 0.24)], s.tone("#8a5a3a"), 0.014, line=False)
     if s.time == "night":
         s.b.oval(side + 0.05, 0.18, 0.022, 0.022, "#fdf3c4", line=False)
-    s.b.oval(0.5, 0.87, 0.36, 0.075, s.tone(str(s.dice.choice(["#dd6a6a", "#6f95cf", "#7fb77a"]))),
-             line=False)
+    s.b.oval(
+        0.5,
+        0.87,
+        0.36,
+        0.075,
+        s.tone(str(s.dice.choice(["#dd6a6a", "#6f95cf", "#7fb77a"]))),
+        line=False,
+    )
 
 
 def _library(s: Stage) -> None:
@@ -198,9 +259,15 @@ def _library(s: Stage) -> None:
 
 
 PLACES: dict[str, tuple[Callable[[Stage], None], bool]] = {
-    "meadow": (_meadow, True), "forest": (_forest, True), "beach": (_beach, True),
-    "mountains": (_mountains, True), "town": (_town, True), "snow": (_snow, True),
-    "desert": (_desert, True), "pond": (_pond, True), "bedroom": (_bedroom, False),
+    "meadow": (_meadow, True),
+    "forest": (_forest, True),
+    "beach": (_beach, True),
+    "mountains": (_mountains, True),
+    "town": (_town, True),
+    "snow": (_snow, True),
+    "desert": (_desert, True),
+    "pond": (_pond, True),
+    "bedroom": (_bedroom, False),
     "library": (_library, False),
 }
 """Painter of each scene, and whether it is outdoors."""

@@ -13,7 +13,9 @@ def _ball(b: Brush, dye: str) -> None:
     ball = paint.oval(0, -0.5, 0.5, 0.5)
     b.path(ball, dye)
     with b.inside(ball):
-        b.stroke([(-0.6, -0.42), (0, -0.25), (0.6, -0.42)], mix(dye, "#ffffff", 0.6), 0.14, line=False)
+        b.stroke(
+            [(-0.6, -0.42), (0, -0.25), (0.6, -0.42)], mix(dye, "#ffffff", 0.6), 0.14, line=False
+        )
     b.path(ball, None)
     b.oval(-0.18, -0.75, 0.1, 0.07, "#ffffff", line=False, alpha=0.8)
 
@@ -33,8 +35,10 @@ def _mushroom(b: Brush, dye: str) -> None:
 
 def _tree(b: Brush, dye: str) -> None:
     b.box(-0.08, -0.42, 0.16, 0.42, WOOD, radius=0.03)
-    b.blob([(-0.42, -0.35), (-0.48, -0.75), (-0.2, -1.05), (0.2, -1.05), (0.48, -0.75), (0.42, -0.35)],
-           dye)
+    b.blob(
+        [(-0.42, -0.35), (-0.48, -0.75), (-0.2, -1.05), (0.2, -1.05), (0.48, -0.75), (0.42, -0.35)],
+        dye,
+    )
     b.oval(-0.15, -0.72, 0.06, 0.06, mix(dye, INK, 0.25), line=False)
     b.oval(0.16, -0.6, 0.06, 0.06, mix(dye, INK, 0.25), line=False)
 
@@ -63,7 +67,9 @@ def _flower(b: Brush, dye: str) -> None:
 
 def _umbrella(b: Brush, dye: str) -> None:
     b.stroke([(0, -0.05), (0, -0.8)], WOOD, 0.05)
-    b.blob([(-0.55, -0.45), (-0.48, -0.9), (0, -1.08), (0.48, -0.9), (0.55, -0.45), (0, -0.58)], dye)
+    b.blob(
+        [(-0.55, -0.45), (-0.48, -0.9), (0, -1.08), (0.48, -0.9), (0.55, -0.45), (0, -0.58)], dye
+    )
     for x in (-0.18, 0.18):
         b.stroke([(0, -0.95), (x, -0.75), (x, -0.56)], mix(dye, INK, 0.4), b.ink * 0.7, line=False)
 
@@ -99,8 +105,19 @@ def _gift(b: Brush, dye: str) -> None:
 
 
 def _apple(b: Brush, dye: str) -> None:
-    b.blob([(-0.05, -0.86), (-0.52, -0.95), (-0.55, -0.3), (-0.25, 0.06), (0.25, 0.06), (0.55, -0.3),
-            (0.52, -0.95), (0.05, -0.86)], dye)
+    b.blob(
+        [
+            (-0.05, -0.86),
+            (-0.52, -0.95),
+            (-0.55, -0.3),
+            (-0.25, 0.06),
+            (0.25, 0.06),
+            (0.55, -0.3),
+            (0.52, -0.95),
+            (0.05, -0.86),
+        ],
+        dye,
+    )
     b.stroke([(0, -0.78), (0.02, -0.9), (0.1, -1.0)], WOOD, 0.06)
     b.oval(0.22, -0.93, 0.13, 0.07, "#4fae5c")
     b.oval(-0.22, -0.62, 0.07, 0.1, "#ffffff", line=False, alpha=0.7)
@@ -117,10 +134,20 @@ def _car(b: Brush, dye: str) -> None:
 
 
 THINGS: dict[str, tuple[Callable[[Brush, str], None], float]] = {
-    "ball": (_ball, 0.3), "balloon": (_balloon, 0.75), "mushroom": (_mushroom, 0.42),
-    "tree": (_tree, 0.8), "house": (_house, 0.75), "star": (_star, 0.4), "flower": (_flower, 0.5),
-    "umbrella": (_umbrella, 0.6), "cake": (_cake, 0.45), "book": (_book, 0.38), "boat": (_boat, 0.5),
-    "gift": (_gift, 0.4), "apple": (_apple, 0.32), "car": (_car, 0.42),
+    "ball": (_ball, 0.3),
+    "balloon": (_balloon, 0.75),
+    "mushroom": (_mushroom, 0.42),
+    "tree": (_tree, 0.8),
+    "house": (_house, 0.75),
+    "star": (_star, 0.4),
+    "flower": (_flower, 0.5),
+    "umbrella": (_umbrella, 0.6),
+    "cake": (_cake, 0.45),
+    "book": (_book, 0.38),
+    "boat": (_boat, 0.5),
+    "gift": (_gift, 0.4),
+    "apple": (_apple, 0.32),
+    "car": (_car, 0.42),
 }
 """Drawing and usual height, in heights of a character, of each object."""
 

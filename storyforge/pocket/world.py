@@ -76,7 +76,10 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     canvas = base.getCanvas()
     canvas.scale(size, size)
     stage = draw_place(
-        Brush(canvas, 0.008), picture.place, picture.time, picture.weather,
+        Brush(canvas, 0.008),
+        picture.place,
+        picture.time,
+        picture.weather,
         np.random.default_rng(picture.seed),
     )
     masks: list[np.ndarray] = []
@@ -96,8 +99,15 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shadow(b: Brush, subject: Subject) -> None:
-    b.oval(subject.x, subject.ground, 0.24 * subject.size, 0.035 * subject.size, INK, line=False,
-           alpha=0.25)
+    b.oval(
+        subject.x,
+        subject.ground,
+        0.24 * subject.size,
+        0.035 * subject.size,
+        INK,
+        line=False,
+        alpha=0.25,
+    )
 
 
 def _put(layer: "object", subject: Subject) -> None:
@@ -139,7 +149,9 @@ def _cast(dice: np.random.Generator, count: int) -> tuple[Subject, ...]:
         else:
             name = str(dice.choice(list(THINGS)))
             subjects.append(
-                Subject(Thing(name, _colour(dice)), x, ground, size * min(0.9, 1.35 * THINGS[name][1]))
+                Subject(
+                    Thing(name, _colour(dice)), x, ground, size * min(0.9, 1.35 * THINGS[name][1])
+                )
             )
     return tuple(subjects)
 
@@ -162,10 +174,17 @@ def random_look(dice: np.random.Generator) -> Look:
     accessory = str(dice.choice(ACCESSORIES)) if dice.random() < 0.5 else None
     pose = str(dice.choice(POSES))
     return Look(
-        species=species, fur=fur, garment=garment, garment_colour=_colour(dice),
-        accessory=accessory, accessory_colour=_colour(dice), pose=pose,
-        hair=str(dice.choice(list(HAIRS))), mirror=bool(dice.random() < 0.5),
-        holding=str(dice.choice(HOLDABLE)) if pose == "holding" else None, holding_colour=_colour(dice),
+        species=species,
+        fur=fur,
+        garment=garment,
+        garment_colour=_colour(dice),
+        accessory=accessory,
+        accessory_colour=_colour(dice),
+        pose=pose,
+        hair=str(dice.choice(list(HAIRS))),
+        mirror=bool(dice.random() < 0.5),
+        holding=str(dice.choice(HOLDABLE)) if pose == "holding" else None,
+        holding_colour=_colour(dice),
     )
 
 
@@ -197,15 +216,28 @@ SAID = {
         "right": ("on the right", "on the right side", "to the right"),
     },
     "pose": {
-        "standing": ("standing",), "waving": ("waving", "waving hello"), "sitting": ("sitting",),
-        "jumping": ("jumping", "jumping for joy"), "running": ("running",), "holding": ("holding",),
+        "standing": ("standing",),
+        "waving": ("waving", "waving hello"),
+        "sitting": ("sitting",),
+        "jumping": ("jumping", "jumping for joy"),
+        "running": ("running",),
+        "holding": ("holding",),
     },
     "garment": {
-        "coat": ("coat", "jacket"), "shirt": ("shirt", "sweater", "jumper"), "dress": ("dress",),
+        "coat": ("coat", "jacket"),
+        "shirt": ("shirt", "sweater", "jumper"),
+        "dress": ("dress",),
     },
     "open": (
-        "", "", "", "", "a picture of ", "a drawing of ", "picture book illustration of ",
-        "a storybook picture of ", "illustration of ",
+        "",
+        "",
+        "",
+        "",
+        "a picture of ",
+        "a drawing of ",
+        "picture book illustration of ",
+        "a storybook picture of ",
+        "illustration of ",
     ),
     "close": ("", "", "", ", picture book illustration", ", soft light"),
 }
@@ -292,12 +324,16 @@ def _accessory_words(dice: np.random.Generator, look: Look) -> str:
         return "glasses"
     if look.accessory == "crown":
         return _pick(dice, ("a crown", "a golden crown"))
-    return _article(f"{look.accessory_colour} {look.accessory}" if dice.random() < 0.8 else str(look.accessory))
+    return _article(
+        f"{look.accessory_colour} {look.accessory}" if dice.random() < 0.8 else str(look.accessory)
+    )
 
 
 SLOTS = 4
 LABELS: dict[str, tuple[str, ...]] = {
-    "place": tuple(PLACES), "time": TIMES, "weather": WEATHERS,
+    "place": tuple(PLACES),
+    "time": TIMES,
+    "weather": WEATHERS,
     **{
         f"{name}{slot}": values
         for slot in range(SLOTS)
@@ -327,8 +363,12 @@ def labels(picture: Picture) -> dict[str, int]:
         if isinstance(what, Thing):
             values = {"kind": what.name, "colour": what.colour}
         else:
-            values = {"kind": what.species, "fur": what.fur, "pose": what.pose,
-                      "accessory": what.accessory or "none"}
+            values = {
+                "kind": what.species,
+                "fur": what.fur,
+                "pose": what.pose,
+                "accessory": what.accessory or "none",
+            }
             if what.garment:
                 values["colour"] = what.garment_colour
         for name, value in values.items():
@@ -346,4 +386,14 @@ def sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate(rows, axis=0)
 
 
-__all__ = ["LABELS", "Picture", "Stage", "Subject", "Thing", "describe", "draw", "imagine", "labels"]
+__all__ = [
+    "LABELS",
+    "Picture",
+    "Stage",
+    "Subject",
+    "Thing",
+    "describe",
+    "draw",
+    "imagine",
+    "labels",
+]

@@ -13,11 +13,19 @@ BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32}
 
 def main() -> None:
     """Run the stages asked for, in order."""
-    parser = argparse.ArgumentParser(prog="python -m storyforge.pocket.pretrain", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m storyforge.pocket.pretrain", description=__doc__
+    )
     parser.add_argument("--stage", choices=list(STAGES), required=True)
-    parser.add_argument("--minutes", type=float, required=True, help="wall-clock budget of this call")
-    parser.add_argument("--decay", type=float, default=0.3,
-                        help="share of the budget over which the learning rate falls; 0 to go on later")
+    parser.add_argument(
+        "--minutes", type=float, required=True, help="wall-clock budget of this call"
+    )
+    parser.add_argument(
+        "--decay",
+        type=float,
+        default=0.3,
+        help="share of the budget over which the learning rate falls; 0 to go on later",
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/pocket"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes on a CPU")
@@ -29,9 +37,15 @@ def main() -> None:
     launch(
         STAGES[args.stage],
         Job(
-            stage=args.stage, folder=args.folder, minutes=args.minutes, decay=args.decay,
-            device=args.device, workers=args.workers if args.device == "cpu" else 1,
-            batch_size=args.batch_size or BATCH[args.stage], pictures=args.pictures, seed=args.seed,
+            stage=args.stage,
+            folder=args.folder,
+            minutes=args.minutes,
+            decay=args.decay,
+            device=args.device,
+            workers=args.workers if args.device == "cpu" else 1,
+            batch_size=args.batch_size or BATCH[args.stage],
+            pictures=args.pictures,
+            seed=args.seed,
         ),
     )
 

@@ -34,12 +34,15 @@ PROMPTS = (
     "a fox in a red coat waving on the left, in a forest at night",
     "a penguin in a yellow shirt in the middle, on a beach",
     "a boy in a green jacket sitting in the middle in a library",
-    "a blue cat wearing a crown, in the snow", "an elephant and a red ball, in a bedroom",
+    "a blue cat wearing a crown, in the snow",
+    "an elephant and a red ball, in a bedroom",
     "a purple mushroom in the middle of a meadow at sunset",
     "a frog in an orange shirt on the left and an owl in a blue coat on the right, in a town",
-    "a red house on the right, in the mountains", "a girl in a pink dress jumping by the pond",
+    "a red house on the right, in the mountains",
+    "a girl in a pink dress jumping by the pond",
     "a panda holding a yellow balloon, in the desert at night",
-    "a rabbit with a teal scarf running, in the rain, in a meadow", "a bear, by the sea",
+    "a rabbit with a teal scarf running, in the rain, in a meadow",
+    "a bear, by the sea",
 )
 
 
@@ -49,7 +52,9 @@ class LabelHeads(nn.Module):
     def __init__(self, width: int) -> None:
         """One head per entry of `world.LABELS`."""
         super().__init__()
-        self.heads = nn.ModuleDict({k: nn.Linear(2 * width, len(v)) for k, v in world.LABELS.items()})
+        self.heads = nn.ModuleDict(
+            {k: nn.Linear(2 * width, len(v)) for k, v in world.LABELS.items()}
+        )
 
     def forward(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Mean cross-entropy and accuracy over the labels that apply.
@@ -70,7 +75,9 @@ class LabelHeads(nn.Module):
         return torch.stack(losses).mean(), right / max(1, asked)
 
 
-def captions(pictures: list[world.Picture], dice: np.random.Generator) -> tuple[list[str], torch.Tensor]:
+def captions(
+    pictures: list[world.Picture], dice: np.random.Generator
+) -> tuple[list[str], torch.Tensor]:
     """Fresh words for each picture, and its labels (n, heads)."""
     rows = [list(world.labels(p).values()) for p in pictures]
     return [world.describe(p, dice) for p in pictures], torch.tensor(rows)
@@ -78,7 +85,11 @@ def captions(pictures: list[world.Picture], dice: np.random.Generator) -> tuple[
 
 def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     return tokenizer(
-        texts, padding="max_length", max_length=parts.POSITIONS, truncation=True, return_tensors="pt"
+        texts,
+        padding="max_length",
+        max_length=parts.POSITIONS,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
 
 
@@ -152,7 +163,9 @@ def train_unet(job: Job, team: Team) -> None:
     """Text encoder and U-Net together, v-prediction."""
     torch.manual_seed(job.seed)
     tokenizer, scheduler = _tokenizer(job, team), parts.new_scheduler()
-    text = CLIPTextModel.from_pretrained(job.folder / "text_encoder", dtype=torch.float32).to(job.device)
+    text = CLIPTextModel.from_pretrained(job.folder / "text_encoder", dtype=torch.float32).to(
+        job.device
+    )
     unet, heads = _unet(job).to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
     if (job.folder / "heads.safetensors").is_file():
         heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
@@ -160,9 +173,13 @@ def train_unet(job: Job, team: Team) -> None:
     averages = {name: Average(modules[name], 0.998) for name in ("unet", "text")}
     parameters = [p for m in modules.values() for p in m.parameters()]
     optimizer = torch.optim.AdamW(
-        [{"params": list(unet.parameters()), "base": 8e-4},
-         {"params": [*text.parameters(), *heads.parameters()], "base": 4e-4}],
-        lr=0.0, weight_decay=0.01, betas=(0.9, 0.99),
+        [
+            {"params": list(unet.parameters()), "base": 8e-4},
+            {"params": [*text.parameters(), *heads.parameters()], "base": 4e-4},
+        ],
+        lr=0.0,
+        weight_decay=0.01,
+        betas=(0.9, 0.99),
     )
     path = job.folder / "unet.safetensors"
     progress = load_checkpoint(path, modules, averages, optimizer)
@@ -179,8 +196,9 @@ def train_unet(job: Job, team: Team) -> None:
         texts = ["" if dice.random() < CAPTION_DROPOUT else t for t in texts]
         with torch.autocast(job.device, torch.bfloat16):
             features = text(_ids(tokenizer, texts).to(job.device)).last_hidden_state
-            loss = _diffusion_loss(unet, scheduler, latents.values[row].float().to(job.device),
-                                   features, dice)
+            loss = _diffusion_loss(
+                unet, scheduler, latents.values[row].float().to(job.device), features, dice
+            )
         label_loss, _ = heads(features, labels.to(job.device))
         optimizer.zero_grad()
         (loss + LABEL_LOSS * label_loss).backward()
@@ -208,7 +226,10 @@ def _unet(job: Job) -> nn.Module:
 
 
 def _diffusion_loss(
-    unet: nn.Module, scheduler: "parts.DDIMScheduler", clean: torch.Tensor, features: torch.Tensor,
+    unet: nn.Module,
+    scheduler: "parts.DDIMScheduler",
+    clean: torch.Tensor,
+    features: torch.Tensor,
     dice: np.random.Generator,
 ) -> torch.Tensor:
     noise = torch.randn_like(clean)
@@ -227,8 +248,13 @@ def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenize
     unet.load_state_dict(averages["unet"].values)
     vae = AutoencoderKL.from_pretrained(folder / "vae")
     pipe = StableDiffusionPipeline(
-        vae=vae.half(), text_encoder=text.half(), tokenizer=tokenizer, unet=unet.half(),
-        scheduler=parts.new_scheduler(), safety_checker=None, feature_extractor=None,
+        vae=vae.half(),
+        text_encoder=text.half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=parts.new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
         requires_safety_checker=False,
     )
     pipe.save_pretrained(folder / "pipeline")
@@ -241,8 +267,12 @@ def look(pipeline: Path, out: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     made = pipe(
-        list(PROMPTS), num_inference_steps=20, guidance_scale=4.0, guidance_rescale=0.7,
-        generator=[torch.Generator().manual_seed(i) for i in range(len(PROMPTS))], output_type="np",
+        list(PROMPTS),
+        num_inference_steps=20,
+        guidance_scale=4.0,
+        guidance_rescale=0.7,
+        generator=[torch.Generator().manual_seed(i) for i in range(len(PROMPTS))],
+        output_type="np",
     ).images
     tiles = [(picture * 255).round().astype(np.uint8) for picture in made]
     Image.fromarray(world.sheet(tiles, 4)).save(out)

@@ -18,11 +18,18 @@ COLOUR_PAIRS = 6
 def new_vae() -> AutoencoderKL:
     """An f16 autoencoder whose first pictures are already right in colour (pass-through start)."""
     vae = AutoencoderKL(
-        in_channels=3, out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 5, up_block_types=("UpDecoderBlock2D",) * 5,
-        block_out_channels=(16, 32, 64, 96, 128), layers_per_block=1,
-        latent_channels=LATENT_CHANNELS, norm_num_groups=8, mid_block_add_attention=False,
-        sample_size=PICTURE, scaling_factor=1.0, force_upcast=False,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 5,
+        up_block_types=("UpDecoderBlock2D",) * 5,
+        block_out_channels=(16, 32, 64, 96, 128),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=PICTURE,
+        scaling_factor=1.0,
+        force_upcast=False,
     )
     _pass_through(vae)
     return vae
@@ -78,10 +85,15 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A small CLIP text model for `tokenizer`."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=4, num_attention_heads=TEXT_WIDTH // 32,
-            max_position_embeddings=POSITIONS, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=TEXT_WIDTH // 32,
+            max_position_embeddings=POSITIONS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )
 
@@ -89,19 +101,31 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def new_unet() -> UNet2DConditionModel:
     """Three levels (16, 8, 4 cells), two layers each: 16 cross-attention sites, as in SD 1.5."""
     return UNet2DConditionModel(
-        sample_size=PICTURE // 16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 112, 128), layers_per_block=2,
-        down_block_types=("CrossAttnDownBlock2D",) * 3, up_block_types=("CrossAttnUpBlock2D",) * 3,
-        attention_head_dim=(4, 7, 8), cross_attention_dim=TEXT_WIDTH, norm_num_groups=16,
+        sample_size=PICTURE // 16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 112, 128),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
+        attention_head_dim=(4, 7, 8),
+        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=16,
     )
 
 
 def new_scheduler() -> DDIMScheduler:
     """v-prediction on a schedule that ends in pure noise."""
     return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
-        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
-        set_alpha_to_one=True, steps_offset=1,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        steps_offset=1,
     )
 
 

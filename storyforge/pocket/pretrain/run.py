@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456", "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+    "OMP_NUM_THREADS": "1",
 }
 """glibc keeps freed tensors instead of giving each back to the kernel: +15 % on CPU."""
 
@@ -130,8 +132,11 @@ class Average:
 
 
 def save_checkpoint(
-    path: Path, modules: dict[str, nn.Module], averages: dict[str, Average],
-    optimizer: torch.optim.Optimizer, progress: dict[str, float],
+    path: Path,
+    modules: dict[str, nn.Module],
+    averages: dict[str, Average],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, float],
 ) -> None:
     """Write everything that a resumed run needs, whole, then rename."""
     tensors: dict[str, torch.Tensor] = {}
@@ -142,13 +147,18 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
     part = path.with_suffix(".part")
-    save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, part,
-              {"progress": json.dumps(progress)})
+    save_file(
+        {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
+        part,
+        {"progress": json.dumps(progress)},
+    )
     part.replace(path)
 
 
 def load_checkpoint(
-    path: Path, modules: dict[str, nn.Module], averages: dict[str, Average],
+    path: Path,
+    modules: dict[str, nn.Module],
+    averages: dict[str, Average],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, float]:
     """Restore what `save_checkpoint` wrote; {} when there is none."""

@@ -31,12 +31,14 @@ def build_tokenizer(folder: Path, captions: int = 20000, vocabulary: int = 1500)
     vocab = {word: index for index, word in enumerate(dict.fromkeys([*words, START, END]))}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges)
-    )
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     config = {
-        "tokenizer_class": "CLIPTokenizer", "model_max_length": POSITIONS, "bos_token": START,
-        "eos_token": END, "pad_token": END, "unk_token": END,
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": POSITIONS,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
+        "unk_token": END,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
     return CLIPTokenizer.from_pretrained(folder)

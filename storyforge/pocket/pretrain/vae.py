@@ -87,9 +87,7 @@ def train_vae(job: Job, team: Team) -> None:
         vae.save_pretrained(job.folder / "vae")
 
 
-def _loss(
-    vae: AutoencoderKL, wanted: torch.Tensor, *, anchor: float, polish: bool
-) -> torch.Tensor:
+def _loss(vae: AutoencoderKL, wanted: torch.Tensor, *, anchor: float, polish: bool) -> torch.Tensor:
     with torch.autocast(wanted.device.type, torch.bfloat16):
         with torch.set_grad_enabled(not polish):
             latents = vae.encode(wanted).latent_dist.mean

@@ -1,0 +1,173 @@
+"""The base model: its components, opened by name, folder, hub id or single file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.family import Family, linear_modules
+
+POCKET = Path(__file__).parents[1] / "pocket" / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a base likes, where the author says nothing. A base may bring its own `storyforge.json`.
+
+    guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
+    train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
+    prior_share                        part of a training batch that is the base's own pictures
+    """
+
+    steps: int = 30
+    guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
+    scheduler: str = "ddim"
+    train_steps: int = 1000
+    train_batch: int = 4
+    embedding_lr: float = 1e-3
+    text_lr: float = 1e-5
+    unet_lr: float = 1e-4
+    noise_offset: float = 0.01
+    prior_share: float = 0.25
+    prior_pictures: int = 32
+    prior_prompts: tuple[str, ...] = ("a photo", "a picture of a person", "a landscape", "")
+
+    @staticmethod
+    def read(path: Path) -> Habits:
+        """Habits from a `storyforge.json`; the defaults when there is none."""
+        if not path.is_file():
+            return Habits()
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if "prior_prompts" in data:
+            data["prior_prompts"] = tuple(data["prior_prompts"])
+        known = {f.name for f in fields(Habits)}
+        if extra := set(data) - known:
+            raise EnvironmentProblem(f"`{path}` has unknown settings: {', '.join(sorted(extra))}")
+        return Habits(**data)
+
+
+@dataclass(slots=True)
+class BaseModel:
+    """An opened base model, frozen.
+
+    `linears` holds every attention linear by the names of `family.linears`.
+    """
+
+    reference: str
+    hash: str
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler_config: dict[str, object]
+    habits: Habits
+    family: Family = field(init=False)
+    linears: dict[str, nn.Linear] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Freeze the components and read the family off them."""
+        for module in (self.unet, self.vae, self.text_encoder):
+            module.eval().requires_grad_(False)
+        self.family = Family.of(self.unet, self.text_encoder)
+        self.linears = linear_modules(self.family, self.unet, self.text_encoder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net lives."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The U-Net's precision."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels per latent cell."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def side(self) -> int:
+        """The base's own picture size in pixels."""
+        return int(self.unet.config.sample_size) * self.vae_scale
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(b, c, h, w) latents to (b, 3, H, W) pictures in [0, 1]."""
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        pictures: torch.Tensor = self.vae.decode(scaled).sample
+        return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) pictures in [0, 1] to (b, c, h, w) latents (the mean)."""
+        scaled = (pictures * 2 - 1).to(self.vae.device, self.vae.dtype)
+        latents: torch.Tensor = self.vae.encode(scaled).latent_dist.mean
+        return latents.to(self.dtype) * float(self.vae.config.scaling_factor)
+
+
+def best_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_base(
+    reference: str,
+    identity: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> BaseModel:
+    """Open a base model.
+
+    Args:
+      reference: `pocket`, a diffusers folder, a `.safetensors` file or a hub id (`name@revision`).
+      identity: the hash under which concepts and pictures remember it.
+      device: where to put it.
+      dtype: precision of U-Net and text encoder; the VAE stays in float32.
+
+    Raises:
+      EnvironmentProblem: if it cannot be found or read, or is of another kind.
+    """
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    folder = POCKET if reference == "pocket" else Path(reference)
+    try:
+        if reference == "pocket" or folder.is_dir():
+            pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype)
+        elif folder.suffix == ".safetensors":
+            pipe = StableDiffusionPipeline.from_single_file(str(folder), dtype=dtype)
+        else:
+            name, _, revision = reference.partition("@")
+            pipe = StableDiffusionPipeline.from_pretrained(
+                name, revision=revision or None, dtype=dtype
+            )
+    except (OSError, ValueError, ImportError) as exc:
+        raise EnvironmentProblem(
+            f"cannot open the base model `{reference}`: {str(exc).splitlines()[0]}",
+            hint="`base:` takes pocket, a folder, a .safetensors file or a hub id",
+        ) from exc
+    return BaseModel(
+        reference=reference,
+        hash=identity,
+        unet=pipe.unet.to(device),
+        vae=pipe.vae.to(device, torch.float32),
+        text_encoder=pipe.text_encoder.to(device),
+        tokenizer=pipe.tokenizer,
+        scheduler_config=dict(pipe.scheduler.config),
+        habits=Habits.read(folder / "storyforge.json"),
+    )

@@ -1,0 +1,189 @@
+"""A learnt concept and a fused model: what they hold, and their files.
+
+Both are safetensors that describe themselves in their metadata; no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.base import BaseModel
+from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens
+
+FORMAT = "1"
+_ARCHITECTURE = "stable-diffusion-v1/storyforge-concept"
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One learnt subject.
+
+    deltas  linear name -> low-rank change
+    alpha   of the LoRA; the change is alpha / rank · up @ down
+    recipe  how it was trained, plain JSON
+    """
+
+    name: str
+    kind: str
+    class_phrase: str
+    tokens: ConceptTokens
+    deltas: dict[str, Delta]
+    base: str
+    base_hash: str
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    licence: str | None = None
+
+    def renamed(self, name: str) -> Concept:
+        """The same concept under the name that a story gives it."""
+        return Concept(
+            name,
+            self.kind,
+            self.class_phrase,
+            ConceptTokens(name, self.tokens.words),
+            self.deltas,
+            self.base,
+            self.base_hash,
+            self.recipe,
+            self.licence,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one `.safetensors` file in half precision."""
+        tensors = {"concept.words": self.tokens.words}
+        for name, delta in self.deltas.items():
+            tensors[f"{name}.lora_A.weight"] = delta.down
+            tensors[f"{name}.lora_B.weight"] = delta.up * delta.scale
+        metadata = {
+            "storyforge.format": FORMAT,
+            "name": self.name,
+            "kind": self.kind,
+            "class": self.class_phrase,
+            "base": self.base,
+            "base_hash": self.base_hash,
+            "recipe": json.dumps(dict(self.recipe), sort_keys=True),
+            "licence": self.licence or "",
+            "modelspec.sai_model_spec": "1.0.1",
+            "modelspec.architecture": _ARCHITECTURE,
+            "modelspec.implementation": "storyforge",
+            "modelspec.title": self.name,
+            "modelspec.trigger_phrase": f"<{self.name}>",
+            "modelspec.license": self.licence or "",
+        }
+        save_file(_half(tensors), path, metadata)
+
+    @staticmethod
+    def load(path: Path) -> Concept:
+        """Read a concept.
+
+        Raises:
+          EnvironmentProblem: if the file is not a concept of storyforge.
+        """
+        tensors, meta = _open(path)
+        if meta.get("storyforge.format") != FORMAT or "concept.words" not in tensors:
+            raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
+        name = meta["name"]
+        return Concept(
+            name,
+            meta["kind"],
+            meta["class"],
+            ConceptTokens(name, tensors["concept.words"]),
+            _deltas(tensors),
+            meta["base"],
+            meta["base_hash"],
+            json.loads(meta["recipe"]),
+            meta["licence"] or None,
+        )
+
+    def fits(self, base: BaseModel) -> None:
+        """Check that it was learnt on `base`.
+
+        Raises:
+          EnvironmentProblem: naming both bases.
+        """
+        if self.base_hash != base.hash:
+            raise EnvironmentProblem(
+                f"the concept `{self.name}` was trained on another base "
+                f"({self.base_hash[:12]}) than `{base.reference}` ({base.hash[:12]})",
+                hint="train it again on this base",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FusedModel:
+    """Several concepts in one change of the base: rank N·r deltas and everybody's tokens."""
+
+    base: str
+    base_hash: str
+    tokens: dict[str, ConceptTokens]
+    deltas: dict[str, Delta]
+    report: Mapping[str, object] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write `deltas.safetensors` and `manifest.json` into an existing folder."""
+        tensors = {f"concept.{name}": t.words for name, t in self.tokens.items()}
+        for name, delta in self.deltas.items():
+            tensors[f"{name}.lora_A.weight"] = delta.down
+            tensors[f"{name}.lora_B.weight"] = delta.up * delta.scale
+        save_file(_half(tensors), folder / "deltas.safetensors", {"storyforge.fused": FORMAT})
+        manifest = {
+            "storyforge.fused": FORMAT,
+            "base": self.base,
+            "base_hash": self.base_hash,
+            "concepts": list(self.tokens),
+            "report": dict(self.report),
+        }
+        (folder / "manifest.json").write_text(
+            json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
+
+    @staticmethod
+    def load(folder: Path) -> FusedModel:
+        """Read a fused model.
+
+        Raises:
+          EnvironmentProblem: if the folder does not hold one.
+        """
+        tensors, meta = _open(folder / "deltas.safetensors")
+        if meta.get("storyforge.fused") != FORMAT:
+            raise EnvironmentProblem(f"`{folder}` is not a fused model")
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        tokens = {n: ConceptTokens(n, tensors[f"concept.{n}"]) for n in manifest["concepts"]}
+        return FusedModel(
+            manifest["base"], manifest["base_hash"], tokens, _deltas(tensors), manifest["report"]
+        )
+
+
+def plain(base: BaseModel) -> FusedModel:
+    """The base itself: no tokens, no change. One door for the sampler."""
+    return FusedModel(base.reference, base.hash, {}, {})
+
+
+def _half(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().half().contiguous() for k, v in tensors.items()}
+
+
+def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (OSError, SafetensorError) as exc:
+        raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
+
+
+def _deltas(tensors: Mapping[str, torch.Tensor]) -> dict[str, Delta]:
+    ending = ".lora_A.weight"
+    names = [key.removesuffix(ending) for key in tensors if key.endswith(ending)]
+    return {
+        name: Delta(tensors[f"{name}.lora_B.weight"], tensors[f"{name}.lora_A.weight"])
+        for name in names
+    }

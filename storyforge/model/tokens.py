@@ -1,0 +1,151 @@
+"""Layer-wise concept tokens: `<pip>` in a prompt is two words, each with one embedding per group.
+
+A group is a cross-attention site (Mix-of-Show §3.2, after P+). A prompt is tokenised once; group k
+reads its own embeddings through a module that stands in for the encoder's table while a block runs,
+so the vocabulary never grows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from storyforge.errors import StoryForgeError
+from storyforge.model.base import BaseModel
+from storyforge.model.family import text_embeddings, token_table
+
+WORDS = 2
+"""Words of a concept: V_rand⁺ and V_class⁺."""
+
+PLACEHOLDER = re.compile(r"<([\w-]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptTokens:
+    """The words of one concept.
+
+    words  (2, G, d)  V_rand⁺ and V_class⁺, one row per group
+    """
+
+    name: str
+    words: torch.Tensor
+
+
+def new_tokens(
+    base: BaseModel, name: str, class_phrase: str, generator: torch.Generator
+) -> ConceptTokens:
+    """Tokens before training: noise of the table's own spread, and the mean of the class phrase."""
+    table = token_table(base.text_encoder).float()
+    ids = base.tokenizer(class_phrase, add_special_tokens=False).input_ids
+    if not ids:
+        raise StoryForgeError(f"the class of `{name}` is empty", hint="for instance `class: fox`")
+    klass = table[torch.tensor(ids, device=table.device)].mean(0)
+    spread = table.std(0).mean()
+    noise = torch.randn(klass.shape, generator=generator).to(klass) * spread
+    words = torch.stack([noise, klass])[:, None].repeat(1, base.family.groups, 1)
+    return ConceptTokens(name, words)
+
+
+def token_ids(base: BaseModel, prompt: str, names: Sequence[str]) -> list[int]:
+    """Ids of a prompt, padded; ids from the table's size on are words of `names`, in order.
+
+    Raises:
+      StoryForgeError: for an unknown `<name>`, or a prompt longer than the encoder takes.
+    """
+    tokenizer = base.tokenizer
+    first = len(token_table(base.text_encoder))
+    ids: list[int] = []
+    start = 0
+    for match in PLACEHOLDER.finditer(prompt):
+        ids += tokenizer(prompt[start : match.start()], add_special_tokens=False).input_ids
+        name = match[1]
+        if name not in names:
+            raise StoryForgeError(
+                f"the prompt “{prompt}” names `<{name}>`, which is not among the concepts",
+                hint="known: " + (", ".join(names) or "none"),
+            )
+        slot = first + WORDS * list(names).index(name)
+        ids += [slot, slot + 1]
+        start = match.end()
+    ids += tokenizer(prompt[start:], add_special_tokens=False).input_ids
+    room = int(base.text_encoder.config.max_position_embeddings)
+    if len(ids) + 2 > room:
+        raise StoryForgeError(
+            f"a prompt is {len(ids)} tokens long and the model takes {room - 2}: “{prompt[:80]}…”",
+            hint="shorten the prompt, the scene's words or the story's `style:`",
+        )
+    padded = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return padded + [tokenizer.pad_token_id] * (room - len(padded))
+
+
+class _Table(nn.Module):
+    """The encoder's embedding table with concept words after its end."""
+
+    def __init__(self, table: nn.Module, words: torch.Tensor, groups: torch.Tensor) -> None:
+        super().__init__()
+        self.table, self.words, self.groups = table, words, groups
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        weight: torch.Tensor = self.table.weight  # type: ignore[assignment]
+        first = weight.shape[0]
+        plain: torch.Tensor = self.table(ids.clamp(max=first - 1))
+        if not self.words.numel():
+            return plain
+        slots = (ids - first).clamp(min=0)
+        own = self.words[slots, self.groups[:, None].expand_as(slots)]
+        return torch.where((ids >= first)[..., None], own.to(plain), plain)
+
+
+@contextmanager
+def _standing_in(base: BaseModel, words: torch.Tensor, groups: torch.Tensor) -> Iterator[None]:
+    embeddings = text_embeddings(base.text_encoder)
+    table = embeddings.token_embedding
+    assert isinstance(table, nn.Module)
+    embeddings.token_embedding = _Table(table, words, groups)
+    try:
+        yield
+    finally:
+        embeddings.token_embedding = table
+
+
+def encode(
+    base: BaseModel, prompts: Sequence[str], tokens: Mapping[str, ConceptTokens]
+) -> torch.Tensor:
+    """Text features of every prompt for every group.
+
+    A prompt without concepts is the same for all groups and is encoded once; so is a prompt that
+    comes twice.
+
+    Returns:
+      (G, n, T, d)
+    """
+    names, groups = list(tokens), base.family.groups
+    rows: list[list[int]] = []
+    group_of: list[int] = []
+    where: dict[str, int] = {}
+    for prompt in prompts:
+        if prompt in where:
+            continue
+        ids, where[prompt] = token_ids(base, prompt, names), len(rows)
+        copies = groups if PLACEHOLDER.search(prompt) else 1
+        rows += [ids] * copies
+        group_of += range(copies)
+    device = base.text_encoder.device
+    words = (
+        torch.cat([tokens[name].words for name in names]).to(device)
+        if names
+        else torch.zeros(0, device=device)
+    )
+    with _standing_in(base, words, torch.tensor(group_of, device=device)):
+        features: torch.Tensor = base.text_encoder(
+            torch.tensor(rows, device=device)
+        ).last_hidden_state
+    picked = [
+        [where[p] + (k if PLACEHOLDER.search(p) else 0) for p in prompts] for k in range(groups)
+    ]
+    return features[torch.tensor(picked, device=device)]
