@@ -104,9 +104,15 @@ _PHRASES: Final[dict[str, Phrases]] = {
 }
 
 
+def spoken_in(language: str) -> str:
+    """The language that `phrases` answers in."""
+    base = language.split("-")[0]
+    return base if base in _PHRASES else "en"
+
+
 def phrases(language: str) -> Phrases:
     """The sentences in `language`, or in English where they have not been translated."""
-    return _PHRASES.get(language.split("-")[0], _ENGLISH)
+    return _PHRASES[spoken_in(language)]
 
 
 def spoken(name: str) -> str:

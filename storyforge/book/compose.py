@@ -6,7 +6,6 @@ a full bleed. Words are set as large as the page allows; what does not fit gives
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -28,8 +27,9 @@ _PLATE_SHARE: Final = 0.27
 """Words on a picture may take this share of the page's height."""
 
 _PLATE_PAD: Final = (20.0, 11.0)
-_GAP: Final = 14.0
-_TEXT_GAP: Final = 22.0
+TEXT_GAP: Final = 22.0
+"""Between a picture and the words that belong to it, in points."""
+
 _TALL: Final = 1.15
 _WIDE: Final = 1.25
 
@@ -199,14 +199,14 @@ def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition |
         text = block(words, "story", live, (size,))
         if text is None:
             continue
-        height = live.height - text.rect.height - _TEXT_GAP
+        height = live.height - text.rect.height - TEXT_GAP
         width = min(live.width, height * subject.aspect / KEPT)
         height = min(height, width / (subject.aspect * KEPT))
         if height < 0.48 * sheet.cut.height:
             continue
-        top = live.y + (live.height - height - _TEXT_GAP - text.rect.height) / 2
+        top = live.y + (live.height - height - TEXT_GAP - text.rect.height) / 2
         frame = Rect(live.centre().x - width / 2, top, width, height)
-        return Composition((frame,), "round", moved(text, live.x, frame.bottom + _TEXT_GAP))
+        return Composition((frame,), "round", moved(text, live.x, frame.bottom + TEXT_GAP))
     return None
 
 
@@ -215,7 +215,7 @@ def _tall_art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composi
     natural = bled.width / subject.aspect
     for share in (1.0, 0.94, 0.88, KEPT):
         height = min(natural * share, 0.8 * bled.height)
-        below = bled.y + height + _TEXT_GAP
+        below = bled.y + height + TEXT_GAP
         room = Rect(live.x, below, live.width, live.bottom - below)
         if room.height <= 0:
             continue
@@ -238,7 +238,7 @@ def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition
     else:
         width = 0.58 * live.width
         height = min(live.height, width / (subject.aspect * KEPT))
-    text_width = (cut.width if wide else live.right) - live.x - width - _TEXT_GAP
+    text_width = (cut.width if wide else live.right) - live.x - width - TEXT_GAP
     text_width -= (cut.width - live.right) if wide else 0
     text = block(words, "story", Rect(0, 0, text_width, live.height), STORY_SIZES)
     if text is None:
@@ -248,12 +248,15 @@ def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition
     else:
         x, text_x = bled.x, live.right - text_width
     if not wide:
-        used = width + _TEXT_GAP + widest(text)
+        used = width + TEXT_GAP + widest(text)
         left = cut.centre().x - used / 2
         x = left + used - width if sheet.outer_right else left
-        text_x = left if sheet.outer_right else left + width + _TEXT_GAP
+        text_x = left if sheet.outer_right else left + width + TEXT_GAP
     frame = Rect(x, cut.centre().y - height / 2, width, height)
-    text = replace(moved(text, text_x, cut.centre().y - text.rect.height / 2), align="start")
+    rect = replace(text.rect, x=text_x, y=cut.centre().y - text.rect.height / 2)
+    if not wide:
+        rect = replace(rect, width=widest(text))
+    text = replace(text, rect=rect, align="start")
     return Composition((frame,), "square" if wide else "round", text)
 
 
@@ -269,116 +272,6 @@ def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
     return Composition((), "square", moved(text, room.x, live.centre().y - text.rect.height / 2))
 
 
-def grid(
-    sheet: Sheet, subjects: Sequence[Subject], words: Words | None, shape: tuple[int, int] | None
-) -> Composition | None:
-    """Pictures in rows, the words beneath them or in a cell left free.
-
-    Of the grids that hold the pictures, the one that shows most of them is taken.
-    """
-    shapes = [shape] if shape else _shapes(len(subjects))
-    sizes = STORY_SIZES if words else STORY_SIZES[:1]
-    fallback: Composition | None = None
-    for size in sizes:
-        found = [
-            made
-            for rows, columns in shapes
-            for made in (
-                _free_cell(sheet, subjects, words, (rows, columns), size),
-                _text_beneath(sheet, subjects, words, (rows, columns), size),
-            )
-            if made is not None
-        ]
-        if not found:
-            continue
-        best = max(found, key=_shown)
-        if _shown(best) >= 0.36 * sheet.cut.area:
-            return best
-        if fallback is None or _shown(best) > 1.1 * _shown(fallback):
-            fallback = best
-    return fallback
-
-
-def _shown(composition: Composition) -> float:
-    return sum(frame.area for frame in composition.frames)
-
-
-def _shapes(count: int) -> list[tuple[int, int]]:
-    return [(math.ceil(count / columns), columns) for columns in range(1, count + 1)]
-
-
-def _text_beneath(
-    sheet: Sheet,
-    subjects: Sequence[Subject],
-    words: Words | None,
-    shape: tuple[int, int],
-    size: float,
-) -> Composition | None:
-    live = sheet.live
-    text = block(words, "story", live, (size,)) if words else None
-    if words and text is None:
-        return None
-    below = text.rect.height + _TEXT_GAP if text else 0.0
-    area = replace(live, height=live.height - below)
-    frames = _frames(area, subjects, shape)
-    if not frames:
-        return None
-    used = frames[-1].bottom - frames[0].y + below
-    shift = live.y + (live.height - used) / 2 - frames[0].y
-    frames = [replace(frame, y=frame.y + shift) for frame in frames]
-    if text:
-        text = moved(text, live.x, frames[-1].bottom + _TEXT_GAP)
-    return Composition(tuple(frames), "round", text)
-
-
-def _free_cell(
-    sheet: Sheet,
-    subjects: Sequence[Subject],
-    words: Words | None,
-    shape: tuple[int, int],
-    size: float,
-) -> Composition | None:
-    rows, columns = shape
-    if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
-        return None
-    live = sheet.live
-    square = Subject(sum(subject.aspect for subject in subjects) / len(subjects), ())
-    frames = _frames(live, [*subjects, square], shape)
-    if not frames:
-        return None
-    cell = frames.pop()
-    used = cell.bottom - frames[0].y
-    shift = live.y + (live.height - used) / 2 - frames[0].y
-    frames = [replace(frame, y=frame.y + shift) for frame in frames]
-    cell = replace(cell, y=cell.y + shift)
-    text = block(words, "story", cell.inset(4, 0), (size,))
-    if text is None:
-        return None
-    text = moved(text, text.rect.x, cell.centre().y - text.rect.height / 2)
-    return Composition(tuple(frames), "round", text)
-
-
-def _frames(area: Rect, subjects: Sequence[Subject], shape: tuple[int, int]) -> list[Rect]:
-    """Frames in rows from the top of `area`, as large as cropping to `KEPT` allows."""
-    rows, columns = shape
-    width = (area.width - (columns - 1) * _GAP) / columns
-    height = (area.height - (rows - 1) * _GAP) / rows
-    if min(width, height) < 60 or rows * columns < len(subjects):
-        return []
-    aspect = sum(subject.aspect for subject in subjects) / len(subjects)
-    height = min(height, width / (aspect * KEPT))
-    width = min(width, height * aspect / KEPT)
-    frames: list[Rect] = []
-    for row in range(rows):
-        here = min(columns, len(subjects) - row * columns)
-        across = here * width + (here - 1) * _GAP
-        x = area.centre().x - across / 2
-        for column in range(here):
-            left = x + column * (width + _GAP)
-            frames.append(Rect(left, area.y + row * (height + _GAP), width, height))
-    return frames
-
-
 PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"]
 
 
@@ -390,8 +283,6 @@ def single(
         return full_bleed(sheet, subject, words)
     if kind == "text-beside-art":
         return text_beside_art(sheet, subject, words)
-    if kind == "grid":
-        return grid(sheet, [subject], words, None)
     if kind == "auto" and _bleeds_well(sheet, subject, words):
         return full_bleed(sheet, subject, words)
     return art_over_text(sheet, subject, words) or (

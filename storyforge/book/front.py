@@ -8,7 +8,7 @@ from typing import Final
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
-from storyforge.book.colophon import colophon
+from storyforge.book.colophon import colophon, spoken_in
 from storyforge.book.compose import (
     Sheet,
     Subject,
@@ -158,7 +158,8 @@ def _cover_author(
     width, height = widest(text) + 36, text.rect.height + 14
     foot = Rect(safe.centre().x - width / 2, safe.bottom - height, width, height)
     higher = replace(foot, y=min(under, foot.y))
-    plate = min((foot, higher), key=lambda place: round(hiding(figures, place), 2))
+    right, left = replace(foot, x=safe.right - width), replace(foot, x=safe.x)
+    plate = min((foot, higher, right, left), key=lambda place: round(hiding(figures, place), 2))
     rect = Rect(plate.x, plate.y + 7, width, text.rect.height)
     return (replace(text, rect=rect, plate=plate),)
 
@@ -236,9 +237,11 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
             hint="shorten concept authors and licences, or set `book.colophon: false`",
         )
     y = live.bottom - made.rect.height
-    texts = (
-        replace(moved(heading, room.x, y - 10 - heading.rect.height), align="start"),
-        replace(moved(made, room.x, y), align="start"),
+    said_in = spoken_in(binding.language)
+    foreign = None if binding.language.split("-")[0] == said_in else said_in
+    high = moved(heading, room.x, y - 10 - heading.rect.height)
+    texts = tuple(
+        replace(text, align="start", language=foreign) for text in (high, moved(made, room.x, y))
     )
     tone = binding.art[panel.id] if panel else None
     label = binding.phrases.heading

@@ -157,10 +157,12 @@ class _Page:
 
     @property
     def width(self) -> float:
+        """The page's width in points."""
         return self.book.trim.width * POINTS_PER_INCH
 
     @property
     def height(self) -> float:
+        """The page's height in points."""
         return self.book.trim.height * POINTS_PER_INCH
 
     def leaf(self, leaf: Leaf) -> dict[str, object]:
@@ -184,6 +186,7 @@ class _Page:
         }
 
     def rect(self, rect: Rect) -> dict[str, float]:
+        """A rectangle in percent of the page."""
         return {
             "x": 100 * rect.x / self.width,
             "y": 100 * rect.y / self.height,
@@ -192,6 +195,7 @@ class _Page:
         }
 
     def picture(self, item: Picture) -> dict[str, object]:
+        """What the template shows of one picture and its balloons."""
         crop = item.crop
         style = _style(
             **self.rect(item.frame),
@@ -222,6 +226,7 @@ class _Page:
     def balloon(
         self, said: Balloon, small: Balloon | None, small_height: float
     ) -> dict[str, object]:
+        """What the template shows of one balloon, on the page and on a small screen."""
         style = {**self.rect(said.text), "size": 100 * said.size / self.width}
         if small is not None:
             style |= {
@@ -238,12 +243,14 @@ class _Page:
         }
 
     def text(self, item: TextBlock, leaf: Leaf) -> dict[str, object]:
+        """What the template shows of one block of words."""
         size = 100 * item.size / self.width
         style = _style(**self.rect(item.rect), size=size, leading=item.leading)
         tag = _TAGS.get(item.role, "p")
         return {
             "role": item.role,
             "align": item.align,
+            "language": item.language,
             "tag": "p" if leaf.kind == "title" and tag == "h1" else tag,
             "paragraphs": _paragraphs(item),
             "style": f"{style};{self.face(item.face)}",
@@ -251,6 +258,7 @@ class _Page:
         }
 
     def face(self, face: Face) -> str:
+        """The style that picks a face."""
         return _style(face=f"face-{self.book.faces.index(face)}", weight=face.weight)
 
 

@@ -103,7 +103,8 @@ class TextBlock:
     rect     where the lines stand
     size     of the letters, in points
     leading  from one baseline to the next, as a multiple of `size`
-    plate    the light ground beneath words that stand on a picture
+    plate    the ground beneath words that stand on a picture
+    language of the words, where it is not the book's
     """
 
     role: Role
@@ -115,6 +116,7 @@ class TextBlock:
     face: Face
     align: Literal["start", "center"] = "center"
     plate: Rect | None = None
+    language: str | None = None
 
 
 class Stroke(NamedTuple):

@@ -41,6 +41,9 @@ _STEPS: Final = 16
 _HIDDEN: Final = 0.07
 """A face may lose this share to balloons before smaller letters are tried."""
 
+_FACELESS: Final = 0.6
+"""Hiding more than this of anybody is no room at all."""
+
 _BELOW: Final = 6.0
 """What it costs to stand below the speaker's mouth: about a tenth of a face hidden."""
 
@@ -108,7 +111,10 @@ class Stage:
 def letter(
     says: Sequence[Said], stage: Stage, sizes: Sequence[float]
 ) -> tuple[Balloon, ...] | None:
-    """Place all utterances at the largest size that leaves faces free; None if they do not fit."""
+    """Place all utterances at the largest size that leaves faces free.
+
+    None if they do not fit, or only over a face.
+    """
     least_bad: tuple[float, tuple[Balloon, ...]] | None = None
     for size in sizes:
         placed = _all_placed(says, stage, size)
@@ -119,7 +125,7 @@ def letter(
             return placed
         if least_bad is None or hidden < least_bad[0] - 0.02:
             least_bad = (hidden, placed)
-    return least_bad[1] if least_bad else None
+    return least_bad[1] if least_bad and least_bad[0] <= _FACELESS else None
 
 
 def _hidden(placed: Sequence[Balloon], figures: Sequence[Figure]) -> float:
@@ -248,14 +254,11 @@ def _speaker_cost(said: Said, candidate: _Candidate, stage: Stage, others: Seque
     cost += 0.8 * (body.y - area.y) / area.height
     if body.holds(mouth):
         cost += 20
+    in_the_way = [(other, 4.0) for other in others]
+    in_the_way += [(other.face, 1.5) for other in stage.figures if other.alive and other != speaker]
     for step in range(1, 9):
         along = Point(edge.x + (tip.x - edge.x) * step / 8, edge.y + (tip.y - edge.y) * step / 8)
-        cost += 4 * sum(other.holds(along) for other in others)
-        cost += 1.5 * sum(
-            figure.face.holds(along)
-            for figure in stage.figures
-            if figure.alive and figure is not speaker
-        )
+        cost += sum(weight for rect, weight in in_the_way if rect.holds(along))
     return cost
 
 
@@ -268,15 +271,16 @@ def _speaker(said: Said, stage: Stage) -> Figure:
 
 def _tip(body: Rect, speaker: Figure, size: float) -> Point:
     """Where the tail ends: on the way to the mouth, inside the region and short of the face."""
-    mouth, edge = speaker.mouth, balloon.edge_towards(body, speaker.mouth)
+    mouth, face = speaker.mouth, speaker.face
+    edge = balloon.edge_towards(body, mouth)
     best = mouth
-    for step in range(1, 41):
-        along = step / 40
+    for step in range(1, 25):
+        along = step / 24
         point = Point(mouth.x + (edge.x - mouth.x) * along, mouth.y + (edge.y - mouth.y) * along)
         if not speaker.region.holds(point) or math.dist(point, edge) < _SHORTEST_TAIL * size:
             break
         best = point
-        if not speaker.face.holds(point):
+        if not face.holds(point):
             break
     return best
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from storyforge.book import compose, front
+from storyforge.book import compose, front, grid
 from storyforge.book.binding import Binding
 from storyforge.book.compose import Composition, Sheet, Subject, Words
 from storyforge.book.leaf import Art, Balloon, Book, Leaf, Picture, Rect, TextBlock
@@ -87,10 +87,10 @@ def _composed(
     if count == 0:
         return compose.words_alone(sheet, words)
     subjects = [binding.subject(panel) for panel in page.panels]
-    if count == 1 and page.grid is None:
+    if count == 1 and page.grid is None and page.kind != "grid":
         return compose.single(sheet, page.kind, subjects[0], words)
     shape = _grid_shape(page, number) if page.grid else None
-    return compose.grid(sheet, subjects, words, shape)
+    return grid.grid(sheet, subjects, words, shape)
 
 
 def _check_kind(page: Page, words: Words | None, number: int) -> None:

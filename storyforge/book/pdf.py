@@ -124,6 +124,7 @@ def _text(item: TextBlock) -> Data:
         "role": item.role,
         "align": item.align,
         "plate": _rect(item.plate) if item.plate else None,
+        "language": item.language,
     }
 
 
