@@ -52,6 +52,16 @@ def test_stopped_early_lbfgs_stays_above_the_closed_form() -> None:
     assert solve.objective(early, whole, seen, held) < solve.objective(0 * exact, whole, seen, held)
 
 
+def test_the_closed_form_costs_less_than_the_average() -> None:
+    ups, downs = deltas(3)
+    seen = grams(3)
+    held = solve.pull(seen, 1e-3, None, 0)
+    whole = [up @ down for up, down in zip(ups, downs, strict=True)]
+    exact = product(ups, solve.closed_form(downs, seen, held))
+    mean = product(ups, solve.average(downs))
+    assert solve.objective(exact, whole, seen, held) < solve.objective(mean, whole, seen, held)
+
+
 def test_the_gradient_vanishes_at_the_closed_form() -> None:
     ups, downs = deltas(3)
     seen = grams(3)
