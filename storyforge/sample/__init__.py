@@ -1,0 +1,1 @@
+"""From a fused model and a layout to a picture."""

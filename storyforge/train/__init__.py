@@ -1,0 +1,1 @@
+"""From a handful of pictures to a concept."""

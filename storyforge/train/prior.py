@@ -1,0 +1,61 @@
+"""Ordinary pictures drawn by the base itself, mixed into every batch.
+
+A concept that leaves other prompts alone does not fight the other concepts when they are fused
+(prior preservation, DreamBooth §3.3; here without a class-specific set). Made once per base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from storyforge.executor import Tell
+from storyforge.model.attention import Reader
+from storyforge.model.base import BaseModel
+from storyforge.model.denoising import denoise, start_latents
+from storyforge.model.tokens import encode
+
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PriorSet:
+    """(n, c, h, w) latents that the base drew, and the n prompts it drew them from."""
+
+    latents: torch.Tensor
+    prompts: tuple[str, ...]
+
+
+def prior_set(base: BaseModel, folder: Path, tell: Tell) -> PriorSet:
+    """The prior pictures of `base`, read from `folder` or drawn and kept there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "prior.safetensors"
+    with FileLock(folder / "prior.lock"):
+        if not path.is_file():
+            _draw(base, path, tell)
+    with safe_open(path, "pt") as file:
+        prompts = tuple(file.metadata()["prompts"].split("\n"))
+        return PriorSet(file.get_tensor("latents").float(), prompts)
+
+
+def _draw(base: BaseModel, path: Path, tell: Tell) -> None:
+    count, texts = base.habits.prior_pictures, base.habits.prior_prompts
+    prompts = [texts[i % len(texts)] for i in range(count)]
+    made = []
+    for start in range(0, count, _BATCH):
+        tell("drawing ordinary pictures", start, count)
+        some = prompts[start : start + _BATCH]
+        text = encode(base, [""] * len(some) + some, {})
+        seeds = list(range(start, start + len(some)))
+        made.append(denoise(base, Reader(text), start_latents(base, seeds)).cpu())
+    tell("drawing ordinary pictures", count, count)
+    part = path.with_suffix(".part")
+    save_file(
+        {"latents": torch.cat(made).half().contiguous()}, part, {"prompts": "\n".join(prompts)}
+    )
+    part.replace(path)
