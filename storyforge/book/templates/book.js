@@ -84,6 +84,9 @@
     };
     const by = steps[event.key];
     if (by === undefined) return;
+    // On a page longer than the screen these keys scroll first.
+    const left = by > 0 ? root.scrollHeight - innerHeight - scrollY : scrollY;
+    if ([" ", "PageDown", "PageUp"].includes(event.key) && left > 4) return;
     event.preventDefault();
     turn(by);
   });
