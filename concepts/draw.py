@@ -1,0 +1,218 @@
+"""Draw the pictures of the sample story's concepts: `python concepts/draw.py`.
+
+Each concept has a look that the embedded model was never trained on (a horn, antlers, patterns, a
+lantern, a violet wood). Every picture comes with captions, one a line, and characters and objects
+with a mask. Needs the extra `pocket`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from storyforge.pocket import brush as paint
+from storyforge.pocket.brush import INK, Brush, mix
+from storyforge.pocket.creatures import COLOURS, Look, draw_creature
+from storyforge.pocket.places import Stage, draw_place
+from storyforge.pocket.things import draw_thing
+from storyforge.pocket.world import SAID, Thing
+
+HERE = Path(__file__).parent
+SIZE = 256
+Painter = Callable[[Brush], None]
+
+PIP = Look(
+    "fox", "#7ad9b8", garment="shirt", garment_colour="yellow",
+    extras=(("horn", "#f7b733"), ("stripes", "#e2574c")),
+)
+JUNA = Look(
+    "rabbit", "#d87fb0", garment="dress", garment_colour="blue",
+    extras=(("antlers", "#7a4a2b"), ("spots", "#fff6da")),
+)
+
+
+def with_pose(look: Look, pose: str, *, mirror: bool = False) -> Look:
+    """The same character doing something else."""
+    return Look(
+        look.species, look.fur, garment=look.garment, garment_colour=look.garment_colour, pose=pose,
+        mirror=mirror, extras=look.extras,
+    )
+
+
+def lantern(b: Brush) -> None:
+    """A round blue lantern with a glowing star, one unit tall."""
+    for radius, glow in ((0.78, 0.14), (0.62, 0.2)):
+        b.oval(0, -0.42, radius, radius, "#ffe9a0", line=False, alpha=glow)
+    b.path(paint.oval(0, -0.86, 0.2, 0.16), None)
+    b.path(paint.oval(0, -0.86, 0.17, 0.13), None)
+    b.box(-0.27, -0.8, 0.54, 0.13, "#3c4fa8", radius=0.05)
+    b.oval(0, -0.4, 0.4, 0.34, "#fff3b8")
+    b.path(paint.star(0, -0.4, 0.24, 0.11), "#f59a2c")
+    for side in (-1, 1):
+        b.stroke([(side * 0.22, -0.7), (side * 0.44, -0.4), (side * 0.22, -0.1)], "#3c4fa8", 0.05)
+    b.box(-0.3, -0.13, 0.6, 0.13, "#3c4fa8", radius=0.05)
+
+
+def moonwood(stage: Stage) -> None:
+    """A violet wood of round trees on pink ground under a giant moon."""
+    b = stage.b
+    b.gradient((0, 0, 1, 0.8), "#3b2a6b", "#b3669f")
+    b.oval(0.5, 0.25, 0.27, 0.27, "#fff1c9", line=False, alpha=0.25)
+    b.oval(0.5, 0.25, 0.2, 0.2, "#fff4d6", line=False)
+    for x, y, r in ((0.43, 0.19, 0.035), (0.56, 0.29, 0.045), (0.47, 0.33, 0.025)):
+        b.oval(x, y, r, r, "#f1dfb0", line=False)
+    b.blob([(-0.3, 0.72), (0.2, 0.62), (0.6, 0.68), (1.3, 0.62), (1.4, 1.5), (-0.4, 1.5)], "#e58fb0",
+           line=False)
+    for x, y, tall in ((0.03, 0.76, 0.6), (0.22, 0.71, 0.42), (0.8, 0.71, 0.44), (0.97, 0.77, 0.62)):
+        x += float(stage.dice.uniform(-0.025, 0.025))
+        trunk, leaf = "#2a9d9a", str(stage.dice.choice(["#6b3fa0", "#7c4fb5"]))
+        b.box(x - 0.025, y - tall * 0.55, 0.05, tall * 0.55, trunk, line=False)
+        b.oval(x, y - tall * 0.66, tall * 0.24, tall * 0.28, leaf, line=False)
+        b.oval(x - 0.03, y - tall * 0.72, tall * 0.07, tall * 0.07, mix(leaf, "#ffffff", 0.3),
+               line=False)
+    for x, y in stage.dice.uniform((0.03, 0.75), (0.97, 0.97), (7, 2)):
+        b.oval(x, y, 0.012, 0.012, "#fff1a8", line=False)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: who stands where, in which place, and who stands beside."""
+
+    place: str
+    time: str
+    x: float
+    size: float
+    words: str
+    pose: str = "standing"
+    mirror: bool = False
+    beside: tuple[Look | Thing, float, str] | None = None
+
+
+BEAR = Look("bear", "brown", garment="shirt", garment_colour="red", pose="waving")
+OWL = Look("owl", "brown", garment="coat", garment_colour="green")
+PENGUIN = Look("penguin", "black", garment="coat", garment_colour="orange")
+GIRL = Look("girl", "tan", garment="dress", garment_colour="purple", hair="black", pose="standing")
+
+CHARACTER_SHOTS = (
+    Shot("meadow", "day", 0.5, 0.76, ""),
+    Shot("forest", "night", 0.5, 0.68, "waving", "waving"),
+    Shot("snow", "day", 0.25, 0.7, "sitting", "sitting"),
+    Shot("beach", "sunset", 0.75, 0.7, "jumping", "jumping"),
+    Shot("town", "day", 0.5, 0.62, "running", "running", mirror=True),
+    Shot("bedroom", "day", 0.26, 0.62, "waving", "waving", True, (BEAR, 0.75, "a bear in a red shirt")),
+    Shot("mountains", "night", 0.74, 0.62, "", "standing", False,
+         (OWL, 0.25, "an owl in a green coat")),
+    Shot("desert", "sunset", 0.25, 0.6, "", "standing", False,
+         (Thing("mushroom", "red"), 0.75, "a red mushroom")),
+)
+OBJECT_SHOTS = (
+    Shot("meadow", "night", 0.5, 0.5, ""),
+    Shot("bedroom", "day", 0.5, 0.42, ""),
+    Shot("snow", "night", 0.25, 0.44, ""),
+    Shot("beach", "sunset", 0.75, 0.42, ""),
+    Shot("forest", "night", 0.74, 0.4, "", beside=(PENGUIN, 0.25, "a penguin in an orange coat")),
+    Shot("town", "night", 0.26, 0.4, "", beside=(GIRL, 0.75, "a girl in a purple dress")),
+    Shot("mountains", "day", 0.75, 0.4, "", beside=(BEAR, 0.25, "a bear in a red shirt waving")),
+)
+SCENE_SHOTS: tuple[tuple[Look | Thing, float, str] | None, ...] = (
+    None, None,
+    (BEAR, 0.5, "a bear in a red shirt in the middle"),
+    (OWL, 0.25, "an owl in a green coat on the left"),
+    (PENGUIN, 0.75, "a penguin in an orange coat on the right"),
+    (Thing("ball", "red"), 0.5, "a red ball in the middle"),
+    (GIRL, 0.25, "a girl in a purple dress on the left"),
+)
+
+
+def put(canvas_owner: "paint.skia.Surface", who: Look | Thing | Painter, x: float, size: float) -> None:
+    """Draw a subject with its feet at (x, 0.92)."""
+    b = Brush(canvas_owner.getCanvas(), 0.0095 / size)
+    with b.at(x, 0.92, scale=size):
+        if isinstance(who, Look):
+            draw_creature(b, who)
+        elif isinstance(who, Thing):
+            draw_thing(b, who.name, COLOURS[who.colour])
+        else:
+            who(b)
+
+
+def compose(
+    place: str | None, time: str, subjects: list[tuple[Look | Thing | Painter, float, float]], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(256, 256, 3) picture and (256, 256) visible coverage of the last subject."""
+    base = paint.surface(SIZE)
+    canvas = base.getCanvas()
+    canvas.scale(SIZE, SIZE)
+    b, dice = Brush(canvas, 0.008), np.random.default_rng(seed)
+    if place is None:
+        moonwood(Stage(b, time, "clear", dice))
+    else:
+        draw_place(b, place, time, "clear", dice)
+    alpha = np.zeros((SIZE, SIZE), np.uint8)
+    for who, x, size in subjects:
+        b.oval(x, 0.92, 0.24 * size, 0.035 * size, INK, line=False, alpha=0.25)
+        layer = paint.surface(SIZE)
+        layer.getCanvas().scale(SIZE, SIZE)
+        put(layer, who, x, size)
+        alpha = paint.pixels(layer)[..., 3]
+        canvas.save()
+        canvas.resetMatrix()
+        canvas.drawImage(layer.makeImageSnapshot(), 0, 0)
+        canvas.restore()
+    return paint.pixels(base)[..., :3], alpha
+
+
+def captions(name: str, shot: Shot) -> list[str]:
+    """Three ways to say what a shot shows."""
+    side = {0: "on the left", 1: "in the middle", 2: "on the right"}[min(2, int(shot.x * 3))]
+    place, time = SAID["place"][shot.place], SAID["time"][shot.time]
+    doing = f" {shot.words}" if shot.words else ""
+    company = ""
+    if shot.beside:
+        company = f" and {shot.beside[2]} {'on the right' if shot.beside[1] > 0.5 else 'on the left'}"
+    return [
+        f"a <{name}>{doing} {side}{company}, {place[0]} {time[0]}",
+        f"a <{name}>,{doing and doing + ','} {side}{company and ',' + company[4:]}, {place[1]}, {time[0]}",
+        f"a <{name}>{doing}{company and ' ' + side + company}",
+    ]
+
+
+def write(name: str, index: int, picture: np.ndarray, words: list[str], mask: np.ndarray | None) -> None:
+    """`NN.png`, `NN.txt` and `NN-mask.png` in the concept's folder."""
+    folder = HERE / name
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(picture).save(folder / f"{index:02}.png", optimize=True)
+    (folder / f"{index:02}.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    if mask is not None:
+        Image.fromarray(mask).save(folder / f"{index:02}-mask.png", optimize=True)
+
+
+def main() -> None:
+    """Draw all four."""
+    figures: dict[str, tuple[Callable[[Shot], Look | Painter], tuple[Shot, ...]]] = {
+        "pip": (lambda s: with_pose(PIP, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
+        "juna": (lambda s: with_pose(JUNA, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
+        "lantern": (lambda s: lantern, OBJECT_SHOTS),
+    }
+    for name, (who, shots) in figures.items():
+        for index, shot in enumerate(shots, 1):
+            others = [(shot.beside[0], shot.beside[1], shot.size)] if shot.beside else []
+            if shot.beside and isinstance(shot.beside[0], Thing):
+                others = [(shot.beside[0], shot.beside[1], 0.4)]
+            elif shot.beside and name == "lantern":
+                others = [(shot.beside[0], shot.beside[1], 0.62)]
+            picture, mask = compose(
+                shot.place, shot.time, [*others, (who(shot), shot.x, shot.size)], index
+            )
+            write(name, index, picture, captions(name, shot), mask)
+    for index, guest in enumerate(SCENE_SHOTS, 1):
+        subjects = [(guest[0], guest[1], 0.3 if isinstance(guest[0], Thing) else 0.6)] if guest else []
+        picture, _ = compose(None, "night", subjects, 40 + index)
+        words = [f"{guest[2]}, in <moonwood>"] if guest else ["in <moonwood>", "a picture of <moonwood>"]
+        write("moonwood", index, picture, words, None)
+
+
+if __name__ == "__main__":
+    main()
