@@ -82,10 +82,12 @@ def missing(plan: Plan, store: Store) -> Plan:
     if fuse is not None and (not panels or store.has("fused", fuse.key)):
         fuse = None
     fused = dict(fuse.concepts) if fuse is not None else {}
-    train = tuple(
-        task for task in plan.train if task.concept in fused and not store.has("concepts", task.key)
-    )
-    return replace(plan, train=train, fuse=fuse, panels=panels, books=books)
+    train = {
+        task.key: task
+        for task in plan.train
+        if task.concept in fused and not store.has("concepts", task.key)
+    }
+    return replace(plan, train=tuple(train.values()), fuse=fuse, panels=panels, books=books)
 
 
 def outline(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> list[Line]:
@@ -147,8 +149,6 @@ def _renamed(what: str, old: Mapping[str, object], new: Mapping[str, object]) ->
         elif old[name] != new[name]:
             yield f"{what} `{name}` changed"
     yield from (f"{what} `{name}` is gone" for name in old if name not in new)
-    if old.keys() == new.keys() and list(old) != list(new):
-        yield f"{what}s changed places"
 
 
 def _region_changes(old: list[object], new: list[object]) -> Iterator[str]:

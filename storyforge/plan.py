@@ -1,7 +1,8 @@
 """From a story to everything that has to be made for it: tasks as plain data, named by content.
 
 `draw_up` opens no model. A key is the hash of all that a product depends on, and of nothing else:
-moving the project, or a panel in it, makes nothing again. Doing the tasks is `workflow`'s work.
+moving the project or a panel, or renaming a character, teaches and draws nothing twice that would
+come out the same. Doing the tasks is `workflow`'s work.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 from storyforge import __version__
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.layout import Box, closest
-from storyforge.lint import GROUPS, PICTURES
+from storyforge.lint import PICTURES
 from storyforge.store import fingerprint
 from storyforge.story import FuseSettings, Panel, Story
 from storyforge.subject import ConceptSpec, Kind, TrainSettings, text_in
@@ -33,10 +34,10 @@ Recipe = dict[str, object]
 
 _KEY_DIGITS: Final = 20
 
-_NOTES: Final = (".txt", ".caption", ".json", ".jsonl")
-"""Endings of the files beside pictures that training reads."""
+_CAPTION: Final = ".txt"
+"""Ending of the file beside a picture that says what it shows."""
 
-_MASKS: Final = (".mask", "-mask", "_mask")
+_MASK: Final = "-mask"
 """How the stem of a picture ends that shows where the concept is, white on black."""
 
 _NOT_DRAWN: Final = ("key", "page", "base", "alt")
@@ -256,7 +257,6 @@ def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Rec
         recipes,
         {
             "make": "concept 1",
-            "name": name,
             "kind": spec.kind,
             "class": spec.class_,
             "pictures": {file.relative_to(folder).as_posix(): file for file in files},
@@ -279,12 +279,12 @@ def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Rec
 
 def _is_read(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.is_file() and not hidden and file.suffix.lower() in (*PICTURES, *_NOTES)
+    return file.is_file() and not hidden and file.suffix.lower() in (*PICTURES, _CAPTION)
 
 
 def _is_picture(file: Path) -> bool:
     """Whether the file shows the concept, rather than where in a picture it is."""
-    return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASKS)
+    return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASK)
 
 
 def _fuse_task(
@@ -368,7 +368,7 @@ def _book_tasks(
 
 def _book_recipe(story: Story) -> Recipe:
     """All that the pages say, and the version of the templates that set them."""
-    drawn = {"seed", "style", "negative", "sampling", "fuse", "base", "size", *GROUPS}
+    drawn = {"seed", "style", "negative", "sampling", "fuse", "size"}
     concepts = {
         name: spec.model_dump(mode="json", exclude={"folder", "train"})
         for name, spec in story.concepts.items()

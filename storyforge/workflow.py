@@ -1,0 +1,230 @@
+"""What can be asked for: each verb of the command line as a function, and the order of the stages.
+
+Whatever exists is skipped, whatever is missing is made and kept at once; how a concept is learnt
+or a picture drawn is the stages' own knowledge. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Final
+
+from storyforge import story as stories
+from storyforge.errors import StoryForgeError
+from storyforge.executor import Tell
+from storyforge.layout import Layout, closest, find, names
+from storyforge.outline import Line, missing, outline
+from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
+from storyforge.store import Store, write_whole
+from storyforge.story import Story
+from storyforge.workshop import Counts, Trouble, Workshop, ledger_of, proof
+
+_REFERENCES: Final = 4
+"""Reference pictures of each concept on a contact sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is asked of a story.
+
+    store   the folder of products; None for `.storyforge` beside the story
+    out     the folder of books; None for `build` beside the story
+    jobs    concepts learnt at a time; None for as many as the machine has processors
+    """
+
+    path: Path
+    order: Order = Order()
+    store: Path | None = None
+    out: Path | None = None
+    jobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did; `books` are the files in the folder of books."""
+
+    made: Counts
+    skipped: Counts
+    books: tuple[Path, ...]
+    troubles: tuple[Trouble, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A plan's outline, and where its products are kept."""
+
+    lines: tuple[Line, ...]
+    store: Path
+
+
+def plan(run_: Run) -> Survey:
+    """Say what of the story is made, what is to be made and why; make nothing."""
+    drawn, store = _planned(run_)
+    return Survey(tuple(outline(drawn, store, ledger_of(store, drawn.story).entries())), store.root)
+
+
+def train(run_: Run, concepts: Sequence[str], tell: Tell) -> Outcome:
+    """Learn the concepts named, or all of the story's; their pictures and books are left alone."""
+    drawn, store = _planned(run_)
+    for name in concepts:
+        if name not in drawn.story.concepts:
+            guess = closest(name, drawn.story.concepts)
+            hint = f"did you mean `{guess}`?" if guess else None
+            raise StoryForgeError(f"no concept named `{name}` in this story", hint=hint)
+    wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
+    return _made(run_, replace(drawn, train=wanted, fuse=None, panels=(), books=()), store, tell)
+
+
+def fuse(run_: Run, tell: Tell) -> Outcome:
+    """Learn the concepts that panels show and fuse them into one model."""
+    drawn, store = _planned(run_)
+    shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
+    wanted = tuple(task for task in drawn.train if task.concept in shown)
+    return _made(run_, replace(drawn, train=wanted, panels=(), books=()), store, tell)
+
+
+def render(run_: Run, only: Sequence[str], tell: Tell) -> Outcome:
+    """Make all that is missing, then the books; with `only`, these panels and what they need."""
+    drawn, store = _planned(run_)
+    known = [panel.panel for panel in drawn.panels]
+    for name in only:
+        if name not in known:
+            guess = closest(name, known)
+            hint = f"did you mean `{guess}`?" if guess else None
+            raise StoryForgeError(f"no panel named `{name}` in this story", hint=hint)
+    panels = tuple(task for task in drawn.panels if not only or task.panel in only)
+    return _made(run_, replace(drawn, panels=panels), store, tell)
+
+
+def book(run_: Run, tell: Tell) -> Outcome:
+    """Bind the books from pictures that exist."""
+    drawn, store = _planned(run_)
+    lacking = [task.panel for task in drawn.panels if not store.has("panels", task.key)]
+    if lacking:
+        names = ", ".join(f"`{name}`" for name in lacking)
+        message = f"not drawn, or changed since: {names}"
+        raise StoryForgeError(message, hint=f"run `storyforge render {run_.path}`")
+    return _made(run_, replace(drawn, train=(), fuse=None, panels=()), store, tell)
+
+
+def sheet(run_: Run) -> Path:
+    """Lay every picture beside its concepts' reference pictures; the file that shows them."""
+    from storyforge.book.sheet import Reference, Row, write_sheet
+
+    drawn, store = _planned(run_)
+    references = {
+        task.concept: Reference(
+            task.concept, tuple(task.folder / image for image in task.images[:_REFERENCES])
+        )
+        for task in drawn.train
+    }
+    keys = {task.panel: task.key for task in drawn.panels}
+    rows = [
+        Row(
+            f"{panel.id}, page {page}",
+            store.path("panels", keys[panel.id]),
+            tuple(references[name] for name in drawn.story.cast(panel) if name in references),
+        )
+        for page, panel in drawn.story.panels()
+        if store.has("panels", keys[panel.id])
+    ]
+    if not rows:
+        hint = f"run `storyforge render {run_.path}`"
+        raise StoryForgeError("no picture of this story is drawn", hint=hint)
+    with TemporaryDirectory() as folder:
+        data = write_sheet(rows, Path(folder) / "sheet.png").read_bytes()
+    target = _out(run_, drawn.story) / f"{_name(drawn.story)}.sheet.png"
+    write_whole(target, data)
+    return target
+
+
+def store_at(where: Path) -> Store:
+    """The store of a story file, of a story's folder, or in the folder itself.
+
+    Raises StoryForgeError if there is none.
+    """
+    folder = where.parent if where.is_file() else where
+    for candidate in (folder / ".storyforge", folder):
+        if (candidate / "locks").is_dir():
+            return Store(candidate)
+    hint = "name a story that was rendered, or the folder given as `--store`"
+    raise StoryForgeError(f"no store at `{where}`", hint=hint)
+
+
+def layouts(where: Path | None) -> tuple[Layout, ...]:
+    """The layouts that come with storyforge and, with a story's file or folder, those beside it."""
+    folders = () if where is None else ((where.parent if where.is_file() else where) / "layouts",)
+    found = [find(name, folders) for name in names(folders)]
+    return tuple(stories.read_layout(path) for path in found if path is not None)
+
+
+def _planned(run_: Run) -> tuple[Plan, Store]:
+    story = stories.read(run_.path)
+    store = Store(run_.store or story.folder / ".storyforge")
+    return draw_up(story, base=base_of(story), order=run_.order), store
+
+
+def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
+    """Make what is missing of `asked`, stage by stage, and lay the books out."""
+    started = perf_counter()
+    with store.claim():
+        wanted = _wanted(asked, store)
+        if wanted.books:
+            proof(asked.story, run_.order.language)
+        shop = Workshop(asked, store, tell)
+        shop.learn(wanted.train, run_.jobs)
+        shop.fuse(wanted.fuse)
+        shop.draw(wanted.panels)
+        shop.bind(wanted.books)
+        shop.note_all()
+    shop.give_up_if_hopeless()
+    out = _out(run_, asked.story)
+    finished = [task for task in asked.books if store.has(task.format, task.key)]
+    books = tuple(_published(asked.story, task, store, out) for task in finished)
+    skipped = Counts(
+        concepts=len(asked.train) - len(wanted.train),
+        fused=(asked.fuse is not None) - (wanted.fuse is not None),
+        panels=len(asked.panels) - len(wanted.panels),
+        books=len(asked.books) - len(wanted.books),
+    )
+    return Outcome(
+        made=shop.counts(),
+        skipped=skipped,
+        books=books,
+        troubles=tuple(shop.troubles),
+        seconds=perf_counter() - started,
+    )
+
+
+def _wanted(asked: Plan, store: Store) -> Plan:
+    """What is missing; products that were asked for by themselves count without anyone's need."""
+    if asked.panels or asked.books:
+        return missing(asked, store)
+    concepts = {task.key: task for task in asked.train if not store.has("concepts", task.key)}
+    fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None
+    needless = asked.fuse is not None and fused is None
+    return replace(asked, train=() if needless else tuple(concepts.values()), fuse=fused)
+
+
+def _published(story: Story, task: BookTask, store: Store, out: Path) -> Path:
+    """The book under its readable name; the file is only touched if it is another one."""
+    tongue = "" if task.language == story.language else f".{task.language}"
+    target = out / f"{_name(story)}{tongue}.{task.format}"
+    data = store.path(task.format, task.key).read_bytes()
+    if not target.is_file() or target.read_bytes() != data:
+        write_whole(target, data)
+    return target
+
+
+def _out(run_: Run, story: Story) -> Path:
+    return run_.out or story.folder / "build"
+
+
+def _name(story: Story) -> str:
+    """What the story's books are called: as its file, or its folder if the file is `story.yaml`."""
+    return story.path.stem if story.path.stem != "story" else story.path.absolute().parent.name

@@ -1,0 +1,242 @@
+"""The stages at work: what is missing of a plan is made, kept at once, and entered in the ledger.
+
+One failed task takes nothing from the others. Which tasks are wanted is `workflow`'s to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import Failure, Tell, processors, run
+from storyforge.outline import shelf_of, subject_of
+from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Task, TrainTask
+from storyforge.store import Entry, Ledger, Store
+from storyforge.story import Story
+
+if TYPE_CHECKING:
+    from storyforge.book.leaf import Art
+
+T = TypeVar("T", TrainTask, FuseTask, BookTask)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many products of each kind."""
+
+    concepts: int = 0
+    fused: int = 0
+    panels: int = 0
+    books: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A task that failed, and why."""
+
+    subject: str
+    error: StoryForgeError
+
+
+def ledger_of(store: Store, story: Story) -> Ledger:
+    """The story's own ledger; several stories may share a store."""
+    where = hashlib.sha256(str(story.path.absolute()).encode()).hexdigest()[:8]
+    return store.ledger(f"{story.path.stem}-{where}")
+
+
+@dataclass(slots=True)
+class Workshop:
+    """One run at work: what it has made, and what went wrong."""
+
+    plan: Plan
+    store: Store
+    tell: Tell
+    troubles: list[Trouble] = field(default_factory=list)
+    made: list[Task] = field(default_factory=list)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    stage_began: float = 0.0
+    made_before: int = 0
+
+    def __post_init__(self) -> None:
+        """Open the ledger."""
+        self.entries = ledger_of(self.store, self.plan.story).entries()
+
+    def learn(self, tasks: Sequence[TrainTask], jobs: int | None) -> None:
+        """Learn concepts, several at a time."""
+        if not tasks:
+            return
+        self._begin()
+        work = partial(_learn, self.store.root)
+        failures = run(work, tasks, jobs or _usual_jobs(len(tasks)), self.tell, self._keep)
+        self._regret(failures)
+
+    def fuse(self, task: FuseTask | None) -> None:
+        """Fuse the concepts, if every one of them was learnt."""
+        if task is None or self.troubles:
+            return
+        self._begin()
+        files = {name: self._concept_file(name, key) for name, key in task.concepts}
+        self._regret(run(partial(_fuse, self.store, files), [task], 1, self.tell, self._keep))
+
+    def _concept_file(self, name: str, key: str) -> Path:
+        spec = self.plan.story.concepts[name]
+        return spec if isinstance(spec, Path) else self.store.path("concepts", key)
+
+    def draw(self, tasks: Sequence[PanelTask]) -> None:
+        """Draw pictures, the base opened once; those after a failed one are tried by themselves."""
+        fuse = self.plan.fuse
+        fused = self.store.path("fused", fuse.key) if fuse is not None else None
+        if not tasks or (fuse is not None and not self.store.has("fused", fuse.key)):
+            return
+        self._begin()
+        work = partial(_draw, self._drawn, fused)
+        failures = run(work, [tuple(tasks)], 1, self.tell, lambda _: None)
+        rest = [(task,) for task in tasks if not self.store.has("panels", task.key)]
+        if not failures or not rest:
+            return
+        error = failures[0].error
+        if len(tasks) == 1 or (len(rest) == len(tasks) and isinstance(error, EnvironmentProblem)):
+            self.troubles += [Trouble(subject_of(task), error) for (task,) in rest]
+            return
+        for failure in run(work, rest, 1, self.tell, lambda _: None):
+            self.troubles.append(Trouble(subject_of(failure.task[0]), failure.error))
+
+    @contextmanager
+    def _drawn(self, task: PanelTask) -> Iterator[Path]:
+        """Take in one picture as soon as it is finished."""
+        with self.store.make("panels", task.key) as path:
+            yield path
+        self._keep(task)
+
+    def bind(self, tasks: Sequence[BookTask]) -> None:
+        """Bind books, unless pictures are missing."""
+        pictures = {key for task in tasks for _, key in task.panels}
+        if all(self.store.has("panels", key) for key in pictures):
+            self._begin()
+            work = partial(_bind, self.store, self.plan.story)
+            self._regret(run(work, tasks, 1, self.tell, self._keep))
+
+    def counts(self) -> Counts:
+        """How many products were made."""
+        shelves = [shelf_of(task) for task in self.made]
+        drawn = sum(shelf in {"concepts", "fused", "panels"} for shelf in shelves)
+        return Counts(
+            concepts=shelves.count("concepts"),
+            fused=shelves.count("fused"),
+            panels=shelves.count("panels"),
+            books=len(shelves) - drawn,
+        )
+
+    def give_up_if_hopeless(self) -> None:
+        """Raise the trouble itself if it is one of the machine's and left nothing to keep."""
+        errors = {trouble.error.message: trouble.error for trouble in self.troubles}
+        if len(errors) == 1 and not self.made:
+            (error,) = errors.values()
+            if isinstance(error, EnvironmentProblem):
+                raise error
+
+    def note_all(self) -> None:
+        """Enter what exists already: it is what was last made of its subject."""
+        before = dict(self.entries)
+        for task in self.plan.tasks():
+            known = self.entries.get(subject_of(task))
+            if self.store.has(shelf_of(task), task.key) and (not known or known.key != task.key):
+                self._enter(task, 0.0)
+        if self.entries != before:
+            ledger_of(self.store, self.plan.story).write(self.entries)
+
+    def _begin(self) -> None:
+        self.stage_began, self.made_before = perf_counter(), len(self.made)
+
+    def _keep(self, task: Task) -> None:
+        """Count a finished task and enter it, with its share of the stage's time so far."""
+        self.made.append(task)
+        seconds = (perf_counter() - self.stage_began) / (len(self.made) - self.made_before)
+        self._enter(task, round(seconds, 2))
+        ledger_of(self.store, self.plan.story).write(self.entries)
+
+    def _enter(self, task: Task, seconds: float) -> None:
+        self.entries[subject_of(task)] = Entry(task.key, self.plan.recipes[task.key], seconds)
+
+    def _regret(self, failures: Sequence[Failure[T]]) -> None:
+        self.troubles += [Trouble(subject_of(each.task), each.error) for each in failures]
+
+
+def proof(story: Story, language: str | None) -> None:
+    """Set the whole book without its pictures: what does not fit is known before they are drawn.
+
+    Raises StoryForgeError, naming the page.
+    """
+    from storyforge.book.page import Art, bind
+
+    art = {
+        panel.id: Art(panel.id, story.path, *(panel.size or story.size or (1, 1)))
+        for _, panel in story.panels()
+    }
+    bind(story, art, language)
+
+
+def _usual_jobs(count: int) -> int:
+    """One on an accelerator, which one concept fills; else one for every processor."""
+    from storyforge.model.base import best_device
+
+    return 1 if best_device().type == "cuda" else min(count, processors())
+
+
+def _about(task: Task, tell: Tell) -> Tell:
+    """Tell of a task under its own name."""
+    return lambda what, done, total: tell(f"{subject_of(task)}: {what}", done, total)
+
+
+def _learn(root: Path, task: TrainTask, tell: Tell) -> None:
+    from storyforge.train import edlora
+
+    store = Store(root)
+    with store.make("concepts", task.key) as path:
+        edlora.perform(task, path, store.scratch(task.key), _about(task, tell))
+
+
+def _fuse(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -> None:
+    from storyforge.fuse import fusion
+
+    with store.make("fused", task.key) as path:
+        fusion.perform(task, concepts, path, _about(task, tell))
+
+
+Keeper = Callable[[PanelTask], AbstractContextManager[Path]]
+"""Gives the path to write a picture to, and takes it in."""
+
+
+def _draw(keep: Keeper, fused: Path | None, tasks: tuple[PanelTask, ...], tell: Tell) -> None:
+    from storyforge.sample import sampler
+
+    sampler.perform(
+        tasks, fused, keep, lambda what, done, total: tell(f"panels: {what}", done, total)
+    )
+
+
+def _bind(store: Store, story: Story, task: BookTask, tell: Tell) -> None:
+    from storyforge.book import html, page, pdf
+
+    tell(f"{subject_of(task)}: binding", 0, 1)
+    art = {panel: _art(panel, store.path("panels", key)) for panel, key in task.panels}
+    bound = page.bind(story, art, task.language)
+    with store.make(task.format, task.key) as path:
+        (pdf.write_pdf if task.format == "pdf" else html.write_html)(bound, path)
+    tell(f"{subject_of(task)}: binding", 1, 1)
+
+
+def _art(panel: str, path: Path) -> Art:
+    """The picture with its size, read from the PNG's first chunk."""
+    from storyforge.book.leaf import Art
+
+    with path.open("rb") as file:
+        head = file.read(24)
+    return Art(panel, path, int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))
