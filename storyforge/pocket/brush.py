@@ -1,7 +1,7 @@
 """Ink and gouache on a skia canvas: the few strokes that everything in the world is made of.
 
-Coordinates are those of the caller's current transform; colours are `#rrggbb` strings. Does not know
-foxes or forests: `world` and the concept drawings do.
+Coordinates are those of the caller's current transform; colours are `#rrggbb` strings. Foxes and
+forests are not known here.
 """
 
 import math

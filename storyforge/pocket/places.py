@@ -1,4 +1,4 @@
-"""How the scenes of the picture-book world are drawn, on a unit square, y down, ground at the bottom."""
+"""How the scenes of the picture-book world are drawn: on a unit square, y down."""
 
 from collections.abc import Callable
 

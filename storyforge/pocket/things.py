@@ -1,4 +1,4 @@
-"""How the objects of the picture-book world are drawn: base at the origin, one unit tall, y down."""
+"""How the objects of the world are drawn: base at the origin, one unit tall, y down."""
 
 from collections.abc import Callable
 

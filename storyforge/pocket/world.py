@@ -1,8 +1,8 @@
 """The illustrator: picture-book scenes by seed, with captions, labels and masks. No torch.
 
-A `Picture` says what is to be seen, `imagine` throws one at random, `draw` paints it, `describe` words
-it (differently each time, and often leaving things unsaid). The embedded model learns from these
-pairs. Not covered: anything a camera could see.
+A `Picture` says what is to be seen, `imagine` throws one at random, `draw` paints it, `describe`
+words it, differently each time and often leaving things unsaid. The embedded model learns from
+these pairs. Not covered: anything a camera could see.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who or what stands where: `x` and `ground` in fractions of the picture, `size` of its height."""
+    """Who or what stands where; `x`, `ground` and `size` in fractions of the picture."""
 
     what: Look | Thing
     x: float

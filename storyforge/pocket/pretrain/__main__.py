@@ -5,10 +5,17 @@ from pathlib import Path
 
 from storyforge.pocket.pretrain.denoiser import train_text, train_unet
 from storyforge.pocket.pretrain.run import Job, launch
+from storyforge.pocket.pretrain.ship import ship
 from storyforge.pocket.pretrain.vae import train_vae
 
-STAGES = {"vae": train_vae, "text": train_text, "unet": train_unet, "polish": train_vae}
-BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32}
+STAGES = {
+    "vae": train_vae,
+    "text": train_text,
+    "unet": train_unet,
+    "polish": train_vae,
+    "ship": ship,
+}
+BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "ship": 1}
 
 
 def main() -> None:
@@ -18,7 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--stage", choices=list(STAGES), required=True)
     parser.add_argument(
-        "--minutes", type=float, required=True, help="wall-clock budget of this call"
+        "--minutes", type=float, default=10.0, help="wall-clock budget of this call"
     )
     parser.add_argument(
         "--decay",
@@ -42,7 +49,7 @@ def main() -> None:
             minutes=args.minutes,
             decay=args.decay,
             device=args.device,
-            workers=args.workers if args.device == "cpu" else 1,
+            workers=args.workers if args.device == "cpu" and args.stage != "ship" else 1,
             batch_size=args.batch_size or BATCH[args.stage],
             pictures=args.pictures,
             seed=args.seed,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -84,21 +84,22 @@ def captions(
 
 
 def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    return tokenizer(
+    ids: torch.Tensor = tokenizer(
         texts,
         padding="max_length",
         max_length=parts.POSITIONS,
         truncation=True,
         return_tensors="pt",
     ).input_ids
+    return ids
 
 
 def _tokenizer(job: Job, team: Team) -> CLIPTokenizer:
-    folder = job.folder / "tokenizer"
-    if team.rank == 0 and not (folder / "vocab.json").is_file():
-        build_tokenizer(folder)
+    folder = parts.part_folder(job.folder, "tokenizer")
+    if team.rank == 0 and not folder.is_dir():
+        build_tokenizer(job.folder / "tokenizer")
     team.agree(0)
-    return CLIPTokenizer.from_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
 
 
 def train_text(job: Job, team: Team) -> None:
@@ -136,7 +137,9 @@ class Latents:
 
     def __init__(self, job: Job, team: Team) -> None:
         """Encode what is missing in `<folder>/latents-<rank>-of-<size>.safetensors`."""
-        vae = AutoencoderKL.from_pretrained(job.folder / "vae").to(job.device).eval()
+        vae = AutoencoderKL.from_pretrained(
+            parts.part_folder(job.folder, "vae"), dtype=torch.float32
+        ).to(job.device)
         self.seeds = list(range(10**6 + team.rank, 10**6 + job.pictures, team.size))
         path = job.folder / f"latents-{team.rank}-of-{team.size}.safetensors"
         kept = load_file(path)["latents"] if path.is_file() else torch.zeros(0)
@@ -163,10 +166,10 @@ def train_unet(job: Job, team: Team) -> None:
     """Text encoder and U-Net together, v-prediction."""
     torch.manual_seed(job.seed)
     tokenizer, scheduler = _tokenizer(job, team), parts.new_scheduler()
-    text = CLIPTextModel.from_pretrained(job.folder / "text_encoder", dtype=torch.float32).to(
-        job.device
-    )
-    unet, heads = _unet(job).to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
+    text = CLIPTextModel.from_pretrained(
+        parts.part_folder(job.folder, "text_encoder"), dtype=torch.float32
+    ).to(job.device)
+    unet, heads = _unet().to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
     if (job.folder / "heads.safetensors").is_file():
         heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
     modules: dict[str, nn.Module] = {"unet": unet, "text": text, "heads": heads}
@@ -221,13 +224,21 @@ def train_unet(job: Job, team: Team) -> None:
         look(job.folder / "pipeline", job.folder / f"look-{step:06d}.png")
 
 
-def _unet(job: Job) -> nn.Module:
-    return parts.new_unet()
+def _unet() -> UNet2DConditionModel:
+    """The shipped U-Net if it is of today's shape, else a new one."""
+    unet, shipped = parts.new_unet(), parts.weights_folder() / "unet"
+    if shipped.is_dir():
+        weights = load_file(shipped / "diffusion_pytorch_model.safetensors")
+        if {k: v.shape for k, v in weights.items()} == {
+            k: v.shape for k, v in unet.state_dict().items()
+        }:
+            unet.load_state_dict({k: v.float() for k, v in weights.items()})
+    return unet
 
 
 def _diffusion_loss(
     unet: nn.Module,
-    scheduler: "parts.DDIMScheduler",
+    scheduler: DDIMScheduler,
     clean: torch.Tensor,
     features: torch.Tensor,
     dice: np.random.Generator,
@@ -242,11 +253,11 @@ def _diffusion_loss(
 
 
 def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenizer) -> None:
-    """Write `<folder>/pipeline` in fp16, as `StableDiffusionPipeline.from_pretrained` expects it."""
+    """Write `<folder>/pipeline` in fp16, in the layout of `StableDiffusionPipeline`."""
     text, unet = parts.new_text_encoder(tokenizer), parts.new_unet()
     text.load_state_dict(averages["text"].values)
     unet.load_state_dict(averages["unet"].values)
-    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    vae = AutoencoderKL.from_pretrained(parts.part_folder(folder, "vae"), dtype=torch.float32)
     pipe = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=text.half(),
@@ -259,7 +270,9 @@ def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenize
     )
     pipe.save_pretrained(folder / "pipeline")
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(folder / "tokenizer" / name, folder / "pipeline" / "tokenizer" / name)
+        shutil.copy(
+            parts.part_folder(folder, "tokenizer") / name, folder / "pipeline" / "tokenizer" / name
+        )
 
 
 def look(pipeline: Path, out: Path) -> None:

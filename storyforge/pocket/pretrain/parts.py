@@ -1,4 +1,4 @@
-"""The blueprint of the embedded model: stock diffusers and transformers classes, and their sizes."""
+"""The blueprint of the embedded model: stock diffusers and transformers classes and sizes."""
 
 from pathlib import Path
 
@@ -132,3 +132,8 @@ def new_scheduler() -> DDIMScheduler:
 def weights_folder() -> Path:
     """Where the package keeps its weights."""
     return Path(__file__).parents[1] / "weights"
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """Where to start `part` from: what this run trained, else what the package ships."""
+    return folder / part if (folder / part).is_dir() else weights_folder() / part

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
@@ -84,7 +84,8 @@ def launch(stage: Callable[[Job, Team], None], job: Job) -> None:
         return
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ["MASTER_PORT"] = str(20000 + os.getpid() % 20000)
-    mp.spawn(_worker, args=(stage, job), nprocs=job.workers)
+    start: Callable[..., object] = start_processes
+    start(_worker, args=(stage, job), nprocs=job.workers, start_method="spawn")
 
 
 def _worker(rank: int, stage: Callable[[Job, Team], None], job: Job) -> None:
@@ -170,13 +171,13 @@ def load_checkpoint(
     with safe_open(path, "pt") as file:
         progress: dict[str, float] = json.loads(file.metadata()["progress"])
     for name, module in modules.items():
-        module.load_state_dict(_under(tensors, f"model.{name}."))
+        module.load_state_dict(under(tensors, f"model.{name}."))
     for name, average in averages.items():
         device = next(iter(average.values.values())).device
-        average.values = {k: v.to(device) for k, v in _under(tensors, f"ema.{name}.").items()}
+        average.values = {k: v.to(device) for k, v in under(tensors, f"ema.{name}.").items()}
         average.steps = int(progress["step"])
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in _under(tensors, "adam.").items():
+    for key, value in under(tensors, "adam.").items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     if state:
@@ -186,7 +187,8 @@ def load_checkpoint(
     return progress
 
 
-def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

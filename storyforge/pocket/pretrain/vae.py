@@ -1,4 +1,4 @@
-"""Stage `vae`: the autoencoder; stage `polish`: its decoder alone, after the latents are settled."""
+"""Stage `vae`: the autoencoder; stage `polish`: its decoder alone, once latents are settled."""
 
 import math
 
@@ -49,7 +49,9 @@ def train_vae(job: Job, team: Team) -> None:
     vae = parts.new_vae()
     polish = job.stage == "polish"
     if polish:
-        vae = AutoencoderKL.from_pretrained(job.folder / "vae")
+        vae = AutoencoderKL.from_pretrained(
+            parts.part_folder(job.folder, "vae"), dtype=torch.float32
+        )
     vae.to(job.device, memory_format=torch.channels_last)
     vae.requires_grad_(not polish)
     vae.decoder.requires_grad_(True)
@@ -67,7 +69,7 @@ def train_vae(job: Job, team: Team) -> None:
             group["lr"] = (5e-4 if polish else 1e-3) * clock.factor(spent)
         loss = _loss(vae, wanted, anchor=max(0.05, 0.5 - step / 1000), polish=polish)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         team.average(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -93,12 +95,13 @@ def _loss(vae: AutoencoderKL, wanted: torch.Tensor, *, anchor: float, polish: bo
             latents = vae.encode(wanted).latent_dist.mean
         noisy = latents + LATENT_NOISE * torch.randn_like(latents)
         made = vae.decode(noisy).sample
-    loss = picture_loss(made.float(), wanted)
+    loss: torch.Tensor = picture_loss(made.float(), wanted)
     if polish:
         return loss
     colours = 2 * F.avg_pool2d(wanted, wanted.shape[-1] // latents.shape[-1])
     loss = loss + anchor * F.l1_loss(latents[:, :3].float(), colours)
-    return loss + 1e-3 * latents.float().square().mean()
+    spread: torch.Tensor = latents.float().square().mean()
+    return loss + 1e-3 * spread
 
 
 @torch.no_grad()

@@ -1,0 +1,52 @@
+"""Stage `ship`: put what was trained into the package, with what the base likes beside it."""
+
+import json
+import shutil
+
+import numpy as np
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer
+
+from storyforge.pocket import world
+from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.denoiser import assemble
+from storyforge.pocket.pretrain.run import Average, Job, Team, under
+
+PRIOR_PICTURES = 48
+HABITS: dict[str, object] = {
+    "steps": 20,
+    "guidance_scale": 4.0,
+    "guidance_rescale": 0.7,
+    "scheduler": "ddim",
+    "train_steps": 160,
+    "train_batch": 5,
+    "embedding_lr": 2e-3,
+    "text_lr": 1e-3,
+    "unet_lr": 2e-3,
+    "noise_offset": 0.0,
+    "prior_share": 0.4,
+    "prior_pictures": PRIOR_PICTURES,
+}
+"""Measured on this model; written beside the weights as `storyforge.json`."""
+
+
+def ship(job: Job, team: Team) -> None:
+    """Assemble the pipeline from the checkpoint and copy it into the package."""
+    tokenizer = CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
+    tensors = load_file(job.folder / "unet.safetensors")
+    averages = {}
+    for name, module in (("unet", parts.new_unet()), ("text", parts.new_text_encoder(tokenizer))):
+        averages[name] = Average(module, 1.0)
+        averages[name].values = under(tensors, f"ema.{name}.")
+    assemble(job.folder, averages, tokenizer)
+    target = parts.weights_folder()
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        shutil.rmtree(target / part, ignore_errors=True)
+        shutil.copytree(job.folder / "pipeline" / part, target / part)
+    for file in target.rglob("*.safetensors"):
+        file.chmod(0o644)
+    shutil.copy(job.folder / "pipeline" / "model_index.json", target / "model_index.json")
+    dice = np.random.default_rng(2024)
+    prompts = [world.describe(world.imagine(dice), dice) for _ in range(PRIOR_PICTURES)]
+    habits = {**HABITS, "prior_prompts": prompts}
+    (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
