@@ -42,6 +42,8 @@ def region_texts(
     base: BaseModel, fused: FusedModel, regions: Sequence[RegionTask], latent: tuple[int, int]
 ) -> list[RegionText]:
     """What each region reads: its negative prompt, then its prompt; `latent` is (rows, columns)."""
+    if not regions:
+        return []
     weights = {
         rows * columns: cell_weights(regions, rows, columns).to(base.device)
         for rows, columns in levels(base, *latent)
