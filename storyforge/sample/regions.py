@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from storyforge.errors import StoryForgeError
 from storyforge.model.attention import RegionText, levels
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
@@ -33,8 +34,14 @@ def cell_weights(regions: Sequence[RegionTask], rows: int, columns: int) -> torc
 
 
 def _mask(region: RegionTask, rows: int, columns: int) -> torch.Tensor:
-    with Image.open(str(region.mask)) as file:
-        small = file.convert("L").resize((columns, rows), Image.Resampling.BOX)
+    try:
+        with Image.open(str(region.mask)) as file:
+            # In floats: the least touch of white still counts in a large cell.
+            small = file.convert("L").convert("F").resize((columns, rows), Image.Resampling.BOX)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise StoryForgeError(
+            f"cannot read the mask `{region.mask}` of region `{region.name}`: {exc}"
+        ) from exc
     return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)
 
 
