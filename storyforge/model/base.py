@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -47,7 +48,10 @@ class Habits:
         """Habits from a `storyforge.json`; the defaults when there is none."""
         if not path.is_file():
             return Habits()
-        data = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
         if "prior_prompts" in data:
             data["prior_prompts"] = tuple(data["prior_prompts"])
         known = {f.name for f in fields(Habits)}
@@ -156,9 +160,10 @@ def open_base(
             pipe = StableDiffusionPipeline.from_pretrained(
                 name, revision=revision or None, dtype=dtype
             )
-    except (OSError, ValueError, ImportError) as exc:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(
-            f"cannot open the base model `{reference}`: {str(exc).splitlines()[0]}",
+            f"cannot open the base model `{reference}`: {reason}",
             hint="`base:` takes pocket, a folder, a .safetensors file or a hub id",
         ) from exc
     return BaseModel(

@@ -90,18 +90,21 @@ class Concept:
         tensors, meta = _open(path)
         if meta.get("storyforge.format") != FORMAT or "concept.words" not in tensors:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
-        name = meta["name"]
-        return Concept(
-            name,
-            meta["kind"],
-            meta["class"],
-            ConceptTokens(name, tensors["concept.words"]),
-            _deltas(tensors),
-            meta["base"],
-            meta["base_hash"],
-            json.loads(meta["recipe"]),
-            meta["licence"] or None,
-        )
+        try:
+            name = meta["name"]
+            return Concept(
+                name,
+                meta["kind"],
+                meta["class"],
+                ConceptTokens(name, tensors["concept.words"]),
+                _deltas(tensors),
+                meta["base"],
+                meta["base_hash"],
+                json.loads(meta["recipe"]),
+                meta["licence"] or None,
+            )
+        except (KeyError, ValueError) as exc:
+            raise EnvironmentProblem(f"`{path}` is damaged: {exc}") from exc
 
     def fits(self, base: BaseModel) -> None:
         """Check that it was learnt on `base`.
@@ -155,11 +158,13 @@ class FusedModel:
         tensors, meta = _open(folder / "deltas.safetensors")
         if meta.get("storyforge.fused") != FORMAT:
             raise EnvironmentProblem(f"`{folder}` is not a fused model")
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        tokens = {n: ConceptTokens(n, tensors[f"concept.{n}"]) for n in manifest["concepts"]}
-        return FusedModel(
-            manifest["base"], manifest["base_hash"], tokens, _deltas(tensors), manifest["report"]
-        )
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            tokens = {n: ConceptTokens(n, tensors[f"concept.{n}"]) for n in manifest["concepts"]}
+            deltas, report = _deltas(tensors), manifest["report"]
+            return FusedModel(manifest["base"], manifest["base_hash"], tokens, deltas, report)
+        except (OSError, KeyError, ValueError) as exc:
+            raise EnvironmentProblem(f"`{folder}` is damaged: {exc}") from exc
 
 
 def plain(base: BaseModel) -> FusedModel:
