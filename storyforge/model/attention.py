@@ -39,14 +39,24 @@ class Reader:
     text     (G, b, T, d)  the global text
     regions  may be empty
     blend    ρ in [0, 1]
-    keep     keep keys and values of the text between calls; not while training
+    keep     keep keys and values of the text between calls; see `keeping`
     """
 
     text: torch.Tensor
     regions: list[RegionText] = field(default_factory=list)
     blend: float = 1.0
-    keep: bool = False
-    kept: dict[tuple[int, int], Heads] = field(default_factory=dict)
+    keep: bool = field(default=False, init=False)
+    kept: dict[tuple[int, int], Heads] = field(default_factory=dict, init=False)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Compute keys and values once while the block runs; the weights must not change in it."""
+        self.keep = True
+        try:
+            yield
+        finally:
+            self.keep = False
+            self.kept.clear()
 
     def keys_and_values(self, attn: Attention, group: int, region: int) -> Heads:
         """K and V, each (b, h, T, w), of the global text (region −1) or of a region at a site."""

@@ -96,10 +96,9 @@ def denoise(
     maker = make_scheduler(base, scheduler)
     maker.set_timesteps(steps or base.habits.steps, device=latents.device)
     scale = base.habits.guidance_scale if guidance_scale is None else guidance_scale
-    reader.keep = True
     latents = latents * maker.init_noise_sigma
     timesteps = maker.timesteps
-    with reading(base, reader):
+    with reading(base, reader), reader.keeping():
         for index, t in enumerate(timesteps):
             doubled = maker.scale_model_input(torch.cat([latents, latents]), t)
             negative, positive = predict(base, doubled, t, reader.text).chunk(2)
@@ -108,5 +107,4 @@ def denoise(
             latents = maker.step(guided, t, latents).prev_sample
             if on_step:
                 on_step(index + 1, len(timesteps), latents)
-    reader.kept.clear()
     return latents
