@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from storyforge.errors import StoryForgeError
 
@@ -54,19 +54,16 @@ def read_examples(
         path = folder / file
         picture = _open(path)
         note, drawn = path.with_suffix(".txt"), path.with_name(f"{path.stem}-mask.png")
-        if note.is_file():
-            captions: tuple[str, ...] = tuple(
-                caption_of(line, name, kind)
-                for line in note.read_text(encoding="utf-8").splitlines()
-                if line.strip()
-            )
-        else:
-            captions = ()
+        captions = tuple(caption_of(line, name, kind) for line in _lines(note))
         mask = None
         if drawn.is_file():
             mask = _square(_open(drawn).convert("L"), side)
         elif "A" in picture.getbands():
             mask = _square(picture.getchannel("A"), side)
+        if mask is not None and not mask.any():
+            raise StoryForgeError(
+                f"the mask of `{path}` is empty", hint="paint the subject white on black"
+            )
         pixels = _square(_flat(picture), side)
         found.append(
             Example(
@@ -86,16 +83,32 @@ def caption_of(line: str, name: str, kind: str) -> str:
     line = line.strip().replace("[trigger]", f"<{name}>")
     if f"<{name}>" in line:
         return line
-    if re.search(rf"\b{re.escape(name)}\b", line):
-        return re.sub(rf"\b{re.escape(name)}\b", f"<{name}>", line)
+    named = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+    if named.search(line):
+        return named.sub(f"<{name}>", line)
     return f"{'in' if kind == 'scene' else 'a'} <{name}>, {line}"
 
 
+def _lines(note: Path) -> list[str]:
+    """The captions in a file, one a line; none without a file."""
+    if not note.is_file():
+        return []
+    try:
+        text = note.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoryForgeError(
+            f"cannot read the caption `{note}`: {exc}", hint="save it as UTF-8"
+        ) from exc
+    return [line for line in text.splitlines() if line.strip()]
+
+
 def _open(path: Path) -> Image.Image:
+    """A picture, upright; any transparency in a channel of its own."""
     try:
         with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).copy()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
+            upright = ImageOps.exif_transpose(file)
+            return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         raise StoryForgeError(
             f"cannot read the picture `{path}`: {exc}", hint="PNG, JPEG and WebP are fine"
         ) from exc
