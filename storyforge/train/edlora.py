@@ -6,6 +6,7 @@ randomness comes from (seed, step), so that a resumed run is the run that was ki
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from storyforge.model.attention import Reader, predict, reading
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.concept import Concept
 from storyforge.model.lora import Delta, attached
-from storyforge.model.tokens import ConceptTokens, encode, new_tokens
+from storyforge.model.tokens import ConceptTokens, encode, new_tokens, token_ids
 from storyforge.plan import TrainTask
 from storyforge.train.dataset import Example, read_examples
 from storyforge.train.prior import PriorSet, prior_set
@@ -51,6 +52,11 @@ class Recipe:
     noise_offset: float
     prior_share: float
     seed: int
+
+    @property
+    def prior_rows(self) -> int:
+        """Pictures of a batch that the base drew itself; at least one is the concept's."""
+        return min(round(self.batch_size * self.prior_share), self.batch_size - 1)
 
 
 class Learner(nn.Module):
@@ -141,15 +147,23 @@ def recipe_of(task: TrainTask, base: BaseModel) -> Recipe:
 
 
 def perform(task: TrainTask, out: Path, scratch: Path, tell: Tell) -> None:
-    """Train the concept of `task` and write it to `out`; checkpoints go to `scratch`."""
+    """Train the concept of `task` and write it to `out`; checkpoints go to `scratch`.
+
+    Raises:
+      StoryForgeError: for pictures or captions that cannot be used, before the first step.
+    """
     base = open_base(task.base, task.base_hash, device=best_device())
     recipe = recipe_of(task, base)
     examples = read_examples(
         task.folder, task.images, name=task.concept, kind=task.kind, side=base.side
     )
+    for example in examples:
+        for caption in example.captions:
+            token_ids(base, caption, [task.concept])
     prior = None
-    if round(recipe.batch_size * recipe.prior_share):
-        prior = prior_set(base, scratch.parent / f"prior-{task.base_hash[:20]}", tell)
+    if recipe.prior_rows:
+        mark = hashlib.sha256(task.base_hash.encode()).hexdigest()[:20]
+        prior = prior_set(base, scratch.parent / f"prior-{mark}", tell)
     learner = Learner(base, task.concept, task.class_phrase, recipe)
     losses = learn(base, learner, material(base, examples, prior), recipe, scratch, tell)
     tail = losses[-max(1, len(losses) // 10) :]
@@ -214,7 +228,7 @@ def _step_loss(
     scheduler: DDPMScheduler,
     step: int,
 ) -> torch.Tensor:
-    dice = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+    dice = torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) % 2**63)
     clean, weights, prompts = _batch(seen, recipe, dice)
     clean, weights = clean.to(base.device), weights.to(base.device)
     noise = torch.randn(clean.shape, generator=dice)
@@ -247,8 +261,8 @@ def masked_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor)
 def _batch(
     seen: Material, recipe: Recipe, dice: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    ordinary = round(recipe.batch_size * recipe.prior_share) if seen.prior else 0
-    own = max(1, recipe.batch_size - ordinary)
+    ordinary = recipe.prior_rows if seen.prior else 0
+    own = recipe.batch_size - ordinary
     rows = torch.randint(0, len(seen.examples), (own,), generator=dice).tolist()
     prompts = []
     for row in rows:
