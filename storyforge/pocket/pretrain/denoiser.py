@@ -23,6 +23,7 @@ from storyforge.pocket.pretrain.run import (
     load_checkpoint,
     save_checkpoint,
     say,
+    scatter,
 )
 from storyforge.pocket.pretrain.tokenizer import build_tokenizer
 from storyforge.pocket.pretrain.vae import drawings
@@ -155,7 +156,8 @@ class Latents:
         self.pictures = [world.imagine(np.random.default_rng(seed)) for seed in self.seeds]
 
     def batches(self, size: int, dice: np.random.Generator) -> Iterator[np.ndarray]:
-        """Endless shuffled rows."""
+        """Endless shuffled rows, `size` at a time or as many as there are."""
+        size = min(size, len(self.seeds))
         while True:
             order = dice.permutation(len(self.seeds))
             for start in range(0, len(order) - size + 1, size):
@@ -187,6 +189,7 @@ def train_unet(job: Job, team: Team) -> None:
     path = job.folder / "unet.safetensors"
     progress = load_checkpoint(path, modules, averages, optimizer)
     step, latents = int(progress.get("step", 0)), Latents(job, team)
+    scatter(job, team, step)
     rows = latents.batches(job.batch_size, np.random.default_rng((job.seed, 2, team.rank, step)))
     clock, looked, recent = Clock(job, 100), 0.0, 0.0
     while (spent := team.agree(clock.spent())) < 1:

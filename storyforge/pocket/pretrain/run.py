@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
@@ -93,6 +94,12 @@ def _worker(rank: int, stage: Callable[[Job, Team], None], job: Job) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=job.workers)
     stage(job, Team(rank, job.workers))
     dist.destroy_process_group()
+
+
+def scatter(job: Job, team: Team, step: int) -> None:
+    """Give each worker, and each resumed run, noise of its own; weights begin from one seed."""
+    seed = np.random.SeedSequence((job.seed, team.rank, step)).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(seed) % 2**63)
 
 
 class Clock:

@@ -17,6 +17,7 @@ from storyforge.pocket.pretrain.run import (
     load_checkpoint,
     save_checkpoint,
     say,
+    scatter,
 )
 
 HELD_OUT_SEED = 1 << 40
@@ -61,6 +62,7 @@ def train_vae(job: Job, team: Team) -> None:
     path = job.folder / f"{job.stage}.safetensors"
     progress = load_checkpoint(path, {"vae": vae}, {"vae": average}, optimizer)
     step, clock, saved = int(progress.get("step", 0)), Clock(job, 50), 0.0
+    scatter(job, team, step)
     while (spent := team.agree(clock.spent())) < 1:
         step += 1
         first = job.seed + (step * team.size + team.rank) * job.batch_size
