@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -21,14 +20,16 @@ from storyforge import __version__
 from storyforge.errors import Severity, StoryForgeError
 from storyforge.terminal import (
     Progress,
+    counted,
     duration,
     error_content,
     finding_content,
     finding_for_github,
     finding_line,
     outcome_content,
+    show_products,
+    show_survey,
     show_table,
-    size,
     tell,
     tell_bug,
     tell_error,
@@ -38,8 +39,7 @@ from storyforge.terminal import (
 if TYPE_CHECKING:
     from storyforge.executor import Tell
     from storyforge.plan import Order
-    from storyforge.store import Product
-    from storyforge.workflow import Outcome, Survey
+    from storyforge.workflow import Outcome
 
 _INTERRUPTED: Final = 130
 _SOME_FAILED: Final = 4
@@ -53,6 +53,8 @@ class _Verbs(TyperGroup):
         as_json = "--json" in ctx.args
         if not os.environ.get("STORYFORGE_TRACEBACK"):
             sys.excepthook = tell_bug
+        for library in ("TRANSFORMERS", "DIFFUSERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
         try:
             return super().invoke(ctx)
         except StoryForgeError as exc:
@@ -188,7 +190,7 @@ def plan(
     from storyforge import workflow
 
     survey = workflow.plan(workflow.Run(story, _order(to, lang, steps), store))
-    _show_survey(survey, as_json)
+    show_survey(survey, as_json)
 
 
 @app.command()
@@ -298,7 +300,7 @@ def list_products(where: Place = Path(), as_json: AsJson = False) -> None:
     from storyforge import workflow
 
     products = workflow.store_at(where).ls()
-    _show_products(products, as_json, f"{len(products)} products")
+    show_products(products, as_json, f"{len(products)} products")
 
 
 @cache.command()
@@ -311,7 +313,7 @@ def gc(
     from storyforge import workflow
 
     products = workflow.store_at(where).gc(dry=dry)
-    _show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
+    show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
 
 
 @cache.command()
@@ -320,7 +322,7 @@ def verify(where: Place = Path(), as_json: AsJson = False) -> None:
     from storyforge import workflow
 
     products = workflow.store_at(where).verify()
-    _show_products(products, as_json, f"removed {len(products)} damaged products")
+    show_products(products, as_json, f"removed {len(products)} damaged products")
     if products:
         raise typer.Exit(1)
 
@@ -344,8 +346,7 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
         outcome = work(progress)
     for trouble in outcome.troubles:
         tell_error(trouble.error, trouble.subject)
-    made = ", ".join(f"{count} {what}" for what, count in asdict(outcome.made).items() if count)
-    tell(f"made {made or 'nothing new'} in {duration(outcome.seconds)}")
+    tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
     if as_json:
         tell_json(outcome_content(outcome))
     else:
@@ -353,40 +354,3 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
             typer.echo(path)
     if outcome.troubles:
         raise typer.Exit(_SOME_FAILED)
-
-
-def _show_survey(survey: Survey, as_json: bool) -> None:
-    """Print a plan, and what it will cost."""
-    stale = [line for line in survey.lines if line.state == "stale"]
-    if as_json:
-        tasks = [
-            {
-                "subject": line.subject,
-                "key": line.task.key,
-                "state": line.state,
-                "reason": line.reason,
-                "seconds": line.seconds,
-            }
-            for line in survey.lines
-        ]
-        tell_json({"store": str(survey.store), "stale": len(stale), "tasks": tasks})
-        return
-    rows = [(line.state, line.subject, line.reason) for line in survey.lines]
-    show_table(("state", "what", "why"), rows)
-    known = [line.seconds for line in stale if line.seconds is not None]
-    cost = f", about {duration(sum(known))}" if known and len(known) == len(stale) else ""
-    tell(f"{len(stale)} to make{cost}" if stale else "nothing to make")
-
-
-def _show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:
-    if as_json:
-        told = [
-            {"kind": each.shelf, "key": each.key, "path": str(each.path), "bytes": each.size}
-            for each in products
-        ]
-        tell_json({"products": told, "bytes": sum(each.size for each in products)})
-        return
-    if products:
-        rows = [(each.shelf, each.key, size(each.size)) for each in products]
-        show_table(("kind", "key", "size"), rows)
-    tell(f"{summary}, {size(sum(each.size for each in products))}")

@@ -194,12 +194,20 @@ def _work(function: Callable[[Task, Tell], None], task: Task, mouth: Connection)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
-        function(task, lambda what, count, total: mouth.send((what, count, total)))
+        function(task, lambda what, count, total: _say(mouth, (what, count, total)))
     except _MENDABLE as exc:
-        mouth.send(translated(exc))
+        _say(mouth, translated(exc))
     else:
-        mouth.send(None)
+        _say(mouth, None)
     mouth.close()
+
+
+def _say(mouth: Connection, message: tuple[str, int, int] | StoryForgeError | None) -> None:
+    """Send a message home; where nobody listens any more, there is no use in going on."""
+    try:
+        mouth.send(message)
+    except BrokenPipeError:
+        os._exit(1)
 
 
 def _follow_parent() -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from storyforge.workflow import Outcome
+    from storyforge.store import Product
+    from storyforge.workflow import Outcome, Survey
+    from storyforge.workshop import Counts
 
 SCHEMA_VERSION: Final = 1
 """Of every JSON document printed; a later one may have more keys, not fewer."""
@@ -169,6 +171,56 @@ def size(count: int) -> str:
         if amount >= 10 or units[0] == "B"
         else f"{amount:.1f} {units[0]}"
     )
+
+
+def counted(counts: Counts) -> str:
+    """What was made, in words."""
+    named = {
+        "concept": counts.concepts,
+        "fused model": counts.fused,
+        "panel": counts.panels,
+        "book": counts.books,
+    }
+    told = [f"{count} {what}{'s' * (count > 1)}" for what, count in named.items() if count]
+    return ", ".join(told) or "nothing new"
+
+
+def show_survey(survey: Survey, as_json: bool) -> None:
+    """Print a plan, and what it will cost."""
+    stale = [line for line in survey.lines if line.state == "stale"]
+    if as_json:
+        tasks = [
+            {
+                "subject": line.subject,
+                "key": line.task.key,
+                "state": line.state,
+                "reason": line.reason,
+                "seconds": line.seconds,
+            }
+            for line in survey.lines
+        ]
+        tell_json({"store": str(survey.store), "stale": len(stale), "tasks": tasks})
+        return
+    rows = [(line.state, line.subject, line.reason) for line in survey.lines]
+    show_table(("state", "what", "why"), rows)
+    known = [line.seconds for line in stale if line.seconds is not None]
+    cost = f", about {duration(sum(known))}" if known and len(known) == len(stale) else ""
+    tell(f"{len(stale)} to make{cost}" if stale else "nothing to make")
+
+
+def show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:
+    """Print finished products and what they weigh."""
+    if as_json:
+        told = [
+            {"kind": each.shelf, "key": each.key, "path": str(each.path), "bytes": each.size}
+            for each in products
+        ]
+        tell_json({"products": told, "bytes": sum(each.size for each in products)})
+        return
+    if products:
+        rows = [(each.shelf, each.key, size(each.size)) for each in products]
+        show_table(("kind", "key", "size"), rows)
+    tell(f"{summary}, {size(sum(each.size for each in products))}")
 
 
 class Progress:

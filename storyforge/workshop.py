@@ -217,9 +217,7 @@ Keeper = Callable[[PanelTask], AbstractContextManager[Path]]
 def _draw(keep: Keeper, fused: Path | None, tasks: tuple[PanelTask, ...], tell: Tell) -> None:
     from storyforge.sample import sampler
 
-    sampler.perform(
-        tasks, fused, keep, lambda what, done, total: tell(f"panels: {what}", done, total)
-    )
+    sampler.perform(tasks, fused, keep, tell)
 
 
 def _bind(store: Store, story: Story, task: BookTask, tell: Tell) -> None:
