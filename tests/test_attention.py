@@ -1,0 +1,256 @@
+"""The attention core: who reads which text, and the rule of regions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.attention import Reader, RegionText, levels, predict, reading
+from storyforge.model.base import BaseModel
+from storyforge.model.denoising import denoise, start_latents
+from storyforge.model.family import Family
+from storyforge.model.tokens import encode
+
+CELLS = 6
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def text(base: BaseModel) -> Tensor:
+    return encode(base, ["", "a fox in the snow"], {})
+
+
+@pytest.fixture(scope="module")
+def latents(base: BaseModel) -> Tensor:
+    return start_latents(base, [1, 2])
+
+
+def whole(base: BaseModel, text: Tensor, weight: float = 1.0) -> RegionText:
+    """A region over everything, at every level of the base's own size."""
+    side = base.side // base.vae_scale
+    sizes = [rows * columns for rows, columns in levels(base, side, side)]
+    return RegionText(text, {cells: torch.full((cells,), weight) for cells in sizes})
+
+
+def test_one_text_for_all_sites_is_the_stock_unet(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    stock = base.unet(latents, 500, text[0]).sample
+    with reading(base, Reader(text)):
+        close(predict(base, latents, torch.tensor(500), text), stock)
+
+
+def test_each_site_reads_the_group_of_its_place_in_forward_order(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    def outputs(words: Tensor) -> list[Tensor]:
+        seen: list[Tensor] = []
+        handles = [
+            base.unet.get_submodule(site).register_forward_hook(lambda *call: seen.append(call[2]))
+            for site in base.family.cross_sites
+        ]
+        with reading(base, Reader(words)):
+            predict(base, latents, torch.tensor(500), words)
+        for handle in handles:
+            handle.remove()
+        return seen
+
+    group = base.family.groups // 2
+    other = text.clone()
+    other[group] += 1
+    before, after = outputs(text), outputs(other)
+    same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert same[: group + 1] == [True] * group + [False]
+
+
+def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: Tensor) -> None:
+    seen: set[int] = set()
+    handles = [
+        base.unet.get_submodule(site).register_forward_hook(
+            lambda *call: seen.add(call[2].shape[1])
+        )
+        for site in base.family.cross_sites
+    ]
+    factor = 2 ** (len(base.unet.config.block_out_channels) - 1)
+    rows, columns = factor, 3 * factor
+    with reading(base, Reader(text)):
+        noise = torch.zeros(2, base.unet.config.in_channels, rows, columns)
+        predict(base, noise, torch.tensor(500), text)
+    for handle in handles:
+        handle.remove()
+    assert seen <= {r * c for r, c in levels(base, rows, columns)}
+
+
+def test_one_region_over_everything_with_the_global_text_is_the_plain_model(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    with reading(base, Reader(text)):
+        plain = predict(base, latents, torch.tensor(500), text)
+    with reading(base, Reader(text, [whole(base, text)])):
+        close(predict(base, latents, torch.tensor(500), text), plain)
+
+
+def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
+    """Region rule of Mix-of-Show §3.4, cell by cell in float64."""
+    attn = base.unet.get_submodule(site)
+    group = base.family.cross_sites.index(site)
+    out = torch.zeros(hidden.shape, dtype=torch.float64)
+
+    def attend(query: Tensor, words: Tensor) -> Tensor:
+        keys, values = attn.to_k(words).double(), attn.to_v(words).double()
+        width = keys.shape[-1] // attn.heads
+        heads = []
+        for h in range(attn.heads):
+            part = slice(h * width, (h + 1) * width)
+            scores = torch.softmax(keys[:, part] @ query[part] / width**0.5, 0)
+            heads.append(scores @ values[:, part])
+        return torch.cat(heads)
+
+    for b in range(hidden.shape[0]):
+        for cell in range(hidden.shape[1]):
+            query = attn.to_q(hidden[b, cell]).double()
+            plain = attend(query, reader.text[group, b])
+            weights = [float(r.weights[hidden.shape[1]][cell]) for r in reader.regions]
+            if sum(weights) > 0:
+                own = [attend(query, r.text[group, b]) for r in reader.regions]
+                mean = sum(w * o for w, o in zip(weights, own, strict=True)) / sum(weights)
+                plain = (1 - reader.blend) * plain + reader.blend * mean
+            out[b, cell] = plain
+    return attn.to_out[0](out.float())
+
+
+@pytest.fixture
+def regional(base: BaseModel) -> Reader:
+    """Two overlapping regions on a grid of `CELLS` cells, the last cell in none."""
+    texts = encode(base, ["", "a fox", "in the snow", "an owl", "a house", "by night"], {})
+    weights = [torch.tensor([1.0, 1, 0.5, 0, 0, 0]), torch.tensor([0.0, 0, 1.5, 2, 2, 0])]
+    regions = [
+        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: w}) for i, w in enumerate(weights)
+    ]
+    return Reader(texts[:, :2], regions, blend=0.7)
+
+
+def run_site(base: BaseModel, reader: Reader, site: str) -> tuple[Tensor, Tensor]:
+    """What goes into a cross-attention site, and what comes out of it."""
+    attn = base.unet.get_submodule(site)
+    hidden = torch.randn(
+        2, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(4)
+    )
+    with reading(base, reader):
+        return hidden, attn(hidden)
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_the_region_rule_is_the_papers_cell_by_cell(
+    base: BaseModel, regional: Reader, index: int
+) -> None:
+    site = base.family.cross_sites[index]
+    hidden, made = run_site(base, regional, site)
+    close(made, naive(base, regional, site, hidden))
+
+
+def test_the_order_of_regions_is_irrelevant(base: BaseModel, regional: Reader) -> None:
+    site = base.family.cross_sites[0]
+    turned = Reader(regional.text, regional.regions[::-1], regional.blend)
+    close(run_site(base, turned, site)[1], run_site(base, regional, site)[1])
+
+
+def test_blend_zero_is_the_plain_model(base: BaseModel, regional: Reader) -> None:
+    site = base.family.cross_sites[0]
+    quiet = Reader(regional.text, regional.regions, 0.0)
+    close(run_site(base, quiet, site)[1], run_site(base, Reader(regional.text), site)[1])
+
+
+def test_cells_outside_every_region_are_those_of_the_plain_model(
+    base: BaseModel, regional: Reader
+) -> None:
+    site = base.family.cross_sites[0]
+    made, plain = (run_site(base, reader, site)[1] for reader in (regional, Reader(regional.text)))
+    close(made[:, -1], plain[:, -1])
+    assert not torch.allclose(made[:, 0], plain[:, 0], atol=1e-4)
+
+
+def test_keys_and_values_are_computed_once_per_panel(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    calls: list[str] = []
+    handles = [
+        base.linears[f"unet.{site}.to_k"].register_forward_hook(
+            lambda *_, site=site: calls.append(site)
+        )
+        for site in base.family.cross_sites
+    ]
+    reader = Reader(text, [whole(base, text), whole(base, text)])
+    denoise(base, reader, latents[:1], steps=2)
+    for handle in handles:
+        handle.remove()
+    assert sorted(calls) == sorted(3 * base.family.cross_sites)
+
+
+def test_keys_and_values_are_computed_anew_outside_sampling(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    reader = Reader(text)
+    with reading(base, reader):
+        predict(base, latents, torch.tensor(500), text)
+    assert not reader.kept
+
+
+def test_sampling_that_breaks_off_leaves_no_keys_behind(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    def stop(done: int, total: int, _: Tensor) -> None:
+        raise KeyboardInterrupt
+
+    reader = Reader(text)
+    with pytest.raises(KeyboardInterrupt):
+        denoise(base, reader, latents[:1], steps=2, on_step=stop)
+    assert not reader.kept
+    assert not reader.keep
+
+
+def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: Tensor) -> None:
+    before = base.unet.attn_processors
+    with reading(base, Reader(text)):
+        assert all(base.unet.attn_processors[name] is not before[name] for name in before)
+    after = base.unet.attn_processors
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_the_stock_processors_are_back_after_an_exception(base: BaseModel, text: Tensor) -> None:
+    before = base.unet.attn_processors
+    with pytest.raises(ZeroDivisionError), reading(base, Reader(text)):
+        raise ZeroDivisionError
+    after = base.unet.attn_processors
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_a_group_is_a_cross_attention_site(base: BaseModel) -> None:
+    assert base.family.groups == len(base.family.cross_sites) == len(base.family.self_sites)
+
+
+def test_every_attention_linear_is_found_once(base: BaseModel) -> None:
+    blocks, depth = len(base.family.self_sites), base.text_encoder.config.num_hidden_layers
+    assert len(base.family.linears) == len(set(base.family.linears)) == 8 * blocks + 4 * depth
+    assert set(base.linears) == set(base.family.linears)
+
+
+def test_every_linear_belongs_to_one_input(base: BaseModel) -> None:
+    readers = [linear for some in base.family.inputs.values() for linear in some]
+    assert sorted(readers) == sorted(base.family.linears)
+    for some in base.family.inputs.values():
+        assert len({base.linears[linear].in_features for linear in some}) == 1
+
+
+def test_a_wrong_number_of_linears_is_an_environment_problem(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = base.text_encoder.config
+    monkeypatch.setattr(config, "num_hidden_layers", config.num_hidden_layers + 1)
+    with pytest.raises(EnvironmentProblem, match="attention layers"):
+        Family.of(base.unet, base.text_encoder)
