@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -38,6 +39,7 @@ from storyforge.terminal import (
 
 if TYPE_CHECKING:
     from storyforge.executor import Tell
+    from storyforge.golden import Review
     from storyforge.plan import Order
     from storyforge.workflow import Outcome
 
@@ -80,6 +82,8 @@ cache = typer.Typer(help="Look after the store of finished products.", no_args_i
 app.add_typer(cache, name="cache")
 layout = typer.Typer(help="See which layouts there are.", no_args_is_help=True)
 app.add_typer(layout, name="layout")
+golden = typer.Typer(help="Compare a story's pictures with those kept.", no_args_is_help=True)
+app.add_typer(golden, name="golden")
 
 
 class Format(StrEnum):
@@ -110,6 +114,10 @@ Steps = Annotated[
 ]
 Language = Annotated[
     str | None, typer.Option("--lang", help="Language of the book's texts [the story's].")
+]
+GoldensFolder = Annotated[
+    Path | None,
+    typer.Option("--goldens", metavar="DIR", help="Where they are [../tests/goldens/<story>]."),
 ]
 Place = Annotated[
     Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")
@@ -327,6 +335,34 @@ def verify(where: Place = Path(), as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@golden.command("check")
+def check_goldens(story: StoryFile, goldens: GoldensFolder = None, as_json: AsJson = False) -> None:
+    """Draw every panel small and compare it with its golden."""
+    from storyforge.golden import check as compared
+
+    with Progress() as progress:
+        review = compared(story, goldens, progress)
+    _show_review(review, as_json)
+    if not review.passed:
+        raise typer.Exit(1)
+
+
+@golden.command("update")
+def update_goldens(
+    story: StoryFile,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they change.")],
+    goldens: GoldensFolder = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Renew the goldens, and their trained concepts if the base changed."""
+    from storyforge.golden import update
+
+    with Progress() as progress:
+        review = update(story, reason, goldens=goldens, store=store, tell=progress)
+    _show_review(review, as_json)
+
+
 def _order(to: str | None, language: str | None, steps: int | None) -> Order:
     """What is asked beyond the story; an unknown format is a mistake in the command."""
     from storyforge.plan import FORMATS, Order
@@ -354,3 +390,23 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
             typer.echo(path)
     if outcome.troubles:
         raise typer.Exit(_SOME_FAILED)
+
+
+def _show_review(review: Review, as_json: bool) -> None:
+    """Print how much each panel differs from its golden, in 1/255."""
+    sheet = None if review.sheet is None else str(review.sheet)
+    if as_json:
+        panels = [asdict(verdict) for verdict in review.verdicts]
+        told = {"passed": review.passed, "panels": panels, "sheet": sheet, "note": review.note}
+        tell_json({"goldens": str(review.folder), **told})
+        return
+    rows = [
+        (each.panel, str(seen.largest), f"{seen.mean:.3f}", f"{seen.ssim:.4f}", each.said)
+        if (seen := each.likeness)
+        else (each.panel, "-", "-", "-", each.said)
+        for each in review.verdicts
+    ]
+    show_table(("panel", "max", "mean", "ssim", "verdict"), rows)
+    for words in (review.note, sheet and f"old, new and difference: {sheet}"):
+        if words:
+            tell(words)

@@ -1,0 +1,1 @@
+"""Does a picture look as it should?"""
