@@ -1,0 +1,159 @@
+"""Concepts and fused models on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.base import BaseModel, open_base
+from storyforge.model.concept import Concept, FusedModel, plain
+from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens
+
+
+def half(x: Tensor) -> Tensor:
+    return x.half().float()
+
+
+@pytest.fixture
+def concept(base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens) -> Concept:
+    recipe = {"steps": 3, "rank": 2}
+    return Concept(
+        "pip", "character", "red fox", pip, deltas, "pocket", base.hash, recipe, "CC0-1.0"
+    )
+
+
+def test_a_concept_comes_back_as_it_was_saved_in_half_precision(
+    concept: Concept, tmp_path: Path
+) -> None:
+    path = tmp_path / "pip.safetensors"
+    concept.save(path)
+    back = Concept.load(path)
+    assert (back.name, back.kind, back.class_phrase) == ("pip", "character", "red fox")
+    assert (back.base, back.base_hash, back.licence) == ("pocket", concept.base_hash, "CC0-1.0")
+    assert dict(back.recipe) == dict(concept.recipe)
+    assert torch.equal(back.tokens.words, half(concept.tokens.words))
+    assert set(back.deltas) == set(concept.deltas)
+    for name, delta in back.deltas.items():
+        assert torch.equal(delta.down, half(concept.deltas[name].down))
+        assert torch.equal(
+            delta.up * delta.scale, half(concept.deltas[name].up * concept.deltas[name].scale)
+        )
+
+
+def test_what_was_loaded_is_saved_without_further_loss(concept: Concept, tmp_path: Path) -> None:
+    concept.save(tmp_path / "one.safetensors")
+    Concept.load(tmp_path / "one.safetensors").save(tmp_path / "two.safetensors")
+    one, two = (safe_open(tmp_path / f"{n}.safetensors", "pt") for n in ("one", "two"))
+    assert one.metadata() == two.metadata()
+    for key in concept.deltas:
+        ending = f"{key}.lora_B.weight"
+        assert torch.equal(one.get_tensor(ending), two.get_tensor(ending))
+
+
+def test_a_concept_says_what_it_is_in_its_metadata(concept: Concept, tmp_path: Path) -> None:
+    concept.save(tmp_path / "pip.safetensors")
+    with safe_open(tmp_path / "pip.safetensors", "pt") as file:
+        meta = file.metadata()
+    assert meta["modelspec.trigger_phrase"] == "<pip>"
+    assert meta["modelspec.title"] == "pip"
+    assert json.loads(meta["recipe"]) == {"steps": 3, "rank": 2}
+
+
+def test_a_renamed_concept_changes_its_name_alone(concept: Concept) -> None:
+    other = concept.renamed("fips")
+    assert other.name == other.tokens.name == "fips"
+    assert torch.equal(other.tokens.words, concept.tokens.words)
+    assert other.deltas is concept.deltas
+    assert other.renamed("pip") == concept
+
+
+def test_a_concept_of_this_base_fits(concept: Concept, base: BaseModel) -> None:
+    concept.fits(base)
+
+
+def test_a_concept_of_another_base_is_refused_by_name(base: BaseModel, pip: ConceptTokens) -> None:
+    stranger = Concept("pip", "character", "fox", pip, {}, "elsewhere", "0ther" * 8)
+    with pytest.raises(EnvironmentProblem, match=r"`pip`.*0ther") as caught:
+        stranger.fits(base)
+    assert caught.value.hint
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\x89PNG not a model at all" * 20)
+
+
+def truncated(path: Path) -> None:
+    save_file({"concept.words": torch.zeros(2, 3, 400)}, path, {"storyforge.format": "1"})
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def foreign(path: Path) -> None:
+    save_file({"lora.weight": torch.zeros(2)}, path, {"format": "pt"})
+
+
+def bare(path: Path) -> None:
+    save_file({"concept.words": torch.zeros(2)}, path, {"storyforge.format": "1"})
+
+
+def missing(path: Path) -> None:
+    """Write nothing."""
+
+
+@pytest.mark.parametrize("write", [garbage, truncated, foreign, bare, missing])
+def test_a_file_that_is_no_concept_is_an_environment_problem(write, tmp_path: Path) -> None:
+    write(tmp_path / "pip.safetensors")
+    with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
+        Concept.load(tmp_path / "pip.safetensors")
+
+
+def test_a_fused_model_comes_back_as_it_was_saved(
+    base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens, tmp_path: Path
+) -> None:
+    juna = ConceptTokens("juna", -pip.words)
+    model = FusedModel("pocket", base.hash, {"pip": pip, "juna": juna}, deltas, {"residual": 0.5})
+    model.save(tmp_path)
+    back = FusedModel.load(tmp_path)
+    assert (back.base, back.base_hash, list(back.tokens)) == ("pocket", base.hash, ["pip", "juna"])
+    assert dict(back.report) == {"residual": 0.5}
+    assert torch.equal(back.tokens["juna"].words, half(juna.words))
+    for name, delta in back.deltas.items():
+        torch.testing.assert_close(delta.weight(), deltas[name].weight(), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", None])
+def test_a_fused_model_with_a_damaged_manifest_is_an_environment_problem(
+    base: BaseModel, tmp_path: Path, damage: str | None
+) -> None:
+    FusedModel("pocket", base.hash, {}, {"x": Delta(torch.ones(2, 1), torch.ones(1, 2))}).save(
+        tmp_path
+    )
+    manifest = tmp_path / "manifest.json"
+    manifest.unlink() if damage is None else manifest.write_text(damage)
+    with pytest.raises(EnvironmentProblem, match="damaged"):
+        FusedModel.load(tmp_path)
+
+
+def test_a_base_without_concepts_is_a_fused_model_of_nothing(base: BaseModel) -> None:
+    model = plain(base)
+    assert model.base_hash == base.hash
+    assert not model.tokens
+    assert not model.deltas
+
+
+def test_a_folder_without_a_model_is_an_environment_problem(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="cannot open the base model"):
+        open_base(str(tmp_path), "hash")
+
+
+def test_a_damaged_single_file_is_an_environment_problem(tmp_path: Path) -> None:
+    garbage(tmp_path / "model.safetensors")
+    with pytest.raises(EnvironmentProblem, match="cannot open the base model"):
+        open_base(str(tmp_path / "model.safetensors"), "hash")
