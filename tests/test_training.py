@@ -1,0 +1,276 @@
+"""Training of a concept: loss, batches, checkpoints, and the concept that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from storyforge.errors import StoryForgeError
+from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import Concept
+from storyforge.model.lora import attached
+from storyforge.model.tokens import encode
+from storyforge.plan import TrainTask
+from storyforge.subject import TrainSettings
+from storyforge.train import edlora
+from storyforge.train.dataset import Example
+from storyforge.train.edlora import SAVE_EVERY, Learner, Material, Recipe, learn, masked_loss
+from storyforge.train.prior import PriorSet, prior_set
+
+RECIPE = Recipe(
+    steps=8,
+    batch_size=2,
+    rank=2,
+    alpha=2.0,
+    embedding_lr=1e-2,
+    text_lr=1e-3,
+    unet_lr=1e-2,
+    noise_offset=0.1,
+    prior_share=0.0,
+    seed=5,
+)
+FROZEN = replace(RECIPE, embedding_lr=0.0, text_lr=0.0, unet_lr=0.0)
+
+
+class Killed(BaseException):
+    """What a run does not expect."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def killer(step: int) -> Callable[[str, int, int], None]:
+    def tell(what: str, done: int, total: int) -> None:
+        if done == step:
+            raise Killed
+
+    return tell
+
+
+def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> Material:
+    """Two pictures of the fewest cells that the U-Net takes."""
+    side = 2 ** (len(base.unet.config.block_out_channels) - 1)
+    dice = torch.Generator().manual_seed(9)
+    latents = torch.randn(2, base.unet.config.in_channels, side, side, generator=dice)
+    examples = [Example(f"{i}.png", torch.zeros(3, 1, 1), None, captions) for i in range(2)]
+    return Material(examples, latents, torch.ones(2, 1, side, side), prior)
+
+
+def learner(base: BaseModel, recipe: Recipe = RECIPE) -> Learner:
+    return Learner(base, "pip", "fox", recipe)
+
+
+def test_with_a_full_mask_the_loss_is_the_plain_mean() -> None:
+    made, wanted = torch.randn(3, 4, 5, 6), torch.randn(3, 4, 5, 6)
+    plain = torch.nn.functional.mse_loss(made, wanted)
+    torch.testing.assert_close(masked_loss(made, wanted, torch.ones(3, 1, 5, 6)), plain)
+
+
+def test_the_loss_does_not_see_outside_the_mask() -> None:
+    made, wanted = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6)
+    mask = torch.zeros(2, 1, 6, 6)
+    mask[:, :, :2] = 1
+    spoilt = made + 100 * (1 - mask)
+    inside = torch.nn.functional.mse_loss(made[:, :, :2], wanted[:, :, :2])
+    torch.testing.assert_close(masked_loss(spoilt, wanted, mask), inside)
+
+
+def test_a_small_mask_weighs_as_much_as_a_large_one() -> None:
+    wanted, mask = torch.zeros(2, 4, 6, 6), torch.ones(2, 1, 6, 6)
+    mask[0, :, 1:] = 0
+    made = torch.tensor([1.0, 3.0])[:, None, None, None].expand_as(wanted)
+    torch.testing.assert_close(masked_loss(made, wanted, mask), torch.tensor((1.0 + 9.0) / 2))
+
+
+def test_the_untrained_learner_is_the_base_but_for_the_new_words(base: BaseModel) -> None:
+    def answer() -> Tensor:
+        text = encode(base, ["a fox in the snow"], {})
+        with torch.no_grad(), reading(base, Reader(text)):
+            return predict(base, toy(base, "").latents[:1], torch.tensor(500), text)
+
+    before = answer()
+    with attached(base, learner(base).deltas()):
+        assert torch.equal(answer(), before)
+
+
+def test_a_learner_is_made_by_its_seed(base: BaseModel) -> None:
+    def parts(seed: int) -> Tensor:
+        made = learner(base, replace(RECIPE, seed=seed))
+        return torch.cat([p.detach().flatten() for p in (made.words, *made.downs)])
+
+    assert torch.equal(parts(5), parts(5))
+    assert not torch.equal(parts(5), parts(6))
+
+
+def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> None:
+    made = learner(base)
+    words, text, unet = (len(group["params"]) for group in made.groups(RECIPE))
+    in_text = sum(name.startswith("text_encoder.") for name in base.linears)
+    assert (words, text, unet) == (1, 2 * in_text, 2 * (len(base.linears) - in_text))
+    assert words + text + unet == len(list(made.parameters()))
+
+
+def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
+    """A step's dice come from seed and step alone, so two runs can be compared step by step."""
+    seen = toy(base, "a <pip>")
+    frozen = learn(base, learner(base, FROZEN), seen, FROZEN, tmp_path, silent)
+    trained = learn(base, learner(base), seen, RECIPE, tmp_path, silent)
+    assert trained[0] == frozen[0]
+    assert sum(trained[-4:]) < 0.97 * sum(frozen[-4:])
+
+
+def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:
+    before = {name: linear.weight.clone() for name, linear in base.linears.items()}
+    recipe = replace(RECIPE, steps=1, batch_size=1)
+    learn(base, learner(base), toy(base, "a <pip>"), recipe, tmp_path, silent)
+    assert all(torch.equal(before[name], base.linears[name].weight) for name in before)
+
+
+def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=1, batch_size=1, seed=2**63 - 1)
+    learn(base, learner(base, recipe), toy(base, "a fox"), recipe, tmp_path, silent)
+
+
+def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_path: Path) -> None:
+    seen = toy(base, "a fox")
+    seen.latents[:] = torch.nan
+    with pytest.raises(StoryForgeError, match="`pip` broke down at step 0") as caught:
+        learn(base, learner(base), seen, RECIPE, tmp_path, silent)
+    assert caught.value.hint
+
+
+LONG = replace(RECIPE, steps=SAVE_EVERY + 2, batch_size=1)
+# Prompts without the concept are encoded once, not once per group: most steps are cheap.
+CAPTIONS = ("a <pip>", "a fox", "in the snow", "a house", "by night")
+
+
+@pytest.fixture(scope="module")
+def killed(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scratch folder of a run that was killed one step after its checkpoint."""
+    folder = tmp_path_factory.mktemp("scratch")
+    with pytest.raises(Killed):
+        learn(base, learner(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVE_EVERY + 1))
+    return folder
+
+
+def test_a_resumed_run_is_bit_equal_to_one_that_was_not_killed(
+    base: BaseModel, killed: Path, tmp_path: Path
+) -> None:
+    resumed, whole = learner(base), learner(base)
+    steps: list[int] = []
+    losses = learn(
+        base, resumed, toy(base, *CAPTIONS), LONG, killed, lambda _, done, __: steps.append(done)
+    )
+    assert steps[0] == SAVE_EVERY
+    assert losses == learn(base, whole, toy(base, *CAPTIONS), LONG, tmp_path, silent)
+    for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(base: BaseModel, killed: Path) -> None:
+    other = replace(LONG, unet_lr=0.5)
+    with pytest.raises(Killed):
+        learn(base, learner(base), toy(base, *CAPTIONS), other, killed, killer(0))
+
+
+@pytest.mark.parametrize(
+    ("batch", "share", "rows"), [(5, 0.4, 2), (4, 0.0, 0), (4, 0.25, 1), (4, 0.99, 3), (1, 0.9, 0)]
+)
+def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
+    base: BaseModel, batch: int, share: float, rows: int
+) -> None:
+    latents = torch.full((3, *toy(base, "").latents.shape[1:]), 7.0)
+    seen = toy(base, "a <pip>", prior=PriorSet(latents, ("a", "b", "c")))
+    seen.masks[:] = 0.5
+    recipe = replace(RECIPE, batch_size=batch, prior_share=share)
+    assert recipe.prior_rows == rows
+    clean, weights, prompts = edlora._batch(seen, recipe, torch.Generator().manual_seed(0))
+    prior = (clean == 7).all(dim=(1, 2, 3)).tolist()
+    assert prior == [False] * (batch - rows) + [True] * rows
+    assert [prompt == "a <pip>" for prompt in prompts] == [not p for p in prior]
+    assert weights[prior].eq(1).all()
+    assert weights[: batch - rows].eq(0.5).all()
+
+
+def test_some_prior_pictures_go_without_their_words(base: BaseModel) -> None:
+    prior = PriorSet(toy(base, "").latents, ("a fox", "a house"))
+    seen = toy(base, "a <pip>", prior=prior)
+    recipe = replace(RECIPE, batch_size=200, prior_share=0.5)
+    _, _, prompts = edlora._batch(seen, recipe, torch.Generator().manual_seed(0))
+    assert set(prompts[100:]) == {"", "a fox", "a house"}
+    assert 5 < prompts.count("") < 40
+
+
+def test_prior_pictures_are_drawn_once_and_kept(base: BaseModel, tmp_path: Path) -> None:
+    habits = replace(base.habits, steps=1, prior_pictures=3, prior_prompts=("a fox", ""))
+    quick = replace(base, habits=habits)
+    told: list[int] = []
+    made = prior_set(quick, tmp_path, lambda _, done, __: told.append(done))
+    assert made.prompts == ("a fox", "", "a fox")
+    assert len(made.latents) == 3
+    assert told == [0, 3]
+    again = prior_set(quick, tmp_path, lambda _, done, __: told.append(done))
+    assert torch.equal(again.latents, made.latents)
+    assert told == [0, 3]
+
+
+def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None:
+    side, scale = base.side, base.vae_scale
+    mask = torch.zeros(side, side)
+    mask[scale, 2 * scale] = 1
+    seen = edlora.material(base, [Example("a.png", torch.zeros(3, side, side), mask, ("a",))], None)
+    assert seen.masks.nonzero().tolist() == [[0, 0, 1, 2]]
+    assert seen.masks.max() == 1
+    assert seen.latents.shape[2:] == seen.masks.shape[2:] == (side // scale, side // scale)
+
+
+def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
+    dice = np.random.default_rng(0)
+    for name in ("a", "b"):
+        noise = dice.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    asked = TrainSettings.model_validate({"rank": 1, "batch_size": 1, "prior_share": 0, **settings})
+    images = ("a.png", "b.png")
+    return TrainTask(
+        "key", "pip", "character", "fox", folder, images, base.reference, base.hash, asked
+    )
+
+
+def test_a_task_becomes_a_concept_that_fits_its_base(base: BaseModel, tmp_path: Path) -> None:
+    out = tmp_path / "pip.safetensors"
+    edlora.perform(train_task(base, tmp_path, steps=2), out, tmp_path, silent)
+    made = Concept.load(out)
+    made.fits(base)
+    assert (made.name, made.kind, made.class_phrase) == ("pip", "character", "fox")
+    assert set(made.deltas) == set(base.linears)
+    assert all(delta.rank == 1 for delta in made.deltas.values())
+    assert made.recipe["pictures"] == 2
+    assert made.recipe["steps"] == 2
+
+
+def test_a_caption_over_the_limit_is_refused_before_the_first_step(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    task = train_task(base, tmp_path, steps=2)
+    (tmp_path / "b.txt").write_text("a <pip>\na <pip> " + "very " * 80 + "far away\n")
+    with pytest.raises(StoryForgeError, match="tokens long"):
+        edlora.perform(task, tmp_path / "pip.safetensors", tmp_path, killer(0))
+
+
+def test_what_the_author_leaves_out_is_the_habit_of_the_base(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    task = replace(train_task(base, tmp_path), settings=TrainSettings(unet_lr=0.0, seed=3))
+    made, habits = edlora.recipe_of(task, base), base.habits
+    assert (made.steps, made.batch_size) == (habits.train_steps, habits.train_batch)
+    assert (made.embedding_lr, made.text_lr) == (habits.embedding_lr, habits.text_lr)
+    assert (made.unet_lr, made.seed, made.alpha) == (0.0, 3, made.rank)
