@@ -43,7 +43,7 @@ _MASK: Final = "-mask"
 _NOT_DRAWN: Final = ("key", "page", "base", "alt")
 """Fields of a panel's task that change no pixel."""
 
-_HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 _POCKET: Final = Path(__file__).parent / "pocket" / "weights"
 

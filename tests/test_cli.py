@@ -1,0 +1,373 @@
+"""The command line from the first story to the finished book, on a model of random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from test_fusion import tiny_pipeline
+from typer.testing import CliRunner, Result
+
+from storyforge.cli import app
+from storyforge.fuse import statistics
+from storyforge.layout import shipped
+from storyforge.store import Store
+
+STORY = """
+storyforge: 1
+title: A
+base: ../base
+sampling: {steps: 2}
+characters: {pip: ../concepts/pip, owl: ../concepts/owl}
+pages:
+  - text: Once upon a time.
+    panels:
+      - {id: one, prompt: day, regions: {a: {at: left, concept: pip}}, alt: A fox.}
+  - text: The end.
+    panels:
+      - {id: two, prompt: fog, regions: {a: {at: right, concept: owl}}, alt: An owl.}
+"""
+
+
+def invoke(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def document(result: Result) -> dict[str, dict[str, int]]:
+    """The one JSON document that a command printed."""
+    content = json.loads(result.stdout)
+    assert content["schema_version"] == 1
+    return content
+
+
+def made(result: Result) -> dict[str, int]:
+    assert result.exit_code == 0, result.output
+    return document(result)["made"]
+
+
+NOTHING = {"concepts": 0, "fused": 0, "panels": 0, "books": 0}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, two concepts and a story, rendered once."""
+    world = tmp_path_factory.mktemp("world")
+    tiny_pipeline().save_pretrained(world / "base")
+    for number, (name, noun) in enumerate([("pip", "fox"), ("owl", "owl")]):
+        folder = world / "concepts" / name
+        folder.mkdir(parents=True)
+        settings = "train: {steps: 2, batch_size: 1, prior_share: 0}"
+        (folder / "concept.yaml").write_text(f"kind: character\nclass: {noun}\n{settings}\n")
+        Image.new("RGB", (8, 8), (90 * number, 80, 70)).save(folder / "1.png")
+    (world / "first").mkdir()
+    (world / "first" / "story.yaml").write_text(STORY)
+    return world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(statistics, "STEPS", 2)
+    torch.set_num_threads(1)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def rendered(world: Path) -> Path:
+    story = world / "first" / "story.yaml"
+    result = invoke("render", story, "--json", "--jobs", 1)
+    assert made(result) == {"concepts": 2, "fused": 1, "panels": 2, "books": 2}
+    return story
+
+
+@pytest.fixture
+def story(rendered: Path, world: Path, tmp_path: Path) -> Path:
+    """A story of its own with everything made, in the same world."""
+    folder = world / tmp_path.name
+    shutil.copytree(rendered.parent, folder)
+    return folder / "story.yaml"
+
+
+def edit(story: Path, old: str, new: str) -> None:
+    text = story.read_text()
+    assert old in text
+    story.write_text(text.replace(old, new))
+
+
+def test_a_second_render_makes_nothing(story: Path) -> None:
+    result = invoke("render", story, "--json")
+    assert made(result) == NOTHING
+    assert document(result)["skipped"] == {"concepts": 2, "fused": 1, "panels": 2, "books": 2}
+    assert [Path(book).name for book in document(result)["books"]] == [
+        f"{story.parent.name}.pdf",
+        f"{story.parent.name}.html",
+    ]
+
+
+def test_a_changed_caption_draws_nothing(story: Path) -> None:
+    edit(story, "Once upon a time.", "Long ago.")
+    assert made(invoke("render", story, "--json")) == NOTHING | {"books": 2}
+
+
+def test_a_changed_prompt_draws_one_picture(story: Path) -> None:
+    edit(story, "prompt: fog", "prompt: sun")
+    assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
+
+
+def test_only_the_panels_asked_for_are_drawn(story: Path) -> None:
+    edit(story, "title: A", "title: A\nseed: 4")
+    result = invoke("render", story, "--json", "--only", "two")
+    assert made(result) == NOTHING | {"panels": 1}
+    assert document(result)["books"] == []
+    assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
+
+
+def test_books_are_the_same_wherever_they_are_put(story: Path, tmp_path: Path) -> None:
+    result = invoke("render", story, "--out", tmp_path / "out", "--to", "html")
+    name = f"{story.parent.name}.html"
+    assert result.stdout.split() == [str(tmp_path / "out" / name)]
+    first = (story.parent / "build" / "first.html").read_bytes()
+    assert (tmp_path / "out" / name).read_bytes() == first
+
+
+def test_a_lost_book_is_laid_out_again_and_a_good_one_left_alone(story: Path) -> None:
+    invoke("render", story)
+    pdf, html = (story.parent / "build" / f"{story.parent.name}.{end}" for end in ("pdf", "html"))
+    pdf.unlink()
+    before = html.stat().st_mtime_ns
+    assert made(invoke("render", story, "--json")) == NOTHING
+    assert pdf.is_file()
+    assert html.stat().st_mtime_ns == before
+
+
+def test_nothing_to_make_needs_no_torch(story: Path) -> None:
+    program = (
+        "import sys, storyforge.cli\n"
+        f"sys.argv = ['storyforge', 'render', {str(story)!r}]\n"
+        "try: storyforge.cli.app()\n"
+        "except SystemExit as exc: assert not exc.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_failed_panel_leaves_the_others(story: Path) -> None:
+    edit(story, "prompt: day", "prompt: day, size: [17, 16]")
+    edit(story, "prompt: fog", "prompt: rain")
+    result = invoke("render", story, "--json")
+    assert result.exit_code == 4
+    content = json.loads(result.stdout)
+    assert content["made"] == NOTHING | {"panels": 1}
+    assert [failed["subject"] for failed in content["failed"]] == ["panel one"]
+    assert "error: panel one:" in result.stderr
+
+
+def test_a_failed_concept_leaves_the_others(story: Path, world: Path) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(world / "concepts" / "pip", story.parent / name)
+        with (story.parent / name / "concept.yaml").open("a") as file:
+            file.write("author: Ana\n")
+    edit(story, "../concepts/pip", "bad")
+    edit(story, "../concepts/owl", "good")
+    Image.new("RGB", (8, 8), "red").save(story.parent / "good" / "1.png")
+    (story.parent / "bad" / "1.png").write_bytes(b"no picture")
+    result = invoke("render", story, "--json", "--jobs", 1)
+    assert result.exit_code == 4
+    assert json.loads(result.stdout)["made"] == NOTHING | {"concepts": 1}
+    assert [failed["subject"] for failed in json.loads(result.stdout)["failed"]] == ["concept pip"]
+
+
+def test_words_that_do_not_fit_are_known_before_anything_is_drawn(story: Path) -> None:
+    edit(story, "The end.", "endless " * 2000)
+    edit(story, "prompt: fog", "prompt: rain")
+    result = invoke("render", story, "--json")
+    assert result.exit_code == 1
+    assert "page 2" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_the_book_alone_needs_every_picture(story: Path) -> None:
+    edit(story, "prompt: fog", "prompt: rain")
+    result = invoke("book", story)
+    assert result.exit_code == 1
+    assert "not drawn, or changed since: `two`" in result.stderr
+
+
+def test_the_book_alone_speaks_other_languages(story: Path) -> None:
+    edit(story, "title: A", "title: {en: A, fr: B}")
+    result = invoke("book", story, "--lang", "fr", "--to", "html")
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()).name.endswith(".fr.html")
+
+
+def test_a_story_trains_the_concepts_named(story: Path, world: Path) -> None:
+    shutil.copytree(world / "concepts", story.parent / "concepts")
+    edit(story, "../concepts", "concepts")
+    for name in ("pip", "owl"):
+        Image.new("RGB", (8, 8), "blue").save(story.parent / "concepts" / name / "2.png")
+    assert made(invoke("train", story, "owl", "--json")) == NOTHING | {"concepts": 1}
+    assert made(invoke("train", story, "owl", "--json")) == NOTHING
+    result = invoke("fuse", story, "--json", "--jobs", 1)
+    assert made(result) == NOTHING | {"concepts": 1, "fused": 1}
+
+
+def test_a_sheet_shows_what_is_drawn(story: Path) -> None:
+    result = invoke("sheet", story)
+    assert result.exit_code == 0, result.output
+    with Image.open(result.stdout.strip()) as sheet:
+        assert sheet.height > sheet.width
+
+
+def test_a_plan_says_why(story: Path) -> None:
+    edit(story, "prompt: fog", "prompt: rain")
+    plan = json.loads(invoke("plan", story, "--json").stdout)
+    assert [task["subject"] for task in plan["tasks"] if task["state"] == "stale"] == [
+        *("panel two", "book pdf en", "book html en")
+    ]
+    text = invoke("plan", story)
+    assert "stale" in text.stdout
+    assert "3 to make" in text.stderr
+
+
+def test_the_cache_is_looked_after(story: Path) -> None:
+    invoke("render", story)
+    listed = json.loads(invoke("cache", "ls", story, "--json").stdout)["products"]
+    assert len(listed) == 7
+    edit(story, "prompt: fog", "prompt: sun")
+    shutil.rmtree(story.parent / ".storyforge" / "ledgers")
+    invoke("render", story)
+    gone = json.loads(invoke("cache", "gc", story.parent, "--json").stdout)["products"]
+    assert sorted(product["kind"] for product in gone) == ["html", "panels", "pdf"]
+    picture = Path(next(each["path"] for each in listed if each["kind"] == "panels"))
+    if picture.exists():
+        picture.write_bytes(b"x")
+    assert invoke("cache", "verify", story).exit_code in {0, 1}
+    assert made(invoke("render", story, "--json"))["concepts"] == 0
+
+
+def test_a_folder_without_a_store_is_an_error(tmp_path: Path) -> None:
+    result = invoke("cache", "ls", tmp_path)
+    assert result.exit_code == 1
+    assert "hint:" in result.stderr
+
+
+def test_a_running_render_locks_the_store(story: Path) -> None:
+    with Store(story.parent / ".storyforge").claim():
+        result = invoke("render", story, "--json")
+    assert result.exit_code == 5
+    assert "another run" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_missing_base_is_told_with_its_exit_code(story: Path) -> None:
+    edit(story, "../base", "../none")
+    result = invoke("render", story)
+    assert result.exit_code == 3
+    assert "error: no model at" in result.stderr
+
+
+def test_a_base_that_cannot_be_read_is_told_once(story: Path) -> None:
+    (story.parent / "broken").mkdir()
+    (story.parent / "broken" / "notes.txt").write_text("no model here")
+    edit(story, "../base", "broken")
+    result = invoke("render", story, "--jobs", 1)
+    assert result.exit_code == 3
+    assert result.stderr.count("error:") == 1
+
+
+def test_every_mistake_of_a_story_is_listed(story: Path) -> None:
+    edit(story, "concept: pip", "concept: pipp")
+    edit(story, "title: A", "titel: A")
+    result = invoke("check", story)
+    assert result.exit_code == 1
+    assert f"{story}:3:1 SF200" in result.stdout
+    assert "did you mean `pip`?" in result.stdout
+    rendered = invoke("render", story)
+    assert rendered.exit_code == 1
+    assert "SF200" in rendered.stderr
+    assert rendered.stdout == ""
+
+
+def test_findings_have_forms_for_people_and_machines(story: Path) -> None:
+    edit(story, ", alt: A fox.", "")
+    assert invoke("check", story).exit_code == 0
+    assert invoke("check", story, "--strict").exit_code == 1
+    assert "warning: " in invoke("check", story).stdout
+    (finding,) = json.loads(invoke("check", story, "--format", "json").stdout)["findings"]
+    assert (finding["code"], finding["severity"]) == ("SF400", "warning")
+    line = invoke("check", story, "--format", "github").stdout
+    assert line.startswith(f"::warning file={story},line=")
+
+
+def test_a_command_that_is_no_command_is_a_usage_error(story: Path) -> None:
+    assert invoke("rendr").exit_code == 2
+    assert invoke("render", story, "--to", "docx").exit_code == 2
+    assert invoke("render", story, "--jobs", 0).exit_code == 2
+
+
+def test_an_unknown_panel_is_named_with_the_one_meant(story: Path) -> None:
+    result = invoke("render", story, "--only", "tow")
+    assert result.exit_code == 1
+    assert "did you mean `two`?" in result.stderr
+
+
+def test_the_schema_is_json() -> None:
+    assert json.loads(invoke("schema").stdout)["title"] == "storyforge story"
+
+
+def test_layouts_are_listed() -> None:
+    listed = json.loads(invoke("layout", "list", "--json").stdout)["layouts"]
+    assert {path.stem for path in shipped("layouts").glob("*.yaml")} == {
+        layout["name"] for layout in listed
+    }
+
+
+def test_a_new_story_is_without_mistakes(tmp_path: Path) -> None:
+    result = invoke("init", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    story = tmp_path / "demo" / "story.yaml"
+    assert invoke("check", story, "--strict").stdout == ""
+    concepts = tmp_path / "demo" / "concepts"
+    assert {spec.parent.parent for spec in concepts.glob("*/concept.yaml")} == {concepts}
+    again = invoke("init", tmp_path / "demo")
+    assert again.exit_code == 1
+    assert "is not empty" in again.stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_a_training_that_was_ended_goes_on_where_it_was(
+    story: Path, world: Path, sign: signal.Signals
+) -> None:
+    shutil.copytree(world / "concepts" / "pip", story.parent / "pip")
+    edit(story, "../concepts/pip", "pip")
+    spec = story.parent / "pip" / "concept.yaml"
+    spec.write_text(spec.read_text().replace("steps: 2", "steps: 120"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "storyforge", "train", str(story), "pip"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    scratch = story.parent / ".storyforge" / "scratch"
+    deadline = time.monotonic() + 120
+    while not list(scratch.glob("*/*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(sign)
+    _, told = process.communicate(timeout=60)
+    assert "Traceback" not in told
+    if sign == signal.SIGINT:
+        assert process.returncode == 130
+        assert "interrupted; run the same command again to go on" in told
+    result = invoke("train", story)
+    assert result.exit_code == 0, result.output
+    first = next(line for line in result.stderr.splitlines() if "learning" in line)
+    assert int(first.split()[-1].partition("/")[0]) > 0
+    assert "made 1 concept in" in result.stderr
+    assert not list(scratch.iterdir())

@@ -1,0 +1,348 @@
+"""Plans: keys hang on all that decides about a product, and on nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.outline import missing, outline, shelf_of, subject_of
+from storyforge.plan import Base, Order, Plan, Task, base_of, draw_up
+from storyforge.store import Entry, Store
+from storyforge.story import Story, read
+from storyforge.wording import panel_prompt, region_prompt, side_of, with_article
+
+BASE = Base("pocket", "hash of the base")
+
+STORY = """
+storyforge: 1
+title: The Fox and the Lantern
+style: soft light
+negative: text
+characters: {pip: concepts/pip}
+objects: {lantern: concepts/lantern}
+scenes: {wood: concepts/wood}
+pages:
+  - text: One night, Pip found a lantern.
+    panels:
+      - id: found
+        scene: wood
+        layout: two-side-by-side
+        prompt: night, fireflies
+        regions:
+          left: {concept: pip, prompt: waving}
+          right: {concept: lantern, negative: rust}
+        alt: A fox and a lantern.
+  - text: The end.
+    panels:
+      - {id: end, prompt: in the snow, regions: {one: {at: whole, concept: pip}}, alt: A fox.}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A story of two panels, with a picture of each of its concepts."""
+    for name, kind, noun in [
+        ("pip", "character", "fox"),
+        ("lantern", "object", "old lantern"),
+        ("wood", "scene", "forest"),
+    ]:
+        concept = tmp_path / "book" / "concepts" / name
+        concept.mkdir(parents=True)
+        (concept / "concept.yaml").write_text(f"kind: {kind}\nclass: {noun}\n")
+        Image.new("RGB", (8, 8), (len(name), 2, 3)).save(concept / "1.png")
+        (concept / "1.txt").write_text(f"a {noun}")
+    (tmp_path / "book" / "story.yaml").write_text(STORY)
+    return tmp_path / "book"
+
+
+def story_with(folder: Path, old: str = "", new: str = "") -> Story:
+    """The story, one piece of its text exchanged."""
+    assert old in STORY
+    (folder / "story.yaml").write_text(STORY.replace(old, new))
+    return read(folder / "story.yaml")
+
+
+def keys(plan: Plan) -> dict[str, str]:
+    return {subject_of(task): task.key for task in plan.tasks()}
+
+
+def changed(folder: Path, old: str, new: str) -> set[str]:
+    """The subjects that get another key when the story's text changes."""
+    before = keys(draw_up(story_with(folder), base=BASE))
+    after = keys(draw_up(story_with(folder, old, new), base=BASE))
+    return {subject for subject in before | after if before.get(subject) != after.get(subject)}
+
+
+BOOKS = {"book pdf en", "book html en"}
+PANELS = {"panel found", "panel end"}
+
+
+def test_every_task_comes_after_what_it_needs(folder: Path) -> None:
+    plan = draw_up(story_with(folder), base=BASE)
+    assert [subject_of(task) for task in plan.tasks()] == [
+        *("concept pip", "concept lantern", "concept wood", "fused model"),
+        *("panel found", "panel end", "book pdf en", "book html en"),
+    ]
+    assert plan.fuse is not None
+    assert dict(plan.fuse.concepts) == {task.concept: task.key for task in plan.train}
+    assert {panel.fused for panel in plan.panels} == {plan.fuse.key}
+    assert plan.books[0].panels == tuple((panel.panel, panel.key) for panel in plan.panels)
+
+
+def test_every_key_is_the_hash_of_a_recipe(folder: Path) -> None:
+    plan = draw_up(story_with(folder), base=BASE)
+    assert {task.key for task in plan.tasks()} == set(plan.recipes)
+    assert len(plan.recipes) == len(list(plan.tasks()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("The end.", "And then?", BOOKS),
+        ("A fox and a lantern.", "A fox with a lantern.", BOOKS),
+        ("The Fox and the Lantern", "The Lantern", BOOKS),
+        ("waving", "sitting", BOOKS | {"panel found"}),
+        ("negative: rust", "negative: fog", BOOKS | {"panel found"}),
+        ("in the snow", "on a beach", BOOKS | {"panel end"}),
+        ("id: end", "id: end, take: 1", BOOKS | {"panel end"}),
+        ("id: end", "id: end, steps: 3", BOOKS | {"panel end"}),
+        ("at: whole", "at: left", BOOKS | {"panel end"}),
+        ("style: soft light", "style: ink", BOOKS | PANELS),
+        ("title:", "seed: 3\ntitle:", BOOKS | PANELS),
+        ("title:", "size: [64, 64]\ntitle:", BOOKS | PANELS),
+        ("title:", "fuse: {solver: average}\ntitle:", BOOKS | PANELS | {"fused model"}),
+    ],
+)
+def test_an_edit_makes_stale_what_hangs_on_it(
+    folder: Path, old: str, new: str, stale: set[str]
+) -> None:
+    assert changed(folder, old, new) == stale
+
+
+def test_another_picture_teaches_one_concept_again(folder: Path) -> None:
+    before = keys(draw_up(story_with(folder), base=BASE))
+    Image.new("RGB", (8, 8), "blue").save(folder / "concepts" / "pip" / "2.png")
+    after = keys(draw_up(story_with(folder), base=BASE))
+    assert before["concept pip"] != after["concept pip"]
+    assert before["concept wood"] == after["concept wood"]
+    assert before["fused model"] != after["fused model"]
+
+
+def test_what_is_said_about_a_concept_teaches_nothing(folder: Path) -> None:
+    before = keys(draw_up(story_with(folder), base=BASE))
+    with (folder / "concepts" / "pip" / "concept.yaml").open("a") as file:
+        file.write("author: Ana\ndescription: A small fox.\n")
+    after = keys(draw_up(story_with(folder), base=BASE))
+    assert {subject for subject in before if before[subject] != after[subject]} == BOOKS
+
+
+def test_another_name_teaches_nothing(folder: Path) -> None:
+    before = draw_up(story_with(folder), base=BASE).train[0]
+    text = STORY.replace("pip: concepts/pip", "kip: concepts/pip").replace(
+        "concept: pip", "concept: kip"
+    )
+    (folder / "story.yaml").write_text(text)
+    after = draw_up(read(folder / "story.yaml"), base=BASE).train[0]
+    assert (before.concept, after.concept) == ("pip", "kip")
+    assert before.key == after.key
+
+
+def test_another_base_makes_everything_again(folder: Path) -> None:
+    story = story_with(folder)
+    before = keys(draw_up(story, base=BASE))
+    after = keys(draw_up(story, base=Base("pocket", "another hash")))
+    assert not {key for key in before.values() if key in after.values()}
+
+
+def test_moving_the_project_makes_nothing_again(folder: Path) -> None:
+    before = keys(draw_up(story_with(folder), base=BASE))
+    shutil.move(folder, folder.parent / "elsewhere")
+    after = keys(draw_up(read(folder.parent / "elsewhere" / "story.yaml"), base=BASE))
+    assert before == after
+
+
+def test_moving_a_panel_keeps_its_picture(folder: Path) -> None:
+    before = keys(draw_up(story_with(folder), base=BASE))
+    head, first, second = STORY.split("  - text: ")
+    (folder / "story.yaml").write_text(f"{head}  - text: {second}  - text: {first}")
+    after = keys(draw_up(read(folder / "story.yaml"), base=BASE))
+    assert {subject for subject in before if before[subject] != after[subject]} == BOOKS
+
+
+def test_a_draft_has_its_own_pictures(folder: Path) -> None:
+    story = story_with(folder)
+    before, after = (
+        keys(draw_up(story, base=BASE, order=order)) for order in (Order(), Order(steps=2))
+    )
+    assert {subject for subject in before if before[subject] != after[subject]} == BOOKS | PANELS
+
+
+def test_an_order_says_which_books(folder: Path) -> None:
+    plan = draw_up(story_with(folder), base=BASE, order=Order(("html",), "fr"))
+    assert [subject_of(book) for book in plan.books] == ["book html fr"]
+
+
+def test_an_unknown_concept_in_a_prompt_is_an_error(folder: Path) -> None:
+    with pytest.raises(StoryForgeError, match="no concept named `pipp` for `<pipp>`; did you mean"):
+        draw_up(story_with(folder, "in the snow", "<pipp> runs"), base=BASE)
+
+
+def test_a_concept_that_no_panel_shows_is_not_fused(folder: Path) -> None:
+    plan = draw_up(story_with(folder, "scene: wood", ""), base=BASE)
+    assert plan.fuse is not None
+    assert list(dict(plan.fuse.concepts)) == ["pip", "lantern"]
+    assert [task.concept for task in plan.train] == ["pip", "lantern", "wood"]
+
+
+def test_masks_and_captions_are_no_pictures_of_their_own(folder: Path) -> None:
+    Image.new("L", (8, 8)).save(folder / "concepts" / "pip" / "1-mask.png")
+    plan = draw_up(story_with(folder), base=BASE)
+    assert plan.train[0].images == ("1.png",)
+
+
+def test_a_shared_concept_is_fused_by_its_content(folder: Path) -> None:
+    (folder / "owl.safetensors").write_bytes(b"one")
+    change = ("pip: concepts/pip", "pip: owl.safetensors")
+    first = draw_up(story_with(folder, *change), base=BASE)
+    (folder / "owl.safetensors").write_bytes(b"another")
+    second = draw_up(story_with(folder, *change), base=BASE)
+    assert "pip" not in {task.concept for task in first.train}
+    assert first.fuse is not None
+    assert second.fuse is not None
+    assert first.fuse.key != second.fuse.key
+
+
+def test_prompts_are_said_in_order(folder: Path) -> None:
+    story = story_with(folder)
+    (_, found), (_, end) = story.panels()
+    assert panel_prompt(story, found) == (
+        "a fox on the left and an old lantern on the right, in <wood>, night, fireflies, soft light"
+    )
+    assert region_prompt(story, found, "left") == (
+        "<pip> waving, on the left, in <wood>, night, fireflies, soft light"
+    )
+    assert panel_prompt(story, end) == "a fox, in the snow, soft light"
+
+
+def test_negative_words_are_the_nearest_ones(folder: Path) -> None:
+    left, right = draw_up(story_with(folder), base=BASE).panels[0].regions
+    assert (left.negative, right.negative) == ("text", "rust")
+
+
+def test_sides_are_those_of_the_box(folder: Path) -> None:
+    story = story_with(folder)
+    boxes = story.region_boxes(next(story.panels())[1])
+    assert [side_of(box) for box in boxes.values()] == ["on the left", "on the right"]
+
+
+@pytest.mark.parametrize(
+    ("noun", "said"), [("fox", "a fox"), ("owl", "an owl"), ("the moon", "the moon")]
+)
+def test_a_noun_takes_its_article(noun: str, said: str) -> None:
+    assert with_article(noun) == said
+
+
+def test_a_missing_base_is_named_with_what_may_stand_there(folder: Path) -> None:
+    story = story_with(folder, "title:", "base: ../model.safetensors\ntitle:")
+    with pytest.raises(EnvironmentProblem, match="no model at") as caught:
+        base_of(story)
+    assert "hub id" in str(caught.value.hint)
+
+
+def test_a_base_on_the_hub_stands_for_itself(folder: Path) -> None:
+    story = story_with(folder, "title:", "base: owner/name@v1\ntitle:")
+    assert base_of(story) == Base("owner/name@v1", "owner/name@v1")
+
+
+def test_a_base_in_a_folder_is_known_by_its_content(folder: Path) -> None:
+    (folder / "weights").mkdir()
+    (folder / "weights" / "unet").write_bytes(b"1")
+    story = story_with(folder, "title:", "base: weights\ntitle:")
+    first = base_of(story)
+    (folder / "weights" / "unet").write_bytes(b"22")
+    assert Path(first.reference).is_absolute()
+    assert base_of(story).hash != first.hash
+
+
+def put(store: Store, task: Task) -> None:
+    with store.make(shelf_of(task), task.key) as path:
+        path.write_bytes(b"made")
+
+
+def made(plan: Plan, store: Store) -> dict[str, Entry]:
+    """Everything made; what the ledger says then."""
+    for task in plan.tasks():
+        put(store, task)
+    return {subject_of(task): Entry(task.key, plan.recipes[task.key], 2.0) for task in plan.tasks()}
+
+
+def reasons(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> dict[str, str]:
+    return {
+        line.subject: line.reason for line in outline(plan, store, entries) if line.state == "stale"
+    }
+
+
+def test_nothing_is_wanted_when_everything_is_made(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    entries = made(plan, store)
+    assert not list(missing(plan, store).tasks())
+    assert not reasons(plan, store, entries)
+
+
+def test_what_nobody_needs_is_not_made_again(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    entries = made(plan, store)
+    shutil.rmtree(store.root / "concepts")
+    assert not list(missing(plan, store).tasks())
+    states = {line.subject: line.state for line in outline(plan, store, entries)}
+    assert states["concept pip"] == "unneeded"
+
+
+def test_without_a_ledger_everything_is_new(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    assert set(reasons(plan, store, {}).values()) == {"new"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "subject", "reason"),
+    [
+        ("night, fireflies", "day", "panel found", "prompt changed"),
+        ("concept: pip, prompt: waving", "concept: pip", "panel found", "region `left`: prompt"),
+        ("title:", "seed: 3\ntitle:", "panel end", "seed changed"),
+        ("title:", "fuse: {solver: average}\ntitle:", "fused model", "settings changed"),
+        ("title:", "fuse: {solver: average}\ntitle:", "panel end", "the fused model changed"),
+        ("scene: wood", "take: 0", "fused model", "concept `wood` is gone"),
+        ("The end.", "And then?", "book pdf en", "words or settings changed"),
+        ("in the snow", "on a beach", "book pdf en", "panel `end` changed"),
+    ],
+)
+def test_a_reason_names_the_change(
+    folder: Path, tmp_path: Path, old: str, new: str, subject: str, reason: str
+) -> None:
+    store = Store(tmp_path / "store")
+    entries = made(draw_up(story_with(folder), base=BASE), store)
+    told = reasons(draw_up(story_with(folder, old, new), base=BASE), store, entries)
+    assert reason in told[subject]
+
+
+def test_a_lost_file_is_a_reason_and_has_a_price(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    entries = made(plan, store)
+    store.path("panels", plan.panels[0].key).unlink()
+    (line,) = [line for line in outline(plan, store, entries) if line.state == "stale"]
+    assert (line.subject, line.reason) == ("panel found", "its file is missing")
+    assert line.seconds == 2.0
+
+
+def test_tasks_of_one_panel_need_only_what_it_shows(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    made(plan, store)
+    store.path("panels", plan.panels[0].key).unlink()
+    wanted = missing(replace(plan, panels=plan.panels[:1]), store)
+    assert [subject_of(task) for task in wanted.tasks()] == ["panel found"]
