@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -30,7 +31,7 @@ from storyforge.pocket.pretrain.vae import drawings
 
 CAPTION_DROPOUT = 0.1
 LABEL_LOSS = 0.1
-LOOK_EVERY = 600.0
+LOOK_EVERY = 720.0
 PROMPTS = (
     "a fox in a red coat waving on the left, in a forest at night",
     "a penguin in a yellow shirt in the middle, on a beach",
@@ -45,6 +46,29 @@ PROMPTS = (
     "a rabbit with a teal scarf running, in the rain, in a meadow",
     "a bear, by the sea",
 )
+
+
+class WideAttention:
+    """Attention with its scores in float32: in bfloat16 its backward pass is slow on CPUs."""
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(b, n, d) to (b, n, d)."""
+        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (
+            linear(x).unflatten(-1, (attn.heads, -1)).transpose(1, 2).float()
+            for linear, x in ((attn.to_q, hidden_states), (attn.to_k, seen), (attn.to_v, seen))
+        )
+        with torch.autocast(q.device.type, enabled=False):
+            made = F.scaled_dot_product_attention(q, k, v)
+        result: torch.Tensor = attn.to_out[0](made.transpose(1, 2).flatten(2))
+        return result
 
 
 class LabelHeads(nn.Module):
@@ -164,67 +188,94 @@ class Latents:
                 yield order[start : start + size]
 
 
-def train_unet(job: Job, team: Team) -> None:
-    """Text encoder and U-Net together, v-prediction."""
-    torch.manual_seed(job.seed)
-    tokenizer, scheduler = _tokenizer(job, team), parts.new_scheduler()
-    text = CLIPTextModel.from_pretrained(
-        parts.part_folder(job.folder, "text_encoder"), dtype=torch.float32
-    ).to(job.device)
-    unet, heads = _unet().to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
-    if (job.folder / "heads.safetensors").is_file():
-        heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
-    modules: dict[str, nn.Module] = {"unet": unet, "text": text, "heads": heads}
-    averages = {name: Average(modules[name], 0.998) for name in ("unet", "text")}
-    parameters = [p for m in modules.values() for p in m.parameters()]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(unet.parameters()), "base": 8e-4},
-            {"params": [*text.parameters(), *heads.parameters()], "base": 4e-4},
-        ],
-        lr=0.0,
-        weight_decay=0.01,
-        betas=(0.9, 0.99),
-    )
-    path = job.folder / "unet.safetensors"
-    progress = load_checkpoint(path, modules, averages, optimizer)
-    step, latents = int(progress.get("step", 0)), Latents(job, team)
-    scatter(job, team, step)
-    rows = latents.batches(job.batch_size, np.random.default_rng((job.seed, 2, team.rank, step)))
-    clock, looked, recent = Clock(job, 100), 0.0, 0.0
-    while (spent := team.agree(clock.spent())) < 1:
-        step += 1
-        dice = np.random.default_rng((job.seed, 3, team.rank, step))
-        row, factor = next(rows), clock.factor(spent)
-        for group in optimizer.param_groups:
+class Denoiser:
+    """Text encoder, U-Net and label heads in training, with their averages and optimiser."""
+
+    def __init__(self, job: Job, team: Team) -> None:
+        """Go on from the checkpoint, else start from what was trained or shipped."""
+        self.job, self.team = job, team
+        self.tokenizer, self.scheduler = _tokenizer(job, team), parts.new_scheduler()
+        self.text = CLIPTextModel.from_pretrained(
+            parts.part_folder(job.folder, "text_encoder"),
+            dtype=torch.float32,
+            attn_implementation="eager" if job.device == "cpu" else "sdpa",
+        ).to(job.device)
+        self.unet, self.heads = _unet().to(job.device), LabelHeads(parts.TEXT_WIDTH).to(job.device)
+        if job.device == "cpu":
+            self.unet.set_attn_processor(WideAttention())
+        if (job.folder / "heads.safetensors").is_file():
+            self.heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
+        self.modules: dict[str, nn.Module] = {
+            "unet": self.unet,
+            "text": self.text,
+            "heads": self.heads,
+        }
+        self.averages = {name: Average(self.modules[name], 0.998) for name in ("unet", "text")}
+        self.parameters = [p for module in self.modules.values() for p in module.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": list(self.unet.parameters()), "base": 8e-4},
+                {"params": [*self.text.parameters(), *self.heads.parameters()], "base": 4e-4},
+            ],
+            lr=0.0,
+            weight_decay=0.01,
+            betas=(0.9, 0.99),
+        )
+        self.path = job.folder / "unet.safetensors"
+        progress = load_checkpoint(self.path, self.modules, self.averages, self.optimizer)
+        self.step, self.samples = int(progress.get("step", 0)), int(progress.get("samples", 0))
+
+    def learn(self, latents: Latents, row: np.ndarray, factor: float) -> float:
+        """One step on these drawings at `factor` of the peak learning rate; the diffusion loss."""
+        device = self.job.device
+        self.step += 1
+        self.samples += len(row) * self.team.size
+        dice = np.random.default_rng((self.job.seed, 3, self.team.rank, self.step))
+        for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         texts, labels = captions([latents.pictures[i] for i in row], dice)
         texts = ["" if dice.random() < CAPTION_DROPOUT else t for t in texts]
-        with torch.autocast(job.device, torch.bfloat16):
-            features = text(_ids(tokenizer, texts).to(job.device)).last_hidden_state
-            loss = _diffusion_loss(
-                unet, scheduler, latents.values[row].float().to(job.device), features, dice
-            )
-        label_loss, _ = heads(features, labels.to(job.device))
-        optimizer.zero_grad()
-        (loss + LABEL_LOSS * label_loss).backward()
-        team.average(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        for name, average in averages.items():
-            average.update(modules[name])
-        recent = loss.item() if recent == 0 else 0.98 * recent + 0.02 * loss.item()
-        if team.rank == 0 and step % 50 == 0:
-            say(job, step=step, samples=step * job.batch_size * team.size, spent=spent, loss=recent)
-        if team.rank == 0 and clock.spent() * job.minutes * 60 - looked > LOOK_EVERY:
-            looked = clock.spent() * job.minutes * 60
-            save_checkpoint(path, modules, averages, optimizer, {"step": step})
-            assemble(job.folder, averages, tokenizer)
-            look(job.folder / "pipeline", job.folder / f"look-{step:06d}.png")
+        clean = latents.values[row].float().to(device)
+        with torch.autocast(device, torch.bfloat16):
+            features = self.text(_ids(self.tokenizer, texts).to(device)).last_hidden_state
+            loss = _diffusion_loss(self.unet, self.scheduler, clean, features, dice)
+        label_loss, _ = self.heads(features, labels.to(device))
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss + LABEL_LOSS * label_loss)
+        self.team.average(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        for name, average in self.averages.items():
+            average.update(self.modules[name])
+        return loss.item()
+
+    def keep(self) -> None:
+        """Write the checkpoint, the pipeline and a sheet of pictures for the eye."""
+        progress: dict[str, float] = {"step": self.step, "samples": self.samples}
+        save_checkpoint(self.path, self.modules, self.averages, self.optimizer, progress)
+        assemble(self.job.folder, self.averages, self.tokenizer)
+        look(self.job.folder / "pipeline", self.job.folder / f"look-{self.samples:07d}.png")
+
+
+def train_unet(job: Job, team: Team) -> None:
+    """Text encoder and U-Net together, v-prediction."""
+    torch.manual_seed(job.seed)
+    denoiser = Denoiser(job, team)
+    latents = Latents(job, team)
+    scatter(job, team, denoiser.step)
+    dice = np.random.default_rng((job.seed, 2, team.rank, denoiser.step))
+    rows = latents.batches(job.batch_size, dice)
+    clock, looked, recent = Clock(job, 50), 0.0, 0.0
+    while (spent := team.agree(clock.spent())) < 1:
+        loss = denoiser.learn(latents, next(rows), clock.factor(spent))
+        recent = loss if recent == 0 else 0.98 * recent + 0.02 * loss
+        if team.rank == 0 and denoiser.step % 50 == 0:
+            say(job, step=denoiser.step, samples=denoiser.samples, spent=spent, loss=recent)
+        if team.rank == 0 and spent * job.minutes * 60 - looked > LOOK_EVERY:
+            looked = spent * job.minutes * 60
+            denoiser.keep()
     if team.rank == 0:
-        save_checkpoint(path, modules, averages, optimizer, {"step": step})
-        assemble(job.folder, averages, tokenizer)
-        look(job.folder / "pipeline", job.folder / f"look-{step:06d}.png")
+        denoiser.keep()
 
 
 def _unet() -> UNet2DConditionModel:
