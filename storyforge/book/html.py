@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from storyforge.book import picture
-from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, Role, TextBlock
+from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.lettering import SMALL
+from storyforge.book.markup import drawn, number, paragraphs, rendered, shapes, tag
 from storyforge.book.trims import POINTS_PER_INCH
 
-_TEMPLATES: Final = Path(__file__).parent / "templates"
 _MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
-_TAGS: Final[dict[Role, str]] = {"title": "h1", "heading": "h2"}
 
 _CONTROLS: Final = {
     "en": ("Pages", "Previous page", "Next page", "Light or dark"),
@@ -38,23 +35,17 @@ def write_html(book: Book, path: Path) -> Path:
 
     Raises StoryForgeError if a picture cannot be read.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     page = _Page(book)
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
-    html = environment.get_template("book.html").render(
-        book=book,
-        width=_number(page.width),
-        height=_number(page.height),
-        faces=[_font(index, face) for index, face in enumerate(book.faces)],
-        leaves=[page.leaf(leaf) for leaf in book.leaves],
-        ui=dict(zip(("pages", "back", "forth", "theme"), labels, strict=True)),
-    )
+    values = {
+        "book": book,
+        "width": number(page.width),
+        "height": number(page.height),
+        "faces": [_font(index, face) for index, face in enumerate(book.faces)],
+        "leaves": [page.leaf(leaf) for leaf in book.leaves],
+        "ui": dict(zip(("pages", "back", "forth", "theme"), labels, strict=True)),
+    }
+    html = rendered("book.html", values)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(html, encoding="utf-8", newline="\n")
@@ -104,37 +95,17 @@ def _wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WF"
 
 
-def _drawn(text: str) -> int:
-    return sum(not character.isspace() for character in text)
-
-
 def _ends(lines: Iterable[str]) -> set[int]:
     ends, total = set(), 0
     for line in lines:
-        total += _drawn(line)
+        total += drawn(line)
         ends.add(total)
     return ends
 
 
-def _paragraphs(item: TextBlock) -> list[list[Segment]]:
-    """The block's lines by the author's paragraphs, which keep their ends in the flow."""
-    paragraphs: list[list[Segment]] = []
-    rest = list(item.lines)
-    for written in item.text.strip().splitlines():
-        wanted, lines = _drawn(written), [rest.pop(0)]
-        while sum(map(_drawn, lines)) < wanted:
-            lines.append(rest.pop(0))
-        paragraphs.append(segments(lines, ()))
-    return paragraphs
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 3):g}"
-
-
 def _style(**properties: str | float) -> str:
     pairs = (
-        (name.replace("_", "-"), value if isinstance(value, str) else _number(value))
+        (name.replace("_", "-"), value if isinstance(value, str) else number(value))
         for name, value in properties.items()
     )
     return ";".join(f"--{name}:{value}" for name, value in pairs)
@@ -213,10 +184,10 @@ class _Page:
             "width": item.art.width,
             "height": item.art.height,
             "small": bool(item.small),
-            "page_shapes": _shapes(item.balloons),
-            "page_box": f"0 0 {_number(self.width)} {_number(self.height)}",
-            "small_shapes": _shapes(item.small),
-            "small_box": f"0 0 {_number(SMALL)} {_number(small_height)}",
+            "page_shapes": shapes(item.balloons),
+            "page_box": f"0 0 {number(self.width)} {number(self.height)}",
+            "small_shapes": shapes(item.small),
+            "small_box": f"0 0 {number(SMALL)} {number(small_height)}",
             "balloons": [
                 self.balloon(said, item.small[index] if item.small else None, small_height)
                 for index, said in enumerate(item.balloons)
@@ -246,13 +217,12 @@ class _Page:
         """What the template shows of one block of words."""
         size = 100 * item.size / self.width
         style = _style(**self.rect(item.rect), size=size, leading=item.leading)
-        tag = _TAGS.get(item.role, "p")
         return {
             "role": item.role,
             "align": item.align,
             "language": item.language,
-            "tag": "p" if leaf.kind == "title" and tag == "h1" else tag,
-            "paragraphs": _paragraphs(item),
+            "tag": tag(item, leaf),
+            "paragraphs": [segments(lines, ()) for lines in paragraphs(item)],
             "style": f"{style};{self.face(item.face)}",
             "plate": _style(**self.rect(item.plate)) if item.plate else None,
         }
@@ -260,15 +230,3 @@ class _Page:
     def face(self, face: Face) -> str:
         """The style that picks a face."""
         return _style(face=f"face-{self.book.faces.index(face)}", weight=face.weight)
-
-
-def _shapes(balloons: Iterable[Balloon]) -> list[dict[str, str]]:
-    return [
-        {"kind": said.kind, "path": "".join(f"{verb}{_points(points)}" for verb, points in outline)}
-        for said in balloons
-        for outline in said.outlines
-    ]
-
-
-def _points(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{round(x, 1):g} {round(y, 1):g}" for x, y in points)

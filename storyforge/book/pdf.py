@@ -5,27 +5,25 @@ Typst sets it from one data file. Colours are RGB; PDF/X and the printer's wrap 
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import typst
 
 from storyforge.book import picture
+from storyforge.book.archive import MADE_ON
 from storyforge.book.compose import Sheet
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
-
-_MADE_ON: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
-"""No clock: the same book is the same bytes on any day."""
-
 
 Data = dict[str, "Value"]
 Value = str | int | float | bool | None | list["Value"] | Data
@@ -36,35 +34,45 @@ def write_pdf(book: Book, path: Path) -> Path:
 
     Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
     """
+    with _typesetter(book) as typesetter:
+        pdf = typesetter.compile(format="pdf", pdf_standards=["a-2a", "ua-1"], timestamp=MADE_ON)
+    if not isinstance(pdf, bytes):
+        raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(pdf)
+    os.replace(partial, path)
+    return path
+
+
+def page_images(book: Book, ppi: float) -> list[bytes]:
+    """Every leaf as it is cut, as a PNG with `ppi` pixels an inch; what bleeds is left out.
+
+    Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
+    """
+    with _typesetter(book) as typesetter:
+        pages = typesetter.compile(format="png", ppi=ppi)
+    return pages if isinstance(pages, list) else [pages] if isinstance(pages, bytes) else []
+
+
+@contextmanager
+def _typesetter(book: Book) -> Iterator[typst.Compiler]:
+    """Typst with the book before it, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="storyforge-book-") as made:
         folder = Path(made)
         shutil.copyfile(_TEMPLATE, folder / "book.typ")
         content = json.dumps(_book(book, folder), ensure_ascii=False)
         (folder / "book.json").write_text(content, encoding="utf-8")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(_compiled(folder, book.faces))
-    os.replace(partial, path)
-    return path
-
-
-def _compiled(folder: Path, faces: tuple[Face, ...]) -> bytes:
-    fonts = sorted({str(face.path.parent) for face in faces})
-    try:
-        pdf = typst.compile(
-            folder / "book.typ",
-            root=folder,
-            font_paths=[Path(font) for font in fonts],
-            ignore_system_fonts=True,
-            format="pdf",
-            pdf_standards=["a-2a", "ua-1"],
-            timestamp=_MADE_ON,
-        )
-    except typst.TypstError as exc:
-        raise StoryForgeError(f"the typesetter refused the book: {exc.message}") from exc
-    if not isinstance(pdf, bytes):
-        raise TypeError("typst gave pages where one document was asked for")
-    return pdf
+        fonts = sorted({str(face.path.parent) for face in book.faces})
+        try:
+            yield typst.Compiler(
+                folder / "book.typ",
+                root=folder,
+                font_paths=[Path(font) for font in fonts],
+                ignore_system_fonts=True,
+            )
+        except typst.TypstError as exc:
+            raise StoryForgeError(f"the typesetter refused the book: {exc.message}") from exc
 
 
 def _book(book: Book, folder: Path) -> Data:

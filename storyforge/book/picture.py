@@ -66,6 +66,11 @@ def jpeg(art: Art, times: int) -> bytes:
     if times > 1:
         size = (picture.width * times, picture.height * times)
         picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return marked(picture)
+
+
+def marked(picture: Image.Image) -> bytes:
+    """An RGB picture as a JPEG that says a trained model made it."""
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=_XMP)
     return out.getvalue()
