@@ -26,8 +26,8 @@ from storyforge.train.edlora import SAVE_EVERY, Learner, Material, Recipe, learn
 from storyforge.train.prior import PriorSet, prior_set
 
 RECIPE = Recipe(
-    steps=8,
-    batch_size=2,
+    steps=6,
+    batch_size=1,
     rank=2,
     alpha=2.0,
     embedding_lr=1e-2,
@@ -107,8 +107,9 @@ def test_a_learner_is_made_by_its_seed(base: BaseModel) -> None:
         made = learner(base, replace(RECIPE, seed=seed))
         return torch.cat([p.detach().flatten() for p in (made.words, *made.downs)])
 
-    assert torch.equal(parts(5), parts(5))
-    assert not torch.equal(parts(5), parts(6))
+    one, same, other = (parts(seed) for seed in (5, 5, 6))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
 
 
 def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> None:
@@ -125,18 +126,18 @@ def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
     frozen = learn(base, learner(base, FROZEN), seen, FROZEN, tmp_path, silent)
     trained = learn(base, learner(base), seen, RECIPE, tmp_path, silent)
     assert trained[0] == frozen[0]
-    assert sum(trained[-4:]) < 0.97 * sum(frozen[-4:])
+    assert sum(trained[-3:]) < 0.97 * sum(frozen[-3:])
 
 
 def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:
     before = {name: linear.weight.clone() for name, linear in base.linears.items()}
-    recipe = replace(RECIPE, steps=1, batch_size=1)
+    recipe = replace(RECIPE, steps=1)
     learn(base, learner(base), toy(base, "a <pip>"), recipe, tmp_path, silent)
     assert all(torch.equal(before[name], base.linears[name].weight) for name in before)
 
 
 def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=1, batch_size=1, seed=2**63 - 1)
+    recipe = replace(RECIPE, steps=1, seed=2**63 - 1)
     learn(base, learner(base, recipe), toy(base, "a fox"), recipe, tmp_path, silent)
 
 
@@ -148,7 +149,7 @@ def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_pat
     assert caught.value.hint
 
 
-LONG = replace(RECIPE, steps=SAVE_EVERY + 2, batch_size=1)
+LONG = replace(RECIPE, steps=SAVE_EVERY + 2)
 # Prompts without the concept are encoded once, not once per group: most steps are cheap.
 CAPTIONS = ("a <pip>", "a fox", "in the snow", "a house", "by night")
 
