@@ -26,7 +26,7 @@ from storyforge.story import FuseSettings, Panel, Story
 from storyforge.subject import ConceptSpec, Kind, TrainSettings, text_in
 from storyforge.wording import named_in, negative_prompt, panel_prompt, region_prompt
 
-Format = Literal["pdf", "html"]
+Format = Literal["pdf", "html", "epub", "cbz"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 Recipe = dict[str, object]
@@ -210,8 +210,8 @@ def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
     """Everything that has to exist for the story to be a book.
 
     Every concept is listed to be learnt; fused are those that some panel shows. Raises
-    StoryForgeError for a prompt that names an unknown concept and for a format that there is no
-    writer for, and EnvironmentProblem for pictures that cannot be read.
+    StoryForgeError for a prompt that names an unknown concept, and EnvironmentProblem for pictures
+    that cannot be read.
     """
     recipes: dict[str, Recipe] = {}
     train: list[TrainTask] = []
@@ -359,9 +359,6 @@ def _book_tasks(
     pictures = tuple((panel.panel, panel.key) for panel in panels)
     words = _book_recipe(story)
     for name in order.formats or story.book.formats:
-        if name not in FORMATS:
-            known = " and ".join(f"`{each}`" for each in FORMATS)
-            raise StoryForgeError(f"this version makes no `{name}` books; it makes {known}")
         recipe: Recipe = {"format": name, "language": language, "panels": dict(pictures)}
         yield BookTask(_entered(recipes, {**words, **recipe}), name, language, pictures)
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, TypeVar
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import Failure, Tell, processors, run
 from storyforge.outline import shelf_of, subject_of
-from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Task, TrainTask
+from storyforge.plan import BookTask, Format, FuseTask, PanelTask, Plan, Task, TrainTask
 from storyforge.store import Entry, Ledger, Store
 from storyforge.story import Story
 
 if TYPE_CHECKING:
-    from storyforge.book.leaf import Art
+    from storyforge.book.leaf import Art, Book
 
 T = TypeVar("T", TrainTask, FuseTask, BookTask)
 
@@ -221,14 +221,24 @@ def _draw(keep: Keeper, fused: Path | None, tasks: tuple[PanelTask, ...], tell: 
 
 
 def _bind(store: Store, story: Story, task: BookTask, tell: Tell) -> None:
-    from storyforge.book import html, page, pdf
+    from storyforge.book import page
 
     tell(f"{subject_of(task)}: binding", 0, 1)
     art = {panel: _art(panel, store.path("panels", key)) for panel, key in task.panels}
     bound = page.bind(story, art, task.language)
     with store.make(task.format, task.key) as path:
-        (pdf.write_pdf if task.format == "pdf" else html.write_html)(bound, path)
+        _write(bound, task.format, path)
     tell(f"{subject_of(task)}: binding", 1, 1)
+
+
+def _write(bound: Book, form: Format, path: Path) -> None:
+    from storyforge.book.cbz import write_cbz
+    from storyforge.book.epub import write_epub
+    from storyforge.book.html import write_html
+    from storyforge.book.pdf import write_pdf
+
+    writers = {"pdf": write_pdf, "html": write_html, "epub": write_epub, "cbz": write_cbz}
+    writers[form](bound, path)
 
 
 def _art(panel: str, path: Path) -> Art:

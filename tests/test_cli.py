@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,14 @@ def test_books_are_the_same_wherever_they_are_put(story: Path, tmp_path: Path) -
     assert result.stdout.split() == [str(tmp_path / "out" / name)]
     first = (story.parent / "build" / "first.html").read_bytes()
     assert (tmp_path / "out" / name).read_bytes() == first
+
+
+def test_a_book_has_every_format(story: Path) -> None:
+    result = invoke("book", story, "--to", "cbz,epub")
+    assert result.exit_code == 0, result.output
+    books = [Path(line) for line in result.stdout.splitlines()]
+    assert [book.suffix for book in books] == [".epub", ".cbz"]
+    assert all(zipfile.is_zipfile(book) for book in books)
 
 
 def test_a_lost_book_is_laid_out_again_and_a_good_one_left_alone(story: Path) -> None:
