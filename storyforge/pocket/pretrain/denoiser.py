@@ -32,6 +32,8 @@ from storyforge.pocket.pretrain.vae import drawings
 CAPTION_DROPOUT = 0.1
 LABEL_LOSS = 0.1
 LOOK_EVERY = 720.0
+WORTH_A_LOOK = 1.0
+"""Minutes; a sheet of pictures takes longer to draw than a shorter run."""
 PROMPTS = (
     "a fox in a red coat waving on the left, in a forest at night",
     "a penguin in a yellow shirt in the middle, on a beach",
@@ -254,7 +256,8 @@ class Denoiser:
         progress: dict[str, float] = {"step": self.step, "samples": self.samples}
         save_checkpoint(self.path, self.modules, self.averages, self.optimizer, progress)
         assemble(self.job.folder, self.averages, self.tokenizer)
-        look(self.job.folder / "pipeline", self.job.folder / f"look-{self.samples:07d}.png")
+        if self.job.minutes >= WORTH_A_LOOK:
+            look(self.job.folder / "pipeline", self.job.folder / f"look-{self.samples:07d}.png")
 
 
 def train_unet(job: Job, team: Team) -> None:
