@@ -30,7 +30,9 @@ from storyforge.pocket.pretrain.tokenizer import build_tokenizer
 from storyforge.pocket.pretrain.vae import drawings
 
 CAPTION_DROPOUT = 0.1
-LABEL_LOSS = 0.1
+LABEL_LOSS = 0.4
+SUBJECT_WEIGHT = 3.0
+"""How much more a cell counts where a subject is: backgrounds are learnt early."""
 LOOK_EVERY = 720.0
 WORTH_A_LOOK = 1.0
 """Minutes; a sheet of pictures takes longer to draw than a shorter run."""
@@ -160,34 +162,54 @@ def train_text(job: Job, team: Team) -> None:
 
 
 class Latents:
-    """Drawings kept as latents, with what is seen in each; this worker's share of them."""
+    """Drawings kept as latents, with what is seen in each; this worker's share of them.
+
+    values    (n, c, h, w) float16
+    cover     (n, 1, h, w) in [0, 1], where any subject is
+    pictures  what was drawn
+    """
 
     def __init__(self, job: Job, team: Team) -> None:
         """Encode what is missing in `<folder>/latents-<rank>-of-<size>.safetensors`."""
-        vae = AutoencoderKL.from_pretrained(
-            parts.part_folder(job.folder, "vae"), dtype=torch.float32
-        ).to(job.device)
-        self.seeds = list(range(10**6 + team.rank, 10**6 + job.pictures, team.size))
+        seeds = list(range(10**6 + team.rank, 10**6 + job.pictures, team.size))
+        self.pictures = [world.imagine(np.random.default_rng(seed)) for seed in seeds]
         path = job.folder / f"latents-{team.rank}-of-{team.size}.safetensors"
-        kept = load_file(path)["latents"] if path.is_file() else torch.zeros(0)
-        made = [kept] if len(kept) else []
-        for start in range(len(kept), len(self.seeds), 8):
-            seeds = self.seeds[start : start + 8]
-            with torch.no_grad(), torch.autocast(job.device, torch.bfloat16):
-                batch = vae.encode(drawings(seeds, job.device)).latent_dist.mean
-            made.append(batch.half().cpu())
-        self.values = torch.cat(made)[: len(self.seeds)].contiguous()
-        if len(self.values) > len(kept):
-            save_file({"latents": self.values}, path)
-        self.pictures = [world.imagine(np.random.default_rng(seed)) for seed in self.seeds]
+        kept = load_file(path) if path.is_file() else {}
+        self.values = _encoded(job, seeds, kept.get("latents", torch.zeros(0)))
+        cells = self.values.shape[-1]
+        covers = [_cover(p, cells) for p in self.pictures[len(kept.get("cover", ())) :]]
+        known = [kept["cover"]] if "cover" in kept else []
+        self.cover = torch.cat([*known, *covers])[: len(seeds)]
+        save_file({"latents": self.values, "cover": self.cover.contiguous()}, path)
+        crowd = np.array([len(p.subjects) for p in self.pictures])
+        odds = np.array([0.0, 1.5, 1.0, 0.4, 0.2])[crowd]
+        self.odds = odds / odds.sum()
 
     def batches(self, size: int, dice: np.random.Generator) -> Iterator[np.ndarray]:
-        """Endless shuffled rows, `size` at a time or as many as there are."""
-        size = min(size, len(self.seeds))
+        """Endless random rows, `size` at a time; pictures of one or two subjects come most."""
         while True:
-            order = dice.permutation(len(self.seeds))
-            for start in range(0, len(order) - size + 1, size):
-                yield order[start : start + size]
+            yield dice.choice(len(self.pictures), size, p=self.odds)
+
+
+def _encoded(job: Job, seeds: list[int], kept: torch.Tensor) -> torch.Tensor:
+    """(n, c, h, w) latents of the drawings of `seeds`, the first of which are in `kept`."""
+    if len(kept) >= len(seeds):
+        return kept[: len(seeds)].contiguous()
+    vae = AutoencoderKL.from_pretrained(
+        parts.part_folder(job.folder, "vae"), dtype=torch.float32
+    ).to(job.device)
+    made = [kept] if len(kept) else []
+    for start in range(len(kept), len(seeds), 8):
+        with torch.no_grad(), torch.autocast(job.device, torch.bfloat16):
+            batch = vae.encode(drawings(seeds[start : start + 8], job.device)).latent_dist.mean
+        made.append(batch.half().cpu())
+    return torch.cat(made).contiguous()
+
+
+def _cover(picture: world.Picture, cells: int) -> torch.Tensor:
+    """(1, 1, cells, cells) in [0, 1]: the share of each latent cell that subjects cover."""
+    masks = torch.from_numpy(world.draw(picture)[1]).float().amax(0) / 255
+    return F.adaptive_avg_pool2d(masks[None, None], cells)
 
 
 class Denoiser:
@@ -240,7 +262,8 @@ class Denoiser:
         clean = latents.values[row].float().to(device)
         with torch.autocast(device, torch.bfloat16):
             features = self.text(_ids(self.tokenizer, texts).to(device)).last_hidden_state
-            loss = _diffusion_loss(self.unet, self.scheduler, clean, features, dice)
+            cover = latents.cover[row].to(device)
+            loss = _diffusion_loss(self.unet, self.scheduler, clean, cover, features, dice)
         label_loss, _ = self.heads(features, labels.to(device))
         self.optimizer.zero_grad()
         torch.autograd.backward(loss + LABEL_LOSS * label_loss)
@@ -297,6 +320,7 @@ def _diffusion_loss(
     unet: nn.Module,
     scheduler: DDIMScheduler,
     clean: torch.Tensor,
+    cover: torch.Tensor,
     features: torch.Tensor,
     dice: np.random.Generator,
 ) -> torch.Tensor:
@@ -306,7 +330,10 @@ def _diffusion_loss(
     noisy = scheduler.add_noise(clean, noise, steps)
     wanted = scheduler.get_velocity(clean, noise, steps)
     made = unet(noisy, steps, features).sample
-    return F.mse_loss(made.float(), wanted)
+    weight = 1 + SUBJECT_WEIGHT * cover
+    error = (made.float() - wanted).square() * weight
+    loss: torch.Tensor = error.mean() / weight.mean()
+    return loss
 
 
 def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenizer) -> None:
