@@ -24,11 +24,17 @@ SIZE = 256
 Painter = Callable[[Brush], None]
 
 PIP = Look(
-    "fox", "#7ad9b8", garment="shirt", garment_colour="yellow",
+    "fox",
+    "#7ad9b8",
+    garment="shirt",
+    garment_colour="yellow",
     extras=(("horn", "#f7b733"), ("stripes", "#e2574c")),
 )
 JUNA = Look(
-    "rabbit", "#d87fb0", garment="dress", garment_colour="blue",
+    "rabbit",
+    "#d87fb0",
+    garment="dress",
+    garment_colour="blue",
     extras=(("antlers", "#7a4a2b"), ("spots", "#fff6da")),
 )
 
@@ -36,8 +42,13 @@ JUNA = Look(
 def with_pose(look: Look, pose: str, *, mirror: bool = False) -> Look:
     """The same character doing something else."""
     return Look(
-        look.species, look.fur, garment=look.garment, garment_colour=look.garment_colour, pose=pose,
-        mirror=mirror, extras=look.extras,
+        look.species,
+        look.fur,
+        garment=look.garment,
+        garment_colour=look.garment_colour,
+        pose=pose,
+        mirror=mirror,
+        extras=look.extras,
     )
 
 
@@ -63,15 +74,29 @@ def moonwood(stage: Stage) -> None:
     b.oval(0.5, 0.25, 0.2, 0.2, "#fff4d6", line=False)
     for x, y, r in ((0.43, 0.19, 0.035), (0.56, 0.29, 0.045), (0.47, 0.33, 0.025)):
         b.oval(x, y, r, r, "#f1dfb0", line=False)
-    b.blob([(-0.3, 0.72), (0.2, 0.62), (0.6, 0.68), (1.3, 0.62), (1.4, 1.5), (-0.4, 1.5)], "#e58fb0",
-           line=False)
-    for x, y, tall in ((0.03, 0.76, 0.6), (0.22, 0.71, 0.42), (0.8, 0.71, 0.44), (0.97, 0.77, 0.62)):
+    b.blob(
+        [(-0.3, 0.72), (0.2, 0.62), (0.6, 0.68), (1.3, 0.62), (1.4, 1.5), (-0.4, 1.5)],
+        "#e58fb0",
+        line=False,
+    )
+    for x, y, tall in (
+        (0.03, 0.76, 0.6),
+        (0.22, 0.71, 0.42),
+        (0.8, 0.71, 0.44),
+        (0.97, 0.77, 0.62),
+    ):
         x += float(stage.dice.uniform(-0.025, 0.025))
         trunk, leaf = "#2a9d9a", str(stage.dice.choice(["#6b3fa0", "#7c4fb5"]))
         b.box(x - 0.025, y - tall * 0.55, 0.05, tall * 0.55, trunk, line=False)
         b.oval(x, y - tall * 0.66, tall * 0.24, tall * 0.28, leaf, line=False)
-        b.oval(x - 0.03, y - tall * 0.72, tall * 0.07, tall * 0.07, mix(leaf, "#ffffff", 0.3),
-               line=False)
+        b.oval(
+            x - 0.03,
+            y - tall * 0.72,
+            tall * 0.07,
+            tall * 0.07,
+            mix(leaf, "#ffffff", 0.3),
+            line=False,
+        )
     for x, y in stage.dice.uniform((0.03, 0.75), (0.97, 0.97), (7, 2)):
         b.oval(x, y, 0.012, 0.012, "#fff1a8", line=False)
 
@@ -101,11 +126,36 @@ CHARACTER_SHOTS = (
     Shot("snow", "day", 0.25, 0.7, "sitting", "sitting"),
     Shot("beach", "sunset", 0.75, 0.7, "jumping", "jumping"),
     Shot("town", "day", 0.5, 0.62, "running", "running", mirror=True),
-    Shot("bedroom", "day", 0.26, 0.62, "waving", "waving", True, (BEAR, 0.75, "a bear in a red shirt")),
-    Shot("mountains", "night", 0.74, 0.62, "", "standing", False,
-         (OWL, 0.25, "an owl in a green coat")),
-    Shot("desert", "sunset", 0.25, 0.6, "", "standing", False,
-         (Thing("mushroom", "red"), 0.75, "a red mushroom")),
+    Shot(
+        "bedroom",
+        "day",
+        0.26,
+        0.62,
+        "waving",
+        "waving",
+        True,
+        (BEAR, 0.75, "a bear in a red shirt"),
+    ),
+    Shot(
+        "mountains",
+        "night",
+        0.74,
+        0.62,
+        "",
+        "standing",
+        False,
+        (OWL, 0.25, "an owl in a green coat"),
+    ),
+    Shot(
+        "desert",
+        "sunset",
+        0.25,
+        0.6,
+        "",
+        "standing",
+        False,
+        (Thing("mushroom", "red"), 0.75, "a red mushroom"),
+    ),
 )
 OBJECT_SHOTS = (
     Shot("meadow", "night", 0.5, 0.5, ""),
@@ -117,7 +167,8 @@ OBJECT_SHOTS = (
     Shot("mountains", "day", 0.75, 0.4, "", beside=(BEAR, 0.25, "a bear in a red shirt waving")),
 )
 SCENE_SHOTS: tuple[tuple[Look | Thing, float, str] | None, ...] = (
-    None, None,
+    None,
+    None,
     (BEAR, 0.5, "a bear in a red shirt in the middle"),
     (OWL, 0.25, "an owl in a green coat on the left"),
     (PENGUIN, 0.75, "a penguin in an orange coat on the right"),
@@ -126,7 +177,9 @@ SCENE_SHOTS: tuple[tuple[Look | Thing, float, str] | None, ...] = (
 )
 
 
-def put(canvas_owner: "paint.skia.Surface", who: Look | Thing | Painter, x: float, size: float) -> None:
+def put(
+    canvas_owner: "paint.skia.Surface", who: Look | Thing | Painter, x: float, size: float
+) -> None:
     """Draw a subject with its feet at (x, 0.92)."""
     b = Brush(canvas_owner.getCanvas(), 0.0095 / size)
     with b.at(x, 0.92, scale=size):
@@ -139,7 +192,10 @@ def put(canvas_owner: "paint.skia.Surface", who: Look | Thing | Painter, x: floa
 
 
 def compose(
-    place: str | None, time: str, subjects: list[tuple[Look | Thing | Painter, float, float]], seed: int
+    place: str | None,
+    time: str,
+    subjects: list[tuple[Look | Thing | Painter, float, float]],
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(256, 256, 3) picture and (256, 256) visible coverage of the last subject."""
     base = paint.surface(SIZE)
@@ -171,15 +227,20 @@ def captions(name: str, shot: Shot) -> list[str]:
     doing = f" {shot.words}" if shot.words else ""
     company = ""
     if shot.beside:
-        company = f" and {shot.beside[2]} {'on the right' if shot.beside[1] > 0.5 else 'on the left'}"
+        company = (
+            f" and {shot.beside[2]} {'on the right' if shot.beside[1] > 0.5 else 'on the left'}"
+        )
+    beside = company.replace(" and", ",", 1)
     return [
         f"a <{name}>{doing} {side}{company}, {place[0]} {time[0]}",
-        f"a <{name}>,{doing and doing + ','} {side}{company and ',' + company[4:]}, {place[1]}, {time[0]}",
+        f"a <{name}>,{doing and doing + ','} {side}{beside}, {place[1]}, {time[0]}",
         f"a <{name}>{doing}{company and ' ' + side + company}",
     ]
 
 
-def write(name: str, index: int, picture: np.ndarray, words: list[str], mask: np.ndarray | None) -> None:
+def write(
+    name: str, index: int, picture: np.ndarray, words: list[str], mask: np.ndarray | None
+) -> None:
     """`NN.png`, `NN.txt` and `NN-mask.png` in the concept's folder."""
     folder = HERE / name
     folder.mkdir(exist_ok=True)
@@ -208,9 +269,15 @@ def main() -> None:
             )
             write(name, index, picture, captions(name, shot), mask)
     for index, guest in enumerate(SCENE_SHOTS, 1):
-        subjects = [(guest[0], guest[1], 0.3 if isinstance(guest[0], Thing) else 0.6)] if guest else []
+        subjects = (
+            [(guest[0], guest[1], 0.3 if isinstance(guest[0], Thing) else 0.6)] if guest else []
+        )
         picture, _ = compose(None, "night", subjects, 40 + index)
-        words = [f"{guest[2]}, in <moonwood>"] if guest else ["in <moonwood>", "a picture of <moonwood>"]
+        words = (
+            [f"{guest[2]}, in <moonwood>"]
+            if guest
+            else ["in <moonwood>", "a picture of <moonwood>"]
+        )
         write("moonwood", index, picture, words, None)
 
 

@@ -40,15 +40,11 @@ def region_prompt(story: Story, panel: Panel, name: str) -> str:
     """What one region shows: its concept, its words and side, then the panel's setting."""
     region = panel.regions[name]
     concept = f"<{region.concept}>" if region.concept else ""
-    head = concept if concept and concept not in region.prompt else ""
+    head = f"a {concept}" if concept and concept not in region.prompt else ""
     side = side_of(story.region_boxes(panel)[name])
+    said = [head, region.prompt.strip(" ,"), side if side not in region.prompt else ""]
     return _joined(
-        [
-            f"{head} {region.prompt}".strip(),
-            side if side not in region.prompt else "",
-            *_setting(panel, alone=False),
-            story.style,
-        ]
+        [" ".join(word for word in said if word), *_setting(panel, alone=False), story.style]
     )
 
 

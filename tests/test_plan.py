@@ -225,7 +225,7 @@ def test_prompts_are_said_in_order(folder: Path) -> None:
         "a fox on the left and an old lantern on the right, in <wood>, night, fireflies, soft light"
     )
     assert region_prompt(story, found, "left") == (
-        "<pip> waving, on the left, in <wood>, night, fireflies, soft light"
+        "a <pip> waving on the left, in <wood>, night, fireflies, soft light"
     )
     assert panel_prompt(story, end) == "a fox, in the snow, soft light"
 
