@@ -152,13 +152,19 @@ def open_base(
     folder = POCKET if reference == "pocket" else Path(reference)
     try:
         if reference == "pocket" or folder.is_dir():
-            pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=dtype)
+            pipe = StableDiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, safety_checker=None, requires_safety_checker=False
+            )
         elif folder.suffix == ".safetensors":
             pipe = StableDiffusionPipeline.from_single_file(str(folder), dtype=dtype)
         else:
             name, _, revision = reference.partition("@")
             pipe = StableDiffusionPipeline.from_pretrained(
-                name, revision=revision or None, dtype=dtype
+                name,
+                revision=revision or None,
+                dtype=dtype,
+                safety_checker=None,  # more than a gigabyte that nothing here would read
+                requires_safety_checker=False,
             )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
