@@ -198,12 +198,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_latents_are_kept_and_batches_never_end(folder: Path) -> None:
+def test_latents_and_covers_are_kept_and_stand_beside_their_pictures(folder: Path) -> None:
     one, other = (Latents(job(folder, pictures=3), ALONE) for _ in range(2))
     assert torch.equal(one.values, other.values)
-    assert len(one.pictures) == len(one.values) == 3
-    rows = one.batches(5, np.random.default_rng(0))
-    assert [sorted(next(rows).tolist()) for _ in range(3)] == [[0, 1, 2]] * 3
+    assert torch.equal(one.cover, other.cover)
+    assert one.pictures == other.pictures
+    assert len(one.pictures) == len(one.values) == len(one.cover) == 3
+    assert one.cover.shape[2:] == one.values.shape[2:]
+    assert one.cover.amax((1, 2, 3)).min() > 0
+
+
+def test_batches_are_of_the_size_asked_for_and_never_end(folder: Path) -> None:
+    rows = Latents(job(folder, pictures=3), ALONE).batches(5, np.random.default_rng(0))
+    drawn = [next(rows).tolist() for _ in range(20)]
+    assert all(len(row) == 5 for row in drawn)
+    assert set(sum(drawn, [])) == {0, 1, 2}
 
 
 def steps_of(path: Path) -> int:
