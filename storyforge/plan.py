@@ -55,6 +55,7 @@ class TrainTask:
     folder   where the pictures lie, with captions and masks beside them
     images   the pictures' names
     base     how to open the base model: `pocket`, an absolute path, or a hub id
+    licence  under which the pictures may be used; not part of the key
     """
 
     key: str
@@ -66,6 +67,7 @@ class TrainTask:
     base: str
     base_hash: str
     settings: TrainSettings
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,7 @@ def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Rec
         base=base.reference,
         base_hash=base.hash,
         settings=spec.train,
+        licence=spec.licence,
     )
 
 

@@ -86,6 +86,11 @@ class BaseModel:
         self.linears = linear_modules(self.family, self.unet, self.text_encoder)
 
     @property
+    def name(self) -> str:
+        """What files say of it: the reference, of a path only the last part."""
+        return Path(self.reference).name if Path(self.reference).is_absolute() else self.reference
+
+    @property
     def device(self) -> torch.device:
         """Where the U-Net lives."""
         device: torch.device = self.unet.device
@@ -166,7 +171,7 @@ def open_base(
                 safety_checker=None,  # more than a gigabyte that nothing here would read
                 requires_safety_checker=False,
             )
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as exc:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(
             f"cannot open the base model `{reference}`: {reason}",

@@ -95,10 +95,10 @@ def picture(
 
 
 def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -> None:
-    """Write the picture with its recipe: `parameters`, as web UIs read it, and `storyforge` JSON."""
+    """Write the picture with its recipe: `parameters` as web UIs read it, `storyforge` as JSON."""
     notes = PngInfo()
     notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
-    notes.add_itxt("storyforge", json.dumps(recipe(task), sort_keys=True, ensure_ascii=False))
+    notes.add_itxt("storyforge", json.dumps(recipe(task, base), sort_keys=True, ensure_ascii=False))
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
 
 
@@ -110,11 +110,11 @@ def parameters(task: PanelTask, base: BaseModel, width: int, height: int) -> str
         f"{task.prompt}\nNegative prompt: {task.negative}\n"
         f"Steps: {task.steps or habits.steps}, Sampler: {task.scheduler or habits.scheduler}, "
         f"CFG scale: {scale}, Seed: {task.seed}, Size: {width}x{height}, "
-        f"Model hash: {task.base_hash[:10]}, Model: {task.base}, Version: storyforge {__version__}"
+        f"Model hash: {task.base_hash[:10]}, Model: {base.name}, Version: storyforge {__version__}"
     )
 
 
-def recipe(task: PanelTask) -> dict[str, object]:
+def recipe(task: PanelTask, base: BaseModel) -> dict[str, object]:
     """All that the picture was made from, as plain JSON."""
     return {
         "schema_version": 1,
@@ -129,7 +129,7 @@ def recipe(task: PanelTask) -> dict[str, object]:
         "scheduler": task.scheduler,
         "size": task.size,
         "region_blend": task.region_blend,
-        "base": task.base,
+        "base": base.name,
         "base_hash": task.base_hash,
         "fused": task.fused,
         "regions": [
@@ -141,6 +141,7 @@ def recipe(task: PanelTask) -> dict[str, object]:
                 "weight": r.weight,
                 "z": r.z,
                 "concept": r.concept,
+                "mask": r.mask.name if r.mask else None,
             }
             for r in task.regions
         ],

@@ -87,7 +87,7 @@ class Learner(nn.Module):
         """The words as they are now; gradients flow."""
         return {self.name: ConceptTokens(self.name, self.words)}
 
-    def finished(self, task: TrainTask, recipe: Mapping[str, object]) -> Concept:
+    def finished(self, task: TrainTask, base: BaseModel, recipe: Mapping[str, object]) -> Concept:
         """The concept as it is now."""
         return Concept(
             task.concept,
@@ -95,9 +95,10 @@ class Learner(nn.Module):
             task.class_phrase,
             self.tokens()[self.name],
             self.deltas(),
-            task.base,
-            task.base_hash,
+            base.name,
+            base.hash,
             recipe,
+            task.licence,
         )
 
     def groups(self, recipe: Recipe) -> list[dict[str, object]]:
@@ -174,7 +175,7 @@ def perform(task: TrainTask, out: Path, scratch: Path, tell: Tell) -> None:
         "loss_last_tenth": sum(tail) / len(tail),
     }
     with torch.no_grad():
-        learner.finished(task, story).save(out)
+        learner.finished(task, base, story).save(out)
 
 
 def material(base: BaseModel, examples: list[Example], prior: PriorSet | None) -> Material:
