@@ -1,0 +1,300 @@
+"""The sample story still looks as it did, and what must not pass for it does not.
+
+The goldens are renewed by `storyforge golden update`, which alone writes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from storyforge import golden
+from storyforge import story as stories
+from storyforge.cli import app
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.evaluate.likeness import Likeness, compare, read_picture
+from storyforge.fuse import statistics
+from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.lora import Delta, merged
+from storyforge.plan import PanelTask, Plan, base_of, draw_up
+from storyforge.sample.sampler import picture
+from storyforge.store import Store
+
+STORY = Path(__file__).parents[1] / "stories" / "fox-and-lantern.yaml"
+GOLDENS = golden.folder_of(STORY)
+
+needs_goldens = pytest.mark.skipif(
+    not GOLDENS.is_dir(), reason="no goldens of the sample; `storyforge golden update` makes them"
+)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["golden", *map(str, words)])
+
+
+# The sample: a panel of two, and one where all four concepts meet.
+
+TWO, ALL = "meeting", "between"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Two panels drawn as the goldens are, and all that they were drawn from."""
+
+    planned: Plan
+    pictures: Mapping[str, Path]
+    base: BaseModel
+    fused: FusedModel
+
+    def task(self, panel: str) -> PanelTask:
+        return next(task for task in self.planned.panels if task.panel == panel)
+
+    def likeness(self, task: PanelTask, model: FusedModel | None = None) -> Likeness:
+        """How like its golden the panel is when `task` is drawn with `model`."""
+        with merged(self.base, (model or self.fused).deltas):
+            drawn = picture(self.base, model or self.fused, task)
+        return compare(read_picture(GOLDENS / "panels" / f"{task.panel}.png"), drawn)
+
+    def without_deltas_of(self, dropped: str) -> FusedModel:
+        """The fused model less one concept's part: its rows of `down` and columns of `up`."""
+        names = [name for name, _ in self.planned.fuse.concepts]
+        files = [Concept.load(GOLDENS / "concepts" / f"{name}.safetensors") for name in names]
+        deltas = {}
+        for linear, delta in self.fused.deltas.items():
+            owners = [
+                name
+                for name, concept in zip(names, files, strict=True)
+                for _ in range(concept.deltas[linear].rank)
+            ]
+            kept = [index for index, owner in enumerate(owners) if owner != dropped]
+            assert len(owners) == delta.rank
+            deltas[linear] = Delta(delta.up[:, kept], delta.down[kept], delta.scale)
+        return replace(self.fused, deltas=deltas)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    story = stories.read(STORY)
+    record = golden.read_record(GOLDENS)
+    assert record is not None
+    planned = golden.reduced(draw_up(story, base=base_of(story)), record)
+    few = replace(planned, panels=tuple(t for t in planned.panels if t.panel in {TWO, ALL}))
+    store = Store(tmp_path_factory.mktemp("store"))
+    pictures = golden.draw(few, GOLDENS / "concepts", store, silent)
+    fused = FusedModel.load(store.path("fused", few.fuse.key))
+    base = open_base(few.fuse.base, few.fuse.base_hash)
+    return Sample(few, pictures, base, fused)
+
+
+@needs_goldens
+def test_every_panel_of_the_sample_is_as_it_was() -> None:
+    done = run("check", STORY, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    panels = [panel.id for _, panel in stories.read(STORY).panels()]
+    assert [each["panel"] for each in told["panels"]] == panels
+    assert told["passed"]
+
+
+@needs_goldens
+@pytest.mark.parametrize("panel", [TWO, ALL])
+def test_a_panel_drawn_by_hand_is_the_golden(sample: Sample, panel: str) -> None:
+    assert sample.likeness(sample.task(panel)).alike
+
+
+@needs_goldens
+def test_exchanged_regions_do_not_pass(sample: Sample) -> None:
+    task = sample.task(TWO)
+    left, right = task.regions
+    swapped = (replace(left, box=right.box), replace(right, box=left.box))
+    assert not sample.likeness(replace(task, regions=swapped)).alike
+
+
+@needs_goldens
+@pytest.mark.parametrize("panel", [TWO, ALL])
+def test_the_next_seed_does_not_pass(sample: Sample, panel: str) -> None:
+    task = sample.task(panel)
+    assert not sample.likeness(replace(task, seed=task.seed + 1)).alike
+
+
+@needs_goldens
+@pytest.mark.parametrize("panel", [TWO, ALL])
+def test_the_base_without_the_fused_deltas_does_not_pass(sample: Sample, panel: str) -> None:
+    assert not sample.likeness(sample.task(panel), replace(sample.fused, deltas={})).alike
+
+
+@needs_goldens
+@pytest.mark.parametrize("concept", ["pip", "juna", "lantern", "moonwood"])
+def test_a_dropped_concept_does_not_pass(sample: Sample, concept: str) -> None:
+    assert not sample.likeness(sample.task(ALL), sample.without_deltas_of(concept)).alike
+
+
+@needs_goldens
+def test_the_fixtures_are_of_the_base_that_ships() -> None:
+    record = golden.read_record(GOLDENS)
+    base_hash = base_of(stories.read(STORY)).hash
+    fixtures = sorted((GOLDENS / "concepts").glob("*.safetensors"))
+    assert [path.stem for path in fixtures] == ["juna", "lantern", "moonwood", "pip"]
+    assert record is not None
+    assert {record.base_hash, *(Concept.load(path).base_hash for path in fixtures)} == {base_hash}
+
+
+# The verbs, on a story of two small pictures and two steps.
+
+SMALL = {"golden": 1, "base_hash": "", "size": [64, 64], "steps": 2, "reason": "", "versions": {}}
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """A story without concepts, on a base whose files may be changed; goldens are to be small."""
+    base = tmp_path / "base"
+    for file in POCKET.rglob("*"):
+        if file.is_file():
+            link = base / file.relative_to(POCKET)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file)
+    path = tmp_path / "stories" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "storyforge: 1\ntitle: Small\nbase: ../base\npages:\n- panels:\n"
+        "  - {id: day, prompt: a fox in the snow, decorative: true}\n"
+        "  - {id: night, prompt: an owl in a wood, decorative: true}\n"
+    )
+    folder = golden.folder_of(path)
+    folder.mkdir(parents=True)
+    (folder / "golden.json").write_text(json.dumps(SMALL))
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def change_base(story: Path) -> None:
+    """Another base that draws the same: a note beside its weights."""
+    (story.parents[1] / "base" / "note.txt").write_text("changed")
+
+
+@contextmanager
+def untouched(*paths: Path) -> Iterator[None]:
+    """Check that files are the same files afterwards."""
+    before = [(path.stat().st_ino, path.read_bytes()) for path in paths]
+    yield
+    assert [(path.stat().st_ino, path.read_bytes()) for path in paths] == before
+
+
+def verdicts(done: Result) -> dict[str, str]:
+    return {each["panel"]: each["said"] for each in json.loads(done.stdout)["panels"]}
+
+
+def test_goldens_just_written_are_drawn_again_to_the_byte(story: Path) -> None:
+    written = run("update", story, "--reason", "first", "--json")
+    assert verdicts(written) == {"day": "new", "night": "new"}
+    assert json.loads(written.stdout)["sheet"] is None
+    checked = run("check", story, "--json")
+    assert verdicts(checked) == {"day": "equal", "night": "equal"}
+    assert checked.exit_code == 0
+
+
+def test_a_changed_panel_fails_and_is_shown(story: Path) -> None:
+    run("update", story, "--reason", "first")
+    edit(story, "a fox in the snow", "a boy on a beach")
+    done = run("check", story)
+    sheet = golden.folder_of(story) / "changes.png"
+    assert done.exit_code == 1
+    assert "different" in done.stdout
+    assert str(sheet) in done.stderr
+    assert read_picture(sheet).shape == (12 + 20 + 64 + 12, 12 + 3 * (64 + 12), 3)
+
+
+def test_an_update_touches_only_what_changed(story: Path) -> None:
+    run("update", story, "--reason", "first")
+    folder = golden.folder_of(story)
+    was = (folder / "panels" / "day.png").read_bytes()
+    edit(story, "a fox in the snow", "a boy on a beach")
+    with untouched(folder / "panels" / "night.png"):
+        done = run("update", story, "--reason", "a boy suits the day", "--json")
+    assert verdicts(done) == {"day": "different", "night": "equal"}
+    assert Path(json.loads(done.stdout)["sheet"]).is_file()
+    assert (folder / "panels" / "day.png").read_bytes() != was
+    record = golden.read_record(folder)
+    assert record is not None
+    assert (record.reason, record.size, record.steps) == ("a boy suits the day", (64, 64), 2)
+
+
+def test_panels_that_come_and_go_are_found_and_mended(story: Path) -> None:
+    run("update", story, "--reason", "first")
+    edit(story, "id: day", "id: dawn")
+    done = run("check", story, "--json")
+    assert done.exit_code == 1
+    assert verdicts(done) == {"dawn": "new", "night": "equal", "day": "gone"}
+    run("update", story, "--reason", "renamed")
+    panels = golden.folder_of(story) / "panels"
+    assert sorted(path.name for path in panels.iterdir()) == ["dawn.png", "night.png"]
+
+
+def test_goldens_of_another_base_say_how_to_renew_them(story: Path) -> None:
+    run("update", story, "--reason", "first")
+    change_base(story)
+    done = run("check", story)
+    assert done.exit_code == EnvironmentProblem.exit_code
+    assert "drawn with another base" in done.stderr
+    assert f"storyforge golden update {story} --reason" in done.stderr
+
+
+def test_a_story_without_goldens_says_how_to_make_them(story: Path) -> None:
+    (golden.folder_of(story) / "golden.json").unlink()
+    done = run("check", story)
+    assert done.exit_code == EnvironmentProblem.exit_code
+    assert "storyforge golden update" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"golden": 2}'])
+def test_a_damaged_record_is_named(story: Path, text: str) -> None:
+    (golden.folder_of(story) / "golden.json").write_text(text)
+    with pytest.raises(EnvironmentProblem, match=r"golden\.json"):
+        golden.check(story, None, silent)
+
+
+def test_goldens_are_not_renewed_without_a_reason(story: Path) -> None:
+    with pytest.raises(StoryForgeError, match="reason"):
+        golden.update(story, " ", goldens=None, store=None, tell=silent)
+    assert not (golden.folder_of(story) / "panels").exists()
+
+
+def test_a_fixture_is_learnt_once_for_each_base(
+    story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "STEPS", 1)
+    concept = story.parents[1] / "concepts" / "pip"
+    concept.mkdir(parents=True)
+    (concept / "01.png").symlink_to(STORY.parents[1] / "concepts" / "pip" / "01.png")
+    (concept / "concept.yaml").write_text(
+        "{kind: character, class: fox, train: {steps: 1, batch_size: 1, prior_share: 0}}"
+    )
+    edit(story, "pages:", "characters: {pip: ../concepts/pip}\npages:")
+    edit(story, "a fox in", "<pip> in")
+    run("update", story, "--reason", "first")
+    fixture = golden.folder_of(story) / "concepts" / "pip.safetensors"
+    edit(story, "the snow", "the rain")
+    with untouched(fixture):
+        assert run("update", story, "--reason", "rain").exit_code == 0
+    change_base(story)
+    assert run("update", story, "--reason", "another base").exit_code == 0
+    assert Concept.load(fixture).base_hash == base_of(stories.read(story)).hash
+    edit(story, "<pip> in", "a fox in")
+    run("update", story, "--reason", "pip left")
+    assert not fixture.exists()
