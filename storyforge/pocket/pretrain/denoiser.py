@@ -33,7 +33,7 @@ CAPTION_DROPOUT = 0.1
 LABEL_LOSS = 0.4
 SUBJECT_WEIGHT = 3.0
 """How much more a cell counts where a subject is: backgrounds are learnt early."""
-LOOK_EVERY = 720.0
+LOOK_EVERY = 900.0
 WORTH_A_LOOK = 1.0
 """Minutes; a sheet of pictures takes longer to draw than a shorter run."""
 PROMPTS = (

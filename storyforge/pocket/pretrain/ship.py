@@ -15,9 +15,9 @@ from storyforge.pocket.pretrain.run import Average, Job, Team, under
 PRIOR_PICTURES = 48
 HABITS: dict[str, object] = {
     "steps": 20,
-    "guidance_scale": 4.0,
+    "guidance_scale": 3.0,
     "guidance_rescale": 0.7,
-    "scheduler": "ddim",
+    "scheduler": "dpm++2m",
     "train_steps": 160,
     "train_batch": 5,
     "embedding_lr": 2e-3,

@@ -22,6 +22,8 @@ from storyforge.pocket.pretrain.run import (
 
 HELD_OUT_SEED = 1 << 40
 LATENT_NOISE = 0.05
+POLISH_NOISE = 0.5
+"""Most noise on latents while polishing: a U-Net's are not as clean as an encoder's."""
 SAVE_EVERY = 240.0
 
 
@@ -95,7 +97,8 @@ def _loss(vae: AutoencoderKL, wanted: torch.Tensor, *, anchor: float, polish: bo
     with torch.autocast(wanted.device.type, torch.bfloat16):
         with torch.set_grad_enabled(not polish):
             latents = vae.encode(wanted).latent_dist.mean
-        noisy = latents + LATENT_NOISE * torch.randn_like(latents)
+        most = POLISH_NOISE * torch.rand_like(latents[:, :1, :1, :1]) if polish else LATENT_NOISE
+        noisy = latents + most * torch.randn_like(latents)
         made = vae.decode(noisy).sample
     loss: torch.Tensor = picture_loss(made.float(), wanted)
     if polish:
