@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -231,13 +230,11 @@ UNREADABLE: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(
     ("data", "message"), [case[1:] for case in UNREADABLE], ids=[case[0] for case in UNREADABLE]
 )
-def test_a_file_that_cannot_be_a_story_gets_one_message_within_a_second(
+def test_a_file_that_cannot_be_a_story_gets_one_message(
     data: bytes, message: str, write: Write
 ) -> None:
     path = write(data)
-    start = time.perf_counter()
     found = told(path)
-    assert time.perf_counter() - start < 1
     assert len(found) == 1
     assert message in found[0]
 
@@ -324,18 +321,13 @@ def test_more_mistakes_than_anyone_reads_are_counted(write: Write) -> None:
     assert "4800 more" in found[-1].message
 
 
-def test_many_wrong_names_are_told_within_a_second(write: Write) -> None:
+def test_many_wrong_names_are_counted_like_other_mistakes(write: Write) -> None:
     names = "".join(f"  c{index}: concepts/pip\n" for index in range(2000))
     regions = "".join(f"          r{index}: {{concept: d{index}}}\n" for index in range(3000))
-    start = time.perf_counter()
-    check(
-        write(
-            changed("  lantern: con", names + "  lantern: con").replace(
-                "          left", regions + "          left"
-            )
-        )
-    )
-    assert time.perf_counter() - start < 1
+    text = changed("  lantern: con", names + "  lantern: con")
+    found = check(write(text.replace("          left", regions + "          left")))
+    assert len(found) == 201
+    assert found[-1].code == "SF900"
 
 
 def mutilations() -> dict[str, list[str]]:
