@@ -18,7 +18,7 @@ HABITS: dict[str, object] = {
     "guidance_scale": 3.0,
     "guidance_rescale": 0.7,
     "scheduler": "dpm++2m",
-    "train_steps": 160,
+    "train_steps": 200,
     "train_batch": 5,
     "embedding_lr": 2e-3,
     "text_lr": 1e-3,
