@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from test_executor import hear_interrupts
 from test_fusion import tiny_pipeline
 from typer.testing import CliRunner, Result
 
@@ -363,6 +364,7 @@ def test_a_training_that_was_ended_goes_on_where_it_was(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_interrupts,
     )
     scratch = story.parent / ".storyforge" / "scratch"
     deadline = time.monotonic() + 120

@@ -101,12 +101,22 @@ def _alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def hear_interrupts() -> None:
+    """Whoever runs the tests in the background has their children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_whoever_started_them(tmp_path: Path, sign: signal.Signals) -> None:
     program, folder = tmp_path / "program.py", tmp_path / "pids"
     program.write_text(PROGRAM)
     folder.mkdir()
-    process = subprocess.Popen([sys.executable, program, folder], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, program, folder],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    )
     _wait(lambda: len(list(folder.iterdir())) == 2)
     process.send_signal(sign)
     _, told = process.communicate(timeout=30)

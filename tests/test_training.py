@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +152,15 @@ def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_pat
 LONG = replace(RECIPE, steps=SAVE_EVERY + 2)
 # Prompts without the concept are encoded once, not once per group: most steps are cheap.
 CAPTIONS = ("a <pip>", "a fox", "in the snow", "a house", "by night")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Several threads add up in another order each time: equal to the bit holds on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

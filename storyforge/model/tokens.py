@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from storyforge.errors import StoryForgeError
@@ -97,7 +98,9 @@ class _Table(nn.Module):
         if not self.words.numel():
             return plain
         slots = (ids - first).clamp(min=0)
-        own = self.words[slots, self.groups[:, None].expand_as(slots)]
+        # Not plain indexing: its backward pass adds up in any order on several threads.
+        flat = slots * self.words.shape[1] + self.groups[:, None]
+        own = F.embedding(flat, self.words.flatten(0, 1))
         return torch.where((ids >= first)[..., None], own.to(plain), plain)
 
 
