@@ -27,7 +27,7 @@ STORY = """\
 storyforge: 1
 title: {en: The Fox, nb: Reven, no: Reven}
 language: no
-characters: {pip: ../concepts/pip, ann: ../shared/ann.safetensors}
+characters: {pip: ../concepts/pip, ann: ../lent/ann.safetensors}
 objects: {lantern: ../concepts/lantern/concept.yaml}
 scenes: {wood: ../concepts/wood}
 pages:
@@ -58,8 +58,8 @@ def path(tmp_path: Path) -> Path:
         text = f"kind: {kind}\nclass: {name}\nimages: pictures\ntrain: {{steps: 50}}\n"
         (folder / "concept.yaml").write_text(text)
         (folder / "pictures" / "1.PNG").write_bytes(b"")
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / "ann.safetensors").write_bytes(b"")
+    (tmp_path / "lent").mkdir()
+    (tmp_path / "lent" / "ann.safetensors").write_bytes(b"")
     (tmp_path / "story").mkdir()
     story = tmp_path / "story" / "story.yaml"
     story.write_text(STORY)
@@ -132,7 +132,7 @@ def test_concepts_are_read_with_their_folders(story: Story, path: Path) -> None:
     assert (pip.name, pip.kind, pip.class_, pip.train.steps) == ("pip", "character", "pip", 50)
     assert pip.pictures() == root / "concepts" / "pip" / "pictures"
     assert lantern.folder == root / "concepts" / "lantern"
-    assert story.concepts["ann"] == root / "shared" / "ann.safetensors"
+    assert story.concepts["ann"] == root / "lent" / "ann.safetensors"
 
 
 @pytest.mark.parametrize("end", ["", "concept.yaml"])
