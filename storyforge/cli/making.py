@@ -1,0 +1,152 @@
+"""The verbs that make: a plan, concepts, the fused model, pictures, books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from storyforge.cli.options import (
+    AsJson,
+    Formats,
+    Jobs,
+    Language,
+    OutFolder,
+    Steps,
+    StoreFolder,
+    StoryFile,
+    order,
+)
+from storyforge.cli.program import app
+from storyforge.terminal import (
+    Progress,
+    counted,
+    duration,
+    outcome_content,
+    show_survey,
+    tell,
+    tell_error,
+    tell_json,
+)
+
+if TYPE_CHECKING:
+    from storyforge.executor import Tell
+    from storyforge.workflow import Outcome
+
+_SOME_FAILED: Final = 4
+
+
+@app.command()
+def plan(
+    story: StoryFile,
+    to: Formats = None,
+    lang: Language = None,
+    steps: Steps = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what would be made, and why; make nothing."""
+    from storyforge import workflow
+
+    survey = workflow.plan(workflow.Run(story, order(to, lang, steps), store))
+    show_survey(survey, as_json)
+
+
+@app.command()
+def train(
+    story: StoryFile,
+    concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the story's concepts from their pictures."""
+    from storyforge import workflow
+
+    run = workflow.Run(story, store=store, jobs=jobs)
+    _show(lambda tell: workflow.train(run, concepts or (), tell), as_json)
+
+
+@app.command()
+def fuse(
+    story: StoryFile, jobs: Jobs = None, store: StoreFolder = None, as_json: AsJson = False
+) -> None:
+    """Fuse the concepts into one model, learning those that are missing."""
+    from storyforge import workflow
+
+    run = workflow.Run(story, store=store, jobs=jobs)
+    _show(lambda tell: workflow.fuse(run, tell), as_json)
+
+
+@app.command()
+def render(
+    story: StoryFile,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PANEL", help="Draw only these panels.")
+    ] = None,
+    out: OutFolder = None,
+    to: Formats = None,
+    lang: Language = None,
+    steps: Steps = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make all that is missing, then the book."""
+    from storyforge import workflow
+
+    run = workflow.Run(story, order(to, lang, steps), store, out, jobs)
+    panels = [name for names in only or () for name in names.split(",")]
+    _show(lambda tell: workflow.render(run, panels, tell), as_json)
+
+
+@app.command()
+def book(
+    story: StoryFile,
+    out: OutFolder = None,
+    to: Formats = None,
+    lang: Language = None,
+    steps: Steps = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set the book from pictures that exist."""
+    from storyforge import workflow
+
+    run = workflow.Run(story, order(to, lang, steps), store, out)
+    _show(lambda tell: workflow.book(run, tell), as_json)
+
+
+@app.command()
+def sheet(
+    story: StoryFile,
+    out: OutFolder = None,
+    steps: Steps = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every picture beside its concepts' own pictures, on one sheet."""
+    from storyforge import workflow
+
+    path = workflow.sheet(workflow.Run(story, order(None, None, steps), store, out))
+    if as_json:
+        tell_json({"sheet": str(path)})
+    else:
+        typer.echo(path)
+
+
+def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
+    """Do the work with its progress shown, then say what came of it."""
+    with Progress() as progress:
+        outcome = work(progress)
+    for trouble in outcome.troubles:
+        tell_error(trouble.error, trouble.subject)
+    tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
+    if as_json:
+        tell_json(outcome_content(outcome))
+    else:
+        for path in outcome.books:
+            typer.echo(path)
+    if outcome.troubles:
+        raise typer.Exit(_SOME_FAILED)

@@ -1,0 +1,53 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from storyforge.plan import Order
+
+StoryFile = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option("--store", metavar="DIR", help="Where products are kept [.storyforge/]."),
+]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where books are put [build/].")
+]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Concepts learnt at a time [one a processor].")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Formats = Annotated[
+    str | None, typer.Option("--to", metavar="FORMATS", help="Such as `pdf,html` [the story's].")
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Denoising steps; few for a draft.")
+]
+Language = Annotated[
+    str | None, typer.Option("--lang", help="Language of the book's texts [the story's].")
+]
+GoldensFolder = Annotated[
+    Path | None,
+    typer.Option("--goldens", metavar="DIR", help="Where they are [../tests/goldens/<story>]."),
+]
+Place = Annotated[
+    Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")
+]
+
+
+def order(to: str | None, language: str | None, steps: int | None) -> Order:
+    """What is asked beyond the story; an unknown format is a mistake in the command."""
+    from storyforge.plan import FORMATS, Order
+
+    if to is None:
+        return Order(None, language, steps)
+    asked = [name.strip() for name in to.split(",")]
+    for name in asked:
+        if name not in FORMATS:
+            raise typer.BadParameter(f"`{name}` is none of {', '.join(FORMATS)}", param_hint="--to")
+    return Order(tuple(name for name in FORMATS if name in asked), language, steps)

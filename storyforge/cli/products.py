@@ -1,0 +1,100 @@
+"""The verbs that look after what was made: the store of products, and goldens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from storyforge.cli.options import AsJson, GoldensFolder, Place, StoreFolder, StoryFile
+from storyforge.cli.program import group
+from storyforge.terminal import Progress, show_products, show_table, tell, tell_json
+
+if TYPE_CHECKING:
+    from storyforge.golden import Review
+
+cache = group("cache", "Look after the store of finished products.")
+golden = group("golden", "Compare a story's pictures with those kept.")
+
+
+@cache.command("ls")
+def list_products(where: Place = Path(), as_json: AsJson = False) -> None:
+    """List what is finished and kept."""
+    from storyforge import workflow
+
+    products = workflow.store_at(where).ls()
+    show_products(products, as_json, f"{len(products)} products")
+
+
+@cache.command()
+def gc(
+    where: Place = Path(),
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no story needs any more."""
+    from storyforge import workflow
+
+    products = workflow.store_at(where).gc(dry=dry)
+    show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
+
+
+@cache.command()
+def verify(where: Place = Path(), as_json: AsJson = False) -> None:
+    """Remove products that were damaged; they are made again by the next run."""
+    from storyforge import workflow
+
+    products = workflow.store_at(where).verify()
+    show_products(products, as_json, f"removed {len(products)} damaged products")
+    if products:
+        raise typer.Exit(1)
+
+
+@golden.command("check")
+def check_goldens(story: StoryFile, goldens: GoldensFolder = None, as_json: AsJson = False) -> None:
+    """Draw every panel small and compare it with its golden."""
+    from storyforge.golden import check as compared
+
+    with Progress() as progress:
+        review = compared(story, goldens, progress)
+    _show_review(review, as_json)
+    if not review.passed:
+        raise typer.Exit(1)
+
+
+@golden.command("update")
+def update_goldens(
+    story: StoryFile,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they change.")],
+    goldens: GoldensFolder = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Renew the goldens, and their trained concepts if the base changed."""
+    from storyforge.golden import update
+
+    with Progress() as progress:
+        review = update(story, reason, goldens=goldens, store=store, tell=progress)
+    _show_review(review, as_json)
+
+
+def _show_review(review: Review, as_json: bool) -> None:
+    """Print how much each panel differs from its golden, in 1/255."""
+    sheet = None if review.sheet is None else str(review.sheet)
+    if as_json:
+        panels = [asdict(verdict) for verdict in review.verdicts]
+        told = {"passed": review.passed, "panels": panels, "sheet": sheet, "note": review.note}
+        tell_json({"goldens": str(review.folder), **told})
+        return
+    rows = [
+        (each.panel, str(seen.largest), f"{seen.mean:.3f}", f"{seen.ssim:.4f}", each.said)
+        if (seen := each.likeness)
+        else (each.panel, "-", "-", "-", each.said)
+        for each in review.verdicts
+    ]
+    show_table(("panel", "max", "mean", "ssim", "verdict"), rows)
+    for words in (review.note, sheet and f"old, new and difference: {sheet}"):
+        if words:
+            tell(words)

@@ -1,0 +1,75 @@
+"""The app that all verbs belong to, and how it ends when something goes wrong.
+
+A verb is a function under `@app.command()` in one of the modules beside this one; the order in
+which those are imported is the order of `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+from typer.core import TyperGroup
+
+from storyforge import __version__
+from storyforge.errors import StoryForgeError
+from storyforge.terminal import error_content, tell, tell_bug, tell_error, tell_json
+
+_INTERRUPTED: Final = 130
+
+
+class _Verbs(TyperGroup):
+    """All verbs; what goes wrong in one is told in the author's words, with its exit code."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        """Run the verb; never a traceback, unless STORYFORGE_TRACEBACK asks for one."""
+        as_json = "--json" in ctx.args
+        if not os.environ.get("STORYFORGE_TRACEBACK"):
+            sys.excepthook = tell_bug
+        for library in ("TRANSFORMERS", "DIFFUSERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
+        try:
+            return super().invoke(ctx)
+        except StoryForgeError as exc:
+            tell_error(exc)
+            if as_json:
+                tell_json({"error": error_content(exc)})
+            raise typer.Exit(exc.exit_code) from exc
+        except KeyboardInterrupt as exc:
+            tell("interrupted; run the same command again to go on")
+            raise typer.Exit(_INTERRUPTED) from exc
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    name="storyforge",
+    help="Make illustrated books whose characters look the same in every picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def group(name: str, about: str) -> typer.Typer:
+    """Open a group of verbs, such as `cache`."""
+    made = typer.Typer(help=about, no_args_is_help=True)
+    app.add_typer(made, name=name)
+    return made
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"storyforge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
+    ] = False,
+) -> None:
+    pass
