@@ -1,4 +1,4 @@
-"""Draw the pictures of the sample story's concepts: `python concepts/draw.py`.
+"""Draw the pictures of the sample stories' concepts: `python concepts/draw.py`.
 
 Each concept has a look that the embedded model was never trained on (a horn, antlers, patterns, a
 lantern, a violet wood). Every picture comes with captions, one a line, and characters and objects
@@ -29,6 +29,13 @@ PIP = Look(
     garment="shirt",
     garment_colour="yellow",
     extras=(("horn", "#f7b733"), ("stripes", "#e2574c")),
+)
+MO = Look(
+    "elephant",
+    "#f2a65a",
+    garment="coat",
+    garment_colour="purple",
+    extras=(("spots", "#fff6da"), ("horn", "#3c4fa8")),
 )
 JUNA = Look(
     "rabbit",
@@ -251,10 +258,11 @@ def write(
 
 
 def main() -> None:
-    """Draw all four."""
+    """Draw all five."""
     figures: dict[str, tuple[Callable[[Shot], Look | Painter], tuple[Shot, ...]]] = {
         "pip": (lambda s: with_pose(PIP, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
         "juna": (lambda s: with_pose(JUNA, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
+        "mo": (lambda s: with_pose(MO, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
         "lantern": (lambda s: lantern, OBJECT_SHOTS),
     }
     for name, (who, shots) in figures.items():
