@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "": 0,
     "errors": 0,
     "layout": 1,
+    "provenance": 1,
     "store": 1,
     "executor": 1,
     "yamlmarks": 1,

@@ -17,10 +17,11 @@ from storyforge.book.html import segments, write_html
 from storyforge.book.leaf import Balloon, Picture, Point, Rect
 from storyforge.book.page import Art, Book, bind
 from storyforge.book.pdf import write_pdf
-from storyforge.book.picture import DIGITAL_SOURCE, enlargement, jpeg
+from storyforge.book.picture import enlargement, jpeg
 from storyforge.book.trims import TRIMS
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.provenance import DIGITAL_SOURCE
 from storyforge.story import Story, read
 
 STORY = """\
@@ -458,6 +459,11 @@ def test_fonts_are_embedded_and_standards_declared(pdf: Path) -> None:
 
 
 # HTML
+
+
+def test_the_html_says_that_a_model_made_the_pictures(html: str) -> None:
+    named = f'<meta property="Iptc4xmpExt:DigitalSourceType" content="{DIGITAL_SOURCE}">'
+    assert named in html
 
 
 class Outline(HTMLParser):

@@ -15,8 +15,8 @@ from bookmaking import LONG_ALT, hostile, hostile_story, placeholders, sample
 from storyforge.book.epub import in_reading_order, write_epub
 from storyforge.book.leaf import Book, Leaf, Picture, Rect
 from storyforge.book.page import bind
-from storyforge.book.picture import DIGITAL_SOURCE
 from storyforge.errors import StoryForgeError
+from storyforge.provenance import DIGITAL_SOURCE
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 OPF = "{http://www.idpf.org/2007/opf}"

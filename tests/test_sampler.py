@@ -22,6 +22,7 @@ from storyforge.model.denoising import make_scheduler, start_latents
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 from storyforge.plan import PanelTask, RegionTask
+from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
 from storyforge.sample.sampler import parameters, perform, picture, save_png
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
@@ -179,6 +180,8 @@ def test_the_file_tells_all_that_it_was_made_from(
     save_png(canvas, task, base, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as file:
         told = json.loads(str(file.info["storyforge"]))
+        xmp = str(file.info[XMP_CHUNK])
+    assert DIGITAL_SOURCE in xmp
     for key in ("key", "panel", "prompt", "negative", "seed", "steps", "base_hash"):
         assert told[key] == getattr(task, key)
     assert told["regions"][0]["prompt"] == "an owl"

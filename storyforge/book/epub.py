@@ -22,6 +22,7 @@ from storyforge.book.markup import number, paragraphs, shapes, tag, xml
 from storyforge.book.picture import Tones
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
+from storyforge.provenance import DIGITAL_SOURCE
 
 _PIXELS: Final = 2
 """CSS pixels a point: reading systems that scale a page as a bitmap keep it sharp."""
@@ -116,7 +117,7 @@ def _package(book: Book, leaves: list[dict[str, str | bool]], files: _Files) -> 
         "book": book,
         "identifier": uuid.uuid5(uuid.NAMESPACE_URL, f"storyforge:{named}").urn,
         "modified": f"{MADE_ON:%Y-%m-%dT%H:%M:%SZ}",
-        "source": picture.DIGITAL_SOURCE,
+        "source": DIGITAL_SOURCE,
         "said_in": said_in,
         "accessibility": _ACCESSIBILITY[said_in],
         "leaves": leaves,

@@ -19,6 +19,7 @@ from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextB
 from storyforge.book.lettering import SMALL
 from storyforge.book.markup import drawn, number, paragraphs, rendered, shapes, tag
 from storyforge.book.trims import POINTS_PER_INCH
+from storyforge.provenance import DIGITAL_SOURCE
 
 _MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
 
@@ -39,6 +40,7 @@ def write_html(book: Book, path: Path) -> Path:
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
         "book": book,
+        "source_type": DIGITAL_SOURCE,
         "width": number(page.width),
         "height": number(page.height),
         "faces": [_font(index, face) for index, face in enumerate(book.faces)],

@@ -22,6 +22,7 @@ from storyforge.book.compose import Sheet
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
+from storyforge.provenance import marked_pdf
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
 
@@ -40,7 +41,7 @@ def write_pdf(book: Book, path: Path) -> Path:
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(pdf)
+    partial.write_bytes(marked_pdf(pdf))
     os.replace(partial, path)
     return path
 

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from storyforge.book.leaf import Art, Picture
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
+from storyforge.provenance import XMP
 
 SOFT_PPI: Final = 200
 """Below this many pixels an inch, print shows the pixels."""
@@ -24,14 +25,6 @@ MOST_ENLARGED: Final = 4
 """More pixels than this a side add bytes and no softness."""
 
 _JPEG_QUALITY: Final = 90
-
-DIGITAL_SOURCE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-
-_XMP: Final = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/">\
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">\
-<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE}</Iptc4xmpExt:DigitalSourceType>\
-</rdf:Description></rdf:RDF></x:xmpmeta>""".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ def jpeg(art: Art, times: int) -> bytes:
 def marked(picture: Image.Image) -> bytes:
     """An RGB picture as a JPEG that says a trained model made it."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=_XMP)
+    picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=XMP.encode())
     return out.getvalue()
 
 

@@ -26,6 +26,7 @@ from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.lora import merged
 from storyforge.model.tokens import encode
 from storyforge.plan import PanelTask
+from storyforge.provenance import XMP, XMP_CHUNK
 from storyforge.sample.regions import region_texts
 
 
@@ -99,6 +100,7 @@ def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -
     notes = PngInfo()
     notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
     notes.add_itxt("storyforge", json.dumps(recipe(task, base), sort_keys=True, ensure_ascii=False))
+    notes.add_itxt(XMP_CHUNK, XMP)
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
 
 

@@ -1,0 +1,63 @@
+"""The mark that a trained model made the pictures: in PNG, in PDF, and on bytes alone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pikepdf
+import pytest
+from bookmaking import hostile
+from PIL import Image
+
+from storyforge.book.pdf import write_pdf
+from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK, marked_pdf, marked_png
+
+SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+
+
+def png() -> bytes:
+    made = io.BytesIO()
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(made, "PNG")
+    return made.getvalue()
+
+
+def test_a_marked_png_is_the_same_picture_with_the_source_type() -> None:
+    with Image.open(io.BytesIO(marked_png(png()))) as picture:
+        picture.load()
+        assert DIGITAL_SOURCE in picture.info[XMP_CHUNK]
+        assert (picture.size, picture.getpixel((0, 0))) == ((3, 2), (10, 20, 30))
+
+
+def test_a_png_is_marked_once() -> None:
+    assert marked_png(marked_png(png())) == marked_png(png())
+
+
+@pytest.fixture(scope="module")
+def pdf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a book whose title and author try to be markup."""
+    folder = tmp_path_factory.mktemp("hostile")
+    return write_pdf(hostile(folder), folder / "book.pdf")
+
+
+def test_a_pdf_says_what_made_its_pictures_and_keeps_its_standards(pdf: Path) -> None:
+    with pikepdf.open(pdf) as opened:
+        assert opened.check_pdf_syntax() == []
+        metadata = opened.open_metadata()
+        assert metadata[SOURCE_TYPE] == DIGITAL_SOURCE
+        assert (metadata.pdfa_status, metadata["pdfuaid:part"]) == ("2A", "1")
+        packet = opened.Root.Metadata.read_bytes().decode()
+    assert "<pdfaSchema:prefix>Iptc4xmpExt</pdfaSchema:prefix>" in packet
+    assert "<pdfaProperty:name>DigitalSourceType</pdfaProperty:name>" in packet
+
+
+def test_only_the_metadata_of_a_marked_pdf_are_new(pdf: Path) -> None:
+    content = pdf.read_bytes()
+    before = content[: content.index(b"%%EOF") + 5]
+    assert DIGITAL_SOURCE.encode() not in before[before.rindex(b"/Type/Metadata") :]
+    assert marked_pdf(before) == content
+
+
+def test_what_is_no_such_pdf_is_not_marked() -> None:
+    with pytest.raises(ValueError, match="cannot be marked"):
+        marked_pdf(b"%PDF-1.7\n%%EOF")
