@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from storyforge.edition import BookSettings, CoverSettings
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.layout import Box, Layout, RegionShape, find, names
 from storyforge.lint import GROUPS, Surroundings, check_story, located
@@ -41,6 +42,7 @@ __all__ = [
     "FuseSettings",
     "Kind",
     "Page",
+    "PageKind",
     "Panel",
     "RegionPrompt",
     "Sampling",
@@ -64,6 +66,8 @@ _PANEL = written_as(
 )
 PanelId = Annotated[str, *_PANEL]
 Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
+PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"]
+BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "sound"]
 Side = Annotated[int, Field(ge=16, le=8192)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
@@ -78,7 +82,7 @@ class Speech(BaseModel):
     """the concept that speaks; the narrator if left out"""
     text: Text
     """the words"""
-    kind: Literal["speech", "thought", "shout", "whisper", "caption", "sound"] = "speech"
+    kind: BalloonKind = "speech"
     """the form of the balloon"""
     at: Box | None = None
     """where the balloon stands; found by itself if left out"""
@@ -143,42 +147,10 @@ class Page(BaseModel):
     """the words on the page"""
     panels: tuple[Panel, ...] = ()
     """the pictures, in reading order"""
-    kind: Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"] = (
-        "auto"
-    )
+    kind: PageKind = "auto"
     """how pictures and text share the page"""
     grid: Grid | None = None
     """rows x columns of the panels, such as `2x2`"""
-
-
-class CoverSettings(BaseModel):
-    """The front cover."""
-
-    model_config = _STRICT
-
-    panel: str | None = None
-    """the id of the panel to show"""
-    subtitle: Text | None = None
-    """a line under the title"""
-
-
-class BookSettings(BaseModel):
-    """How the pages become a book."""
-
-    model_config = _STRICT
-
-    trim: str = "square-8.5"
-    """the size of the cut page, by name"""
-    font: str | None = None
-    """the name of the typeface"""
-    formats: tuple[Literal["pdf", "html", "epub", "cbz"], ...] = ("pdf", "html")
-    """the files to make"""
-    colophon: bool = True
-    """whether a last page says how the book was made"""
-    cover: CoverSettings | None = None
-    """the front cover"""
-    dedication: Text | None = None
-    """to whom the book is given"""
 
 
 class Sampling(BaseModel):

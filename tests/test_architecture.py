@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "validation": 2,
     "lint": 2,
     "subject": 2,
+    "edition": 2,
     "story": 2,
     "wording": 3,
     "plan": 3,
@@ -51,7 +52,7 @@ FLOORS: dict[str, int] = {
 }
 """The floor of every room; a module belongs to the room with the longest name that fits."""
 
-FAMILIES = ({"validation", "lint", "subject", "story"}, {"wording", "plan", "outline"})
+FAMILIES = ({"validation", "lint", "subject", "edition", "story"}, {"wording", "plan", "outline"})
 FAMILIES += ({"scaffold", "workshop", "workflow", "golden"}, {"terminal", "cli", "__main__"})
 FAMILIES += ({"layout", "yamlmarks", "store", "executor"}, {"", "errors"})
 """Rooms of one floor that may know each other, as long as there is no circle."""

@@ -521,3 +521,25 @@ def test_html_can_be_read_without_sight_or_mouse(html: str, outline: Outline) ->
     assert all("aria-label" in attributes for tag, attributes in outline.tags if tag == "button")
     for feature in ("prefers-reduced-motion", ":focus-visible", "@media print", "ArrowRight"):
         assert feature in html
+
+
+# Direction
+
+
+def test_a_book_may_turn_its_pages_against_its_writing(
+    story: Story, art: dict[str, Art], tmp_path: Path
+) -> None:
+    settings = story.book.model_copy(update={"direction": "rtl"})
+    manga = bind(story.model_copy(update={"book": settings}), art)
+    assert (manga.direction, manga.writing) == ("rtl", "ltr")
+    parser = Outline()
+    parser.feed(write_html(manga, tmp_path / "b.html").read_text(encoding="utf-8"))
+    tags = dict(reversed(parser.tags))
+    assert tags["html"]["dir"] == "ltr"
+    assert tags["main"]["dir"] == "rtl"
+    words = [attributes for tag, attributes in parser.tags if tag == "p"]
+    assert words
+    assert {attributes.get("dir") for attributes in words} == {"ltr"}
+    with pikepdf.open(write_pdf(manga, tmp_path / "b.pdf")) as opened:
+        lefts = [float(page.TrimBox[0]) for page in opened.pages]
+        assert lefts == [9.0 if number % 2 else 0.0 for number in range(1, len(lefts) + 1)]

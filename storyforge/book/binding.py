@@ -8,7 +8,7 @@ from typing import Final
 
 from storyforge.book.colophon import Phrases, phrases, spoken
 from storyforge.book.compose import Sheet, Subject
-from storyforge.book.leaf import Art, Face, Leaf, Rect
+from storyforge.book.leaf import Art, Direction, Face, Leaf, Rect
 from storyforge.book.lettering import Figure, Said
 from storyforge.book.trims import Trim, trim_named
 from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, text_face
@@ -66,9 +66,14 @@ class Binding:
         return self.say(self.story.author) if self.story.author else None
 
     @property
+    def writing(self) -> Direction:
+        """Which way lines run."""
+        return "rtl" if self.language.split("-")[0] in _RIGHT_TO_LEFT else "ltr"
+
+    @property
     def rtl(self) -> bool:
-        """Whether lines run from right to left, and the book opens the other way."""
-        return self.language.split("-")[0] in _RIGHT_TO_LEFT
+        """Whether pages turn, and panels are read, from right to left."""
+        return (self.story.book.direction or self.writing) == "rtl"
 
     @property
     def phrases(self) -> Phrases:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 from storyforge.book.leaf import Corner, Face, Rect, Role, TextBlock
 from storyforge.book.lettering import Figure
 from storyforge.book.trims import POINTS_PER_INCH, Trim
 from storyforge.book.typeface import metrics, set_lines
+from storyforge.story import PageKind
 
 STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
 """Letter sizes for children to read, in points, the best first."""
@@ -270,9 +271,6 @@ def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
     if text is None:
         return None
     return Composition((), "square", moved(text, room.x, live.centre().y - text.rect.height / 2))
-
-
-PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"]
 
 
 def single(

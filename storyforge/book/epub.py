@@ -240,7 +240,7 @@ class _Page:
                     "kind": said.kind,
                     "speaker": said.speaker,
                     "lines": said.lines,
-                    "style": f"{_place(said.text)};{self.type(said)}",
+                    "style": f"{_place(said.text)};{self.type(said)}{_tilted(said)}",
                 }
                 for said in item.balloons
             ],
@@ -251,7 +251,7 @@ class _Page:
         on_art = leaf.kind == "cover"
         display = item.role in {"title", "heading"}
         color = "#ffffff" if leaf.ground == "deep" else tones.deep if display else _INK
-        rtl = self.book.direction == "rtl" and item.language is None
+        rtl = self.book.writing == "rtl" and item.language is None
         align = "center" if item.align == "center" else "right" if rtl else "left"
         style = f"{_place(item.rect)};{self.type(item)};text-align:{align};color:{color}"
         return {
@@ -292,6 +292,10 @@ def in_reading_order(leaf: Leaf, *, rtl: bool) -> list[Picture | TextBlock]:
 
     first = [text for text in leaf.texts if leads(text)]
     return [*first, *leaf.pictures, *(text for text in leaf.texts if text not in first)]
+
+
+def _tilted(item: Balloon) -> str:
+    return f";transform:rotate({number(item.tilt)}deg)" if item.tilt else ""
 
 
 def _spaced(item: TextBlock) -> list[dict[str, str | Sequence[str]]]:

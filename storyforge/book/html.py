@@ -176,10 +176,12 @@ class _Page:
             crop_y=100 * crop.y / crop.height,
             crop_w=100 / crop.width,
             crop_h=100 / crop.height,
+            aspect=item.aspect,
         )
-        small_height = SMALL * item.art.height / item.art.width
+        small_height = SMALL / item.aspect
         return {
             "corner": item.corner,
+            "halved": item.halved,
             "style": style,
             "source": _data_uri("image/jpeg", picture.jpeg(item.art, picture.enlargement(item))),
             "alt": item.alt or "",
@@ -200,7 +202,12 @@ class _Page:
         self, said: Balloon, small: Balloon | None, small_height: float
     ) -> dict[str, object]:
         """What the template shows of one balloon, on the page and on a small screen."""
-        style = {**self.rect(said.text), "size": 100 * said.size / self.width}
+        style: dict[str, str | float] = {
+            **self.rect(said.text),
+            "size": 100 * said.size / self.width,
+        }
+        if said.tilt:
+            style["tilt"] = f"{number(said.tilt)}deg"
         if small is not None:
             style |= {
                 "small_x": 100 * small.text.x / SMALL,

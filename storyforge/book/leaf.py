@@ -15,7 +15,8 @@ from storyforge.book.trims import Trim
 Role = Literal["title", "subtitle", "author", "story", "dedication", "heading", "colophon"]
 Ground = Literal["paper", "deep"]
 Corner = Literal["square", "round", "circle"]
-BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "sound"]
+BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
+Direction = Literal["ltr", "rtl"]
 
 
 class Point(NamedTuple):
@@ -135,8 +136,10 @@ class Balloon:
 
     speaker   name to read out before the words; None for the narrator and for sounds
     text      where the lines stand
-    outlines  the balloon with its tail first, then a thought's bubbles; empty for a sound
+    outlines  the balloon with its tail first, then a thought's bubbles; empty for a sound, and for
+              a balloon that is joined to the one before it, whose outline then holds both
     tip       the end of the tail; None without a tail
+    tilt      degrees by which the words are turned about the middle of `text`, clockwise
     """
 
     kind: BalloonKind
@@ -148,6 +151,7 @@ class Balloon:
     face: Face
     outlines: tuple[Outline, ...]
     tip: Point | None
+    tilt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +162,10 @@ class Picture:
     crop      the part of the picture that shows, in fractions of it
     alt       the picture in words; None if it is decorative
     balloons  lettered for the printed page, in page points
-    small     lettered for a small screen that shows the whole picture, in points of `SMALL`
+    small     lettered for a small screen that shows the picture alone, in points of `SMALL`
               width; as many as `balloons`, or none where they do not fit
+    halved    whether this is one half of a spread: then a small screen too shows only `crop`,
+              elsewhere the whole picture
     """
 
     art: Art
@@ -169,15 +175,24 @@ class Picture:
     alt: str | None
     balloons: tuple[Balloon, ...] = ()
     small: tuple[Balloon, ...] = ()
+    halved: bool = False
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of what a small screen shows."""
+        whole = self.art.width / self.art.height
+        return whole * self.crop.width / self.crop.height if self.halved else whole
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One page of the book.
 
-    number  from 1, the cover; odd pages lie on the right
+    number  from 1, the cover; odd pages lie on the right, or on the left of a book read from right
+            to left
     label   what the page is, for readers who cannot see it
     tone    the picture that the page takes its colours from
+    spread  which half of one picture over two facing pages this is, in the order of reading
     """
 
     number: int
@@ -187,22 +202,26 @@ class Leaf:
     tone: Art | None
     pictures: tuple[Picture, ...] = ()
     texts: tuple[TextBlock, ...] = ()
+    spread: Literal["first", "second"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
     """A whole book, ready to be written in any format.
 
-    summary   one sentence that says how the pictures were made
-    keywords  for the document's metadata
+    direction  which way its pages turn and its panels are read
+    writing    which way its lines run
+    summary    one sentence that says how the pictures were made
+    keywords   for the document's metadata
     """
 
     title: str
     author: str | None
     language: str
-    direction: Literal["ltr", "rtl"]
+    direction: Direction
     trim: Trim
     faces: tuple[Face, ...]
     summary: str
     keywords: tuple[str, ...]
     leaves: tuple[Leaf, ...]
+    writing: Direction = "ltr"

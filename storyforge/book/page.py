@@ -39,6 +39,7 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
         author=binding.author,
         language=binding.language,
         direction="rtl" if binding.rtl else "ltr",
+        writing=binding.writing,
         trim=binding.trim,
         faces=binding.faces_of(leaves),
         summary=binding.phrases.made_by,

@@ -86,6 +86,7 @@ def _book(book: Book, folder: Path) -> Data:
         "language": language,
         "region": region if len(region) == 2 else None,
         "direction": book.direction,
+        "writing": book.writing,
         "summary": book.summary,
         "keywords": list(book.keywords),
         "width": book.trim.width * POINTS_PER_INCH,
@@ -149,6 +150,7 @@ def _balloon(item: Balloon) -> Data:
         **_lines(item.lines, item.text, item.size, item.leading, item.face),
         "kind": item.kind,
         "align": "center",
+        "tilt": item.tilt,
         "outlines": outlines,
     }
 

@@ -8,7 +8,7 @@
   const leaves = [...main.querySelectorAll(".leaf")];
   const wide = matchMedia("(min-width: 900px) and (min-height: 481px) and (min-aspect-ratio: 6/5)");
   const small = matchMedia("(max-width: 640px), (max-height: 480px)");
-  const rtl = root.dir === "rtl";
+  const rtl = main.dir === "rtl";
   let openings = [];
   let now = 0;
 
