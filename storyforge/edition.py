@@ -1,14 +1,16 @@
 """What a story says of its book: page size, typeface, direction and cover.
 
-The pages themselves are `story`'s; which page sizes and fonts exist is the book's to know.
+The pages themselves are `story`'s; page sizes and fonts are known by name alone.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from storyforge.book.families import FAMILIES
+from storyforge.book.trims import TRIMS
 from storyforge.subject import Text
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -30,9 +32,9 @@ class BookSettings(BaseModel):
 
     model_config = _STRICT
 
-    trim: str = "square-8.5"
+    trim: str = Field(default="square-8.5", json_schema_extra={"enum": list(TRIMS)})
     """the size of the cut page, by name"""
-    font: str | None = None
+    font: str | None = Field(default=None, json_schema_extra={"examples": list(FAMILIES)})
     """the name of the typeface, or a .ttf or .otf file beside the story"""
     direction: Literal["ltr", "rtl"] | None = None
     """which way pages turn and panels are read; as the language is written if left out"""

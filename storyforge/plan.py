@@ -18,8 +18,9 @@ from typing import Final, Literal, get_args
 from pydantic import BaseModel
 
 from storyforge import __version__
-from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.layout import Box, closest
+from storyforge.errors import EnvironmentProblem
+from storyforge.languages import check_edition
+from storyforge.layout import Box
 from storyforge.lint import PICTURES
 from storyforge.store import fingerprint
 from storyforge.story import FuseSettings, Panel, Story
@@ -212,9 +213,10 @@ def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
     """Everything that has to exist for the story to be a book.
 
     Every concept is listed to be learnt; fused are those that some panel shows. Raises
-    StoryForgeError for a prompt that names an unknown concept, and EnvironmentProblem for pictures
-    that cannot be read.
+    StoryForgeError for a language that no text has, and EnvironmentProblem for pictures that cannot
+    be read.
     """
+    check_edition(order.language, story.languages())
     recipes: dict[str, Recipe] = {}
     train: list[TrainTask] = []
     keys: dict[str, str] = {}
@@ -240,13 +242,9 @@ def _shown(story: Story) -> tuple[str, ...]:
     for _, panel in story.panels():
         regions = panel.regions.values()
         words = [story.style, panel.prompt, *(region.prompt for region in regions)]
-        for name in named_in(words):
-            if name not in story.concepts:
-                guess = closest(name, story.concepts)
-                remedy = f"; did you mean `<{guess}>`?" if guess else ""
-                message = f"panel `{panel.id}`: no concept named `{name}` for `<{name}>`{remedy}"
-                raise StoryForgeError(message)
-            shown.add(name)
+        words += [negative_prompt(story, panel)]
+        words += [negative_prompt(story, panel, name) for name in panel.regions]
+        shown.update(named_in(words))
         shown.update(story.cast(panel))
     return tuple(name for name in story.concepts if name in shown)
 

@@ -11,7 +11,8 @@ from typing import Final
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.layout import find, shipped
 from storyforge.lint import GROUPS
-from storyforge.story import Story, read, schema
+from storyforge.schemas import schema
+from storyforge.story import Story, read
 
 SAMPLE: Final = "fox-and-lantern"
 

@@ -7,7 +7,7 @@ looks into a model: whether the base exists is found out when it is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -16,8 +16,15 @@ from pydantic.config import JsonDict
 
 from storyforge.edition import BookSettings, CoverSettings
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
+from storyforge.languages import (
+    check_languages,
+    language_of,
+    locales_of,
+    merged,
+    report_untranslated,
+)
 from storyforge.layout import Box, Layout, RegionShape, find, names
-from storyforge.lint import GROUPS, Surroundings, check_story, located
+from storyforge.lint import Surroundings, check_story
 from storyforge.subject import (
     ConceptName,
     ConceptSpec,
@@ -27,7 +34,7 @@ from storyforge.subject import (
     Text,
     TrainSettings,
     Version,
-    concept_in,
+    concepts_of,
     read_concept,
     text_in,
     written_as,
@@ -55,7 +62,6 @@ __all__ = [
     "read",
     "read_concept",
     "read_layout",
-    "schema",
     "text_in",
 ]
 
@@ -70,6 +76,7 @@ PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "gr
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "sound"]
 Side = Annotated[int, Field(ge=16, le=8192)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
+Scheduler = Literal["ddim", "dpm++2m", "euler", "unipc"]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -162,7 +169,7 @@ class Sampling(BaseModel):
     """denoising steps"""
     guidance_scale: GuidanceScale | None = None
     """how closely pictures keep to their prompts"""
-    scheduler: str | None = None
+    scheduler: Scheduler | None = None
     """the name of the noise schedule's solver"""
     region_blend: float = Field(default=1.0, ge=0, le=1)
     """how much a region listens to its own prompt (1) rather than to the panel's (0)"""
@@ -194,7 +201,7 @@ class StoryFile(BaseModel):
     """who tells the story"""
     language: Language = "en"
     """the language of texts that name none"""
-    base: str = Field(default="pocket", min_length=1)
+    base: str = Field(default="pocket", min_length=1, json_schema_extra={"examples": ["pocket"]})
     """the model: `pocket`, a folder, a hub id with or without @revision, or a .safetensors file"""
     style: str = ""
     """words added to every prompt"""
@@ -241,6 +248,20 @@ class Story(StoryFile):
             for panel in page.panels:
                 yield number, panel
 
+    def texts(self) -> Iterator[str | dict[str, str]]:
+        """Every text that a reader reads."""
+        cover = self.book.cover
+        said = [self.title, self.author, self.book.dedication, cover and cover.subtitle]
+        said += [page.text for page in self.pages]
+        for _, panel in self.panels():
+            said += [panel.alt, *(speech.text for speech in panel.say)]
+        yield from (text for text in said if text)
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages that some text has, the story's own first."""
+        named = {name for text in self.texts() if isinstance(text, dict) for name in text}
+        return (self.language, *sorted(named - {self.language}))
+
     def region_shapes(self, panel: Panel) -> dict[str, RegionShape]:
         """The shape of each of the panel's regions; what it leaves out is the layout's."""
         layout = self.layouts[panel.layout].regions if panel.layout else {}
@@ -272,6 +293,17 @@ def check(path: Path) -> tuple[Diagnostic, ...]:
     return _examined(path)[1]
 
 
+def untranslated(path: Path, language: str) -> tuple[Diagnostic, ...]:
+    """A warning for every text that an edition in `language` shows in the story's own language."""
+    report = Report(str(path))
+    root = load(path, report)
+    if root is None or language == language_of(root):
+        return ()
+    lacking = Report(str(path))
+    report_untranslated(root, locales_of(path, language_of(root), [report]), language, lacking)
+    return tuple(sorted(lacking.findings()))
+
+
 def read_layout(path: Path) -> Layout:
     """The layout in the file `path`; StoryError holds its mistakes."""
     report = Report(str(path))
@@ -282,25 +314,6 @@ def read_layout(path: Path) -> Layout:
     return layout
 
 
-def schema() -> dict[str, object]:
-    """The JSON schema of story.yaml, for editors that complete and explain while one writes."""
-    made: dict[str, object] = StoryFile.model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_without_titles(made),
-        "title": "storyforge story",
-    }
-
-
-def _without_titles(part: Mapping[str, object]) -> dict[str, object]:
-    """Drop the titles that pydantic makes from names: editors show them over the descriptions."""
-    return {
-        key: _without_titles(value) if isinstance(value, dict) else value
-        for key, value in part.items()
-        if not (key == "title" and isinstance(value, str))
-    }
-
-
 def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     """The story if its form is sound, and everything that was found in its files."""
     report = Report(str(path))
@@ -309,49 +322,17 @@ def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
         return None, tuple(sorted(report.findings()))
     file = validated(StoryFile, root, report)
     reports = [report]
-    concepts = _concepts(root, path.parent, report, reports)
+    concepts = concepts_of(root, path.parent, report, reports)
     layouts = _layouts(root, path.parent, reports)
     known = names((path.parent / "layouts",))
     check_story(root, Surroundings(path.parent, layouts, known), report)
+    locales = locales_of(path, language_of(root), reports)
+    check_languages(root, locales, report)
     findings = tuple(sorted({found for each in reports for found in each.findings()}))
     if file is None or any(found.severity is Severity.ERROR for found in findings):
         return None, findings
     filled: dict[str, object] = {"path": path, "concepts": concepts, "layouts": layouts}
-    return validated(Story, root, report, filled), findings
-
-
-def _concepts(
-    root: Node, folder: Path, report: Report, reports: list[Report]
-) -> dict[str, ConceptSpec | Path]:
-    """Every concept that the story lists and that can be read, by name."""
-    concepts: dict[str, ConceptSpec | Path] = {}
-    known: dict[Path, ConceptSpec | None] = {}
-    for group, kind in GROUPS.items():
-        for name, node in root.named(group).items():
-            path = located(node, folder, "folder", report) if node.text else None
-            if path is None or report.full or name in concepts:
-                continue
-            if path.suffix == ".safetensors" and os.path.isfile(path):
-                concepts[name] = path
-                continue
-            path = path.parent if path.name == "concept.yaml" else path
-            if not os.path.isdir(path):
-                what = "file" if path.suffix == ".safetensors" else "concept folder"
-                report.error(node.mark, "SF303", f"no {what} at `{path}`")
-                continue
-            if not os.path.isfile(path / "concept.yaml"):
-                report.error(node.mark, "SF303", f"no concept.yaml in `{path}`")
-                continue
-            if path not in known:
-                reports.append(Report(str(path / "concept.yaml")))
-                known[path] = concept_in(path, name, reports[-1])
-            spec = known[path]
-            if spec is not None:
-                concepts[name] = spec.model_copy(update={"name": name})
-                if spec.kind != kind:
-                    message = f"`{name}` is listed under `{group}`, and its concept.yaml says"
-                    report.error(node.mark, "SF309", f"{message} it is of kind `{spec.kind}`")
-    return concepts
+    return validated(Story, merged(root, locales), report, filled), findings
 
 
 def _layouts(root: Node, folder: Path, reports: list[Report]) -> dict[str, Layout | None]:

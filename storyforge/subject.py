@@ -5,6 +5,7 @@ The learnt concept is `model.concept`'s; here are only the words.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -22,9 +23,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from storyforge.errors import Report, Severity, StoryError
-from storyforge.lint import check_pictures, located
+from storyforge.lint import GROUPS, check_pictures, located
 from storyforge.validation import validated
-from storyforge.yamlmarks import load, shortened
+from storyforge.yamlmarks import Node, load, shortened
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -41,9 +42,8 @@ def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
 
 
-_LANGUAGE = written_as(
-    r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", "a language; write a code such as `en` or `pt-BR`"
-)
+LANGUAGE_CODE: Final = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
+_LANGUAGE = written_as(LANGUAGE_CODE, "a language; write a code such as `en` or `pt-BR`")
 _CONCEPT = written_as(
     r"[^\W\d_][\w-]{0,63}",
     "a name for a concept; begin with a letter, use letters, digits, `-`, `_`",
@@ -165,3 +165,37 @@ def concept_in(folder: Path, name: str, report: Report) -> ConceptSpec | None:
     if pictures is not None:
         check_pictures(pictures, root.mark if images is None else images.mark, report)
     return validated(ConceptSpec, root, report, {"name": name, "folder": folder})
+
+
+def concepts_of(
+    root: Node, folder: Path, report: Report, reports: list[Report]
+) -> dict[str, ConceptSpec | Path]:
+    """Every concept that the story lists and that can be read, by name."""
+    concepts: dict[str, ConceptSpec | Path] = {}
+    known: dict[Path, ConceptSpec | None] = {}
+    for group, kind in GROUPS.items():
+        for name, node in root.named(group).items():
+            path = located(node, folder, "folder", report) if node.text else None
+            if path is None or report.full or name in concepts:
+                continue
+            if path.suffix == ".safetensors" and os.path.isfile(path):
+                concepts[name] = path
+                continue
+            path = path.parent if path.name == "concept.yaml" else path
+            if not os.path.isdir(path):
+                what = "file" if path.suffix == ".safetensors" else "concept folder"
+                report.error(node.mark, "SF303", f"no {what} at `{path}`")
+                continue
+            if not os.path.isfile(path / "concept.yaml"):
+                report.error(node.mark, "SF303", f"no concept.yaml in `{path}`")
+                continue
+            if path not in known:
+                reports.append(Report(str(path / "concept.yaml")))
+                known[path] = concept_in(path, name, reports[-1])
+            spec = known[path]
+            if spec is not None:
+                concepts[name] = spec.model_copy(update={"name": name})
+                if spec.kind != kind:
+                    message = f"`{name}` is listed under `{group}`, and its concept.yaml says"
+                    report.error(node.mark, "SF309", f"{message} it is of kind `{spec.kind}`")
+    return concepts

@@ -6,15 +6,13 @@ place is `model.tokens`' work. No word is taken from the author and none is left
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from storyforge.layout import Box
+from storyforge.lint import PLACEHOLDER
 from storyforge.story import Panel, Story
-
-_PLACEHOLDER: Final = re.compile(r"<([^\W\d_][\w-]*)>")
 
 _MIDDLE: Final = (0.4, 0.6)
 """Where a region's centre counts as the middle, in fractions of the picture's width."""
@@ -70,7 +68,7 @@ def side_of(box: Box) -> str:
 
 def named_in(texts: Iterable[str]) -> tuple[str, ...]:
     """The concepts that stand in texts in angle brackets, each once, in order."""
-    return tuple(dict.fromkeys(name for text in texts for name in _PLACEHOLDER.findall(text)))
+    return tuple(dict.fromkeys(name for text in texts for name in PLACEHOLDER.findall(text)))
 
 
 def with_article(noun: str) -> str:

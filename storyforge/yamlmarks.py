@@ -47,6 +47,8 @@ class Node:
     keys: dict[str, Mark] = field(default_factory=dict)
     size: int = 1
     depth: int = 1
+    lead: int | None = None
+    """signs between the mark and the text's first letter; None if it is not written plainly"""
 
     @property
     def empty(self) -> bool:
@@ -83,6 +85,12 @@ class Node:
     def mark_of(self, key: str) -> Mark:
         """Where `key` stands; where the map begins if it has no such key."""
         return self.keys.get(key, self.mark)
+
+    def mark_within(self, start: int) -> Mark:
+        """Where the letter `start` of the text stands, or the text itself if that is not known."""
+        if self.lead is None:
+            return self.mark
+        return Mark(self.mark.line, self.mark.column + self.lead + start)
 
     def described(self) -> str:
         """The value in a few words, for messages."""
@@ -236,6 +244,15 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Mark, str, str]:
     return mark, "SF102", words
 
 
+def _lead(event: yaml.ScalarEvent) -> int | None:
+    """How far from its mark a text begins that stands on one line, letter for letter."""
+    start, end = event.start_mark, event.end_mark
+    around = end.column - start.column - len(event.value)
+    if start.line != end.line or around != (0 if event.style is None else 2):
+        return None
+    return around // 2
+
+
 @dataclass(slots=True)
 class _Frame:
     """A list or map that is still being read."""
@@ -281,7 +298,7 @@ class _Composer:
         known = self._anchors[anchor]
         if known is None:
             raise _Refused(mark, "SF104", f"`*{anchor}` stands inside of itself")
-        self._place(replace(known, mark=mark), mark)
+        self._place(replace(known, mark=mark, lead=None), mark)
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> None:
         self._refuse_tag(event.tag, mark)
@@ -296,7 +313,8 @@ class _Composer:
         if empty and not event.value and frame is not None and frame.key is not None:
             mark = frame.key_mark
         size = 1 + len(event.value) // _LETTERS_A_VALUE
-        node = Node(mark, text=None if empty else event.value, size=size)
+        text = None if empty else event.value
+        node = Node(mark, text=text, size=size, lead=_lead(event))
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         self._place(node, mark)

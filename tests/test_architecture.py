@@ -25,11 +25,15 @@ FLOORS: dict[str, int] = {
     "executor": 1,
     "yamlmarks": 1,
     "pocket": 1,
+    "book.trims": 1,
+    "book.families": 1,
     "validation": 2,
     "lint": 2,
     "subject": 2,
     "edition": 2,
+    "languages": 2,
     "story": 2,
+    "schemas": 2,
     "wording": 3,
     "plan": 3,
     "outline": 3,
@@ -52,9 +56,10 @@ FLOORS: dict[str, int] = {
 }
 """The floor of every room; a module belongs to the room with the longest name that fits."""
 
-FAMILIES = ({"validation", "lint", "subject", "edition", "story"}, {"wording", "plan", "outline"})
+FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
+FAMILIES += ({"wording", "plan", "outline"},)
 FAMILIES += ({"scaffold", "workshop", "workflow", "golden"}, {"terminal", "cli", "__main__"})
-FAMILIES += ({"layout", "yamlmarks", "store", "executor"}, {"", "errors"})
+FAMILIES += ({"layout", "yamlmarks", "store", "executor", "book.trims"}, {"", "errors"})
 """Rooms of one floor that may know each other, as long as there is no circle."""
 
 TORCH_ROOMS = {"model", "train", "fuse", "sample", "evaluate", "pocket.pretrain"}

@@ -184,13 +184,25 @@ def test_a_draft_has_its_own_pictures(folder: Path) -> None:
 
 
 def test_an_order_says_which_books(folder: Path) -> None:
-    plan = draw_up(story_with(folder), base=BASE, order=Order(("html",), "fr"))
+    story = story_with(
+        folder, "title: The Fox and the Lantern", "title: {en: The Fox, fr: Le Renard}"
+    )
+    plan = draw_up(story, base=BASE, order=Order(("html",), "fr"))
     assert [subject_of(book) for book in plan.books] == ["book html fr"]
 
 
-def test_an_unknown_concept_in_a_prompt_is_an_error(folder: Path) -> None:
-    with pytest.raises(StoryForgeError, match="no concept named `pipp` for `<pipp>`; did you mean"):
-        draw_up(story_with(folder, "in the snow", "<pipp> runs"), base=BASE)
+def test_a_language_that_no_text_has_is_an_error_that_names_those_there_are(folder: Path) -> None:
+    story = story_with(
+        folder, "title: The Fox and the Lantern", "title: {en: The Fox, fr: Le Renard}"
+    )
+    with pytest.raises(StoryForgeError, match="no text is in `de`, only in `en`, `fr`"):
+        draw_up(story, base=BASE, order=Order(language="de"))
+
+
+def test_a_concept_in_a_negative_prompt_is_fused(folder: Path) -> None:
+    plan = draw_up(story_with(folder, "scene: wood", "negative: <wood>"), base=BASE)
+    assert plan.fuse is not None
+    assert "wood" in dict(plan.fuse.concepts)
 
 
 def test_a_concept_that_no_panel_shows_is_not_fused(folder: Path) -> None:

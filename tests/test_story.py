@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from storyforge.errors import StoryError
 from storyforge.layout import Box, shipped
+from storyforge.schemas import schema
 from storyforge.story import (
     ConceptSpec,
     Panel,
@@ -19,7 +20,6 @@ from storyforge.story import (
     check,
     read,
     read_concept,
-    schema,
     text_in,
 )
 

@@ -73,7 +73,7 @@ def check(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of story.yaml, for editors."""
-    from storyforge.story import schema as schema_of_story
+    from storyforge.schemas import schema as schema_of_story
 
     typer.echo(json.dumps(schema_of_story(), indent=2, ensure_ascii=False))
 

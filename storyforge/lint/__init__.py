@@ -1,0 +1,80 @@
+"""What a schema cannot see: names that lead nowhere, regions that collide, words that are missing.
+
+Works on the tree as written, so that a file with mistakes in its form is told about these as well.
+What each code means and how it is mended is `catalogue`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from storyforge.errors import Report
+from storyforge.lint.cast import (
+    GROUPS,
+    PLACEHOLDER,
+    cast_of,
+    check_placeholders,
+    check_scene,
+    check_shown,
+    check_speakers,
+    check_unused,
+    no_such,
+    regions_of,
+)
+from storyforge.lint.pages import (
+    check_alt,
+    check_base,
+    check_book,
+    check_ids,
+    check_length,
+    check_page,
+    check_panel,
+    check_size,
+)
+from storyforge.lint.paths import PICTURES, check_pictures, located
+from storyforge.lint.regions import Surroundings, check_regions, check_room
+from storyforge.yamlmarks import Node
+
+__all__ = [
+    "GROUPS",
+    "PICTURES",
+    "PLACEHOLDER",
+    "Surroundings",
+    "check_pictures",
+    "check_story",
+    "located",
+    "no_such",
+]
+
+_COARSEST: Final = {"pocket": 4}
+_COARSEST_ELSEWHERE: Final = 8
+"""Cells along a side of the coarsest attention map, by base: in less than one nothing can stand."""
+
+
+def check_story(root: Node, around: Surroundings, report: Report) -> None:
+    """Report what the parts of a story get wrong about each other."""
+    cast = cast_of(root, report)
+    pages = list(root.each("pages"))
+    panels = [panel for page in pages for panel in page.each("panels")]
+    base = root.text_at("base") or "pocket"
+    coarsest = _COARSEST.get(base, _COARSEST_ELSEWHERE)
+    for page in pages:
+        check_page(page, report)
+    for panel in panels:
+        if report.full:
+            break
+        check_scene(panel, cast, report)
+        check_shown(panel, cast, report)
+        check_regions(panel, around, report)
+        check_room(panel, around, coarsest, report)
+        check_speakers(panel, cast, report)
+        check_panel(panel, base, report)
+    check_alt(panels, report)
+    check_ids(root, panels, report)
+    check_placeholders(root, panels, cast, report)
+    check_unused(root, panels, report)
+    check_size(root, base, report)
+    check_book(root, around.folder, report)
+    check_base(root, around.folder, report)
+    for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
+        check_length(node, report)
