@@ -205,8 +205,12 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return folded[near[0]] if near else None
 
 
+Pose = Literal["standing", "waving", "sitting", "jumping", "running", "holding"]
+Facing = Literal["left", "right"]
+
+
 class RegionShape(BaseModel):
-    """One region: its place, and how it stands against its neighbours."""
+    """One region: its place, how it stands against its neighbours, and who stands in it how."""
 
     model_config = _STRICT
 
@@ -220,6 +224,10 @@ class RegionShape(BaseModel):
     """which region is in front where two overlap: the larger number"""
     weight: float = Field(default=1.0, gt=0, le=10)
     """how strongly the region's prompt speaks"""
+    pose: Pose | None = None
+    """what the body does; its word goes into the region's prompt"""
+    facing: Facing | None = None
+    """to which side of the picture the pose turns"""
 
     @field_validator("at")
     @classmethod
@@ -250,6 +258,8 @@ class RegionShape(BaseModel):
             mask=place_of.mask,
             z=self.z if "z" in self.model_fields_set else base.z,
             weight=self.weight if "weight" in self.model_fields_set else base.weight,
+            pose=self.pose or base.pose,
+            facing=self.facing or base.facing,
         )
 
     def bounds(self) -> Box:
@@ -281,6 +291,8 @@ class Layout(BaseModel):
         default_factory=dict, max_length=32
     )
     """the regions by name, in reading order"""
+    aspect: float = Field(default=1.0, ge=0.25, le=4)
+    """width over height of the pictures that the layout is meant for"""
 
 
 def shipped(kind: Literal["layouts", "stories", "concepts"]) -> Path:

@@ -6,11 +6,12 @@ place is `model.tokens`' work. No word is taken from the author and none is left
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
-from storyforge.layout import Box
+from storyforge.layout import Box, Pose
 from storyforge.lint import PLACEHOLDER
 from storyforge.story import Panel, Story
 
@@ -19,6 +20,10 @@ _MIDDLE: Final = (0.4, 0.6)
 
 _WIDE: Final = 0.8
 """A region of this width, as a fraction of the picture's, is on no side."""
+
+_POSES: Final[dict[str, Pose]] = {pose: pose for pose in get_args(Pose)}
+
+_WORD: Final = re.compile(r"[^\W\d_]+")
 
 _ARTICLES: Final = ("a ", "an ", "the ", "some ", "two ", "three ")
 
@@ -40,10 +45,22 @@ def region_prompt(story: Story, panel: Panel, name: str) -> str:
     concept = f"<{region.concept}>" if region.concept else ""
     head = f"a {concept}" if concept and concept not in region.prompt else ""
     side = side_of(story.region_boxes(panel)[name])
-    said = [head, region.prompt.strip(" ,"), side if side not in region.prompt else ""]
+    said = [head, _posed(region.prompt, pose_of(story, panel, name))]
+    said.append(side if side not in region.prompt else "")
     return _joined(
         [" ".join(word for word in said if word), *_setting(panel, alone=False), story.style]
     )
+
+
+def pose_of(story: Story, panel: Panel, name: str) -> Pose | None:
+    """What the body in a region does: its `pose`, a pose's word in its prompt, or the layout's.
+
+    None where nobody has said it.
+    """
+    region = panel.regions[name]
+    written = [word for word in _WORD.findall(region.prompt.lower()) if word in _POSES]
+    spoken = _POSES[written[0]] if written else None
+    return region.pose or spoken or story.region_shapes(panel)[name].pose
 
 
 def negative_prompt(story: Story, panel: Panel, name: str | None = None) -> str:
@@ -76,6 +93,14 @@ def with_article(noun: str) -> str:
     if noun.lower().startswith(_ARTICLES):
         return noun
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
+def _posed(prompt: str, pose: Pose | None) -> str:
+    """A region's words with its pose's word among them, once."""
+    prompt = prompt.strip(" ,")
+    if pose is None or pose in _WORD.findall(prompt.lower()):
+        return prompt
+    return f"{prompt}, {pose}" if prompt else pose
 
 
 def _class_words(story: Story, panel: Panel, name: str) -> str:

@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "errors": 0,
     "layout": 1,
     "provenance": 1,
+    "pose": 1,
     "store": 1,
     "executor": 1,
     "yamlmarks": 1,
@@ -59,7 +60,7 @@ FLOORS: dict[str, int] = {
 FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
 FAMILIES += ({"wording", "plan", "outline"},)
 FAMILIES += ({"scaffold", "workshop", "workflow", "golden"}, {"terminal", "cli", "__main__"})
-FAMILIES += ({"layout", "yamlmarks", "store", "executor", "book.trims"}, {"", "errors"})
+FAMILIES += ({"layout", "pose", "yamlmarks", "store", "executor", "book.trims"}, {"", "errors"})
 """Rooms of one floor that may know each other, as long as there is no circle."""
 
 TORCH_ROOMS = {"model", "train", "fuse", "sample", "evaluate", "pocket.pretrain"}

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from storyforge import layout
 from storyforge.layout import FRAME, PLACES, Box, RegionShape, page_grid, place
-from storyforge.story import read_layout
+from storyforge.plan import RegionTask
+from storyforge.sample.regions import cell_weights
+from storyforge.story import check, read_layout
 
 SHIPPED = layout.names()
 
@@ -143,13 +145,50 @@ def test_a_shipped_layout_is_sound(name: str) -> None:
     assert path is not None
     made = read_layout(path)
     assert made.name == name
-    boxes = [shape.bounds() for shape in made.regions.values()]
+    shapes = made.regions.values()
+    boxes = [shape.bounds() for shape in shapes]
     assert all(min(b.width, b.height) >= 0.25 for b in boxes), "a region under one coarse cell"
-    assert all(a.intersection(b) is None for a, b in itertools.combinations(boxes, 2))
+    for one, other in itertools.combinations(shapes, 2):
+        apart = one.bounds().intersection(other.bounds()) is None
+        assert apart or one.z != other.z, "two regions share a place and none is in front"
 
 
-def test_the_usual_layouts_are_shipped() -> None:
-    assert {"one-centre", "two-side-by-side", "three-in-a-row", "whole-scene"} <= set(SHIPPED)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_region_of_a_shipped_layout_is_seen_in_the_coarsest_cells(name: str) -> None:
+    path = layout.find(name)
+    assert path is not None
+    regions = [
+        RegionTask(name, shape.bounds(), "", "", shape.weight, shape.z, None)
+        for name, shape in read_layout(path).regions.items()
+    ]
+    assert all(cell_weights(regions, 4, 4).sum(1) > 0) if regions else name == "whole-scene"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_story_in_a_shipped_layout_has_no_mistakes(name: str, tmp_path: Path) -> None:
+    path = layout.find(name)
+    assert path is not None
+    regions = ", ".join(f"{region}: {{prompt: a tree}}" for region in read_layout(path).regions)
+    story = tmp_path / "story.yaml"
+    panel = f"{{id: one, layout: {name}, regions: {{{regions}}}, decorative: true}}"
+    story.write_text(f"storyforge: 1\ntitle: A\npages: [{{panels: [{panel}]}}]\n")
+    assert check(story) == ()
+
+
+def test_layouts_for_one_to_four_and_for_the_usual_shots_are_shipped() -> None:
+    counts = [len(read_layout(path).regions) for name in SHIPPED if (path := layout.find(name))]
+    assert {0, 1, 2, 3, 4} <= set(counts)
+    assert {"close-up-with-companion", "foreground-and-background", "over-the-shoulder"} < {
+        *SHIPPED
+    }
+    assert {"spread-two-sides", "object-in-hand", "crowd-line", "two-side-by-side"} < {*SHIPPED}
+
+
+def test_a_region_takes_its_pose_from_the_layout_unless_it_has_its_own() -> None:
+    base = RegionShape(at="left", pose="running", facing="left")
+    assert RegionShape().over(base) == base
+    assert RegionShape(pose="sitting").over(base).pose == "sitting"
+    assert RegionShape(facing="right").over(base).facing == "right"
 
 
 def test_a_layout_beside_the_story_comes_first(tmp_path: Path) -> None:

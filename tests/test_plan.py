@@ -15,7 +15,7 @@ from storyforge.outline import missing, outline, shelf_of, subject_of
 from storyforge.plan import Base, Order, Plan, Task, base_of, draw_up
 from storyforge.store import Entry, Store
 from storyforge.story import Story, read
-from storyforge.wording import panel_prompt, region_prompt, side_of, with_article
+from storyforge.wording import panel_prompt, pose_of, region_prompt, side_of, with_article
 
 BASE = Base("pocket", "hash of the base")
 
@@ -240,6 +240,38 @@ def test_prompts_are_said_in_order(folder: Path) -> None:
         "a <pip> waving on the left, in <wood>, night, fireflies, soft light"
     )
     assert panel_prompt(story, end) == "a fox, in the snow, soft light"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("pose: sitting", "a <pip> sitting on the left"),
+        ("pose: sitting, prompt: smiling", "a <pip> smiling, sitting on the left"),
+        ("pose: waving, prompt: Waving hello", "a <pip> Waving hello on the left"),
+        ("prompt: resitting an exam", "a <pip> resitting an exam on the left"),
+        ("pose: sitting, prompt: resitting it", "a <pip> resitting it, sitting on the left"),
+    ],
+)
+def test_a_pose_is_said_once(folder: Path, written: str, said: str) -> None:
+    story = story_with(folder, "prompt: waving", written)
+    found = next(story.panels())[1]
+    assert region_prompt(story, found, "left").startswith(f"{said}, in <wood>")
+
+
+def test_a_pose_is_the_region_s_own_or_in_its_words_or_the_layout_s(folder: Path) -> None:
+    (folder / "layouts").mkdir()
+    (folder / "layouts" / "two-side-by-side.yaml").write_text(
+        "description: mine\nregions:\n  left: {at: left, pose: jumping}\n  right: {at: right}\n"
+    )
+    for words, pose in [
+        ("prompt: calm", "jumping"),
+        ("prompt: Waving", "waving"),
+        ("prompt: waving, pose: running", "running"),
+    ]:
+        story = story_with(folder, "prompt: waving", words)
+        found = next(story.panels())[1]
+        assert pose_of(story, found, "left") == pose
+        assert pose_of(story, found, "right") is None
 
 
 def test_negative_words_are_the_nearest_ones(folder: Path) -> None:

@@ -20,7 +20,7 @@ from storyforge.yamlmarks import Node, shortened
 _ROUNDING: Final = 1e-6
 """Slack for fractions such as 0.85 - 0.6."""
 
-_SHAPE: Final = ("box", "at", "mask", "z", "weight")
+_SHAPE: Final = ("box", "at", "mask", "z", "weight", "pose", "facing")
 
 
 @dataclass(frozen=True, slots=True)
