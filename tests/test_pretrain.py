@@ -12,10 +12,19 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers import CLIPModel
 
 from storyforge.model.base import POCKET, Habits, open_base
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.clip import (
+    PROJECTION,
+    SIDE,
+    nearly,
+    random_character,
+    train_clip,
+    view,
+)
 from storyforge.pocket.pretrain.denoiser import LabelHeads, Latents, train_text, train_unet
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -251,3 +260,25 @@ def test_the_shipped_habits_are_read() -> None:
     habits = Habits.read(POCKET / "storyforge.json")
     assert habits != Habits()
     assert habits.prior_pictures == len(habits.prior_prompts)
+
+
+def test_views_of_one_character_differ_and_its_double_is_somebody_else() -> None:
+    dice = np.random.default_rng(5)
+    for _ in range(20):
+        look = random_character(dice)
+        assert nearly(look, dice) != look
+    one, other = view(look, dice), view(look, dice)
+    assert one.picture.shape == other.picture.shape == (SIDE, SIDE, 3)
+    assert not np.array_equal(one.picture, other.picture)
+
+
+def test_a_clip_trains_for_a_second_and_opens_with_the_stock_class(folder: Path) -> None:
+    with torch.random.fork_rng():
+        train_clip(job(folder, stage="clip"), ALONE)
+    before = steps_of(folder / "clip.safetensors")
+    with torch.random.fork_rng():
+        train_clip(job(folder, stage="clip"), ALONE)
+    assert 0 < before < steps_of(folder / "clip.safetensors")
+    clip = CLIPModel.from_pretrained(folder / "clip")
+    assert clip.config.projection_dim == PROJECTION
+    assert (folder / "clip" / "preprocessor_config.json").is_file()

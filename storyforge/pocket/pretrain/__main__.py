@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.denoiser import train_text, train_unet
 from storyforge.pocket.pretrain.run import Job, launch
-from storyforge.pocket.pretrain.ship import ship
+from storyforge.pocket.pretrain.ship import ship, ship_clip
 from storyforge.pocket.pretrain.vae import train_vae
 
 STAGES = {
@@ -14,8 +15,10 @@ STAGES = {
     "unet": train_unet,
     "polish": train_vae,
     "ship": ship,
+    "clip": train_clip,
+    "ship-clip": ship_clip,
 }
-BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "ship": 1}
+BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12, "ship": 1, "ship-clip": 1}
 
 
 def main() -> None:
@@ -49,7 +52,9 @@ def main() -> None:
             minutes=args.minutes,
             decay=args.decay,
             device=args.device,
-            workers=args.workers if args.device == "cpu" and args.stage != "ship" else 1,
+            workers=args.workers
+            if args.device == "cpu" and not args.stage.startswith("ship")
+            else 1,
             batch_size=args.batch_size or BATCH[args.stage],
             pictures=args.pictures,
             seed=args.seed,

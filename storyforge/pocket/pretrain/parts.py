@@ -134,6 +134,11 @@ def weights_folder() -> Path:
     return Path(__file__).parents[1] / "weights"
 
 
+def clip_folder() -> Path:
+    """Where the package keeps its CLIP."""
+    return Path(__file__).parents[1] / "clip"
+
+
 def part_folder(folder: Path, part: str) -> Path:
     """Where to start `part` from: what this run trained, else what the package ships."""
     return folder / part if (folder / part).is_dir() else weights_folder() / part

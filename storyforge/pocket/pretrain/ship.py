@@ -1,4 +1,4 @@
-"""Stage `ship`: put what was trained into the package, with what the base likes beside it."""
+"""Stages `ship` and `ship-clip`: put what was trained into the package."""
 
 import json
 import shutil
@@ -50,3 +50,12 @@ def ship(job: Job, team: Team) -> None:
     prompts = [world.describe(world.imagine(dice), dice) for _ in range(PRIOR_PICTURES)]
     habits = {**HABITS, "prior_prompts": prompts}
     (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
+
+
+def ship_clip(job: Job, team: Team) -> None:
+    """Copy the trained CLIP into the package, beside the weights; no base changes by it."""
+    target = parts.clip_folder()
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(job.folder / "clip", target)
+    for file in target.iterdir():
+        file.chmod(0o644)

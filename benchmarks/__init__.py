@@ -1,0 +1,1 @@
+"""Measurements: programs that print one JSON document, `python -m benchmarks.NAME --json`."""
