@@ -170,7 +170,7 @@ def test_a_story_in_a_shipped_layout_has_no_mistakes(name: str, tmp_path: Path) 
     assert path is not None
     regions = ", ".join(f"{region}: {{prompt: a tree}}" for region in read_layout(path).regions)
     story = tmp_path / "story.yaml"
-    panel = f"{{id: one, layout: {name}, regions: {{{regions}}}, decorative: true}}"
+    panel = f"{{id: one, layout: {name}, prompt: a wood, regions: {{{regions}}}, decorative: true}}"
     story.write_text(f"storyforge: 1\ntitle: A\npages: [{{panels: [{panel}]}}]\n")
     assert check(story) == ()
 
