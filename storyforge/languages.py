@@ -169,7 +169,7 @@ def locales_of(story: Path, language: str, reports: list[Report]) -> list[Locale
         reports.append(report)
         complaint = _name_complaint(file, owner, spoken, story, language)
         if complaint is not None:
-            report.error(Mark(), "SF320", complaint)
+            report.error(Mark(), "SF319", complaint)
             continue
         root = load(file, report)
         if root is not None:
@@ -244,21 +244,21 @@ def _check_locale(locale: Locale, root: Node, said: Iterable[Passage]) -> None:
     for number in locale.root.named("pages"):
         if number.isdecimal() and not 1 <= int(number[:9]) <= count:
             message = f"no page {shortened(number)}; the story has {count}"
-            locale.report.error(_key(locale, "pages", number), "SF318", message)
+            locale.report.error(_key(locale, "pages", number), "SF317", message)
     for name in locale.root.named("panels"):
         if name not in panels:
             mark = _key(locale, "panels", name)
-            locale.report.error(mark, "SF318", no_such("panel", name, panels))
+            locale.report.error(mark, "SF317", no_such("panel", name, panels))
     for place, node in _translations(locale.root):
         if place in known:
             inline = known[place].node.get(locale.language)
             if inline is not None:
                 message = f"the story itself says this in `{locale.language}`"
                 line = f"on line {inline.mark.line}; keep one of the two"
-                locale.report.warning(node.mark, "SF423", f"{message} {line}")
+                locale.report.warning(node.mark, "SF410", f"{message} {line}")
         elif place[0] not in {"pages", "panels"} or _is_there(place, count, panels):
             message = f"the story has no text here to translate: {_spelt(place)}"
-            locale.report.error(node.mark, "SF319", message)
+            locale.report.error(node.mark, "SF318", message)
 
 
 def _key(locale: Locale, group: str, key: str) -> Mark:

@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "": 0,
     "errors": 0,
     "layout": 1,
+    "catalogue": 1,
     "provenance": 1,
     "pose": 1,
     "store": 1,
@@ -35,6 +36,7 @@ FLOORS: dict[str, int] = {
     "languages": 2,
     "story": 2,
     "schemas": 2,
+    "sarif": 2,
     "wording": 3,
     "plan": 3,
     "outline": 3,
@@ -60,7 +62,8 @@ FLOORS: dict[str, int] = {
 FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
 FAMILIES += ({"wording", "plan", "outline"},)
 FAMILIES += ({"scaffold", "workshop", "workflow", "golden"}, {"terminal", "cli", "__main__"})
-FAMILIES += ({"layout", "pose", "yamlmarks", "store", "executor", "book.trims"}, {"", "errors"})
+FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)
+FAMILIES += ({"", "errors"},)
 """Rooms of one floor that may know each other, as long as there is no circle."""
 
 TORCH_ROOMS = {"model", "train", "fuse", "sample", "evaluate", "pocket.pretrain"}

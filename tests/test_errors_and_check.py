@@ -254,7 +254,6 @@ def test_mistakes_of_every_sort_are_told_together_in_order(write: Write) -> None
     found = told(write(text))
     assert [line.split(" ")[1] for line in found] == [
         "SF200",
-        "SF401",
         "SF300",
         "SF103",
         "SF300",

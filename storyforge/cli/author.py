@@ -1,17 +1,22 @@
-"""The verbs for one who writes: begin a story, check it, see which layouts there are."""
+"""The verbs for one who writes: begin a story, check it, see what can be written."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from textwrap import indent, wrap
 from typing import Annotated
 
 import typer
 
+from storyforge.catalogue import Entry, catalogue, entry
 from storyforge.cli.options import AsJson, StoryFile
 from storyforge.cli.program import app, group
-from storyforge.errors import Severity
+from storyforge.errors import Diagnostic, Severity
+from storyforge.sarif import sarif
 from storyforge.terminal import (
     finding_content,
     finding_for_github,
@@ -30,6 +35,16 @@ class Format(StrEnum):
     TEXT = "text"
     JSON = "json"
     GITHUB = "github"
+    SARIF = "sarif"
+
+
+class What(StrEnum):
+    """The author's kinds of file."""
+
+    STORY = "story"
+    CONCEPT = "concept"
+    LAYOUT = "layout"
+    LOCALE = "locale"
 
 
 @app.command()
@@ -59,23 +74,66 @@ def check(
     if as_json or format_ is Format.JSON:
         told = [finding_content(finding) for finding in findings]
         tell_json({"errors": errors, "warnings": len(findings) - errors, "findings": told})
+    elif format_ is Format.SARIF:
+        typer.echo(json.dumps(sarif(findings), indent=2, ensure_ascii=False))
     else:
+        line = finding_for_github if format_ is Format.GITHUB else finding_line
         for finding in findings:
-            typer.echo(
-                finding_for_github(finding) if format_ is Format.GITHUB else finding_line(finding)
-            )
-    if not findings and format_ is Format.TEXT and not as_json:
-        tell(f"no mistakes in {story}")
+            typer.echo(line(finding))
+    if format_ is Format.TEXT and not as_json:
+        _sum_up(story, findings, errors)
     if errors or (strict and findings):
         raise typer.Exit(1)
 
 
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of story.yaml, for editors."""
-    from storyforge.schemas import schema as schema_of_story
+def _sum_up(story: Path, findings: Sequence[Diagnostic], errors: int) -> None:
+    if not findings:
+        tell(f"no mistakes in {story}")
+        return
+    counts = {"error": errors, "warning": len(findings) - errors}
+    told = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    first = min(findings, key=lambda finding: finding.severity is not Severity.ERROR)
+    tell(f"{', '.join(told)}; `storyforge explain {first.code}` says more, as for every code")
 
-    typer.echo(json.dumps(schema_of_story(), indent=2, ensure_ascii=False))
+
+@app.command()
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Such as SF300; all if none.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a code of `check` means, and how it is mended."""
+    entries = list(catalogue().values()) if code is None else [entry(code)]
+    if as_json:
+        tell_json({"codes": [asdict(each) for each in entries]})
+    elif code is None:
+        rows = [(each.code, each.severity, each.title) for each in entries]
+        show_table(("code", "severity", "what is wrong"), rows)
+    else:
+        for line in _explained(entries[0]):
+            typer.echo(line)
+
+
+def _explained(about: Entry) -> Iterator[str]:
+    yield f"{about.code} {about.severity}: {about.title}"
+    for words in (about.means, about.mend):
+        yield ""
+        yield from wrap(words.strip(), 80)
+    for name, example in (("wrong", about.wrong), ("right", about.right)):
+        yield ""
+        yield f"{name}:"
+        yield indent(example.strip(), "    ")
+
+
+@app.command()
+def schema(
+    what: Annotated[What, typer.Argument(metavar="[FILE]", help="The kind of file.")] = What.STORY,
+) -> None:
+    """Print the JSON schema of a story, concept, layout or locale, for editors."""
+    from storyforge.schemas import schema as schema_of
+
+    typer.echo(json.dumps(schema_of(what.value), indent=2, ensure_ascii=False))
 
 
 @layout.command("list")

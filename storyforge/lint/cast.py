@@ -19,6 +19,9 @@ PLACEHOLDER: Final = re.compile(r"<([\w-]+)>")
 MOST_REGIONS: Final = 32
 """Regions of one panel; the schema refuses more."""
 
+_MOST_MISSPELT: Final = 50
+"""Names that are none; of so many it is asked which concept they meant."""
+
 _PROMPTS: Final = ("style", "prompt", "negative")
 
 
@@ -115,10 +118,12 @@ def check_unused(root: Node, panels: Iterable[Node], report: Report) -> None:
     for panel in panels:
         used |= {panel.text_at("scene") or ""}
         used |= {region.text_at("concept") or "" for _, region in regions_of(panel)}
+    known = [name for group in GROUPS for name in root.named(group)]
+    meant = {closest(name, known) for name in [*used][:_MOST_MISSPELT] if name not in known}
     for group, kind in GROUPS.items():
         listed = root.get(group)
         for name in root.named(group):
-            if name not in used and listed is not None:
+            if name not in used | meant and listed is not None:
                 message = f"{kind} `{shortened(name)}` is listed and never shown"
                 report.warning(listed.mark_of(name), "SF401", message)
 

@@ -207,7 +207,5 @@ def check_length(node: Node, report: Report) -> None:
     for key in ("prompt", "style", "negative"):
         words = len((node.text_at(key) or "").split())
         if words > LONGEST_PROMPT:
-            message = (
-                f"`{key}` has {words} words; after about {LONGEST_PROMPT} the model stops reading"
-            )
+            message = f"`{key}` has {words} words; models read about {LONGEST_PROMPT}"
             report.warning(node.mark_of(key), "SF404", message)

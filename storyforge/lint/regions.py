@@ -40,6 +40,7 @@ def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
         report.error(layout.mark, "SF301", no_such("layout", name, around.layout_names))
     known = around.layouts.get(name) if name is not None else None
     blind = name is not None and known is None
+    misnamed = False
     for region, node in regions_of(panel):
         _check_mask(node, around.folder, report)
         if blind or any(node.get(key) is not None for key in ("box", "at", "mask")):
@@ -48,10 +49,11 @@ def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
         if known is not None and region not in known.regions:
             message = no_such(f"region in layout `{name}`", region, known.regions)
             report.error(mark, "SF302", message)
+            misnamed = True
         elif known is None:
             message = f"region `{shortened(region)}` has no place; give the panel a `layout`, or"
             report.error(mark, "SF302", f"{message} the region `at`, `box` or `mask`")
-    if known is not None and layout is not None:
+    if known is not None and layout is not None and not misnamed:
         for region in known.regions:
             if region not in panel.named("regions"):
                 message = f"nothing is shown in region `{region}` of layout `{name}`"
