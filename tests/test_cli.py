@@ -216,6 +216,25 @@ def test_the_book_alone_speaks_other_languages(story: Path) -> None:
     result = invoke("book", story, "--lang", "fr", "--to", "html")
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.strip()).name.endswith(".fr.html")
+    assert "SF422 warning: page 1 is not in `fr`" in result.stderr
+    assert "the title" not in result.stderr
+
+
+def test_a_locale_file_makes_an_edition_and_draws_nothing(story: Path) -> None:
+    (story.parent / "locales").mkdir()
+    texts = "title: B\npages: {1: Il était une fois., 2: Fin.}\n"
+    alts = "panels: {one: {alt: Un renard.}, two: {alt: Un hibou.}}\n"
+    (story.parent / "locales" / "fr.yaml").write_text(texts + alts, encoding="utf-8")
+    result = invoke("book", story, "--lang", "fr", "--to", "html", "--json")
+    assert made(result) == NOTHING | {"books": 1}
+    assert "SF422" not in result.stderr
+    page = Path(json.loads(result.stdout)["books"][0]).read_text(encoding="utf-8")
+    assert "Il était une fois." in page
+    assert "Once upon a time." not in page
+    unknown = invoke("book", story, "--lang", "de")
+    assert unknown.exit_code == 1
+    assert unknown.stderr.count("error:") == 1
+    assert "no text is in `de`, only in `en`, `fr`" in unknown.stderr
 
 
 def test_a_story_trains_the_concepts_named(story: Path, world: Path) -> None:
@@ -312,6 +331,8 @@ def test_findings_have_forms_for_people_and_machines(story: Path) -> None:
     assert "warning: " in invoke("check", story).stdout
     (finding,) = json.loads(invoke("check", story, "--format", "json").stdout)["findings"]
     assert (finding["code"], finding["severity"]) == ("SF400", "warning")
+    (run,) = json.loads(invoke("check", story, "--format", "sarif").stdout)["runs"]
+    assert [result["ruleId"] for result in run["results"]] == ["SF400"]
     line = invoke("check", story, "--format", "github").stdout
     assert line.startswith(f"::warning file={story},line=")
 
@@ -330,6 +351,8 @@ def test_an_unknown_panel_is_named_with_the_one_meant(story: Path) -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(invoke("schema").stdout)["title"] == "storyforge story"
+    assert json.loads(invoke("schema", "locale").stdout)["title"] == "storyforge locale"
+    assert invoke("schema", "tale").exit_code == 2
 
 
 def test_layouts_are_listed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -23,6 +24,7 @@ from storyforge.terminal import (
     Progress,
     counted,
     duration,
+    finding_line,
     outcome_content,
     show_survey,
     tell,
@@ -99,6 +101,7 @@ def render(
     run = workflow.Run(story, order(to, lang, steps), store, out, jobs)
     panels = [name for names in only or () for name in names.split(",")]
     _show(lambda tell: workflow.render(run, panels, tell), as_json)
+    _show_untranslated(story, lang)
 
 
 @app.command()
@@ -116,6 +119,7 @@ def book(
 
     run = workflow.Run(story, order(to, lang, steps), store, out)
     _show(lambda tell: workflow.book(run, tell), as_json)
+    _show_untranslated(story, lang)
 
 
 @app.command()
@@ -150,3 +154,11 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
             typer.echo(path)
     if outcome.troubles:
         raise typer.Exit(_SOME_FAILED)
+
+
+def _show_untranslated(story: Path, language: str | None) -> None:
+    """List the texts that an edition shows in the story's own language for want of another."""
+    from storyforge.story import untranslated
+
+    for finding in untranslated(story, language) if language else ():
+        tell(finding_line(finding))
