@@ -72,8 +72,10 @@ _PANEL = written_as(
 )
 PanelId = Annotated[str, *_PANEL]
 Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
-PageKind = Literal["auto", "full-bleed", "art-over-text", "text-beside-art", "grid", "blank"]
-BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "sound"]
+PageKind = Literal[
+    "auto", "full-bleed", "spread", "art-over-text", "text-beside-art", "grid", "strip", "blank"
+]
+BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
 Side = Annotated[int, Field(ge=16, le=8192)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Scheduler = Literal["ddim", "dpm++2m", "euler", "unipc"]
@@ -133,6 +135,8 @@ class Panel(BaseModel):
     """whether the picture says nothing that the text does not; then it needs no `alt`"""
     say: tuple[Speech, ...] = ()
     """the balloons, in the order of reading"""
+    quiet: tuple[Box, ...] = Field(default=(), max_length=8)
+    """parts of the picture where nothing happens: words go there first"""
     take: int = Field(default=0, ge=0)
     """another number, another picture of the same panel"""
     steps: Steps | None = None
@@ -155,7 +159,7 @@ class Page(BaseModel):
     panels: tuple[Panel, ...] = ()
     """the pictures, in reading order"""
     kind: PageKind = "auto"
-    """how pictures and text share the page"""
+    """how pictures and text share the page; a `spread` fills two pages that face each other"""
     grid: Grid | None = None
     """rows x columns of the panels, such as `2x2`"""
 

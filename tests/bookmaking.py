@@ -37,6 +37,20 @@ pages:
 """
 
 
+def written(folder: Path, text: str) -> Story:
+    """The story in `text`, with the concepts pip, owl and lantern beside it."""
+    for name, kind in (("pip", "character"), ("owl", "character"), ("lantern", "object")):
+        concept = folder / "concepts" / name
+        concept.mkdir(parents=True, exist_ok=True)
+        (concept / "concept.yaml").write_text(
+            f"kind: {kind}\nclass: {name}\nlicence: CC-BY-4.0\nauthor: B. Painter\n"
+        )
+        Image.new("RGB", (8, 8)).save(concept / "1.png")
+    path = folder / "story.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read(path)
+
+
 def sample(folder: Path) -> Book:
     """The sample story, bound with placeholders that are written to `folder`."""
     story = read(shipped("stories") / "fox-and-lantern.yaml")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pikepdf
 import pytest
+from bookmaking import written
 from PIL import Image, ImageDraw
 
 from storyforge.book import compose, lettering
@@ -22,7 +23,7 @@ from storyforge.book.trims import TRIMS
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.provenance import DIGITAL_SOURCE
-from storyforge.story import Story, read
+from storyforge.story import Story
 
 STORY = """\
 storyforge: 1
@@ -78,19 +79,6 @@ ALTS = (
     "Both of them by day.",
     "Pip asleep.",
 )
-
-
-def written(folder: Path, text: str) -> Story:
-    for name, kind in (("pip", "character"), ("owl", "character"), ("lantern", "object")):
-        concept = folder / "concepts" / name
-        concept.mkdir(parents=True, exist_ok=True)
-        (concept / "concept.yaml").write_text(
-            f"kind: {kind}\nclass: {name}\nlicence: CC-BY-4.0\nauthor: B. Painter\n"
-        )
-        Image.new("RGB", (8, 8)).save(concept / "1.png")
-    path = folder / "story.yaml"
-    path.write_text(text, encoding="utf-8")
-    return read(path)
 
 
 def drawn(

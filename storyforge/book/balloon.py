@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from storyforge.book.leaf import Outline, Point, Rect, Stroke
@@ -19,15 +20,26 @@ _SAMPLES: Final = 64
 _CIRCLE: Final = 0.5523
 """Handle length of the cubic that comes nearest to a quarter of a circle."""
 
+BOXES: Final = frozenset({"caption", "narration"})
+"""Kinds that stand in a box and have no tail."""
+
 _SPIKE: Final = (0.9, 0.55, 1.0, 0.45, 0.8, 0.6)
 """Lengths of a shout's spikes, in letter sizes: uneven, so that it looks drawn."""
 
 
-def padded(text: Rect, size: float, kind: str) -> Rect:
+def turned(rect: Rect, degrees: float) -> Rect:
+    """The upright rectangle round another one that is turned about its middle."""
+    angle = math.radians(abs(degrees))
+    width = rect.width * math.cos(angle) + rect.height * math.sin(angle)
+    height = rect.width * math.sin(angle) + rect.height * math.cos(angle)
+    return rect.inset((rect.width - width) / 2, (rect.height - height) / 2)
+
+
+def padded(text: Rect, size: float, kind: str, tilt: float = 0.0) -> Rect:
     """The rectangle that a balloon of this kind takes round `text`, without its tail."""
     if kind == "sound":
-        return text.inset(-0.1 * size)
-    if kind == "caption":
+        return turned(text.inset(-0.1 * size), tilt)
+    if kind in BOXES:
         return text.inset(-0.7 * size, -0.45 * size)
     across = 0.06 * text.width + (1.25 if kind in {"shout", "thought"} else 0.75) * size
     down = 0.10 * text.height + (1.05 if kind in {"shout", "thought"} else 0.6) * size
@@ -38,13 +50,13 @@ def outline(body: Rect, size: float, kind: str, tip: Point | None) -> tuple[Outl
     """The closed outlines of a balloon that fills `body`, its tail ending at `tip`."""
     if kind == "sound":
         return ()
-    if kind == "caption":
-        return (_rounded(body, 0.35 * size),)
+    if kind in BOXES:
+        return (_rounded(body, (0.35 if kind == "caption" else 0.06) * size),)
     if kind == "thought":
         return (_cloud(body.inset(0.3 * size), size), *_bubbles(body, size, tip))
     if kind == "shout":
         return (_burst(body, size, tip),)
-    return (_bubble(body, size, tip),)
+    return chain((body,), size, 0, tip) or ()
 
 
 def edge_towards(body: Rect, target: Point) -> Point:
@@ -82,38 +94,96 @@ def _on_superellipse(body: Rect, angle: float) -> Point:
     return Point(centre.x + across * body.width / 2, centre.y + down * body.height / 2)
 
 
-def _opened(ring: Sequence[Point], centre: Point, tip: Point, width: float) -> list[Point]:
-    """The ring without the part, `width` wide, that faces `tip`; it begins after that gap."""
-    length = math.dist(centre, tip) or 1.0
-    across, down = (tip.x - centre.x) / length, (tip.y - centre.y) / length
+def chain(
+    bodies: Sequence[Rect], size: float, tail: int, tip: Point | None
+) -> tuple[Outline, ...] | None:
+    """One outline round balloons that are joined each to the next; body `tail` has the tail.
+
+    None where a neck and another, or the tail, would meet.
+    """
+    strokes = _Chain(bodies, size, tail, tip).body(0)
+    return None if strokes is None else ((*strokes, Stroke("Z", ())),)
+
+
+def _facing(ring: Sequence[Point], centre: Point, target: Point, width: float) -> frozenset[int]:
+    """Which points of the ring lie in the part, `width` wide, that faces `target`."""
+    length = math.dist(centre, target) or 1.0
+    across, down = (target.x - centre.x) / length, (target.y - centre.y) / length
 
     def in_gap(point: Point) -> bool:
         x, y = point.x - centre.x, point.y - centre.y
         return x * across + y * down > 0 and abs(x * down - y * across) < width / 2
 
-    gap = [in_gap(point) for point in ring]
-    if not any(gap):
-        nearest = min(range(len(ring)), key=lambda index: math.dist(ring[index], tip))
-        gap[nearest] = True
-    first = next(i for i in range(len(ring)) if gap[i - 1] and not gap[i])
-    turned = [*range(first, len(ring)), *range(first)]
-    return [ring[index] for index in turned if not gap[index]]
+    gap = frozenset(index for index, point in enumerate(ring) if in_gap(point))
+    nearest = min(range(len(ring)), key=lambda index: math.dist(ring[index], target))
+    return gap or frozenset({nearest})
 
 
-def _bubble(body: Rect, size: float, tip: Point | None) -> Outline:
-    ring = _ring(body, _SAMPLES)
-    if tip is None:
-        return (Stroke("M", (ring[0],)), *_smooth([*ring, ring[0]], closed=True), Stroke("Z", ()))
-    centre = body.centre()
-    open_ring = _opened(ring, centre, tip, min(1.5 * size, 0.4 * body.width))
-    start, end = open_ring[0], open_ring[-1]
-    return (
-        Stroke("M", (start,)),
-        *_smooth(open_ring, closed=False),
-        _tail_side(end, tip, centre),
-        _tail_side(tip, start, centre),
-        Stroke("Z", ()),
-    )
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Walks round a chain of balloons: out along each neck, and back on its other side."""
+
+    bodies: Sequence[Rect]
+    size: float
+    tail: int
+    tip: Point | None
+
+    def gaps(self, index: int, ring: Sequence[Point]) -> dict[str, frozenset[int]]:
+        """The parts of a ring that are open: to the balloons before and after, and to the tail."""
+        body = self.bodies[index]
+        centre = body.centre()
+        neck = min(1.1 * self.size, 0.3 * body.width)
+        gaps = {}
+        if index:
+            gaps["before"] = _facing(ring, centre, self.bodies[index - 1].centre(), neck)
+        if index + 1 < len(self.bodies):
+            gaps["after"] = _facing(ring, centre, self.bodies[index + 1].centre(), neck)
+        if index == self.tail and self.tip is not None:
+            width = min(1.5 * self.size, 0.4 * body.width)
+            gaps["tail"] = _facing(ring, centre, self.tip, width)
+        return gaps
+
+    def body(self, index: int) -> list[Stroke] | None:
+        """Strokes from where the ring begins round all that hangs on it; None if gaps meet."""
+        ring = _ring(self.bodies[index], _SAMPLES)
+        gaps = self.gaps(index, ring)
+        if not gaps:
+            return [Stroke("M", (ring[0],)), *_smooth([*ring, ring[0]], closed=True)]
+        open_at = {point: name for name, gap in gaps.items() for point in gap}
+        if len(open_at) < sum(len(gap) for gap in gaps.values()):
+            return None
+        home = "before" if index else next(iter(gaps))
+        first = next(
+            i
+            for i in range(len(ring))
+            if open_at.get(i - 1 if i else len(ring) - 1) == home and i not in open_at
+        )
+        turned_ring = [*ring[first:], *ring[:first]]
+        names = [open_at.get((first + step) % len(ring)) for step in range(len(ring))]
+        strokes = [Stroke("L" if index else "M", (turned_ring[0],))]
+        start = 0
+        while start < len(ring):
+            end = next((i for i in range(start, len(ring)) if names[i]), len(ring))
+            strokes += _smooth(turned_ring[start:end], closed=False)
+            name = names[end] if end < len(ring) else None
+            start = next((i for i in range(end, len(ring)) if names[i] != name), len(ring))
+            out = self.excursion(index, name, turned_ring[end - 1], turned_ring[start % len(ring)])
+            if out is None:
+                return None
+            strokes += out
+        return strokes
+
+    def excursion(
+        self, index: int, gap: str | None, start: Point, end: Point
+    ) -> list[Stroke] | None:
+        """What leads from one side of a gap to the other; None if gaps further on meet."""
+        centre = self.bodies[index].centre()
+        if gap == "tail" and self.tip is not None:
+            return [_tail_side(start, self.tip, centre), _tail_side(self.tip, end, centre)]
+        if gap != "after":
+            return []
+        inner = self.body(index + 1)
+        return None if inner is None else [*inner, Stroke("L", (end,))]
 
 
 def _tail_side(start: Point, end: Point, centre: Point) -> Stroke:

@@ -86,7 +86,7 @@ class Binding:
 
     def sheet(self, number: int) -> Sheet:
         """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""
-        return Sheet(self.trim, outer_right=(number % 2 == 1) != self.rtl)
+        return Sheet(self.trim, outer_right=(number % 2 == 1) != self.rtl, rtl=self.rtl)
 
     def face_for(self, text: str, preferred: Face, where: str) -> Face:
         """The preferred face if it can draw the text, else the text face, else an error."""
@@ -120,7 +120,8 @@ class Binding:
             region = Rect(box.x0, box.y0, box.width, box.height)
             body = _standing(region, art.width / art.height)
             figures.append(Figure(concept, region, body, concept in self.story.characters))
-        return Subject(art.width / art.height, tuple(figures))
+        quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
+        return Subject(art.width / art.height, tuple(figures), quiet)
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.

@@ -27,6 +27,9 @@ KEPT: Final = 0.82
 _PLATE_SHARE: Final = 0.27
 """Words on a picture may take this share of the page's height."""
 
+_HARMLESS: Final = 0.5
+"""A plate in a quiet place may hide so much of the figures, counted as `hiding` does."""
+
 _PLATE_PAD: Final = (20.0, 11.0)
 TEXT_GAP: Final = 22.0
 """Between a picture and the words that belong to it, in points."""
@@ -40,10 +43,12 @@ class Sheet:
     """One page to be filled; lengths in points.
 
     outer_right  whether the outer edge is the right one
+    rtl          whether panels are read from right to left
     """
 
     trim: Trim
     outer_right: bool
+    rtl: bool = False
 
     @property
     def cut(self) -> Rect:
@@ -73,10 +78,15 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What one picture asks of its frame: width over height, and figures in fractions of it."""
+    """What one picture asks of its frame; lengths in fractions of the picture.
+
+    aspect  width over height
+    quiet   where words may stand
+    """
 
     aspect: float
     figures: tuple[Figure, ...]
+    quiet: tuple[Rect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +126,26 @@ def crop_to(frame: Rect, subject: Subject) -> Rect:
     )
 
 
+def on_page(part: Rect, frame: Rect, crop: Rect) -> Rect | None:
+    """A part of a picture, in points of the page; None if it is cropped away."""
+    across, down = frame.width / crop.width, frame.height / crop.height
+    x, y = frame.x + (part.x - crop.x) * across, frame.y + (part.y - crop.y) * down
+    return Rect(x, y, part.width * across, part.height * down).common(frame)
+
+
 def figures_in(frame: Rect, crop: Rect, figures: Sequence[Figure]) -> tuple[Figure, ...]:
     """The figures of a picture, in points of the page; those cropped away are left out."""
-    across, down = frame.width / crop.width, frame.height / crop.height
-
-    def on_page(part: Rect) -> Rect | None:
-        x, y = frame.x + (part.x - crop.x) * across, frame.y + (part.y - crop.y) * down
-        return Rect(x, y, part.width * across, part.height * down).common(frame)
-
     placed = []
     for figure in figures:
-        region, body = on_page(figure.region), on_page(figure.body)
+        region, body = on_page(figure.region, frame, crop), on_page(figure.body, frame, crop)
         if region is not None and body is not None:
             placed.append(replace(figure, region=region, body=body))
     return tuple(placed)
+
+
+def placed_in(frame: Rect, crop: Rect, parts: Sequence[Rect]) -> tuple[Rect, ...]:
+    """Parts of a picture, in points of the page; those cropped away are left out."""
+    return tuple(filter(None, (on_page(part, frame, crop) for part in parts)))
 
 
 def block(
@@ -175,20 +191,47 @@ def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Compositi
     frame = sheet.bled
     if words is None:
         return Composition((frame,), "square", None)
+    text = plated(sheet, words, frame, crop_to(frame, subject), subject)
+    return None if text is None else Composition((frame,), "square", text)
+
+
+def plated(
+    sheet: Sheet, words: Words, frame: Rect, crop: Rect, subject: Subject
+) -> TextBlock | None:
+    """The words on a light plate: in a quiet part of the picture, else above or below."""
+    figures = figures_in(frame, crop, subject.figures)
+    for spot in placed_in(frame, crop, subject.quiet):
+        text = _plated_in(spot.common(sheet.safe), words)
+        if text is not None and text.plate and hiding(figures, text.plate) < _HARMLESS:
+            return text
     pad_x, pad_y = _PLATE_PAD
     room = sheet.safe.inset(pad_x + 6, pad_y)
     room = replace(room, height=_PLATE_SHARE * sheet.cut.height - 2 * pad_y)
     text = block(words, "story", room, PLATE_SIZES)
     if text is None:
         return None
-    figures = figures_in(frame, crop_to(frame, subject), subject.figures)
     width = min(widest(text) + 2.5 * pad_x, sheet.safe.width)
     height = text.rect.height + 2 * pad_y
     high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
     low = replace(high, y=sheet.safe.bottom - height)
     plate = min((low, high), key=lambda plate: hiding(figures, plate))
-    text = moved(text, room.x, plate.y + pad_y)
-    return Composition((frame,), "square", replace(text, plate=plate))
+    return replace(moved(text, room.x, plate.y + pad_y), plate=plate)
+
+
+def _plated_in(spot: Rect | None, words: Words) -> TextBlock | None:
+    """The words on a plate in the middle of a place; None if they do not fit there."""
+    pad_x, pad_y = _PLATE_PAD
+    if spot is None or spot.width < 4 * pad_x or spot.height < 3 * pad_y:
+        return None
+    room = spot.inset(pad_x, pad_y)
+    text = block(words, "story", room, PLATE_SIZES)
+    if text is None:
+        return None
+    text = moved(text, room.x, room.centre().y - text.rect.height / 2)
+    width = min(widest(text) + 2 * pad_x, spot.width)
+    left = spot.centre().x - width / 2
+    plate = Rect(left, text.rect.y - pad_y, width, text.rect.height + 2 * pad_y)
+    return replace(text, plate=plate)
 
 
 def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:

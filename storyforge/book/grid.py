@@ -1,12 +1,13 @@
-"""Pages of several pictures: equal frames in rows, with the words beneath or in a free cell.
+"""Pages of several pictures: equal frames in rows, or strips, with the words beneath them.
 
-Frames are as large as cropping allows; strips and panels of unequal size are not made.
+Frames are as large as cropping allows. The first picture stands at the top, on the side where
+reading begins; words may also stand in a cell left free.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,7 +24,7 @@ from storyforge.book.compose import (
 )
 from storyforge.book.leaf import Rect
 
-_GAP: Final = 14.0
+GAP: Final = 14.0
 """Between two pictures, in points."""
 
 _SHOWN: Final = 0.36
@@ -32,27 +33,49 @@ _SHOWN: Final = 0.36
 _NARROWEST: Final = 60.0
 """A narrower frame, in points, shows nothing."""
 
+Framing = Callable[[Rect], list[Rect]]
+"""Frames for all pictures, as large as an area allows, from its top; none if it is too small."""
+
 
 def grid(
     sheet: Sheet, subjects: Sequence[Subject], words: Words | None, shape: tuple[int, int] | None
 ) -> Composition | None:
-    """Pictures in rows, the words beneath them or in a cell left free.
+    """Pictures in rows of equal frames, the words beneath them or in a cell left free.
 
     Of the grids that hold the pictures, the one that shows most of them is taken.
     """
     shapes = [shape] if shape else _shapes(len(subjects))
-    sizes = STORY_SIZES if words else STORY_SIZES[:1]
-    fallback: Composition | None = None
-    for size in sizes:
-        found = [
-            made
-            for rows, columns in shapes
-            for made in (
-                _free_cell(sheet, subjects, words, (rows, columns), size),
-                _text_beneath(sheet, subjects, words, (rows, columns), size),
-            )
-            if made is not None
+
+    def composed(size: float) -> list[Composition | None]:
+        made = []
+        for rows_columns in shapes:
+            framing = _cells(sheet, subjects, rows_columns)
+            made.append(_free_cell(sheet, subjects, words, rows_columns, size))
+            made.append(_text_beneath(sheet, framing, words, size))
+        return made
+
+    return _best(sheet, words, composed)
+
+
+def strips(sheet: Sheet, subjects: Sequence[Subject], words: Words | None) -> Composition | None:
+    """Pictures in rows as wide as the page, each as wide in its row as its shape asks."""
+
+    def composed(size: float) -> list[Composition | None]:
+        return [
+            _text_beneath(sheet, _strips(sheet, subjects, rows), words, size)
+            for rows in range(1, len(subjects) + 1)
         ]
+
+    return _best(sheet, words, composed)
+
+
+def _best(
+    sheet: Sheet, words: Words | None, composed: Callable[[float], list[Composition | None]]
+) -> Composition | None:
+    """The composition that shows most; words shrink before pictures become too small."""
+    fallback: Composition | None = None
+    for size in STORY_SIZES if words else STORY_SIZES[:1]:
+        found = [made for made in composed(size) if made is not None]
         if not found:
             continue
         best = max(found, key=_shown)
@@ -72,19 +95,14 @@ def _shapes(count: int) -> list[tuple[int, int]]:
 
 
 def _text_beneath(
-    sheet: Sheet,
-    subjects: Sequence[Subject],
-    words: Words | None,
-    shape: tuple[int, int],
-    size: float,
+    sheet: Sheet, framing: Framing, words: Words | None, size: float
 ) -> Composition | None:
     live = sheet.live
     text = block(words, "story", live, (size,)) if words else None
     if words and text is None:
         return None
     below = text.rect.height + TEXT_GAP if text else 0.0
-    area = replace(live, height=live.height - below)
-    frames = _frames(area, subjects, shape)
+    frames = framing(replace(live, height=live.height - below))
     if not frames:
         return None
     used = frames[-1].bottom - frames[0].y + below
@@ -106,8 +124,8 @@ def _free_cell(
     if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
         return None
     live = sheet.live
-    square = Subject(sum(subject.aspect for subject in subjects) / len(subjects), ())
-    frames = _frames(live, [*subjects, square], shape)
+    mean = Subject(sum(subject.aspect for subject in subjects) / len(subjects), ())
+    frames = _cells(sheet, [*subjects, mean], shape)(live)
     if not frames:
         return None
     cell = frames.pop()
@@ -122,22 +140,75 @@ def _free_cell(
     return Composition(tuple(frames), "round", text)
 
 
-def _frames(area: Rect, subjects: Sequence[Subject], shape: tuple[int, int]) -> list[Rect]:
-    """Frames in rows from the top of `area`, as large as cropping to `KEPT` allows."""
+def _cells(sheet: Sheet, subjects: Sequence[Subject], shape: tuple[int, int]) -> Framing:
+    """Equal frames in rows and columns; an unfilled last row stands in the middle."""
     rows, columns = shape
-    width = (area.width - (columns - 1) * _GAP) / columns
-    height = (area.height - (rows - 1) * _GAP) / rows
-    if min(width, height) < _NARROWEST or rows * columns < len(subjects):
-        return []
-    aspect = sum(subject.aspect for subject in subjects) / len(subjects)
-    height = min(height, width / (aspect * KEPT))
-    width = min(width, height * aspect / KEPT)
-    frames: list[Rect] = []
-    for row in range(rows):
-        here = min(columns, len(subjects) - row * columns)
-        across = here * width + (here - 1) * _GAP
-        x = area.centre().x - across / 2
-        for column in range(here):
-            left = x + column * (width + _GAP)
-            frames.append(Rect(left, area.y + row * (height + _GAP), width, height))
+
+    def framed(area: Rect) -> list[Rect]:
+        width = (area.width - (columns - 1) * GAP) / columns
+        height = (area.height - (rows - 1) * GAP) / rows
+        if min(width, height) < _NARROWEST or rows * columns < len(subjects):
+            return []
+        aspect = sum(subject.aspect for subject in subjects) / len(subjects)
+        height = min(height, width / (aspect * KEPT))
+        width = min(width, height * aspect / KEPT)
+        frames: list[Rect] = []
+        for row in range(rows):
+            here = min(columns, len(subjects) - row * columns)
+            y = area.y + row * (height + GAP)
+            frames += _row(sheet, area, y, [width] * here, height)
+        return frames
+
+    return framed
+
+
+def _strips(sheet: Sheet, subjects: Sequence[Subject], rows: int) -> Framing:
+    """Frames in `rows` rows of one width; all are cropped alike, and never below `KEPT`."""
+    aspects = [subject.aspect for subject in subjects]
+    cut = _evenly_cut(aspects, rows)
+
+    def framed(area: Rect) -> list[Rect]:
+        natural = [(area.width - (len(row) - 1) * GAP) / sum(row) for row in cut]
+        stretch = (area.height - (rows - 1) * GAP) / sum(natural)
+        squeeze = min(1.0, stretch / KEPT)
+        stretch = min(max(stretch, KEPT), 1 / KEPT)
+        frames: list[Rect] = []
+        y = area.y
+        for row, height in zip(cut, natural, strict=True):
+            widths = [height * squeeze * aspect for aspect in row]
+            high = height * squeeze * stretch
+            if min(high, *widths) < _NARROWEST:
+                return []
+            frames += _row(sheet, area, y, widths, high)
+            y += high + GAP
+        return frames
+
+    return framed
+
+
+def _evenly_cut(aspects: Sequence[float], rows: int) -> list[list[float]]:
+    """The pictures' shapes, in their order, in rows that are as nearly as long as can be."""
+    mean = sum(aspects) / rows
+    # cost and rows of the best way to lay the first pictures in so many rows
+    best: dict[tuple[int, int], tuple[float, list[list[float]]]] = {(0, 0): (0.0, [])}
+    for row in range(1, rows + 1):
+        for end in range(row, len(aspects) + 1):
+            choices = []
+            for start in range(row - 1, end):
+                if (row - 1, start) in best:
+                    cost, laid = best[row - 1, start]
+                    here = list(aspects[start:end])
+                    choices.append((cost + (sum(here) - mean) ** 2, [*laid, here]))
+            best[row, end] = min(choices, key=lambda choice: choice[0])
+    return best[rows, len(aspects)][1]
+
+
+def _row(sheet: Sheet, area: Rect, y: float, widths: Sequence[float], height: float) -> list[Rect]:
+    """Frames beside each other in the middle of `area`, the first where reading begins."""
+    x = area.centre().x - (sum(widths) + (len(widths) - 1) * GAP) / 2
+    frames = []
+    for width in widths:
+        left = area.x + area.right - x - width if sheet.rtl else x
+        frames.append(Rect(left, y, width, height))
+        x += width + GAP
     return frames

@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Final
 
-from storyforge.book import compose, front, grid
+from storyforge.book import compose, front, grid, spread
 from storyforge.book.binding import Binding
-from storyforge.book.compose import Composition, Sheet, Subject, Words
-from storyforge.book.leaf import Art, Balloon, Book, Leaf, Picture, Rect, TextBlock
-from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, Stage, letter
+from storyforge.book.compose import Composition, Sheet, Words
+from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
+from storyforge.book.panel import Setting, pictured
 from storyforge.errors import StoryForgeError
 from storyforge.story import Page, Panel, Story
 
 __all__ = ["Art", "Book", "bind"]
-
-_STAGE_INSET = 8.0
 
 
 def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> Book:
@@ -32,7 +30,7 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
     binding.check_pictures()
     leaves = front.matter(binding)
     for number, page in enumerate(story.pages, start=1):
-        leaves.append(_story_leaf(binding, page, number, len(leaves) + 1))
+        leaves += _story_leaves(binding, page, number, len(leaves) + 1)
     leaves += front.end_matter(binding, len(leaves))
     return Book(
         title=binding.title,
@@ -48,9 +46,12 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
     )
 
 
-def _story_leaf(binding: Binding, page: Page, number: int, leaf_number: int) -> Leaf:
-    sheet = binding.sheet(leaf_number)
+def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
     words = _words(binding, page, number)
+    _check_kind(page, words, number)
+    if page.kind == "spread":
+        return spread.leaves(binding, page.panels[0], words, number, leaf_number)
+    sheet = binding.sheet(leaf_number)
     composition = _composed(binding, page, sheet, words, number)
     if composition is None:
         raise StoryForgeError(
@@ -61,7 +62,7 @@ def _story_leaf(binding: Binding, page: Page, number: int, leaf_number: int) -> 
         _picture(binding, panel, frame, composition, sheet, number)
         for panel, frame in zip(page.panels, composition.frames, strict=True)
     )
-    return Leaf(
+    leaf = Leaf(
         number=leaf_number,
         kind="story",
         label=binding.phrases.pages.format(number=number),
@@ -70,6 +71,7 @@ def _story_leaf(binding: Binding, page: Page, number: int, leaf_number: int) -> 
         pictures=pictures,
         texts=(composition.text,) if composition.text else (),
     )
+    return (leaf,)
 
 
 def _words(binding: Binding, page: Page, number: int) -> Words | None:
@@ -84,14 +86,25 @@ def _composed(
 ) -> Composition | None:
     """The page's composition; None if its text is too long."""
     count = len(page.panels)
-    _check_kind(page, words, number)
     if count == 0:
         return compose.words_alone(sheet, words)
     subjects = [binding.subject(panel) for panel in page.panels]
-    if count == 1 and page.grid is None and page.kind != "grid":
-        return compose.single(sheet, page.kind, subjects[0], words)
-    shape = _grid_shape(page, number) if page.grid else None
-    return grid.grid(sheet, subjects, words, shape)
+    if page.kind == "strip":
+        made = grid.strips(sheet, subjects, words)
+    elif count == 1 and page.grid is None and page.kind != "grid":
+        made = compose.single(sheet, page.kind, subjects[0], words)
+    else:
+        shape = _grid_shape(page, number) if page.grid else None
+        made = grid.grid(sheet, subjects, words, shape)
+    if made is None and words is None:
+        raise StoryForgeError(
+            f"page {number}: {count} pictures are too many for a page of this size",
+            hint="share them over two pages, or choose a larger `book.trim`",
+        )
+    return made
+
+
+_ONE_PICTURE: Final = frozenset({"full-bleed", "spread", "text-beside-art"})
 
 
 def _check_kind(page: Page, words: Words | None, number: int) -> None:
@@ -101,10 +114,15 @@ def _check_kind(page: Page, words: Words | None, number: int) -> None:
             f"page {number}: a `blank` page holds no panels and no text",
             hint="leave out `kind`, or what is on the page",
         )
-    if page.kind in {"full-bleed", "text-beside-art"} and count != 1:
+    if page.kind in _ONE_PICTURE and count != 1:
         raise StoryForgeError(
-            f"page {number}: `{page.kind}` shows one picture, this page has {count}",
+            f"page {number}: `{page.kind}` shows one picture, this page has {count or 'none'}",
             hint="use `grid`, or leave out `kind`",
+        )
+    if page.grid and page.kind not in {"auto", "grid"}:
+        raise StoryForgeError(
+            f"page {number}: `grid: {page.grid}` and `kind: {page.kind}` ask for different pages",
+            hint="leave out one of them",
         )
 
 
@@ -122,46 +140,13 @@ def _picture(
     binding: Binding, panel: Panel, frame: Rect, composition: Composition, sheet: Sheet, number: int
 ) -> Picture:
     subject = binding.subject(panel)
-    crop = compose.crop_to(frame, subject)
-    art = binding.art[panel.id]
-    picture = Picture(art, frame, crop, composition.corner, binding.alt(panel))
-    if not panel.say:
-        return picture
-    says = binding.says(panel, frame, crop, f"page {number}, panel `{panel.id}`")
-    stage = _stage(binding, subject, frame, crop, composition.text, sheet)
-    balloons = letter(says, stage, PAGE_SIZES)
-    if balloons is None:
-        raise StoryForgeError(
-            f"page {number}, panel `{panel.id}`: the balloons do not fit, even at "
-            f"{PAGE_SIZES[-1]:g} points",
-            hint="say less in this panel, or share it over two",
-        )
-    return replace(picture, balloons=balloons, small=_small(binding, panel, subject, number))
-
-
-def _stage(
-    binding: Binding,
-    subject: Subject,
-    frame: Rect,
-    crop: Rect,
-    text: TextBlock | None,
-    sheet: Sheet,
-) -> Stage:
-    area = frame.inset(_STAGE_INSET).common(sheet.safe)
-    plate = text.plate if text else None
-    return Stage(
-        area=area or frame,
-        figures=compose.figures_in(frame, crop, subject.figures),
-        taken=(plate,) if plate else (),
-        rtl=binding.rtl,
+    text = composition.text
+    setting = Setting(
+        frame=frame,
+        crop=compose.crop_to(frame, subject),
+        corner=composition.corner,
+        safe=sheet.safe,
+        taken=(text.plate,) if text and text.plate else (),
+        where=f"page {number}, panel `{panel.id}`",
     )
-
-
-def _small(binding: Binding, panel: Panel, subject: Subject, number: int) -> tuple[Balloon, ...]:
-    """The balloons again, large enough to read on a phone; none if they do not fit."""
-    frame = Rect(0, 0, SMALL, SMALL / subject.aspect)
-    whole = Rect(0, 0, 1, 1)
-    says = binding.says(panel, frame, whole, f"page {number}, panel `{panel.id}`")
-    figures = compose.figures_in(frame, whole, subject.figures)
-    stage = Stage(frame.inset(5), figures, (), binding.rtl)
-    return letter(says, stage, SMALL_SIZES) or ()
+    return pictured(binding, panel, subject, setting, binding.alt(panel))

@@ -1,0 +1,306 @@
+"""What makes one place for words in a picture better than another, and which places there are.
+
+The drawn figures are not looked for: a region says where its figure was asked to be, and its face
+is taken to be in the upper middle of its body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from storyforge.book import balloon
+from storyforge.book.leaf import BalloonKind, Face, Point, Rect
+from storyforge.book.typeface import metrics, set_lines
+
+LEADING: Final = 1.16
+_SCALES: Final = {"sound": (4.2, 3.6, 3.0, 2.5, 2.1), "shout": (1.2,), "caption": (0.95,)}
+"""Letters of some kinds against those of plain speech, the best first."""
+
+_TILTS: Final = (-9.0, 7.0, -5.0, 10.0)
+"""Degrees by which one sound after the other is turned."""
+
+_SHORTEST_TAIL: Final = 1.7
+"""In letter sizes; a shorter one is not seen."""
+
+_MEASURES: Final = (4.0, 5.0, 6.0, 7.0, 8.0, 9.5, 11.0, 13.0, 16.0, 20.0)
+"""Line widths to try, in ems."""
+
+_SHORT: Final = 12
+_FLAT: Final = 3.4
+"""So many characters are broken rather than set in a balloon so much wider than high."""
+
+_STEPS: Final = 14
+_BELOW: Final = 6.0
+"""What it costs to stand below the speaker's mouth: about a tenth of a face hidden."""
+
+_LOUD: Final = 5.0
+"""What it costs a sound to be half as large as it could be."""
+
+_UNQUIET: Final = 9.0
+"""What it costs to stand where the author did not ask for quiet, if anywhere was asked for."""
+
+_CROSSED: Final = 12.0
+"""What it costs a tail to cross another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Somebody or something in a picture, in points.
+
+    region  where it was asked to be
+    body    where in its region it probably is
+    alive   whether it has a face
+    """
+
+    name: str | None
+    region: Rect
+    body: Rect
+    alive: bool
+
+    @property
+    def face(self) -> Rect:
+        """The upper middle of the body."""
+        body = self.body
+        return Rect(
+            body.x + 0.18 * body.width,
+            body.y + 0.06 * body.height,
+            0.64 * body.width,
+            0.46 * body.height,
+        )
+
+    @property
+    def mouth(self) -> Point:
+        """Where a tail points."""
+        return Point(self.face.centre().x, self.face.y + 0.7 * self.face.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One utterance before it has a place; `at` is where the author wants it."""
+
+    kind: BalloonKind
+    who: str | None
+    speaker: str | None
+    text: str
+    face: Face
+    at: Rect | None
+
+    @property
+    def tailed(self) -> bool:
+        """Whether a tail leads to somebody."""
+        return self.who is not None and self.kind not in {*balloon.BOXES, "sound"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A picture as the letterer sees it, in points.
+
+    area     where letters may stand
+    taken    what must stay free, such as the page's text
+    quiet    where letters should stand
+    """
+
+    area: Rect
+    figures: tuple[Figure, ...]
+    taken: tuple[Rect, ...]
+    rtl: bool
+    quiet: tuple[Rect, ...] = ()
+
+    def speaker(self, said: Said) -> Figure:
+        """Who speaks; a speaker with no region of its own is taken to be in the middle."""
+        named = [figure for figure in self.figures if figure.name == said.who]
+        middle = self.area.inset(0.2 * self.area.width, 0.2 * self.area.height)
+        return named[0] if named else Figure(said.who, middle, middle, True)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One way to set an utterance: its lines, and where they and their balloon stand."""
+
+    said: Said
+    lines: tuple[str, ...]
+    text: Rect
+    body: Rect
+    size: float
+    tilt: float = 0.0
+
+
+def places(said: Said, stage: Stage, size: float, number: int) -> Iterator[Place]:
+    """All places to try for the utterance with this number, from 0, in its panel."""
+    area = stage.area if said.at is None else said.at.common(stage.area)
+    if area is None:
+        return
+    tilt = _TILTS[number % len(_TILTS)] if said.kind == "sound" else 0.0
+    tilt = -tilt if stage.rtl else tilt
+    seen: set[tuple[tuple[str, ...], float]] = set()
+    for scale in _SCALES.get(said.kind, (1.0,)):
+        letters = size * scale
+        for measure in _MEASURES:
+            lines = set_lines(said.text, said.face, measure)
+            if lines is None or (lines, scale) in seen:
+                continue
+            seen.add((lines, scale))
+            width = max(metrics(said.face).width(line) for line in lines) * letters
+            height = len(lines) * LEADING * letters
+            body = balloon.padded(Rect(0, 0, width, height), letters, said.kind, tilt)
+            if _too_flat(said, body):
+                continue
+            for corner in _corners(area, stage, body, free=said.at is None):
+                text = Rect(corner.x - body.x, corner.y - body.y, width, height)
+                place = Rect(*corner, body.width, body.height)
+                yield Place(said, lines, text, place, letters, tilt)
+
+
+def _too_flat(said: Said, body: Rect) -> bool:
+    boxed = said.kind in balloon.BOXES or said.kind == "sound"
+    return not boxed and len(said.text) > _SHORT and body.width > _FLAT * body.height
+
+
+def _corners(area: Rect, stage: Stage, body: Rect, *, free: bool) -> Iterator[Point]:
+    """Top left corners to try: all over the area, or the middle of a place that was asked for."""
+    whole = stage.area
+    if not free:
+        x, y = area.centre().x - body.width / 2, area.centre().y - body.height / 2
+        if body.width <= whole.width and body.height <= whole.height:
+            x = min(max(x, whole.x), whole.right - body.width)
+            y = min(max(y, whole.y), whole.bottom - body.height)
+            yield Point(x, y)
+        return
+    yield from _all_over(area, body, _STEPS)
+    for quiet in stage.quiet:
+        calm = quiet.common(whole)
+        if calm is not None:
+            yield from _all_over(calm, body, 4)
+
+
+def _all_over(area: Rect, body: Rect, steps: int) -> Iterator[Point]:
+    across, down = area.width - body.width, area.height - body.height
+    if across < 0 or down < 0:
+        return
+    for row in range(steps + 1):
+        for column in range(steps + 1):
+            yield Point(area.x + across * column / steps, area.y + down * row / steps)
+
+
+def own_cost(place: Place, stage: Stage, loudest: float) -> float:
+    """How bad a place is by itself, whatever else is said."""
+    said, body = place.said, place.body
+    cost = 0.0
+    for figure in stage.figures:
+        cost += figure.face.covered(body) * 60 if figure.alive else 0.0
+        cost += figure.body.covered(body) * (5 if said.kind == "sound" else 14)
+    if stage.quiet:
+        cost += _UNQUIET * (1 - max(body.covered(quiet) for quiet in stage.quiet))
+    if said.kind == "sound":
+        return cost + 2 * _LOUD * (1 - place.size / loudest) + 0.4 * (len(place.lines) - 1)
+    boxed = said.kind in balloon.BOXES
+    cost += 1.1 * abs(math.log(body.width / body.height / (3.2 if boxed else 1.75)))
+    if boxed or said.who is None:
+        return cost + _corner_cost(body, stage)
+    mouth, area = stage.speaker(said).mouth, stage.area
+    cost += 3.0 * abs(body.centre().x - mouth.x) / area.width
+    cost += _BELOW * (body.centre().y > mouth.y)
+    cost += 0.8 * (body.y - area.y) / area.height
+    return cost + (20 if body.holds(mouth) else 0)
+
+
+def _corner_cost(body: Rect, stage: Stage) -> float:
+    area = stage.area
+    side = area.right - body.right if stage.rtl else body.x - area.x
+    top, bottom = body.y - area.y, area.bottom - body.bottom
+    return 3 * side / area.width + 3 * min(top, 0.15 * area.height + bottom) / area.height
+
+
+def allowed(place: Place, stage: Stage, before: Sequence[Place]) -> bool:
+    """Whether words lie on nothing that is taken, and are read after all that comes before."""
+    roomy = place.body.inset(-0.4 * place.size)
+    if any(roomy.common(taken) for taken in stage.taken):
+        return False
+    if any(roomy.common(other.body) for other in before):
+        return False
+    free = place.said.at is None
+    return not free or not any(
+        _read_before(place.body, other.body, rtl=stage.rtl)
+        for other in before
+        if other.said.at is None
+    )
+
+
+def _read_before(later: Rect, earlier: Rect, *, rtl: bool) -> bool:
+    """Whether the eye meets `later` first: it stands higher, or in the same row further back."""
+    common = min(later.bottom, earlier.bottom) - max(later.y, earlier.y)
+    if common > 0.4 * min(later.height, earlier.height):
+        return (later.centre().x > earlier.centre().x) == rtl
+    return later.centre().y < earlier.centre().y
+
+
+def joins(said: Said, before: Sequence[Said]) -> bool:
+    """Whether this is said on the breath of the one before: then their balloons are joined."""
+    if not before or said.kind not in {"speech", "whisper"} or said.who is None:
+        return False
+    last = before[-1]
+    return (last.who, last.kind) == (said.who, said.kind) and said.at is None and last.at is None
+
+
+def join_cost(place: Place, last: Place) -> float:
+    """A joined balloon stands close to the one before, and a little to one side."""
+    body, other = place.body, last.body
+    across = max(body.x - other.right, other.x - body.right, 0.0)
+    down = max(body.y - other.bottom, other.y - body.bottom, 0.0)
+    return 2.5 * abs(math.hypot(across, down) - 0.6 * place.size) / place.size
+
+
+def tail_cost(
+    place: Place, stage: Stage, before: Sequence[Place], tails: Sequence[tuple[Point, Point]]
+) -> float:
+    """How bad the way to the speaker's mouth is: its length, and what lies in it."""
+    speaker = stage.speaker(place.said)
+    tip = tail_tip(place.body, speaker, place.size)
+    edge = balloon.edge_towards(place.body, speaker.mouth)
+    cost = 4.0 * abs(math.dist(edge, tip) - 2.2 * place.size) / stage.area.width
+    in_the_way = [(other.body, 4.0) for other in before]
+    in_the_way += [(taken, 2.0) for taken in stage.taken]
+    in_the_way += [(other.face, 5.0) for other in stage.figures if other.alive and other != speaker]
+    for step in range(1, 9):
+        along = Point(edge.x + (tip.x - edge.x) * step / 8, edge.y + (tip.y - edge.y) * step / 8)
+        cost += sum(weight for rect, weight in in_the_way if rect.holds(along))
+    return cost + _CROSSED * sum(_cross((edge, tip), tail) for tail in tails)
+
+
+def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
+    """Whether two lines cross."""
+
+    def side(line: tuple[Point, Point], point: Point) -> float:
+        (a, b) = line
+        return (b.x - a.x) * (point.y - a.y) - (b.y - a.y) * (point.x - a.x)
+
+    apart = side(one, other[0]) * side(one, other[1])
+    return apart < 0 and side(other, one[0]) * side(other, one[1]) < 0
+
+
+def tail_of(place: Place, stage: Stage) -> tuple[Point, Point]:
+    """The line of a tail, from its balloon to its tip."""
+    speaker = stage.speaker(place.said)
+    return (
+        balloon.edge_towards(place.body, speaker.mouth),
+        tail_tip(place.body, speaker, place.size),
+    )
+
+
+def tail_tip(body: Rect, speaker: Figure, size: float) -> Point:
+    """Where the tail ends: on the way to the mouth, inside the region and short of the face."""
+    mouth, face = speaker.mouth, speaker.face
+    edge = balloon.edge_towards(body, mouth)
+    best = mouth
+    for step in range(1, 25):
+        along = step / 24
+        point = Point(mouth.x + (edge.x - mouth.x) * along, mouth.y + (edge.y - mouth.y) * along)
+        if not speaker.region.holds(point) or math.dist(point, edge) < _SHORTEST_TAIL * size:
+            break
+        best = point
+        if not face.holds(point):
+            break
+    return best
