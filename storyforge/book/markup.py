@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,19 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 def rendered(template: str, values: Mapping[str, object]) -> str:
     """The template of this name, filled in; whatever an author wrote stays text."""
-    environment = Environment(
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    """One for all pages: a template is compiled once."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values)
 
 
 def xml(template: str, values: Mapping[str, object], where: str) -> bytes:

@@ -9,6 +9,7 @@ import colorsys
 import io
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
@@ -55,9 +56,23 @@ def jpeg(art: Art, times: int) -> bytes:
 
     Raises StoryForgeError if the file is not a picture.
     """
+    return _resized(art, art.width * times, _changed(art))
+
+
+def screen_jpeg(item: Picture) -> bytes:
+    """The same for a screen: as large as it must be to look soft, and no larger."""
+    inches = item.frame.width / item.crop.width / POINTS_PER_INCH
+    most = math.ceil(SOFT_PPI * inches)
+    width = most if item.art.width > most else item.art.width * enlargement(item)
+    return _resized(item.art, width, _changed(item.art))
+
+
+@lru_cache(maxsize=64)
+def _resized(art: Art, width: int, changed: int) -> bytes:
+    """Several formats ask for the same; `changed` (ns) tells when to read the file again."""
     picture = _opened(art)
-    if times > 1:
-        size = (picture.width * times, picture.height * times)
+    if width != picture.width:
+        size = (width, round(picture.height * width / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     return marked(picture)
 
@@ -71,8 +86,11 @@ def marked(picture: Image.Image) -> bytes:
 
 def tones(art: Art | None) -> Tones:
     """Colours that suit the picture: its mean hue, made very light and very dark."""
-    if art is None:
-        return PLAIN
+    return PLAIN if art is None else _tones(art, _changed(art))
+
+
+@lru_cache(maxsize=64)
+def _tones(art: Art, changed: int) -> Tones:
     mean = _opened(art).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     if not isinstance(mean, tuple):
         return PLAIN
@@ -88,6 +106,13 @@ def tones(art: Art | None) -> Tones:
 def _hex(hue: float, lightness: float, saturation: float) -> str:
     channels = colorsys.hls_to_rgb(hue, lightness, saturation)
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+
+
+def _changed(art: Art) -> int:
+    try:
+        return art.path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _opened(art: Art) -> Image.Image:
