@@ -1,28 +1,22 @@
 """A composed book as an EPUB 3 of fixed layout: every page as it is printed, every word real text.
 
-Pages keep their design on any screen; letters that grow on a phone are the HTML book's.
+Pages keep their design on any screen; letters that grow on a phone are in `reflow`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from storyforge.book import picture
-from storyforge.book.archive import MADE_ON, write_archive
-from storyforge.book.cbz import page_pictures
-from storyforge.book.colophon import spoken_in
-from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
+from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.markup import number, paragraphs, shapes, tag, xml
+from storyforge.book.package import TYPES, Content, Document, Files, Place, write_package
 from storyforge.book.picture import Tones
 from storyforge.book.trims import POINTS_PER_INCH
-from storyforge.errors import StoryForgeError
-from storyforge.provenance import DIGITAL_SOURCE
 
 _PIXELS: Final = 2
 """CSS pixels a point: reading systems that scale a page as a bitmap keep it sharp."""
@@ -42,28 +36,6 @@ _HALO: Final = 0.085
 _HALO_STEPS: Final = 24
 _INK: Final = "#2a2320"
 
-_MIME: Final = {
-    ".jpg": "image/jpeg",
-    ".otf": "font/otf",
-    ".ttf": "font/ttf",
-    ".txt": "text/plain",
-    ".woff2": "font/woff2",
-}
-_TYPES: Final = {"cover": "cover", "title": "titlepage", "colophon": "colophon"}
-
-_PAGES: Final = {"en": "Pages", "fr": "Pages", "de": "Seiten", "es": "Páginas"}
-
-_ACCESSIBILITY: Final = {
-    "en": "Pages have a fixed layout. Pictures are described in words, and all words, those in "
-    "balloons too, are real text in the order of reading.",
-    "fr": "Les pages ont une mise en page fixe. Les images sont décrites, et tous les mots, même "
-    "dans les bulles, sont du vrai texte dans l’ordre de lecture.",
-    "de": "Die Seiten haben ein festes Layout. Bilder sind in Worten beschrieben, und alle Worte, "
-    "auch die in Sprechblasen, sind echter Text in Lesereihenfolge.",
-    "es": "Las páginas tienen un diseño fijo. Las imágenes se describen con palabras, y todas las "
-    "palabras, también las de los globos, son texto real en orden de lectura.",
-}
-
 
 def write_epub(book: Book, path: Path) -> Path:
     """Write the book to `path`, whole or not at all; the same book, the same bytes.
@@ -71,119 +43,54 @@ def write_epub(book: Book, path: Path) -> Path:
     Raises StoryForgeError if a picture cannot be read, a text holds a control character, or the
     book has no title.
     """
-    if not book.title.strip():
-        raise StoryForgeError("an EPUB needs a title", hint="write one as `title`")
-    files = _Files()
+    files = Files()
     faces = [files.face(face) for face in book.faces]
     page = _Page(book, files)
-    leaves = [_entry(book, leaf) for leaf in book.leaves]
-    pages = {
-        str(entry["file"]): xml("epub/page.xhtml", page.values(leaf), leaf.label)
-        for entry, leaf in zip(leaves, book.leaves, strict=True)
-    }
-    style = {**page.size, "corner": number(_PIXELS * _ROUND), "faces": faces}
-    said_in = spoken_in(book.language)
-    navigation = {
-        "book": book,
-        "leaves": leaves,
-        "contents": _contents(book),
-        "pages": _PAGES[said_in],
-    }
-    (cover,) = page_pictures(book, book.leaves[:1])
-    inside = {
-        "nav.xhtml": xml("epub/nav.xhtml", navigation, "table of contents"),
-        "style.css": xml("epub/style.css", style, "style sheet"),
-        **pages,
-        "cover.jpg": cover.content,
-        **files.contents,
-    }
-    package = xml("epub/package.opf", _package(book, leaves, files), "metadata")
-    return write_archive(
-        path,
-        {
-            "mimetype": b"application/epub+zip",
-            "META-INF/container.xml": xml("epub/container.xml", {}, "container"),
-            "EPUB/package.opf": package,
-            **{f"EPUB/{name}": content for name, content in inside.items()},
-        },
+    documents = tuple(
+        Document(
+            name=_name(leaf),
+            content=xml("epub/page.xhtml", page.values(leaf), leaf.label),
+            drawn=_is_drawn(leaf),
+            side=_side(book, leaf),
+        )
+        for leaf in book.leaves
     )
+    style = {**page.size, "corner": number(_PIXELS * _ROUND), "faces": faces}
+    content = Content(
+        layout="fixed",
+        documents=documents,
+        pages=tuple(Place(f"{_name(leaf)}.xhtml", leaf.label) for leaf in book.leaves),
+        places=_places(book),
+        style=xml("epub/style.css", style, "style sheet"),
+        files=files,
+    )
+    return write_package(book, content, path)
 
 
-def _package(book: Book, leaves: list[dict[str, str | bool]], files: _Files) -> dict[str, object]:
-    """What the package document says of the book and lists."""
-    named = json.dumps([book.title, book.author, book.language])
-    said_in = spoken_in(book.language)
-    return {
-        "book": book,
-        "identifier": uuid.uuid5(uuid.NAMESPACE_URL, f"storyforge:{named}").urn,
-        "modified": f"{MADE_ON:%Y-%m-%dT%H:%M:%SZ}",
-        "source": DIGITAL_SOURCE,
-        "said_in": said_in,
-        "accessibility": _ACCESSIBILITY[said_in],
-        "leaves": leaves,
-        "resources": [
-            {"id": Path(name).stem, "file": name, "mime": _MIME[Path(name).suffix]}
-            for name in files.contents
-        ],
-    }
+def _name(leaf: Leaf) -> str:
+    return f"page-{leaf.number:03d}"
 
 
-def _file(leaf: Leaf) -> str:
-    return f"page-{leaf.number:03d}.xhtml"
-
-
-def _entry(book: Book, leaf: Leaf) -> dict[str, str | bool]:
-    """A leaf as manifest, spine and page list know it."""
+def _side(book: Book, leaf: Leaf) -> str:
     right = (leaf.number % 2 == 1) != (book.direction == "rtl")
+    return "right" if right else "left"
+
+
+def _is_drawn(leaf: Leaf) -> bool:
     balloons = any(said.outlines for item in leaf.pictures for said in item.balloons)
-    return {
-        "id": f"page-{leaf.number:03d}",
-        "file": _file(leaf),
-        "label": leaf.label,
-        "side": "right" if right else "left",
-        "drawn": balloons or leaf.ground == "deep",
-    }
+    return balloons or leaf.ground == "deep"
 
 
-def _contents(book: Book) -> list[dict[str, str]]:
+def _places(book: Book) -> tuple[Place, ...]:
     """Where a reader may want to go: the cover, the title page, the story, the colophon."""
-    places: list[dict[str, str]] = []
+    places: list[Place] = []
     for leaf in book.leaves:
-        begins = leaf.kind == "story" and all(place["type"] != "bodymatter" for place in places)
-        kind = "bodymatter" if begins else _TYPES.get(leaf.kind)
+        begins = leaf.kind == "story" and all(place.type != "bodymatter" for place in places)
+        kind = "bodymatter" if begins else TYPES.get(leaf.kind)
         if kind is not None:
             label = book.title if begins else leaf.label
-            places.append({"type": kind, "file": _file(leaf), "label": label})
-    return places
-
-
-@dataclass(slots=True)
-class _Files:
-    """Pictures and fonts on their way into the book, each once, by name."""
-
-    contents: dict[str, bytes] = field(default_factory=dict)
-    names: dict[tuple[Path, int], str] = field(default_factory=dict)
-
-    def face(self, face: Face) -> dict[str, str | int]:
-        """Take in a font and its licence; what the style sheet says of it."""
-        count = sum(name.startswith("face-") for name in self.contents)
-        name = f"face-{count}"
-        file = name + face.web.suffix.lower()
-        self.contents[file] = face.web.read_bytes()
-        licence = face.path.with_name(f"{face.path.stem.partition('-')[0]}-OFL.txt")
-        if licence.is_file() and (licence, 0) not in self.names:
-            self.names[licence, 0] = f"licence-{count}.txt"
-            self.contents[f"licence-{count}.txt"] = licence.read_bytes()
-        return {"name": name, "weight": face.weight, "file": file}
-
-    def picture(self, item: Picture) -> str:
-        """Take in a picture, large enough for its place; the name it has in the book."""
-        key = (item.art.path, picture.enlargement(item))
-        if key not in self.names:
-            count = sum(name.startswith("picture-") for name in self.contents)
-            self.names[key] = f"picture-{count:03d}.jpg"
-            self.contents[self.names[key]] = picture.jpeg(item.art, key[1])
-        return self.names[key]
+            places.append(Place(f"{_name(leaf)}.xhtml", label, kind))
+    return tuple(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +98,7 @@ class _Page:
     """Turns points of the page into what the template shows: pixels, paths and file names."""
 
     book: Book
-    files: _Files
+    files: Files
 
     @property
     def size(self) -> dict[str, int | str]:
@@ -213,7 +120,7 @@ class _Page:
         deep = leaf.ground == "deep"
         shown = {
             "label": leaf.label,
-            "type": _TYPES.get(leaf.kind),
+            "type": TYPES.get(leaf.kind),
             "ground": tones.deep if deep else tones.paper,
             "motif": tones.motif if deep else None,
             "parts": [

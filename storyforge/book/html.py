@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Final
 from storyforge.book import picture
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.lettering import SMALL
-from storyforge.book.markup import drawn, number, paragraphs, rendered, shapes, tag
+from storyforge.book.markup import drawn, joined, number, paragraphs, rendered, shapes, tag
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.provenance import DIGITAL_SOURCE
 
@@ -67,7 +66,7 @@ class Segment:
 
 def segments(page_lines: Sequence[str], flow_lines: Sequence[str]) -> list[Segment]:
     """Cut one text at the line ends of both of its settings."""
-    text = _joined(page_lines)
+    text = joined(page_lines)
     page_ends, flow_ends = _ends(page_lines), _ends(flow_lines)
     cut: list[Segment] = []
     start = drawn = 0
@@ -82,19 +81,6 @@ def segments(page_lines: Sequence[str], flow_lines: Sequence[str]) -> list[Segme
         cut.append(Segment(piece, joint, on_page and not last, in_flow and not last))
         start = index + 1
     return cut
-
-
-def _joined(lines: Sequence[str]) -> str:
-    """The lines as running text; no space between characters of scripts that use none."""
-    text = ""
-    for line in filter(None, lines):
-        wide = text and {text[-1], line[0]} and _wide(text[-1]) and _wide(line[0])
-        text += line if not text or wide else f" {line}"
-    return text
-
-
-def _wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
 
 
 def _ends(lines: Iterable[str]) -> set[int]:

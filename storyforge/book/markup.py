@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -86,6 +87,19 @@ def paragraphs(item: TextBlock) -> list[tuple[str, ...]]:
 def drawn(text: str) -> int:
     """How many characters are seen."""
     return sum(not character.isspace() for character in text)
+
+
+def joined(lines: Sequence[str]) -> str:
+    """The lines as running text; no space between characters of scripts that use none."""
+    text = ""
+    for line in filter(None, lines):
+        wide = text and {text[-1], line[0]} and _wide(text[-1]) and _wide(line[0])
+        text += line if not text or wide else f" {line}"
+    return text
+
+
+def _wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def tag(item: TextBlock, leaf: Leaf) -> str:

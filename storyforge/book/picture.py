@@ -61,10 +61,14 @@ def jpeg(art: Art, times: int) -> bytes:
 
 def screen_jpeg(item: Picture) -> bytes:
     """The same for a screen: as large as it must be to look soft, and no larger."""
+    return _resized(item.art, screen_width(item), _changed(item.art))
+
+
+def screen_width(item: Picture) -> int:
+    """Pixels across that a picture needs on a screen."""
     inches = item.frame.width / item.crop.width / POINTS_PER_INCH
     most = math.ceil(SOFT_PPI * inches)
-    width = most if item.art.width > most else item.art.width * enlargement(item)
-    return _resized(item.art, width, _changed(item.art))
+    return most if item.art.width > most else item.art.width * enlargement(item)
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,183 @@
+"""What every EPUB 3 consists of: its package document, navigation, fonts, pictures and metadata.
+
+What its pages look like is `epub`'s and `reflow`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from storyforge.book import picture
+from storyforge.book.archive import MADE_ON, write_archive
+from storyforge.book.cbz import page_pictures
+from storyforge.book.colophon import spoken_in
+from storyforge.book.leaf import Book, Face, Picture
+from storyforge.book.markup import xml
+from storyforge.errors import StoryForgeError
+from storyforge.provenance import DIGITAL_SOURCE
+
+Layout = Literal["fixed", "reflow"]
+
+TYPES: Final = {"cover": "cover", "title": "titlepage", "colophon": "colophon"}
+"""What EPUB calls some kinds of leaves."""
+
+_MIME: Final = {
+    ".jpg": "image/jpeg",
+    ".otf": "font/otf",
+    ".ttf": "font/ttf",
+    ".txt": "text/plain",
+    ".woff2": "font/woff2",
+}
+
+_PAGES: Final = {"en": "Pages", "fr": "Pages", "de": "Seiten", "es": "Páginas"}
+
+_LAYOUTS: Final[dict[Layout, dict[str, str]]] = {
+    "fixed": {
+        "en": "Pages have a fixed layout.",
+        "fr": "Les pages ont une mise en page fixe.",
+        "de": "Die Seiten haben ein festes Layout.",
+        "es": "Las páginas tienen un diseño fijo.",
+    },
+    "reflow": {
+        "en": "Letters, lines and colours can be changed.",
+        "fr": "Les lettres, les lignes et les couleurs peuvent être changées.",
+        "de": "Schrift, Zeilen und Farben lassen sich ändern.",
+        "es": "Las letras, las líneas y los colores se pueden cambiar.",
+    },
+}
+_ACCESSIBILITY: Final = {
+    "en": "Pictures are described in words, and all words, those in balloons too, are real text "
+    "in the order of reading.",
+    "fr": "Les images sont décrites, et tous les mots, même dans les bulles, sont du vrai texte "
+    "dans l’ordre de lecture.",
+    "de": "Bilder sind in Worten beschrieben, und alle Worte, auch die in Sprechblasen, sind "
+    "echter Text in Lesereihenfolge.",
+    "es": "Las imágenes se describen con palabras, y todas las palabras, también las de los "
+    "globos, son texto real en orden de lectura.",
+}
+
+
+@dataclass(slots=True)
+class Files:
+    """Pictures and fonts on their way into the book, each once, by name."""
+
+    contents: dict[str, bytes] = field(default_factory=dict)
+    names: dict[tuple[Path, int], str] = field(default_factory=dict)
+
+    def face(self, face: Face) -> dict[str, str | int]:
+        """Take in a font and its licence; what the style sheet says of it."""
+        count = sum(name.startswith("face-") for name in self.contents)
+        name = f"face-{count}"
+        file = name + face.web.suffix.lower()
+        self.contents[file] = face.web.read_bytes()
+        licence = face.path.with_name(f"{face.path.stem.partition('-')[0]}-OFL.txt")
+        if licence.is_file() and (licence, 0) not in self.names:
+            self.names[licence, 0] = f"licence-{count}.txt"
+            self.contents[f"licence-{count}.txt"] = licence.read_bytes()
+        return {"name": name, "weight": face.weight, "file": file}
+
+    def picture(self, item: Picture) -> str:
+        """Take in a picture, large enough for its place; the name it has in the book."""
+        key = (item.art.path, picture.screen_width(item))
+        if key not in self.names:
+            count = sum(name.startswith("picture-") for name in self.contents)
+            self.names[key] = f"picture-{count:03d}.jpg"
+            self.contents[self.names[key]] = picture.screen_jpeg(item)
+        return self.names[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One XHTML file of the book.
+
+    drawn  whether it holds inline SVG
+    side   on which side of the fold it lies, in a fixed layout
+    """
+
+    name: str
+    content: bytes
+    drawn: bool
+    side: str | None = None
+
+    @property
+    def file(self) -> str:
+        """Its name in the archive."""
+        return f"{self.name}.xhtml"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a link of the navigation leads; `type` is EPUB's word for what is there."""
+
+    file: str
+    label: str
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that differs between the layouts; `places` are landmarks and table of contents."""
+
+    layout: Layout
+    documents: tuple[Document, ...]
+    pages: tuple[Place, ...]
+    places: tuple[Place, ...]
+    style: bytes
+    files: Files
+
+
+def write_package(book: Book, content: Content, path: Path) -> Path:
+    """Write the archive, whole or not at all.
+
+    Raises StoryForgeError if a text holds a control character, or the book has no title.
+    """
+    if not book.title.strip():
+        raise StoryForgeError("an EPUB needs a title", hint="write one as `title`")
+    navigation = {
+        "book": book,
+        "leaves": content.pages,
+        "contents": content.places,
+        "pages": _PAGES[spoken_in(book.language)],
+    }
+    (cover,) = page_pictures(book, book.leaves[:1])
+    inside = {
+        "nav.xhtml": xml("epub/nav.xhtml", navigation, "table of contents"),
+        "style.css": content.style,
+        **{document.file: document.content for document in content.documents},
+        "cover.jpg": cover.content,
+        **content.files.contents,
+    }
+    return write_archive(
+        path,
+        {
+            "mimetype": b"application/epub+zip",
+            "META-INF/container.xml": xml("epub/container.xml", {}, "container"),
+            "EPUB/package.opf": xml("epub/package.opf", _about(book, content), "metadata"),
+            **{f"EPUB/{name}": data for name, data in inside.items()},
+        },
+    )
+
+
+def _about(book: Book, content: Content) -> dict[str, object]:
+    """What the package document says of the book and lists."""
+    named = [book.title, book.author, book.language]
+    named += [] if content.layout == "fixed" else [content.layout]
+    said_in = spoken_in(book.language)
+    return {
+        "book": book,
+        "layout": content.layout,
+        "identifier": uuid.uuid5(uuid.NAMESPACE_URL, f"storyforge:{json.dumps(named)}").urn,
+        "modified": f"{MADE_ON:%Y-%m-%dT%H:%M:%SZ}",
+        "source": DIGITAL_SOURCE,
+        "said_in": said_in,
+        "accessibility": f"{_LAYOUTS[content.layout][said_in]} {_ACCESSIBILITY[said_in]}",
+        "leaves": content.documents,
+        "resources": [
+            {"id": Path(name).stem, "file": name, "mime": _MIME[Path(name).suffix]}
+            for name in content.files.contents
+        ],
+    }
