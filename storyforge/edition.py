@@ -13,6 +13,8 @@ from storyforge.book.families import FAMILIES
 from storyforge.book.trims import TRIMS
 from storyforge.subject import Text
 
+Format = Literal["pdf", "html", "web", "epub", "epub-reflow", "cbz", "png"]
+
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
@@ -38,8 +40,12 @@ class BookSettings(BaseModel):
     """the name of the typeface, or a .ttf or .otf file beside the story"""
     direction: Literal["ltr", "rtl"] | None = None
     """which way pages turn and panels are read; as the language is written if left out"""
-    formats: tuple[Literal["pdf", "html", "epub", "cbz"], ...] = ("pdf", "html")
-    """the files to make"""
+    formats: tuple[Format, ...] = ("pdf", "html")
+    """the files to make; `web` is HTML with its pictures beside it, `png` pages as pictures"""
+    ppi: int = Field(default=150, ge=36, le=600)
+    """pixels an inch of pages as pictures (`png`)"""
+    upscale: str = "none"
+    """how pictures are enlarged for print: `none`, `lanczos`, or a model file of the ESRGAN kind"""
     colophon: bool = True
     """whether a last page says how the book was made"""
     cover: CoverSettings | None = None

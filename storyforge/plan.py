@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from pydantic import BaseModel
 
 from storyforge import __version__
+from storyforge.edition import Format
 from storyforge.errors import EnvironmentProblem
 from storyforge.languages import check_edition
 from storyforge.layout import Box
@@ -27,7 +28,6 @@ from storyforge.story import FuseSettings, Panel, Story
 from storyforge.subject import ConceptSpec, Kind, TrainSettings, text_in
 from storyforge.wording import named_in, negative_prompt, panel_prompt, region_prompt
 
-Format = Literal["pdf", "html", "epub", "cbz"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 Recipe = dict[str, object]
@@ -133,12 +133,16 @@ class PanelTask:
 
 @dataclass(frozen=True, slots=True)
 class BookTask:
-    """Bind one book; `panels` are pairs of a panel's id and its picture's key."""
+    """Bind one book; `panels` are pairs of a panel's id and its picture's key.
+
+    ppi  pixels an inch of pages that are pictures; 0 for other formats
+    """
 
     key: str
     format: Format
     language: str
     panels: tuple[tuple[str, str], ...]
+    ppi: int = 0
 
 
 Task = TrainTask | FuseTask | PanelTask | BookTask
@@ -202,11 +206,13 @@ class Order:
     formats    of the books
     language   of the books' texts
     steps      denoising steps of every panel, for drafts
+    ppi        pixels an inch of pages as pictures
     """
 
     formats: tuple[Format, ...] | None = None
     language: str | None = None
     steps: int | None = None
+    ppi: int | None = None
 
 
 def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
@@ -360,8 +366,10 @@ def _book_tasks(
     pictures = tuple((panel.panel, panel.key) for panel in panels)
     words = _book_recipe(story)
     for name in order.formats or story.book.formats:
+        ppi = (order.ppi or story.book.ppi) if name == "png" else 0
         recipe: Recipe = {"format": name, "language": language, "panels": dict(pictures)}
-        yield BookTask(_entered(recipes, {**words, **recipe}), name, language, pictures)
+        recipe |= {"ppi": ppi} if ppi else {}
+        yield BookTask(_entered(recipes, {**words, **recipe}), name, language, pictures, ppi)
 
 
 def _book_recipe(story: Story) -> Recipe:

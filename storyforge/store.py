@@ -22,18 +22,34 @@ from filelock import FileLock, Timeout
 
 from storyforge.errors import EnvironmentProblem, Locked, StoryForgeError
 
-Shelf = Literal["concepts", "fused", "panels", "pdf", "html", "epub", "cbz"]
+Shelf = Literal[
+    "concepts",
+    "fused",
+    "panels",
+    "pdf",
+    "html",
+    "web",
+    "epub",
+    "epub-reflow",
+    "cbz",
+    "png",
+    "upscaled",
+]
 
 _PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "concepts": ("concepts", ".safetensors"),
     "fused": ("fused", ""),
     "panels": ("panels", ".png"),
+    "upscaled": ("upscaled", ".png"),
     "pdf": ("books", ".pdf"),
     "html": ("books", ".html"),
+    "web": ("web", ""),
     "epub": ("books", ".epub"),
+    "epub-reflow": ("reflow", ".epub"),
     "cbz": ("books", ".cbz"),
+    "png": ("pages", ""),
 }
-"""The folder and the ending of each kind of product; `fused` products are folders."""
+"""The folder and the ending of each kind of product; those without an ending are folders."""
 
 _SUM: Final = ".sha256"
 

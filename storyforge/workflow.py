@@ -21,7 +21,10 @@ from storyforge.outline import Line, missing, outline
 from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
 from storyforge.store import Store, write_whole
 from storyforge.story import Story
-from storyforge.workshop import Counts, Trouble, Workshop, ledger_of, proof
+from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
+
+_ENDINGS: Final = {"web": ".web", "epub-reflow": ".reflow.epub", "png": ".pages"}
+"""How books are called whose format is not their files' ending."""
 
 _REFERENCES: Final = 4
 """Reference pictures of each concept on a contact sheet."""
@@ -34,6 +37,7 @@ class Run:
     store   the folder of products; None for `.storyforge` beside the story
     out     the folder of books; None for `build` beside the story
     jobs    concepts learnt at a time; None for as many as the machine has processors
+    assets  whether HTML is a folder with its pictures beside it
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Run:
     store: Path | None = None
     out: Path | None = None
     jobs: int | None = None
+    assets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,12 @@ def layouts(where: Path | None) -> tuple[Layout, ...]:
 def _planned(run_: Run) -> tuple[Plan, Store]:
     story = stories.read(run_.path)
     store = Store(run_.store or story.folder / ".storyforge")
-    return draw_up(story, base=base_of(story), order=run_.order), store
+    order = run_.order
+    if run_.assets:
+        formats = order.formats or story.book.formats
+        formats = tuple(dict.fromkeys("web" if name == "html" else name for name in formats))
+        order = replace(order, formats=formats)
+    return draw_up(story, base=base_of(story), order=order), store
 
 
 def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
@@ -174,9 +184,8 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
     started = perf_counter()
     with store.claim():
         wanted = _wanted(asked, store)
-        if wanted.books:
-            proof(asked.story, run_.order.language)
         shop = Workshop(asked, store, tell)
+        shop.compose(wanted.books)
         shop.learn(wanted.train, run_.jobs)
         shop.fuse(wanted.fuse)
         shop.draw(wanted.panels)
@@ -214,11 +223,31 @@ def _wanted(asked: Plan, store: Store) -> Plan:
 def _published(story: Story, task: BookTask, store: Store, out: Path) -> Path:
     """The book under its readable name; the file is only touched if it is another one."""
     tongue = "" if task.language == story.language else f".{task.language}"
-    target = out / f"{_name(story)}{tongue}.{task.format}"
-    data = store.path(task.format, task.key).read_bytes()
+    target = out / f"{_name(story)}{tongue}{_ENDINGS.get(task.format, f'.{task.format}')}"
+    product = store.path(task.format, task.key)
+    if product.is_dir():
+        _publish_folder(product, target)
+    else:
+        _publish_file(product, target)
+    return target
+
+
+def _publish_file(product: Path, target: Path) -> None:
+    data = product.read_bytes()
     if not target.is_file() or target.read_bytes() != data:
         write_whole(target, data)
-    return target
+
+
+def _publish_folder(product: Path, target: Path) -> None:
+    """Copy the files, and remove those of the same kind that an earlier book left."""
+    wanted = {path.relative_to(product) for path in product.rglob("*") if path.is_file()}
+    for name in wanted:
+        _publish_file(product / name, target / name)
+    for folder in {name.parent for name in wanted}:
+        for pattern in ("page-*.png", "picture-*.jpg"):
+            for path in (target / folder).glob(pattern):
+                if path.relative_to(target) not in wanted:
+                    path.unlink()
 
 
 def _out(run_: Run, story: Story) -> Path:

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from storyforge.bindery import Bindery
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import Failure, Tell, processors, run
 from storyforge.outline import shelf_of, subject_of
-from storyforge.plan import BookTask, Format, FuseTask, PanelTask, Plan, Task, TrainTask
+from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Task, TrainTask
 from storyforge.store import Entry, Ledger, Store
 from storyforge.story import Story
-
-if TYPE_CHECKING:
-    from storyforge.book.leaf import Art, Book
 
 T = TypeVar("T", TrainTask, FuseTask, BookTask)
 
@@ -63,9 +61,11 @@ class Workshop:
     entries: dict[str, Entry] = field(default_factory=dict)
     stage_began: float = 0.0
     made_before: int = 0
+    bindery: Bindery = field(init=False)
 
     def __post_init__(self) -> None:
         """Open the ledger."""
+        self.bindery = Bindery(self.store, self.plan.story, self._note)
         self.entries = ledger_of(self.store, self.plan.story).entries()
 
     def learn(self, tasks: Sequence[TrainTask], jobs: int | None) -> None:
@@ -120,8 +120,19 @@ class Workshop:
         pictures = {key for task in tasks for _, key in task.panels}
         if all(self.store.has("panels", key) for key in pictures):
             self._begin()
-            work = partial(_bind, self.store, self.plan.story)
-            self._regret(run(work, tasks, 1, self.tell, self._keep))
+            self._regret(run(self.bindery.perform, tasks, 1, self.tell, self._keep))
+
+    def compose(self, tasks: Sequence[BookTask]) -> None:
+        """Set the books' pages beforehand, without pictures where some are missing.
+
+        Raises StoryForgeError, naming the page on which something does not fit.
+        """
+        for task in tasks:
+            if all(self.store.has("panels", key) for _, key in task.panels):
+                self.bindery.bound(task)
+        if not self.bindery.books:
+            for language in {task.language for task in tasks}:
+                proof(self.plan.story, language)
 
     def counts(self) -> Counts:
         """How many products were made."""
@@ -164,6 +175,11 @@ class Workshop:
 
     def _enter(self, task: Task, seconds: float) -> None:
         self.entries[subject_of(task)] = Entry(task.key, self.plan.recipes[task.key], seconds)
+
+    def _note(self, subject: str, entry: Entry) -> None:
+        """Enter what was made on the way to a book."""
+        self.entries[subject] = entry
+        ledger_of(self.store, self.plan.story).write(self.entries)
 
     def _regret(self, failures: Sequence[Failure[T]]) -> None:
         self.troubles += [Trouble(subject_of(each.task), each.error) for each in failures]
@@ -218,33 +234,3 @@ def _draw(keep: Keeper, fused: Path | None, tasks: tuple[PanelTask, ...], tell: 
     from storyforge.sample import sampler
 
     sampler.perform(tasks, fused, keep, tell)
-
-
-def _bind(store: Store, story: Story, task: BookTask, tell: Tell) -> None:
-    from storyforge.book import page
-
-    tell(f"{subject_of(task)}: binding", 0, 1)
-    art = {panel: _art(panel, store.path("panels", key)) for panel, key in task.panels}
-    bound = page.bind(story, art, task.language)
-    with store.make(task.format, task.key) as path:
-        _write(bound, task.format, path)
-    tell(f"{subject_of(task)}: binding", 1, 1)
-
-
-def _write(bound: Book, form: Format, path: Path) -> None:
-    from storyforge.book.cbz import write_cbz
-    from storyforge.book.epub import write_epub
-    from storyforge.book.html import write_html
-    from storyforge.book.pdf import write_pdf
-
-    writers = {"pdf": write_pdf, "html": write_html, "epub": write_epub, "cbz": write_cbz}
-    writers[form](bound, path)
-
-
-def _art(panel: str, path: Path) -> Art:
-    """The picture with its size, read from the PNG's first chunk."""
-    from storyforge.book.leaf import Art
-
-    with path.open("rb") as file:
-        head = file.read(24)
-    return Art(panel, path, int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))

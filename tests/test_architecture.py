@@ -50,6 +50,7 @@ FLOORS: dict[str, int] = {
     "pocket.pretrain": 5,
     # those who ask
     "scaffold": 6,
+    "bindery": 6,
     "workshop": 6,
     "workflow": 6,
     "golden": 6,
@@ -61,7 +62,8 @@ FLOORS: dict[str, int] = {
 
 FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
 FAMILIES += ({"wording", "plan", "outline"},)
-FAMILIES += ({"scaffold", "workshop", "workflow", "golden"}, {"terminal", "cli", "__main__"})
+FAMILIES += ({"scaffold", "bindery", "workshop", "workflow", "golden"},)
+FAMILIES += ({"terminal", "cli", "__main__"},)
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)
 FAMILIES += ({"", "errors"},)
 """Rooms of one floor that may know each other, as long as there is no circle."""

@@ -1,4 +1,4 @@
-"""A composed book as one HTML file that looks like a picture book and needs no network.
+"""A composed book as HTML, one file or a folder: it looks like a book and needs no network.
 
 On a wide screen pages lie open in pairs; on a phone pictures and words stand in one column, with
 the balloons lettered again for it. Vertical writing is not covered.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,23 +35,51 @@ def write_html(book: Book, path: Path) -> Path:
 
     Raises StoryForgeError if a picture cannot be read.
     """
-    page = _Page(book)
+    html = _html(book, lambda content: _data_uri("image/jpeg", content), "data:")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(html, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+    return path
+
+
+def write_web(book: Book, path: Path) -> Path:
+    """Write the book to the folder `path`: `index.html`, and its pictures in `assets` beside it.
+
+    Fonts stay in the page: browsers do not load them from a disk. Raises StoryForgeError if a
+    picture cannot be read.
+    """
+    assets: dict[bytes, str] = {}
+
+    def named(content: bytes) -> str:
+        return assets.setdefault(content, f"assets/picture-{len(assets):03d}.jpg")
+
+    html = _html(book, named, "'self' file:")
+    (path / "assets").mkdir(parents=True)
+    for content, name in assets.items():
+        (path / name).write_bytes(content)
+    (path / "index.html").write_text(html, encoding="utf-8", newline="\n")
+    return path
+
+
+Source = Callable[[bytes], str]
+"""Where a page finds a picture, given the picture."""
+
+
+def _html(book: Book, source: Source, image_sources: str) -> str:
+    page = _Page(book, source)
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
         "book": book,
         "source_type": DIGITAL_SOURCE,
+        "image_sources": image_sources,
         "width": number(page.width),
         "height": number(page.height),
         "faces": [_font(index, face) for index, face in enumerate(book.faces)],
         "leaves": [page.leaf(leaf) for leaf in book.leaves],
         "ui": dict(zip(("pages", "back", "forth", "theme"), labels, strict=True)),
     }
-    html = rendered("book.html", values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(html, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
-    return path
+    return rendered("book.html", values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +141,7 @@ class _Page:
     """Turns points of the page into what the template shows: percent, paths and data URIs."""
 
     book: Book
+    source: Source
 
     @property
     def width(self) -> float:
@@ -169,7 +198,7 @@ class _Page:
             "corner": item.corner,
             "halved": item.halved,
             "style": style,
-            "source": _data_uri("image/jpeg", picture.jpeg(item.art, picture.enlargement(item))),
+            "source": self.source(picture.screen_jpeg(item)),
             "alt": item.alt or "",
             "width": item.art.width,
             "height": item.art.height,

@@ -22,7 +22,7 @@ from storyforge.book.compose import Sheet
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import marked_pdf
+from storyforge.provenance import marked_pdf, marked_png
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
 
@@ -43,6 +43,19 @@ def write_pdf(book: Book, path: Path) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(marked_pdf(pdf))
     os.replace(partial, path)
+    return path
+
+
+def write_pages(book: Book, path: Path, ppi: float) -> Path:
+    """Write every page as it is cut to the folder `path`: `page-001.png` and so on.
+
+    Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
+    """
+    pages = page_images(book, ppi)
+    digits = max(3, len(str(len(pages))))
+    path.mkdir(parents=True)
+    for number, page in enumerate(pages, start=1):
+        (path / f"page-{number:0{digits}d}.png").write_bytes(marked_png(page))
     return path
 
 

@@ -10,10 +10,12 @@ import typer
 
 from storyforge.cli.options import (
     AsJson,
+    Assets,
     Formats,
     Jobs,
     Language,
     OutFolder,
+    Ppi,
     Steps,
     StoreFolder,
     StoryFile,
@@ -89,6 +91,8 @@ def render(
     ] = None,
     out: OutFolder = None,
     to: Formats = None,
+    assets: Assets = False,
+    ppi: Ppi = None,
     lang: Language = None,
     steps: Steps = None,
     jobs: Jobs = None,
@@ -98,7 +102,7 @@ def render(
     """Make all that is missing, then the book."""
     from storyforge import workflow
 
-    run = workflow.Run(story, order(to, lang, steps), store, out, jobs)
+    run = workflow.Run(story, order(to, lang, steps, ppi), store, out, jobs, assets)
     panels = [name for names in only or () for name in names.split(",")]
     _show(lambda tell: workflow.render(run, panels, tell), as_json)
     _show_untranslated(story, lang)
@@ -109,6 +113,8 @@ def book(
     story: StoryFile,
     out: OutFolder = None,
     to: Formats = None,
+    assets: Assets = False,
+    ppi: Ppi = None,
     lang: Language = None,
     steps: Steps = None,
     store: StoreFolder = None,
@@ -117,7 +123,7 @@ def book(
     """Set the book from pictures that exist."""
     from storyforge import workflow
 
-    run = workflow.Run(story, order(to, lang, steps), store, out)
+    run = workflow.Run(story, order(to, lang, steps, ppi), store, out, assets=assets)
     _show(lambda tell: workflow.book(run, tell), as_json)
     _show_untranslated(story, lang)
 

@@ -31,6 +31,13 @@ Steps = Annotated[
 Language = Annotated[
     str | None, typer.Option("--lang", help="Language of the book's texts [the story's].")
 ]
+Assets = Annotated[
+    bool, typer.Option("--assets", help="Lay the HTML's pictures beside it, in a folder.")
+]
+Ppi = Annotated[
+    int | None,
+    typer.Option("--ppi", min=36, max=600, help="Pixels an inch of pages as `png` [the story's]."),
+]
 GoldensFolder = Annotated[
     Path | None,
     typer.Option("--goldens", metavar="DIR", help="Where they are [../tests/goldens/<story>]."),
@@ -40,14 +47,14 @@ Place = Annotated[
 ]
 
 
-def order(to: str | None, language: str | None, steps: int | None) -> Order:
+def order(to: str | None, language: str | None, steps: int | None, ppi: int | None = None) -> Order:
     """What is asked beyond the story; an unknown format is a mistake in the command."""
     from storyforge.plan import FORMATS, Order
 
     if to is None:
-        return Order(None, language, steps)
+        return Order(None, language, steps, ppi)
     asked = [name.strip() for name in to.split(",")]
     for name in asked:
         if name not in FORMATS:
             raise typer.BadParameter(f"`{name}` is none of {', '.join(FORMATS)}", param_hint="--to")
-    return Order(tuple(name for name in FORMATS if name in asked), language, steps)
+    return Order(tuple(name for name in FORMATS if name in asked), language, steps, ppi)

@@ -1,0 +1,131 @@
+"""Books from a store's pictures: bound once for all formats, enlarged for print where asked.
+
+What a page looks like is `book`'s; when books are made is `workshop`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.executor import Tell
+from storyforge.outline import subject_of
+from storyforge.plan import BookTask
+from storyforge.store import Entry, Store, fingerprint
+from storyforge.story import Story
+
+if TYPE_CHECKING:
+    from storyforge.book.leaf import Art, Book
+
+_KEY_DIGITS: Final = 20
+
+Note = Callable[[str, Entry], None]
+"""Enters in the ledger what was made of a subject, so that the store keeps it."""
+
+
+@dataclass(slots=True)
+class Bindery:
+    """The books of one story; `note` hears of enlarged pictures."""
+
+    store: Store
+    story: Story
+    note: Note
+    books: dict[str, Book] = field(default_factory=dict)
+
+    def bound(self, task: BookTask) -> Book:
+        """The book in the task's language, every page composed; its pictures are as drawn.
+
+        Raises StoryForgeError, naming the page.
+        """
+        from storyforge.book.page import bind
+
+        if task.language not in self.books:
+            art = {panel: _art(panel, self.store.path("panels", key)) for panel, key in task.panels}
+            self.books[task.language] = bind(self.story, art, task.language)
+        return self.books[task.language]
+
+    def perform(self, task: BookTask, tell: Tell) -> None:
+        """Write one book to the store."""
+        from storyforge.book.formats import write_book
+
+        subject = subject_of(task)
+        tell(f"{subject}: binding", 0, 1)
+        book = self.printed(task, tell)
+        with self.store.make(task.format, task.key) as path:
+            write_book(book, task.format, path, task.ppi)
+        tell(f"{subject}: binding", 1, 1)
+
+    def printed(self, task: BookTask, tell: Tell) -> Book:
+        """The book with its pictures as large as the story asks for.
+
+        Raises EnvironmentProblem if the model that enlarges them is missing.
+        """
+        from storyforge.book.upscale import widths, with_art
+
+        book = self.bound(task)
+        method = self.story.book.upscale
+        if method == "none":
+            return book
+        keys = dict(task.panels)
+        model = None if method == "lanczos" else self._model(method)
+        wanted = widths(book)
+        larger = {
+            panel: self._enlarged(panel, keys[panel], wanted[panel], model, tell)
+            for panel in wanted
+        }
+        return with_art(book, larger)
+
+    def _model(self, method: str) -> Path:
+        path = self.story.folder / Path(method).expanduser()
+        if not path.is_file():
+            hint = "`book.upscale` is `none`, `lanczos`, or a model file"
+            raise EnvironmentProblem(f"no file at `{path}` to enlarge pictures with", hint=hint)
+        return path
+
+    def _enlarged(self, panel: str, drawn: str, width: int, model: Path | None, tell: Tell) -> Art:
+        """One picture from the store, enlarged and kept there."""
+        method = "lanczos" if model is None else fingerprint(model)
+        recipe: Mapping[str, object] = {
+            "make": "upscaled 1",
+            "panel": drawn,
+            "method": method,
+            "width": width,
+        }
+        text = json.dumps(recipe, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+        if not self.store.has("upscaled", key):
+            source = self.store.path("panels", drawn)
+            with self.store.make("upscaled", key) as path:
+                _enlarge(panel, source, model, width, path, tell)
+            self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
+        return _art(panel, self.store.path("upscaled", key))
+
+
+def _enlarge(
+    panel: str, source: Path, model: Path | None, width: int, path: Path, tell: Tell
+) -> None:
+    from storyforge.book.upscale import enlarge
+
+    if model is None:
+        enlarge(source, width, path)
+        return
+    from storyforge.sample import upscaler
+
+    def about(what: str, done: int, total: int) -> None:
+        tell(f"upscaled {panel}: {what}", done, total)
+
+    upscaler.perform(source, model, width, path, about)
+
+
+def _art(panel: str, path: Path) -> Art:
+    """The picture with its size, read from the PNG's first chunk."""
+    from storyforge.book.leaf import Art
+
+    with path.open("rb") as file:
+        head = file.read(24)
+    return Art(panel, path, int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))

@@ -1,0 +1,85 @@
+"""Pictures enlarged by a network of the ESRGAN kind, read with spandrel, tile by tile.
+
+Where enlarging by itself is not enough to reach the width, it is done again; the rest is Lanczos.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+
+from storyforge.book.upscale import fitted, save
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import Tell
+from storyforge.model.base import best_device
+
+_TILE: Final = 256
+_BORDER: Final = 16
+"""Pixels of a tile, and of its surroundings that the network sees beside it."""
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""(1, 3, h, w) in 0 to 1 → (1, 3, s·h, s·w)."""
+
+
+def perform(source: Path, model: Path, width: int, path: Path, tell: Tell) -> None:
+    """Write the picture, `width` pixels across, to `path` as a PNG.
+
+    Raises EnvironmentProblem if spandrel is missing, or the file is no enlarging network.
+    """
+    network, scale = _opened(model)
+    with Image.open(source) as opened:
+        picture = opened.convert("RGB")
+    passes = max(1, math.ceil(math.log(width / picture.width, scale) - 1e-6))
+    for done in range(passes):
+        tell("enlarging: pass", done, passes)
+        picture = enlarged(picture, network, scale)
+    save(fitted(picture, width), path)
+    tell("enlarging: pass", passes, passes)
+
+
+def enlarged(picture: Image.Image, network: Network, scale: int) -> Image.Image:
+    """The picture `scale` times as large, tiles put together without their borders."""
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    height, width = pixels.shape[2:]
+    made = torch.zeros(1, 3, height * scale, width * scale)
+    for top in range(0, height, _TILE):
+        for left in range(0, width, _TILE):
+            bottom, right = min(top + _TILE, height), min(left + _TILE, width)
+            y, x = max(top - _BORDER, 0), max(left - _BORDER, 0)
+            seen = pixels[:, :, y : bottom + _BORDER, x : right + _BORDER]
+            with torch.no_grad():
+                drawn = network(seen)
+            here = drawn[
+                :,
+                :,
+                (top - y) * scale : (bottom - y) * scale,
+                (left - x) * scale : (right - x) * scale,
+            ]
+            made[:, :, top * scale : bottom * scale, left * scale : right * scale] = here
+    content = (made[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(content.permute(1, 2, 0).numpy())
+
+
+def _opened(model: Path) -> tuple[Network, int]:
+    """The network in the file, and how many times it enlarges."""
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    except ImportError as exc:
+        message = f"enlarging with a model needs `{exc.name}`, which is not installed"
+        hint = "pip install spandrel, with the torchvision that fits torch; or `upscale: lanczos`"
+        raise EnvironmentProblem(message, hint=hint) from exc
+    device = best_device()
+    try:
+        found = ModelLoader(device=device).load_from_file(model)
+    except (UnsupportedModelError, OSError, RuntimeError, ValueError) as exc:
+        raise EnvironmentProblem(f"cannot read `{model}` as a model that enlarges") from exc
+    if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
+        raise StoryForgeError(f"`{model.name}` enlarges no colour pictures")
+    found.eval()
+    return lambda pixels: found(pixels.to(device)).float().cpu(), found.scale

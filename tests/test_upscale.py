@@ -1,0 +1,116 @@
+"""Pictures made large enough for print, plainly or by a network."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bookmaking import sample
+from PIL import Image
+
+from storyforge.book.leaf import Book
+from storyforge.book.upscale import PRINT_PPI, enlarge, inches, widths, with_art
+from storyforge.errors import EnvironmentProblem
+from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
+from storyforge.sample import upscaler
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    return sample(tmp_path_factory.mktemp("sample"))
+
+
+def test_enlarged_to_its_width_every_picture_has_300_pixels_an_inch(book: Book) -> None:
+    wanted = widths(book)
+    for leaf in book.leaves:
+        for item in leaf.pictures:
+            assert wanted[item.art.panel] / inches(item) >= PRINT_PPI
+    assert max(wanted.values()) == math.ceil(
+        PRINT_PPI * max(inches(item) for leaf in book.leaves for item in leaf.pictures)
+    )
+
+
+def test_only_the_files_of_the_pictures_change(book: Book, tmp_path: Path) -> None:
+    first = next(item.art for leaf in book.leaves for item in leaf.pictures)
+    larger = type(first)(first.panel, tmp_path / "a.png", 3000, 3000)
+    changed = with_art(book, {first.panel: larger})
+    arts = {item.art.panel: item.art for leaf in changed.leaves for item in leaf.pictures}
+    assert arts[first.panel] == larger
+    assert first.panel not in widths(changed)
+    assert len(widths(changed)) == len(widths(book)) - 1
+    assert with_art(changed, {first.panel: first}) == book
+
+
+def test_an_enlarged_picture_is_the_picture_and_says_what_made_it(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (200, 100, 50)).save(tmp_path / "a.png")
+    enlarge(tmp_path / "a.png", 130, tmp_path / "b.png")
+    with Image.open(tmp_path / "b.png") as made:
+        made.load()
+        assert made.size == (130, 65)
+        assert made.getpixel((64, 32)) == (200, 100, 50)
+        assert DIGITAL_SOURCE in made.info[XMP_CHUNK]
+
+
+def twice(pixels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.interpolate(pixels, scale_factor=2, mode="nearest")
+
+
+def test_tiles_leave_no_seams() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 270, 3), dtype=np.uint8)
+    made = upscaler.enlarged(Image.fromarray(pixels), twice, 2)
+    assert np.array_equal(np.asarray(made), pixels.repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_a_network_is_used_until_the_picture_is_wide_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (16, 8), (9, 99, 199)).save(tmp_path / "a.png")
+    seen: list[int] = []
+
+    def network(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(pixels.shape[3])
+        return twice(pixels)
+
+    monkeypatch.setattr(upscaler, "_opened", lambda model: (network, 2))
+    upscaler.perform(tmp_path / "a.png", tmp_path / "m", 60, tmp_path / "b.png", lambda *_: None)
+    assert seen == [16, 32]
+    with Image.open(tmp_path / "b.png") as made:
+        assert made.size == (60, 30)
+
+
+def test_without_spandrel_the_command_that_installs_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(EnvironmentProblem, match="spandrel") as problem:
+        upscaler.perform(tmp_path / "a.png", tmp_path / "m.pth", 60, tmp_path / "b.png", print)
+    assert "pip install spandrel" in (problem.value.hint or "")
+
+
+def test_an_esrgan_file_enlarges_four_times(tmp_path: Path) -> None:
+    pytest.importorskip("spandrel", exc_type=ImportError)
+    from safetensors.torch import save_file
+    from spandrel.architectures.ESRGAN import RRDBNet
+
+    torch.manual_seed(0)
+    net = RRDBNet(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=4, plus=False)
+    save_file(net.state_dict(), tmp_path / "tiny.safetensors")
+    Image.new("RGB", (12, 8), (9, 99, 199)).save(tmp_path / "a.png")
+    target = tmp_path / "b.png"
+    upscaler.perform(tmp_path / "a.png", tmp_path / "tiny.safetensors", 48, target, lambda *_: None)
+    with Image.open(target) as made:
+        assert made.size == (48, 32)
+
+
+def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("spandrel", exc_type=ImportError)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "m.pth").write_bytes(b"not a model")
+    with pytest.raises(EnvironmentProblem, match=r"m\.pth"):
+        upscaler.perform(
+            tmp_path / "a.png", tmp_path / "m.pth", 8, tmp_path / "b.png", lambda *_: None
+        )
