@@ -201,13 +201,14 @@ def check_languages(root: Node, locales: Sequence[Locale], report: Report) -> No
         if passage.node.entries and not _words(passage.node.get(language)):
             message = f"this text has no `{language}`, the story's language"
             report.warning(passage.node.mark, "SF406", message)
+    for locale in locales:
+        _check_locale(locale, root, said)
+    misread = {locale.language for locale in locales if locale.report.has_errors()}
     editions = {name for passage in said for name in passage.node.entries or ()}
     editions |= {locale.language for locale in locales}
     for edition in sorted(name for name in editions if re.fullmatch(LANGUAGE_CODE, name)):
-        if edition != language:
+        if edition != language and edition not in misread:
             report_untranslated(root, locales, edition, report)
-    for locale in locales:
-        _check_locale(locale, root, said)
 
 
 def language_of(root: Node) -> str:

@@ -24,7 +24,7 @@ from storyforge.languages import (
     report_untranslated,
 )
 from storyforge.layout import Box, Layout, RegionShape, find, names
-from storyforge.lint import Surroundings, check_story
+from storyforge.lint import CONSEQUENCES, Surroundings, check_story
 from storyforge.subject import (
     ConceptName,
     ConceptSpec,
@@ -325,6 +325,7 @@ def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     if root is None:
         return None, tuple(sorted(report.findings()))
     file = validated(StoryFile, root, report)
+    hidden = CONSEQUENCES if report.has_errors() else ()
     reports = [report]
     concepts = concepts_of(root, path.parent, report, reports)
     layouts = _layouts(root, path.parent, reports)
@@ -332,7 +333,8 @@ def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     check_story(root, Surroundings(path.parent, layouts, known), report)
     locales = locales_of(path, language_of(root), reports)
     check_languages(root, locales, report)
-    findings = tuple(sorted({found for each in reports for found in each.findings()}))
+    told = {found for each in reports for found in each.findings() if found.code not in hidden}
+    findings = tuple(sorted(told))
     if file is None or any(found.severity is Severity.ERROR for found in findings):
         return None, findings
     filled: dict[str, object] = {"path": path, "concepts": concepts, "layouts": layouts}

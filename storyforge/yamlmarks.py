@@ -246,9 +246,9 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Mark, str, str]:
 
 def _lead(event: yaml.ScalarEvent) -> int | None:
     """How far from its mark a text begins that stands on one line, letter for letter."""
-    start, end = event.start_mark, event.end_mark
+    start, end = _mark(event.start_mark), _mark(event.end_mark)
     around = end.column - start.column - len(event.value)
-    if start.line != end.line or around != (0 if event.style is None else 2):
+    if start.line != end.line or around != (2 if event.style else 0):
         return None
     return around // 2
 

@@ -36,6 +36,7 @@ from storyforge.lint.regions import Surroundings, check_regions, check_room
 from storyforge.yamlmarks import Node
 
 __all__ = [
+    "CONSEQUENCES",
     "GROUPS",
     "PICTURES",
     "PLACEHOLDER",
@@ -45,6 +46,9 @@ __all__ = [
     "located",
     "no_such",
 ]
+
+CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF422")
+"""Warnings of something missing: beside a misspelt key they say the same mistake again."""
 
 _COARSEST: Final = {"pocket": 4}
 _COARSEST_ELSEWHERE: Final = 8
