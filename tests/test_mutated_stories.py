@@ -163,6 +163,8 @@ MUTATIONS = [
     in_story("SF315", ("  - text: The end.", "  - kind: ¦blank\n    text: The end.")),
     in_story("SF316", ("kind: grid\n    grid: 1x2", "kind: ¦full-bleed")),
     in_story("SF316", ("  - text: The end.", "  - kind: ¦text-beside-art\n    text: The end.")),
+    in_story("SF316", ("  - text: The end.", "  - kind: ¦spread\n    text: The end.")),
+    in_story("SF320", ("  - text: One", "  - kind: full-bleed\n    grid: ¦1x1\n    text: One")),
     # 4xx: what is probably not meant
     in_story(
         "SF400", ("{id: snow, prompt: snow, alt: Nobody is there.}", "¦{id: snow, prompt: snow}")
@@ -177,7 +179,7 @@ MUTATIONS = [
     in_story("SF411", (JUNA, JUNA + "\n          low: {at: A1, concept: ¦juna}")),
     in_story("SF412", (JUNA, JUNA + "\n          top: {at: A1, concept: ¦wood}")),
     in_story("SF413", ("  - text: The end.", "  - kind: ¦grid\n    text: The end.")),
-    in_story("SF413", ("  - text: One", "  - kind: full-bleed\n    grid: ¦1x1\n    text: One")),
+    in_story("SF413", ("  - text: The end.", "  - kind: ¦strip\n    text: The end.")),
     in_story("SF413", ("  - text: The end.", "  - grid: ¦1x2\n    text: The end.")),
     in_story("SF414", ("{id: snow, prompt: snow,", "¦{id: snow,")),
     in_story("SF415", ("text: Who left you here?", "text: ¦''")),

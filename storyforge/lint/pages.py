@@ -17,7 +17,7 @@ from storyforge.yamlmarks import Node, shortened
 LONGEST_PROMPT: Final = 60
 """Words; text encoders of the CLIP family read 75 tokens, and a word is often more than one."""
 
-ONE_PICTURE: Final = ("full-bleed", "text-beside-art")
+ONE_PICTURE: Final = ("full-bleed", "spread", "text-beside-art")
 """Kinds of page that show exactly one picture."""
 
 _FONT_FILES: Final = (".ttf", ".otf")
@@ -39,9 +39,11 @@ def check_page(page: Node, report: Report) -> None:
         message = "a `blank` page holds no panels and no text; leave out `kind`, or what is on it"
         report.error(kind.mark, "SF315", message)
     elif named in ONE_PICTURE and kind is not None and count != 1:
-        message = f"`{named}` shows one picture, and this page has {count}; leave out `kind`"
+        message = (
+            f"`{named}` shows one picture, and this page has {count or 'none'}; leave out `kind`"
+        )
         report.error(kind.mark, "SF316", message)
-    elif named in {"grid", "art-over-text"} and kind is not None and not count:
+    elif named in {"grid", "strip", "art-over-text"} and kind is not None and not count:
         report.warning(kind.mark, "SF413", f"`{named}` means nothing on a page without panels")
     if not count and not words and named != "blank" and page.entries is not None:
         message = "nothing is on this page; mark it `kind: blank` if that is meant"
@@ -59,7 +61,8 @@ def _check_grid(grid: Node, shape: str, kind: str | None, count: int, report: Re
         message = f"a grid of {shape} has room for {cells}, and this page has {count} panels"
         report.error(grid.mark, "SF314", message)
     elif kind not in {None, "auto", "grid"}:
-        report.warning(grid.mark, "SF413", f"`grid` and `kind: {kind}` contradict; keep one")
+        message = f"`grid: {shape}` and `kind: {shortened(kind or '')}` ask for different pages"
+        report.error(grid.mark, "SF320", f"{message}; leave out one of them")
     elif not count:
         report.warning(grid.mark, "SF413", "`grid` means nothing on a page without panels")
 
