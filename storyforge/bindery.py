@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import Diagnostic, EnvironmentProblem, Report
 from storyforge.executor import Tell
 from storyforge.outline import subject_of
 from storyforge.plan import BookTask
 from storyforge.store import Entry, Store, fingerprint
 from storyforge.story import Story
+from storyforge.yamlmarks import load
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art, Book
+    from storyforge.book.preflight import Marks
 
 _KEY_DIGITS: Final = 20
 
@@ -80,6 +82,22 @@ class Bindery:
         }
         return with_art(book, larger)
 
+    def judged(self, tasks: Sequence[BookTask], tell: Tell) -> tuple[Diagnostic, ...]:
+        """Whether the book is fit to print: its pages, and its PDF if that is made.
+
+        Raises StoryForgeError where the book cannot be bound.
+        """
+        from storyforge.book.preflight import check_book, check_pdf
+
+        report, marks = Report(str(self.story.path)), _marks(self.story.path)
+        for number, task in enumerate(tasks):
+            book = self.printed(task, tell)
+            if number == 0:
+                check_book(book, marks, report)
+            if task.format == "pdf" and self.store.has("pdf", task.key):
+                check_pdf(book, self.store.path("pdf", task.key), marks, report)
+        return tuple(sorted(report.findings()))
+
     def _model(self, method: str) -> Path:
         path = self.story.folder / Path(method).expanduser()
         if not path.is_file():
@@ -104,6 +122,18 @@ class Bindery:
                 _enlarge(panel, source, model, width, path, tell)
             self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
         return _art(panel, self.store.path("upscaled", key))
+
+
+def _marks(path: Path) -> Marks:
+    """Where the story file speaks of its book and of each panel."""
+    from storyforge.book.preflight import Marks
+
+    root = load(path, Report(str(path)))
+    if root is None:
+        return Marks()
+    panels = (panel for page in root.each("pages") for panel in page.each("panels"))
+    named = {panel.text_at("id") or "": panel.mark for panel in panels}
+    return Marks(root.mark_of("book"), named)
 
 
 def _enlarge(

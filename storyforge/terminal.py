@@ -89,6 +89,13 @@ def finding_content(finding: Diagnostic) -> dict[str, object]:
     }
 
 
+def findings_content(findings: Sequence[Diagnostic]) -> dict[str, object]:
+    """Findings as JSON, with their number."""
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    told = [finding_content(finding) for finding in findings]
+    return {"errors": errors, "warnings": len(findings) - errors, "findings": told}
+
+
 def finding_for_github(finding: Diagnostic) -> str:
     """A finding as a workflow command, which GitHub shows beside the line."""
     places = {
@@ -115,6 +122,8 @@ def outcome_content(outcome: Outcome) -> dict[str, object]:
         "books": [str(path) for path in outcome.books],
         "seconds": round(outcome.seconds, 2),
     }
+    if any(path.suffix == ".pdf" for path in outcome.books):
+        content["preflight"] = findings_content(outcome.findings)
     if outcome.troubles:
         content["failed"] = [
             {"subject": trouble.subject, **error_content(trouble.error)}

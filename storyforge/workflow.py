@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Final
 
 from storyforge import story as stories
-from storyforge.errors import StoryForgeError
+from storyforge.errors import Diagnostic, StoryForgeError
 from storyforge.executor import Tell
 from storyforge.layout import Layout, closest, find, names
 from storyforge.outline import Line, missing, outline
@@ -50,13 +50,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did; `books` are the files in the folder of books."""
+    """What a run did; `books` are the files in the folder of books.
+
+    findings  what a printer would send back of the PDF, if there is one
+    """
 
     made: Counts
     skipped: Counts
     books: tuple[Path, ...]
     troubles: tuple[Trouble, ...]
     seconds: float
+    findings: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,27 @@ def render(run_: Run, only: Sequence[str], tell: Tell) -> Outcome:
 
 def book(run_: Run, tell: Tell) -> Outcome:
     """Bind the books from pictures that exist."""
+    drawn, store = _drawn(run_)
+    return _made(run_, replace(drawn, train=(), fuse=None, panels=()), store, tell)
+
+
+def preflight(run_: Run, tell: Tell) -> tuple[Diagnostic, ...]:
+    """Whether the book is fit to print, as far as it is made: its pages, and its PDF."""
+    drawn, store = _drawn(run_)
+    shop = Workshop(drawn, store, tell)
+    with store.claim():
+        return shop.bindery.judged(drawn.books, tell)
+
+
+def _drawn(run_: Run) -> tuple[Plan, Store]:
+    """The plan and the store; StoryForgeError names the pictures that are missing."""
     drawn, store = _planned(run_)
     lacking = [task.panel for task in drawn.panels if not store.has("panels", task.key)]
     if lacking:
         names = ", ".join(f"`{name}`" for name in lacking)
         message = f"not drawn, or changed since: {names}"
         raise StoryForgeError(message, hint=f"run `storyforge render {run_.path}`")
-    return _made(run_, replace(drawn, train=(), fuse=None, panels=()), store, tell)
+    return drawn, store
 
 
 def sheet(run_: Run) -> Path:
@@ -190,6 +208,9 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
         shop.fuse(wanted.fuse)
         shop.draw(wanted.panels)
         shop.bind(wanted.books)
+        printed = [task for task in asked.books if task.format == "pdf"]
+        printed = [task for task in printed if store.has("pdf", task.key)]
+        findings = shop.bindery.judged(printed, tell)
         shop.note_all()
     shop.give_up_if_hopeless()
     out = _out(run_, asked.story)
@@ -207,6 +228,7 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
         books=books,
         troubles=tuple(shop.troubles),
         seconds=perf_counter() - started,
+        findings=findings,
     )
 
 

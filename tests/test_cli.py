@@ -405,3 +405,60 @@ def test_a_training_that_was_ended_goes_on_where_it_was(
     assert int(first.split()[-1].partition("/")[0]) > 0
     assert "made 1 concept in" in result.stderr
     assert not list(scratch.iterdir())
+
+
+def test_preflight_says_what_a_printer_would_send_back(story: Path) -> None:
+    result = invoke("preflight", story, "--json")
+    assert result.exit_code == 0, result.output
+    told = document(result)
+    assert (told["errors"], told["warnings"]) == (0, 2)
+    lines = story.read_text().splitlines()
+    for found, panel in zip(told["findings"], ("one", "two"), strict=True):
+        assert found["code"] == "SF501"
+        assert f"id: {panel}" in lines[found["line"] - 1]
+    assert invoke("preflight", story, "--strict").exit_code == 1
+    assert document(invoke("book", story, "--json"))["preflight"]["warnings"] == 2
+
+
+def test_preflight_of_enlarged_pictures_has_nothing_to_say(story: Path) -> None:
+    edit(story, "title: A", "title: A\nbook: {upscale: lanczos}")
+    assert made(invoke("book", story, "--json")) == NOTHING | {"books": 2}
+    result = invoke("preflight", story, "--json", "--strict")
+    assert result.exit_code == 0, result.output
+    kinds = [each["kind"] for each in document(invoke("cache", "ls", story, "--json"))["products"]]
+    assert kinds.count("upscaled") == 2
+    removed = document(invoke("cache", "gc", story, "--json"))["products"]
+    assert "upscaled" not in {each["kind"] for each in removed}
+
+
+def test_a_missing_model_that_enlarges_is_named(story: Path) -> None:
+    edit(story, "title: A", "title: A\nbook: {upscale: esrgan.pth}")
+    result = invoke("book", story)
+    assert result.exit_code == 3, result.output
+    assert "esrgan.pth" in result.stderr
+
+
+def test_books_in_folders_keep_no_page_of_an_earlier_book(story: Path) -> None:
+    build = story.parent / "build" / f"{story.parent.name}.pages"
+    assert invoke("book", story, "--to", "png", "--ppi", "36").exit_code == 0
+    count = len(list(build.glob("page-*.png")))
+    (build / "mine.txt").write_text("kept")
+    edit(
+        story,
+        "  - text: Once upon a time.\n",
+        "  - kind: blank\n  - kind: blank\n  - text: Once.\n",
+    )
+    assert invoke("book", story, "--to", "png", "--ppi", "36").exit_code == 0
+    assert len(list(build.glob("page-*.png"))) == count + 2
+    edit(story, "  - kind: blank\n  - kind: blank\n", "")
+    assert invoke("book", story, "--to", "png", "--ppi", "36").exit_code == 0
+    assert len(list(build.glob("page-*.png"))) == count
+    assert (build / "mine.txt").read_text() == "kept"
+
+
+def test_html_with_assets_lies_in_a_folder(story: Path) -> None:
+    result = invoke("book", story, "--to", "html", "--assets")
+    (web,) = [Path(line) for line in result.stdout.split()]
+    assert web.suffix == ".web"
+    assert (web / "index.html").is_file()
+    assert len(list((web / "assets").iterdir())) >= 2

@@ -94,7 +94,7 @@ def test_without_spandrel_the_command_that_installs_it_is_named(
 def test_an_esrgan_file_enlarges_four_times(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", exc_type=ImportError)
     from safetensors.torch import save_file
-    from spandrel.architectures.ESRGAN import RRDBNet
+    from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
 
     torch.manual_seed(0)
     net = RRDBNet(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=4, plus=False)

@@ -22,11 +22,13 @@ from storyforge.cli.options import (
     order,
 )
 from storyforge.cli.program import app
+from storyforge.errors import Severity
 from storyforge.terminal import (
     Progress,
     counted,
     duration,
     finding_line,
+    findings_content,
     outcome_content,
     show_survey,
     tell,
@@ -129,6 +131,32 @@ def book(
 
 
 @app.command()
+def preflight(
+    story: StoryFile,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
+    lang: Language = None,
+    steps: Steps = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a printer would send back: pictures, bleed, gutter, letters, pages, the PDF."""
+    from storyforge import workflow
+
+    with Progress() as progress:
+        run = workflow.Run(story, order("pdf", lang, steps), store)
+        findings = workflow.preflight(run, progress)
+    content = findings_content(findings)
+    if as_json:
+        tell_json(content)
+    else:
+        for finding in findings:
+            typer.echo(finding_line(finding))
+        tell(f"{content['errors']} errors, {content['warnings']} warnings")
+    if content["errors"] or (strict and findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def sheet(
     story: StoryFile,
     out: OutFolder = None,
@@ -153,6 +181,10 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
     for trouble in outcome.troubles:
         tell_error(trouble.error, trouble.subject)
     tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
+    if outcome.findings:
+        errors = sum(finding.severity is Severity.ERROR for finding in outcome.findings)
+        told = f"{errors} errors" if errors else f"{len(outcome.findings)} warnings"
+        tell(f"not quite fit to print: {told}; `storyforge preflight` lists them")
     if as_json:
         tell_json(outcome_content(outcome))
     else:

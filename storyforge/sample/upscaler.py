@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Final
 
 import numpy as np
@@ -77,7 +78,7 @@ def _opened(model: Path) -> tuple[Network, int]:
     device = best_device()
     try:
         found = ModelLoader(device=device).load_from_file(model)
-    except (UnsupportedModelError, OSError, RuntimeError, ValueError) as exc:
+    except (UnsupportedModelError, UnpicklingError, OSError, RuntimeError, ValueError) as exc:
         raise EnvironmentProblem(f"cannot read `{model}` as a model that enlarges") from exc
     if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
         raise StoryForgeError(f"`{model.name}` enlarges no colour pictures")

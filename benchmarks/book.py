@@ -1,0 +1,91 @@
+"""How long an edited caption takes until the finished books lie there, as one who types waits.
+
+Copies the sample story to a new folder, gives it the golden panels as its drawn pictures (no model
+is needed), and runs `storyforge book` as a command, with a changed caption each time, for PDF,
+HTML, EPUB and CBZ. Run as `python -m benchmarks.book --json` from the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Final
+
+import pikepdf
+
+from storyforge import story as stories
+from storyforge.plan import base_of, draw_up
+from storyforge.scaffold import scaffold
+from storyforge.store import Store
+
+_PANELS: Final = Path(__file__).parents[1] / "tests" / "goldens" / "fox-and-lantern" / "panels"
+_CAPTION: Final = "always full."
+"""Words of the first page, to which some are added."""
+
+_FORMATS: Final = ("pdf", "html", "epub", "cbz")
+
+
+def prepare(folder: Path) -> Path:
+    """A story in `folder` with every picture drawn; its file."""
+    path = scaffold(folder)
+    story = stories.read(path)
+    store = Store(path.parent / ".storyforge")
+    for task in draw_up(story, base=base_of(story)).panels:
+        with store.make("panels", task.key) as made:
+            shutil.copyfile(_PANELS / f"{task.panel}.png", made)
+    return path
+
+
+def set_book(story: Path) -> float:
+    """Run the whole command; its seconds."""
+    command = [sys.executable, "-m", "storyforge", "book", str(story), "--to", ",".join(_FORMATS)]
+    started = perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return perf_counter() - started
+
+
+def measure(rounds: int) -> dict[str, float]:
+    """The median seconds of an edit, and pages written a second, over all formats."""
+    with TemporaryDirectory(prefix="storyforge-benchmark-") as folder:
+        story = prepare(Path(folder) / "demo")
+        set_book(story)
+        taken = []
+        for number in range(rounds):
+            text = story.read_text(encoding="utf-8")
+            if _CAPTION not in text:
+                raise SystemExit(f"the sample story does not say `{_CAPTION}` any more")
+            edited = text.replace(_CAPTION, f"{_CAPTION} Night {number + 1}.", 1)
+            story.write_text(edited, encoding="utf-8")
+            taken.append(set_book(story))
+        with pikepdf.open(next((story.parent / "build").glob("*.pdf"))) as pdf:
+            pages = len(pdf.pages) * len(_FORMATS)
+    seconds = median(taken)
+    return {
+        "caption_edit_seconds": round(seconds, 3),
+        "pages_per_second": round(pages / seconds, 2),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="edits to take the median of [5]")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    asked = parser.parse_args()
+    found = measure(asked.rounds)
+    if asked.json:
+        print(json.dumps(found))
+    else:
+        print(f"caption edit to books: {found['caption_edit_seconds']:.2f} s")
+        print(f"pages a second: {found['pages_per_second']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

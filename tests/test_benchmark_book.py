@@ -1,0 +1,25 @@
+"""The benchmark of books measures the command that it says it measures."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import book
+
+
+def test_an_edited_caption_is_measured_to_the_finished_books(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    captions: list[str] = []
+    whole = book.set_book
+
+    def watched(story: book.Path) -> float:
+        captions.append(story.read_text(encoding="utf-8"))
+        return whole(story)
+
+    monkeypatch.setattr(book, "_FORMATS", ("pdf",))
+    monkeypatch.setattr(book, "set_book", watched)
+    found = book.measure(1)
+    assert len(captions) == len(set(captions)) == 2
+    assert found["caption_edit_seconds"] > 0
+    assert found["pages_per_second"] == pytest.approx(14 / found["caption_edit_seconds"], rel=0.02)

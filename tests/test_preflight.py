@@ -1,0 +1,180 @@
+"""Whether a book is fit to print: each thing that a printer sends back, once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pikepdf
+import pytest
+from bookmaking import sample
+
+from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
+from storyforge.book.pdf import write_pdf
+from storyforge.book.preflight import Marks, check_book, check_pdf
+from storyforge.book.printers import INGRAM, KDP
+from storyforge.book.trims import TRIMS
+from storyforge.book.upscale import widths, with_art
+from storyforge.errors import Diagnostic, EnvironmentProblem, Mark, Report, Severity
+
+NOWHERE = Marks()
+KDP_SQUARE = TRIMS["kdp-8.5x8.5"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """The sample story with small pictures, on a page of no printer's."""
+    return sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="module")
+def book(drawn: Book) -> Book:
+    """The same with pictures large enough to print."""
+    return with_art(drawn, {name: large(name, width) for name, width in widths(drawn).items()})
+
+
+def large(panel: str, width: int) -> Art:
+    return Art(panel, Path(f"{panel}.png"), width, width)
+
+
+def findings(book: Book, marks: Marks = NOWHERE) -> list[Diagnostic]:
+    report = Report("story.yaml")
+    check_book(book, marks, report)
+    return report.findings()
+
+
+def codes(book: Book) -> set[str]:
+    return {found.code for found in findings(book)}
+
+
+def changed(book: Book, number: int, leaf: Leaf) -> Book:
+    leaves = list(book.leaves)
+    leaves[number - 1] = leaf
+    return replace(book, leaves=tuple(leaves))
+
+
+def bleeding(book: Book) -> tuple[Leaf, Picture]:
+    for leaf in book.leaves:
+        for item in leaf.pictures:
+            if leaf.kind == "story" and item.frame.y < 0:
+                return leaf, item
+    raise LookupError("no picture bleeds")
+
+
+def test_a_book_of_large_pictures_is_fit_to_print(book: Book) -> None:
+    assert findings(book) == []
+
+
+def test_small_pictures_are_warnings_on_a_page_of_no_printers(drawn: Book) -> None:
+    marks = Marks(Mark(1, 1), {"glow": Mark(70, 9)})
+    found = {each.message.split("`")[1]: each for each in findings(drawn, marks)}
+    assert {each.severity for each in found.values()} == {Severity.WARNING}
+    assert {each.code for each in found.values()} == {"SF501"}
+    assert set(found) == {item.art.panel for leaf in drawn.leaves for item in leaf.pictures}
+    assert (found["glow"].line, found["glow"].column) == (70, 9)
+    item = next(i for leaf in drawn.leaves for i in leaf.pictures if i.art.panel == "glow")
+    ppi = 96 / (item.frame.width / item.crop.width / 72)
+    assert f"{ppi:.0f} an inch" in found["glow"].message
+
+
+def test_very_small_pictures_are_mistakes_on_a_printers_page(drawn: Book, book: Book) -> None:
+    assert "SF502" in codes(replace(drawn, trim=KDP_SQUARE))
+    half = {name: large(name, width // 2 + 1) for name, width in widths(drawn).items()}
+    assert codes(replace(with_art(drawn, half), trim=KDP_SQUARE)) & {"SF501", "SF502"} == {"SF501"}
+
+
+def test_printers_bind_so_many_pages_and_an_even_number(book: Book) -> None:
+    many = replace(book, trim=KDP_SQUARE, leaves=book.leaves * 2)
+    assert "SF503" in codes(replace(book, trim=KDP_SQUARE))
+    assert not {"SF503", "SF504"} & codes(many)
+    assert "SF504" in codes(replace(many, leaves=many.leaves[:-1]))
+
+
+def test_a_picture_that_ends_at_the_cut_is_found(book: Book) -> None:
+    leaf, item = bleeding(book)
+    frame = replace(item.frame, y=0.0, height=item.frame.height + item.frame.y)
+    cut = changed(book, leaf.number, replace(leaf, pictures=(replace(item, frame=frame),)))
+    (found,) = [each for each in findings(cut) if each.code == "SF505"]
+    assert "top" in found.message
+    assert "bottom" not in found.message
+
+
+def test_words_at_the_edge_and_in_the_fold_are_found(book: Book) -> None:
+    leaf = next(leaf for leaf in book.leaves if leaf.kind == "story" and leaf.texts)
+    (text,) = leaf.texts
+    for rect in (replace(text.rect, y=2.0), Rect(5.0, 300.0, 200.0, 20.0)):
+        moved = changed(book, leaf.number, replace(leaf, texts=(replace(text, rect=rect),)))
+        assert codes(moved) == {"SF506"}
+
+
+def test_the_fold_takes_more_of_a_thick_book() -> None:
+    assert [KDP.gutter(pages) for pages in (24, 150, 151, 828, 900)] == [
+        0.375,
+        0.375,
+        0.5,
+        0.875,
+        0.875,
+    ]
+    assert INGRAM.gutter(100) == 0.0
+
+
+def test_tiny_letters_are_found(book: Book) -> None:
+    leaf = next(leaf for leaf in book.leaves if leaf.kind == "colophon")
+    small = tuple(replace(text, size=6.5) for text in leaf.texts)
+    tiny = replace(changed(book, leaf.number, replace(leaf, texts=small)), trim=KDP_SQUARE)
+    assert "SF507" in codes(tiny)
+    assert "SF507" not in codes(replace(book, trim=KDP_SQUARE))
+
+
+# The file
+
+
+@pytest.fixture(scope="module")
+def pdf(drawn: Book, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pdf(drawn, tmp_path_factory.mktemp("pdf") / "book.pdf")
+
+
+def found_in(book: Book, pdf: Path) -> list[str]:
+    report = Report("story.yaml")
+    check_pdf(book, pdf, Marks(), report)
+    return [found.code for found in report.findings()]
+
+
+def test_the_pdf_as_it_is_written_has_nothing_wrong(drawn: Book, pdf: Path) -> None:
+    assert found_in(drawn, pdf) == []
+
+
+def test_a_font_that_is_not_embedded_is_found(drawn: Book, pdf: Path, tmp_path: Path) -> None:
+    with pikepdf.open(pdf) as opened:
+        font = next(
+            each
+            for each in opened.objects
+            if isinstance(each, pikepdf.Dictionary)
+            and each.get("/Type") == pikepdf.Name.FontDescriptor
+        )
+        for key in ("/FontFile2", "/FontFile3"):
+            if key in font:
+                del font[key]
+        opened.save(tmp_path / "loose.pdf")
+    assert found_in(drawn, tmp_path / "loose.pdf") == ["SF509"]
+
+
+def test_a_page_of_another_size_is_found(drawn: Book, pdf: Path, tmp_path: Path) -> None:
+    with pikepdf.open(pdf) as opened:
+        opened.pages[3].TrimBox = [0, 0, 300, 300]
+        opened.save(tmp_path / "cut.pdf")
+    assert found_in(drawn, tmp_path / "cut.pdf") == ["SF510"]
+
+
+def test_a_file_that_is_too_large_is_found(
+    drawn: Book, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storyforge.book.preflight._MEGABYTE", 10)
+    assert "SF508" in found_in(replace(drawn, trim=KDP_SQUARE), pdf)
+    assert found_in(drawn, pdf) == []
+
+
+def test_what_is_no_pdf_is_an_environment_problem(drawn: Book, tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"not a PDF")
+    with pytest.raises(EnvironmentProblem, match=r"a\.pdf"):
+        found_in(drawn, tmp_path / "a.pdf")
