@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -163,6 +164,12 @@ _GRID_PLACE: Final = re.compile(
 )
 
 
+_PLACES_FOR_EDITORS: Final[JsonDict] = {
+    "examples": [*PLACES, "A1:B3"],
+    "pattern": f"^({'|'.join(PLACES)}|{re.sub(r'[?]P<[a-z]+>', '', _GRID_PLACE.pattern)})$",
+}
+
+
 def place(at: str) -> Box:
     """The box of a named place (`left`, `top-right`, `middle-third`, …) or of grid cells.
 
@@ -216,7 +223,7 @@ class RegionShape(BaseModel):
 
     box: Box | None = None
     """left, top, right, bottom in fractions of the picture"""
-    at: str | None = Field(default=None, json_schema_extra={"examples": [*PLACES, "A1:B3"]})
+    at: str | None = Field(default=None, json_schema_extra=_PLACES_FOR_EDITORS)
     """a named place, or cells of a 3x3 grid such as `A1:B3`"""
     mask: str | None = None
     """a black and white picture, white where the region is; its path is relative to the story's"""

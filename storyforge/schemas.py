@@ -35,23 +35,28 @@ def schema(what: What = "story") -> dict[str, object]:
         made["required"] = [key for key in required if key not in _FILLED_IN]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_without_titles(made),
+        **_for_editors(made),
         "title": f"storyforge {what}",
     }
 
 
-def _without_titles(part: Mapping[str, object]) -> dict[str, object]:
-    """Drop the titles that pydantic makes from names: editors show them over the descriptions."""
-    return {
-        key: _without_titles_anywhere(value)
+def _for_editors(part: Mapping[str, object]) -> dict[str, object]:
+    """Suit the schema to editors.
+
+    The titles that pydantic makes from names would be shown over the descriptions, and keys that
+    match no pattern would go unmarked.
+    """
+    suited = {
+        key: _suited(value)
         for key, value in part.items()
         if not (key == "title" and isinstance(value, str))
     }
+    return suited | ({"additionalProperties": False} if "patternProperties" in part else {})
 
 
-def _without_titles_anywhere(value: object) -> object:
+def _suited(value: object) -> object:
     if isinstance(value, dict):
-        return _without_titles(value)
+        return _for_editors(value)
     if isinstance(value, list):
-        return [_without_titles_anywhere(each) for each in value]
+        return [_suited(each) for each in value]
     return value

@@ -30,8 +30,13 @@ from storyforge.yamlmarks import Node, load, shortened
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Check a text against `pattern`; `words` say to the author how it is written."""
+def written_as(
+    pattern: str, words: str, editors: str | None = None
+) -> tuple[AfterValidator, WithJsonSchema]:
+    r"""Check a text against `pattern`; `words` say to the author how it is written.
+
+    `editors` is the pattern for JSON schemas, where \w knows English letters only.
+    """
 
     def check(text: str) -> str:
         if re.fullmatch(pattern, text) is None:
@@ -39,7 +44,9 @@ def written_as(pattern: str, words: str) -> tuple[AfterValidator, WithJsonSchema
             raise PydanticCustomError("written_as", "`{text}` is not {words}", told)
         return text
 
-    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+    return AfterValidator(check), WithJsonSchema(
+        {"type": "string", "pattern": f"^{editors or pattern}$"}
+    )
 
 
 LANGUAGE_CODE: Final = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
@@ -47,6 +54,7 @@ _LANGUAGE = written_as(LANGUAGE_CODE, "a language; write a code such as `en` or 
 _CONCEPT = written_as(
     r"[^\W\d_][\w-]{0,63}",
     "a name for a concept; begin with a letter, use letters, digits, `-`, `_`",
+    r"[A-Za-z\u0080-\uffff][\w\u0080-\uffff-]{0,63}",
 )
 ConceptName = Annotated[str, *_CONCEPT]
 Language = Annotated[str, *_LANGUAGE]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -18,6 +20,7 @@ from storyforge.model.denoising import (
     start_latents,
 )
 from storyforge.model.tokens import encode
+from storyforge.story import Scheduler
 
 PROMPT, NEGATIVE = "a red fox in the snow", "a house"
 
@@ -153,3 +156,7 @@ def test_rescaling_in_full_gives_every_picture_the_spread_of_its_positive() -> N
     positive = torch.randn(2, 3, 4, 4, generator=dice)
     made = rescaled(guided, positive, 1.0)
     torch.testing.assert_close(made.std((1, 2, 3)), positive.std((1, 2, 3)))
+
+
+def test_a_story_can_name_every_scheduler_there_is() -> None:
+    assert set(get_args(Scheduler)) == set(SCHEDULERS)

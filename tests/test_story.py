@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from storyforge.book.families import FAMILIES
+from storyforge.book.trims import TRIMS
+from storyforge.book.typeface import TEXT_FACES
 from storyforge.errors import StoryError
-from storyforge.layout import Box, shipped
-from storyforge.schemas import schema
+from storyforge.layout import PLACES, Box, shipped
+from storyforge.schemas import What, schema
 from storyforge.story import (
     ConceptSpec,
     Panel,
@@ -223,6 +227,50 @@ def test_the_schema_names_what_editors_can_complete() -> None:
     assert '"two-side-by-side"' in written
     assert '"top-third"' in written
     assert '"minItems": 4' in written
+
+
+def test_the_schema_knows_page_sizes_schedulers_and_keys_by_their_form() -> None:
+    made = json.loads(json.dumps(schema()))
+    parts = made["$defs"]
+    assert parts["BookSettings"]["properties"]["trim"]["enum"] == list(TRIMS)
+    assert parts["BookSettings"]["properties"]["font"]["examples"] == list(FAMILIES)
+    assert '"dpm++2m"' in json.dumps(parts["Sampling"]["properties"]["scheduler"])
+    characters = made["properties"]["characters"]
+    assert characters["additionalProperties"] is False
+    (pattern,) = characters["patternProperties"]
+    assert [bool(re.search(pattern, name)) for name in ("pip", "élan", "7x", "a b")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    place = parts["RegionPrompt"]["properties"]["at"]["pattern"]
+    for name in (*PLACES, "A1", "A1:B3", "A1:D2/2x4"):
+        assert re.search(place, name), name
+    assert not re.search(place, "lefd")
+
+
+@pytest.mark.parametrize(
+    ("what", "keys"),
+    [
+        ("concept", {"kind", "class", "images", "licence", "train", "description"}),
+        ("layout", {"description", "regions"}),
+        ("locale", {"title", "pages", "panels", "book"}),
+    ],
+)
+def test_every_file_has_a_schema_without_what_the_reader_fills_in(
+    what: What, keys: set[str]
+) -> None:
+    made = schema(what)
+    assert made["title"] == f"storyforge {what}"
+    assert made["additionalProperties"] is False
+    assert isinstance(made["properties"], dict)
+    assert keys <= set(made["properties"])
+    assert not {"name", "folder"} & {*made["properties"], *made.get("required", [])}
+
+
+def test_fonts_known_by_name_are_those_there_are() -> None:
+    assert {family.casefold() for family in FAMILIES} == set(TEXT_FACES)
 
 
 def test_the_schema_leaves_out_what_the_reader_fills_in() -> None:
