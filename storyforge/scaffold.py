@@ -53,6 +53,9 @@ def _copy(story: Story, folder: Path) -> None:
         file = find(name, (story.folder / "layouts",))
         if file is not None:
             shutil.copyfile(file, folder / "layouts" / file.name)
+    for file in sorted((story.folder / "locales").glob(f"{story.path.stem}.*.yaml")):
+        (folder / "locales").mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / "locales" / file.name.removeprefix(f"{story.path.stem}."))
     (folder / "story.yaml").write_text(text, encoding="utf-8", newline="\n")
     (folder / "story.schema.json").write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     (folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")

@@ -360,6 +360,14 @@ def test_the_authors_line_ends_stay() -> None:
     assert set_lines("a\n\nb c\n", ANDIKA, 50.0) == ("a", "", "b c")
 
 
+def test_a_line_breaks_at_no_no_break_space() -> None:
+    measure = metrics(ANDIKA).width("Vraiment")
+    assert set_lines("Vraiment ?", ANDIKA, measure) == ("Vraiment", "?")
+    assert set_lines("Vraiment\u00a0?", ANDIKA, measure) is None
+    wide = set_lines("Oui, vraiment\u00a0?", ANDIKA, measure * 1.5)
+    assert wide == ("Oui,", "vraiment\u00a0?")
+
+
 def test_one_text_carries_the_line_ends_of_page_and_phone() -> None:
     cut = segments(["Who left", "you here?"], ["Who", "left you", "here?"])
     assert [(piece.text, piece.on_page, piece.in_flow) for piece in cut] == [

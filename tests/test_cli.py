@@ -22,6 +22,7 @@ from storyforge.cli import app
 from storyforge.fuse import statistics
 from storyforge.layout import shipped
 from storyforge.store import Store
+from storyforge.story import read
 
 STORY = """
 storyforge: 1
@@ -367,6 +368,7 @@ def test_a_new_story_is_without_mistakes(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     story = tmp_path / "demo" / "story.yaml"
     assert invoke("check", story, "--strict").stdout == ""
+    assert read(story).languages() == ("en", "fr")
     concepts = tmp_path / "demo" / "concepts"
     assert {spec.parent.parent for spec in concepts.glob("*/concept.yaml")} == {concepts}
     again = invoke("init", tmp_path / "demo")

@@ -26,6 +26,7 @@ from storyforge.story import (
     read_concept,
     text_in,
 )
+from storyforge.workshop import proof
 
 STORY = """\
 storyforge: 1
@@ -284,3 +285,9 @@ def test_the_schema_leaves_out_what_the_reader_fills_in() -> None:
 )
 def test_a_sample_story_has_no_findings(path: Path) -> None:
     assert [str(found) for found in check(path)] == []
+
+
+def test_every_language_of_a_sample_story_fits_its_pages() -> None:
+    story = read(shipped("stories") / "fox-and-lantern.yaml")
+    assert story.languages() == ("en", "fr")
+    proof(story, "fr")

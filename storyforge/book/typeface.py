@@ -6,6 +6,7 @@ which fits here fits on the page. Vertical writing and hyphenation are not cover
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from fontTools.ttLib import TTFont, TTLibError
 
 from storyforge.book.leaf import Face
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+
+_BREAKING_SPACE: Final = re.compile(r"[ \t\r\n\f\v\u1680\u2000-\u2006\u2008-\u200a\u205f\u3000]+")
+"""Unlike `str.split`, which takes no-break spaces, too: French sets one before `?` and `!`."""
 
 _FONTS: Final = Path(__file__).parent / "fonts"
 
@@ -132,7 +136,7 @@ def set_lines(text: str, face: Face, measure: float) -> tuple[str, ...] | None:
 def _atoms(paragraph: str) -> list[str]:
     """What must stay on one line: words with the space before them, single CJK characters."""
     atoms: list[str] = []
-    for word in paragraph.split():
+    for word in _BREAKING_SPACE.split(paragraph.strip()):
         start = " " if atoms else ""
         for character in word:
             wide = unicodedata.east_asian_width(character) in "WF"
