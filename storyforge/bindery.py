@@ -47,7 +47,9 @@ class Bindery:
         from storyforge.book.page import bind
 
         if task.language not in self.books:
-            art = {panel: _art(panel, self.store.path("panels", key)) for panel, key in task.panels}
+            art = {
+                panel: art_of(panel, self.store.path("panels", key)) for panel, key in task.panels
+            }
             self.books[task.language] = bind(self.story, art, task.language)
         return self.books[task.language]
 
@@ -121,7 +123,7 @@ class Bindery:
             with self.store.make("upscaled", key) as path:
                 _enlarge(panel, source, model, width, path, tell)
             self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
-        return _art(panel, self.store.path("upscaled", key))
+        return art_of(panel, self.store.path("upscaled", key))
 
 
 def _marks(path: Path) -> Marks:
@@ -152,7 +154,7 @@ def _enlarge(
     upscaler.perform(source, model, width, path, about)
 
 
-def _art(panel: str, path: Path) -> Art:
+def art_of(panel: str, path: Path) -> Art:
     """The picture with its size, read from the PNG's first chunk."""
     from storyforge.book.leaf import Art
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from storyforge import story as stories
+from storyforge.bindery import art_of
 from storyforge.errors import Diagnostic, StoryForgeError
 from storyforge.executor import Tell
 from storyforge.layout import Layout, closest, find, names
@@ -22,6 +23,9 @@ from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
 from storyforge.store import Store, write_whole
 from storyforge.story import Story
 from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
+
+if TYPE_CHECKING:
+    from storyforge.book.leaf import Art
 
 _ENDINGS: Final = {"web": ".web", "epub-reflow": ".reflow.epub", "png": ".pages"}
 """How books are called whose format is not their files' ending."""
@@ -163,6 +167,75 @@ def sheet(run_: Run) -> Path:
         data = write_sheet(rows, Path(folder) / "sheet.png").read_bytes()
     target = _out(run_, drawn.story) / f"{_name(drawn.story)}.sheet.png"
     write_whole(target, data)
+    return target
+
+
+def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path, ...]:
+    """Lay out every page as it will be bound, before anything is drawn; the files that show it.
+
+    formats   `png`, `pdf` and `html`
+    with_art  whether the pictures that are drawn already are shown beneath
+    """
+    from storyforge.proof import typeset, web
+    from storyforge.proof.pages import proof_of
+
+    story = stories.read(run_.path)
+    drawn = _drawn(run_) if with_art else {}
+    made = proof_of(story, run_.order.language, drawn)
+    tongue = "" if made.language == story.language else f".{made.language}"
+    out, name = _out(run_, story), f"{_name(story)}{tongue}.proof"
+    files: list[Path] = []
+    if "png" in formats:
+        pages = typeset.pngs(made.drawings)
+        files = [out / name / f"{each.name}.png" for each in made.drawings]
+        for old in set((out / name).glob("[0-9][0-9]-*.png")) - set(files):
+            old.unlink()
+        for path, page in zip(files, pages, strict=True):
+            write_whole(path, page)
+        files.append(out / f"{name}.png")
+        write_whole(files[-1], typeset.contact_sheet(made, pages))
+    if "pdf" in formats:
+        files.append(out / f"{name}.pdf")
+        write_whole(files[-1], typeset.pdf(made))
+    if "html" in formats:
+        files.append(out / f"{name}.html")
+        write_whole(files[-1], web.html(made).encode())
+    return tuple(files)
+
+
+def _drawn(run_: Run) -> dict[str, Art]:
+    """The pictures that the store holds, by panel."""
+    drawn, store = _planned(run_)
+    return {
+        task.panel: art_of(task.panel, store.path("panels", task.key))
+        for task in drawn.panels
+        if store.has("panels", task.key)
+    }
+
+
+def picture_layouts(name: str | None, where: Path | None, out: Path | None) -> Path:
+    """Draw the layout `name`, or all on one sheet if None; the PNG that shows it.
+
+    where  a story's file or folder, whose own layouts count as well
+    out    the file; None for one named after the layout, in the current folder
+    """
+    from storyforge.proof import diagram, typeset
+
+    found = layouts(where)
+    if name is None:
+        drawing = diagram.layouts_drawing(found)
+    else:
+        named = [each for each in found if each.name == name]
+        if not named:
+            guess = closest(name, [each.name for each in found])
+            hint = f"did you mean `{guess}`?" if guess else "see `storyforge layout list`"
+            raise StoryForgeError(f"no layout named `{name}`", hint=hint)
+        drawing = diagram.layout_drawing(named[0])
+    target = out or Path(f"{drawing.name}.png")
+    if target.suffix.lower() != ".png":
+        message = f"`{target}` does not end in `.png`, and a layout is shown as a PNG"
+        raise StoryForgeError(message, hint=f"write `--out {target.with_suffix('.png')}`")
+    write_whole(target, typeset.flat(typeset.pngs([drawing])[0]))
     return target
 
 

@@ -43,6 +43,7 @@ FLOORS: dict[str, int] = {
     # rooms that are blind to each other
     "model": 4,
     "book": 4,
+    "proof": 5,
     "train": 5,
     "fuse": 5,
     "sample": 5,
@@ -168,11 +169,13 @@ pages: [{text: Once upon a time.}]
 """
 
 
-@pytest.mark.parametrize("words", ["", "--help", "check {story}", "plan --help", "schema"])
+@pytest.mark.parametrize(
+    "words", ["", "--help", "check {story}", "preview {story} --out {out}", "plan --help", "schema"]
+)
 def test_the_command_line_does_not_wait_for_torch(words: str, tmp_path: Path) -> None:
     story = tmp_path / "story.yaml"
     story.write_text(STORY)
-    arguments = words.format(story=story).split()
+    arguments = words.format(story=story, out=tmp_path / "out").split()
     program = (
         "import sys, storyforge.cli\n"
         f"sys.argv = ['storyforge', *{arguments!r}]\n"

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from textwrap import indent, wrap
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from storyforge.catalogue import Entry, catalogue, entry
-from storyforge.cli.options import AsJson, StoryFile
+from storyforge.cli.options import AsJson, Language, OutFolder, StoreFolder, StoryFile, order
 from storyforge.cli.program import app, group
 from storyforge.errors import Diagnostic, Severity
 from storyforge.sarif import sarif
@@ -25,6 +25,8 @@ from storyforge.terminal import (
     tell,
     tell_json,
 )
+
+_PROOFS: Final = ("png", "pdf", "html")
 
 layout = group("layout", "See which layouts there are.")
 
@@ -152,3 +154,60 @@ def list_layouts(
         return
     rows = [(each.name, ", ".join(each.regions), each.description) for each in found]
     show_table(("layout", "regions", "for"), rows)
+
+
+@layout.command("show")
+def show_layouts(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[LAYOUT]", help="One by name; all if none.")
+    ] = None,
+    story: Annotated[
+        Path | None, typer.Option("--story", metavar="STORY", help="Add the layouts beside it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The picture [LAYOUT.png].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a layout, or all of them on one sheet."""
+    from storyforge import workflow
+
+    path = workflow.picture_layouts(name, story, out)
+    if as_json:
+        tell_json({"picture": str(path)})
+    else:
+        typer.echo(path)
+
+
+@app.command()
+def preview(
+    story: StoryFile,
+    out: OutFolder = None,
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMATS", help="Any of `png,pdf,html`.")
+    ] = "png,pdf,html",
+    lang: Language = None,
+    with_art: Annotated[
+        bool, typer.Option("--with-art", help="Show the pictures that exist beneath.")
+    ] = False,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where everything will stand on every page, before a picture is drawn."""
+    from storyforge import workflow
+
+    formats = [name.strip() for name in to.split(",")]
+    for name in formats:
+        if name not in _PROOFS:
+            raise typer.BadParameter(f"`{name}` is none of {', '.join(_PROOFS)}", param_hint="--to")
+    run = workflow.Run(story, order(None, lang, None), store, out)
+    files = workflow.preview(run, formats, with_art=with_art)
+    if as_json:
+        tell_json({"files": [str(path) for path in files]})
+        return
+    pages = [path for path in files if path.parent.name.endswith(".proof")]
+    for path in files:
+        if path not in pages:
+            typer.echo(path)
+    if pages:
+        typer.echo(pages[0].parent)

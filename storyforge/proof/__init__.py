@@ -1,0 +1,1 @@
+"""Layout proofs: where everything will stand, before there is a picture; no model is needed."""
