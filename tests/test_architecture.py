@@ -55,6 +55,7 @@ FLOORS: dict[str, int] = {
     "workshop": 6,
     "workflow": 6,
     "golden": 6,
+    "evaluation": 6,
     "terminal": 7,
     "cli": 7,
     "__main__": 7,
@@ -63,7 +64,7 @@ FLOORS: dict[str, int] = {
 
 FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
 FAMILIES += ({"wording", "plan", "outline"},)
-FAMILIES += ({"scaffold", "bindery", "workshop", "workflow", "golden"},)
+FAMILIES += ({"scaffold", "bindery", "workshop", "workflow", "golden", "evaluation"},)
 FAMILIES += ({"terminal", "cli", "__main__"},)
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)
 FAMILIES += ({"", "errors"},)

@@ -1,0 +1,51 @@
+"""The verb that judges: how well concepts are kept, and how well they stand beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from storyforge.cli.options import AsJson, Steps, StoreFolder, StoryFile
+from storyforge.cli.program import app
+from storyforge.terminal import Progress, duration, show_table, tell, tell_json
+
+
+@app.command()
+def evaluate(
+    story: StoryFile,
+    concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+    ] = None,
+    prompts: Annotated[
+        int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
+    ] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt.")] = 1,
+    panels: Annotated[bool, typer.Option(help="Judge the story's panels too.")] = True,
+    steps: Steps = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For the results [build/<story>.evaluation/]."),
+    ] = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge every concept alone and fused, and the panels region by region."""
+    from storyforge.evaluate.tables import table
+    from storyforge.evaluation import Exam, evaluate
+
+    exam = Exam(story, tuple(concepts or ()), clip, prompts, seeds, panels, steps, store, out)
+    with Progress() as progress:
+        report = evaluate(exam, progress)
+    if as_json:
+        tell_json(report.content())
+        return
+    show_table(*table(report.content()))
+    if report.panels and report.panels.regions:
+        told = report.panels
+        nearest = f"own concept nearest in {told.found:.0%}"
+        tell(f"{told.regions} regions: {nearest}, missing in {told.missing:.0%}")
+    tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
+    typer.echo(report.folder / "index.html")

@@ -1,0 +1,105 @@
+"""Numbers for "does it look like its concept" and "does it show what was asked", from CLIP vectors.
+
+Image- and text-alignment are those of Custom Diffusion (Kumari et al. 2023, §4) and Mix-of-Show
+(Gu et al. 2023, §4.1). They are read together: text-alignment rises when identity is lost. For
+several subjects in one picture, which those papers do not measure, regions are judged one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from storyforge.evaluate.embed import Vectors
+
+TEXT_SCALE: Final = 2.5
+"""w of CLIPScore (Hessel et al. 2021, §3)."""
+
+
+def image_alignment(pictures: Vectors, references: Vectors) -> float:
+    """Mean cosine of every picture with every reference, in [−1, 1]; NaN without pairs."""
+    return float((pictures @ references.T).mean()) if len(pictures) and len(references) else np.nan
+
+
+def text_alignment(pictures: Vectors, texts: Vectors) -> float:
+    """Mean of 2.5 · max(cosine, 0) of each picture with its own text, in [0, 2.5]; NaN of none."""
+    if len(pictures) == 0:
+        return np.nan
+    return float(TEXT_SCALE * np.maximum((pictures * texts).sum(1), 0).mean())
+
+
+def among_themselves(references: Vectors) -> float:
+    """Mean cosine of different references, what a perfect picture may reach; NaN for one."""
+    if len(references) < 2:
+        return np.nan
+    alike = references @ references.T
+    return float(alike[~np.eye(len(alike), dtype=bool)].mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One region of one panel.
+
+    concept   who is asked for there
+    likeness  mean cosine of the region's picture with each concept's references
+    """
+
+    panel: str
+    region: str
+    concept: str
+    likeness: Mapping[str, float]
+
+    @property
+    def found(self) -> bool:
+        """Whether no other concept is more alike."""
+        return max(self.likeness, key=lambda name: self.likeness[name]) == self.concept
+
+
+@dataclass(frozen=True, slots=True)
+class Togetherness:
+    """How subjects hold beside each other.
+
+    regions   how many were judged
+    found     share whose own concept is the most alike, in [0, 1]
+    complete  share of the panels with several subjects where every region is found
+    missing   share whose likeness to its own concept is nearer to a stranger of its class than to
+              the references, in [0, 1]
+    leakage   leakage[i][j]: mean likeness to concept j in the regions of i
+    """
+
+    regions: int
+    found: float
+    complete: float
+    missing: float
+    leakage: Mapping[str, Mapping[str, float]]
+
+
+def together(sightings: Sequence[Sighting], thresholds: Mapping[str, float]) -> Togetherness:
+    """Sum up what was seen; below its threshold a concept is missing. NaN without panels."""
+    if not sightings:
+        return Togetherness(0, np.nan, np.nan, np.nan, {})
+    panels: dict[str, list[Sighting]] = {}
+    for sighting in sightings:
+        panels.setdefault(sighting.panel, []).append(sighting)
+    crowds = [seen for seen in panels.values() if len(seen) > 1]
+    names = sorted({sighting.concept for sighting in sightings})
+    leakage = {
+        name: {
+            other: float(np.mean([s.likeness[other] for s in sightings if s.concept == name]))
+            for other in sightings[0].likeness
+        }
+        for name in names
+    }
+    lost = [s.likeness[s.concept] < thresholds[s.concept] for s in sightings]
+    return Togetherness(
+        regions=len(sightings),
+        found=float(np.mean([sighting.found for sighting in sightings])),
+        complete=float(np.mean([all(s.found for s in seen) for seen in crowds]))
+        if crowds
+        else np.nan,
+        missing=float(np.mean(lost)),
+        leakage=leakage,
+    )

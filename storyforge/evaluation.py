@@ -1,0 +1,414 @@
+"""How well a story's concepts are kept, alone and fused, and how well they stand beside each other.
+
+The protocol of Mix-of-Show (§4.1): every concept is drawn from the same prompts and seeds by the
+base alone (with the class in the concept's place: the lower bound), by the concept alone, and by
+the fused model. A CLIP compares the pictures with the concept's references and with the prompts.
+Then the story's own panels are judged region by region. Pictures are kept, so that an interrupted
+run goes on; nothing is read off pictures that a concept was learnt from, other than as references.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from time import perf_counter
+from typing import Final, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from storyforge import story as stories
+from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+from storyforge.evaluate.embed import Clip, Vectors, open_clip
+from storyforge.evaluate.metrics import (
+    Sighting,
+    Togetherness,
+    among_themselves,
+    image_alignment,
+    text_alignment,
+    together,
+)
+from storyforge.evaluate.prompts import prompts_for
+from storyforge.executor import Tell, run
+from storyforge.layout import Box, closest
+from storyforge.outline import missing
+from storyforge.plan import FuseTask, PanelTask, Plan, TrainTask, base_of, draw_up
+from storyforge.store import Store
+from storyforge.story import FuseSettings
+from storyforge.workshop import Workshop
+
+Condition = Literal["base", "single", "fused"]
+CONDITIONS: Final[tuple[Condition, ...]] = ("base", "single", "fused")
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """What is asked.
+
+    concepts  to be judged one by one; all that were learnt here if empty
+    clip      a folder or hub id; None for the embedded base's own
+    prompts   of each of the four kinds; at most five
+    seeds     pictures of each prompt
+    panels    whether the story's panels are judged too
+    out       where pictures and results go; None for `build/<story>.evaluation` beside the story
+    """
+
+    path: Path
+    concepts: tuple[str, ...] = ()
+    clip: str | None = None
+    prompts: int = 5
+    seeds: int = 1
+    panels: bool = True
+    steps: int | None = None
+    store: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Alignment of some pictures: with references, in [−1, 1], and with their prompts, in [0, 2.5].
+
+    pictures  how many
+    """
+
+    pictures: int
+    image: float
+    text: float
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """One concept's results.
+
+    upper       the references' likeness among themselves
+    conditions  `base` is the lower bound
+    kinds       the same by kind of prompt
+    """
+
+    kind: str
+    upper: float
+    conditions: Mapping[str, Score]
+    kinds: Mapping[str, Mapping[str, Score]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All results, and where they were written."""
+
+    base: str
+    base_hash: str
+    clip: str
+    concepts: Mapping[str, Marks]
+    panels: Togetherness | None
+    sightings: tuple[Sighting, ...]
+    drawn: int
+    seconds: float
+    folder: Path
+
+    def content(self) -> dict[str, object]:
+        """As plain JSON; what could not be measured is null."""
+        told = {name: _finite(each) for name, each in asdict(self).items() if name != "folder"}
+        return {"schema_version": FORMAT, **told, "folder": str(self.folder)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """One picture to be drawn: by whom, of what, and what it is called."""
+
+    concept: str
+    condition: Condition
+    kind: str
+    prompt: str
+    plain: str
+    seed: int
+    task: PanelTask
+
+
+def evaluate(exam: Exam, tell: Tell) -> Report:
+    """Draw what is missing and judge it all.
+
+    Raises StoryForgeError for an unknown concept, EnvironmentProblem without a CLIP.
+    """
+    started = perf_counter()
+    story = stories.read(exam.path)
+    base = base_of(story)
+    reference = exam.clip or ("pocket" if base.reference == "pocket" else None)
+    if reference is None:
+        message = f"the base `{base.reference}` has no CLIP of its own"
+        raise EnvironmentProblem(message, hint="give `--clip` a folder or a hub id")
+    clip = open_clip(reference)
+    plan = draw_up(story, base=base)
+    store = Store(exam.store or story.folder / ".storyforge")
+    folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    learnt = _asked(plan, exam.concepts)
+    shop = _prepared(plan, store, exam, tell)
+    probes = [probe for task in learnt for probe in _probes(plan, task, exam)]
+    drawn = _draw(probes, shop, folder / "pictures", tell)
+    tell("judging", 0, 1)
+    references = {task.concept: _references(clip, task) for task in plan.train}
+    marks = {
+        task.concept: _marks(clip, task, references[task.concept], probes, folder / "pictures")
+        for task in learnt
+    }
+    sightings = tuple(_sightings(plan, store, clip, references)) if exam.panels else ()
+    tell("judging", 1, 1)
+    thresholds = {name: _threshold(references[name], marks.get(name)) for name in references}
+    report = Report(
+        base=base.reference,
+        base_hash=base.hash,
+        clip=reference,
+        concepts=marks,
+        panels=together(sightings, thresholds) if exam.panels else None,
+        sightings=sightings,
+        drawn=drawn,
+        seconds=perf_counter() - started,
+        folder=folder,
+    )
+    _write(report, probes)
+    return report
+
+
+def _asked(plan: Plan, names: Sequence[str]) -> tuple[TrainTask, ...]:
+    known = [task.concept for task in plan.train]
+    for name in names:
+        if name not in known:
+            guess = closest(name, known)
+            hint = f"did you mean `{guess}`?" if guess else "only concepts with pictures are judged"
+            raise StoryForgeError(f"no concept named `{name}` with pictures here", hint=hint)
+    return tuple(task for task in plan.train if not names or task.concept in names)
+
+
+def _prepared(plan: Plan, store: Store, exam: Exam, tell: Tell) -> Workshop:
+    """Learn, fuse and, where panels are judged, draw what the story still lacks."""
+    shop = Workshop(plan, store, tell)
+    with store.claim():
+        lacking = missing(plan, store)
+        shop.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
+        if plan.fuse and not store.has("fused", plan.fuse.key):
+            shop.fuse(plan.fuse)
+        if exam.panels:
+            shop.draw(lacking.panels)
+    for trouble in shop.troubles:
+        if isinstance(trouble.error, EnvironmentProblem):
+            raise trouble.error
+        raise TaskFailed(f"{trouble.subject}: {trouble.error.message}", hint=trouble.error.hint)
+    return shop
+
+
+def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
+    """Every picture of one concept, the three conditions from the same seeds."""
+    fused = dict(plan.fuse.concepts) if plan.fuse else {}
+    for kind, prompts in prompts_for(task.kind, pocket=task.base == "pocket").items():
+        for prompt, seed in product(prompts[: exam.prompts], range(exam.seeds)):
+            plain = _grammatical(prompt.format(_class_words(task)))
+            digest = hashlib.sha256(f"{prompt}/{seed}".encode()).digest()
+            for condition in CONDITIONS:
+                if condition == "fused" and fused.get(task.concept) != task.key:
+                    continue
+                words = plain if condition == "base" else prompt.format(f"<{task.concept}>")
+                drawn = _task(plan, task, condition, words, exam)
+                drawn = _keyed(replace(drawn, seed=int.from_bytes(digest[:4]) >> 1))
+                yield _Probe(task.concept, condition, kind, prompt, plain, seed, drawn)
+
+
+def _class_words(task: TrainTask) -> str:
+    return f"a {task.class_phrase}" if task.kind == "scene" else task.class_phrase
+
+
+def _grammatical(text: str) -> str:
+    """`a elephant` reads `an elephant`: the base was taught so."""
+    words = text.split(" ")
+    for index, (word, following) in enumerate(zip(words, words[1:], strict=False)):
+        if word == "a" and following[:1] in "aeiou":
+            words[index] = "an"
+    return " ".join(words)
+
+
+def _task(plan: Plan, task: TrainTask, condition: Condition, words: str, exam: Exam) -> PanelTask:
+    models = {"base": None, "single": task.key, "fused": plan.fuse.key if plan.fuse else None}
+    style = f", {plan.story.style}" if plan.story.style else ""
+    return PanelTask(
+        key="",
+        panel=f"{task.concept}, {condition}: {words}",
+        page=0,
+        base=task.base,
+        base_hash=task.base_hash,
+        fused=models[condition],
+        prompt=words + style,
+        negative=plan.story.negative,
+        regions=(),
+        size=plan.story.size,
+        steps=exam.steps or plan.story.sampling.steps,
+        guidance_scale=plan.story.sampling.guidance_scale,
+        scheduler=plan.story.sampling.scheduler,
+        region_blend=1.0,
+        seed=0,
+        alt=None,
+    )
+
+
+def _keyed(task: PanelTask) -> PanelTask:
+    """The task named by all that decides about its pixels."""
+    text = json.dumps({**asdict(task), "panel": ""}, sort_keys=True, default=str)
+    return replace(task, key=hashlib.sha256(text.encode()).hexdigest()[:20])
+
+
+def _draw(probes: Sequence[_Probe], shop: Workshop, pictures: Path, tell: Tell) -> int:
+    """Draw the probes that have no picture yet, model by model; how many those were."""
+    groups: dict[tuple[Condition, str | None], list[_Probe]] = {}
+    for probe in probes:
+        if not (pictures / f"{probe.task.key}.png").is_file():
+            groups.setdefault((probe.condition, probe.task.fused), []).append(probe)
+    for (condition, _), group in groups.items():
+        model = _model(condition, group[0], shop, tell)
+        work = partial(_sample, pictures, model)
+        tasks = tuple(probe.task for probe in group)
+        for failure in run(work, [tasks], 1, tell, lambda _: None):
+            raise failure.error
+    return sum(len(group) for group in groups.values())
+
+
+def _model(condition: Condition, probe: _Probe, shop: Workshop, tell: Tell) -> Path | None:
+    """The fused model that a probe is drawn with; a concept alone is the mean of one."""
+    from storyforge.fuse import fusion
+
+    if condition == "base":
+        return None
+    if condition == "fused":
+        assert shop.plan.fuse is not None
+        return shop.store.path("fused", shop.plan.fuse.key)
+    task = next(task for task in shop.plan.train if task.concept == probe.concept)
+    key = hashlib.sha256(f"alone/{task.key}".encode()).hexdigest()[:20]
+    if not shop.store.has("fused", key):
+        settings = FuseSettings(solver="average")
+        alone = FuseTask(key, task.base, task.base_hash, ((task.concept, task.key),), settings)
+        files = {task.concept: shop.store.path("concepts", task.key)}
+        with shop.store.make("fused", key) as path:
+            fusion.perform(alone, files, path, tell)
+    return shop.store.path("fused", key)
+
+
+def _sample(pictures: Path, model: Path | None, tasks: tuple[PanelTask, ...], tell: Tell) -> None:
+    from storyforge.sample import sampler
+
+    @contextmanager
+    def keep(task: PanelTask) -> Iterator[Path]:
+        part = pictures / f"{task.key}.part.png"
+        yield part
+        part.replace(pictures / f"{task.key}.png")
+
+    sampler.perform(tasks, model, keep, tell)
+
+
+def _references(clip: Clip, task: TrainTask) -> Vectors:
+    """The concept's own pictures, cut to its masks where there are any."""
+    return clip.pictures([_reference(task.folder / name) for name in task.images])
+
+
+def _reference(path: Path) -> Image.Image:
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    mask = path.with_name(f"{path.stem}-mask.png")
+    box = Image.open(mask).convert("L").getbbox() if mask.is_file() else None
+    return picture.crop(box) if box else picture
+
+
+def _marks(
+    clip: Clip, task: TrainTask, references: Vectors, probes: Sequence[_Probe], pictures: Path
+) -> Marks:
+    own = [probe for probe in probes if probe.concept == task.concept]
+    seen = clip.pictures([Image.open(pictures / f"{p.task.key}.png") for p in own])
+    said = clip.words([probe.plain for probe in own])
+
+    def score(chosen: Sequence[int]) -> Score:
+        rows = list(chosen)
+        return Score(
+            len(rows),
+            image_alignment(seen[rows], references),
+            text_alignment(seen[rows], said[rows]),
+        )
+
+    def where(condition: str, kind: str | None = None) -> list[int]:
+        return [
+            index
+            for index, probe in enumerate(own)
+            if probe.condition == condition and kind in (None, probe.kind)
+        ]
+
+    present = [condition for condition in CONDITIONS if where(condition)]
+    kinds = list(dict.fromkeys(probe.kind for probe in own))
+    return Marks(
+        kind=task.kind,
+        upper=among_themselves(references),
+        conditions={condition: score(where(condition)) for condition in present},
+        kinds={k: {c: score(where(c, k)) for c in present} for k in kinds},
+    )
+
+
+def _sightings(
+    plan: Plan, store: Store, clip: Clip, references: Mapping[str, Vectors]
+) -> Iterator[Sighting]:
+    """Every region that asks for a concept with references, cut out of its panel."""
+    solid = {**plan.story.characters, **plan.story.objects}
+    names = [name for name in references if name in solid]
+    for task in plan.panels:
+        if not store.has("panels", task.key):
+            continue
+        asked = [region for region in task.regions if region.concept in names]
+        with Image.open(store.path("panels", task.key)) as picture:
+            seen = clip.pictures([_cut(picture, region.box) for region in asked])
+        for region, row in zip(asked, seen, strict=True):
+            assert region.concept is not None
+            alike = {name: image_alignment(row[None], references[name]) for name in names}
+            yield Sighting(task.panel, region.name, region.concept, alike)
+
+
+def _cut(picture: Image.Image, box: Box) -> Image.Image:
+    width, height = picture.size
+    return picture.crop(
+        (
+            round(box.x0 * width),
+            round(box.y0 * height),
+            round(box.x1 * width),
+            round(box.y1 * height),
+        )
+    )
+
+
+def _threshold(references: Vectors, marks: Marks | None) -> float:
+    """Half-way between a stranger of the same class and the references; −1 if that is unknown."""
+    if marks is None or "base" not in marks.conditions:
+        return -1.0
+    return (marks.conditions["base"].image + among_themselves(references)) / 2
+
+
+def _write(report: Report, probes: Sequence[_Probe]) -> None:
+    """`evaluation.json` and `index.html` in the folder."""
+    from storyforge.evaluate.tables import Shown, page
+
+    content = report.content()
+    told = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (report.folder / "evaluation.json").write_text(told, encoding="utf-8")
+    shown = [
+        Shown(p.concept, p.condition, p.kind, p.plain, f"pictures/{p.task.key}.png") for p in probes
+    ]
+    (report.folder / "index.html").write_text(page(content, shown), encoding="utf-8")
+
+
+def _finite(value: object) -> object:
+    """The same with NaN, which JSON does not know, as None, and rounded to what means something."""
+    if isinstance(value, float):
+        return round(value, 4) if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
