@@ -56,10 +56,15 @@ class Bindery:
     def perform(self, task: BookTask, tell: Tell) -> None:
         """Write one book to the store."""
         from storyforge.book.formats import write_book
+        from storyforge.book.wrap import inside, wrap
 
         subject = subject_of(task)
         tell(f"{subject}: binding", 0, 1)
         book = self.printed(task, tell)
+        if task.format == "cover":
+            book = wrap(book, self.story)
+        elif task.format == "inside":
+            book = inside(book)
         with self.store.make(task.format, task.key) as path:
             write_book(book, task.format, path, task.ppi)
         tell(f"{subject}: binding", 1, 1)

@@ -1,6 +1,6 @@
-"""What a story says of its book: page size, typeface, direction and cover.
+"""What a story says of its book: page size, typeface, direction, cover and printer.
 
-The pages themselves are `story`'s; page sizes and fonts are known by name alone.
+The pages themselves are `story`'s; page sizes, papers and fonts are known by name alone.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from storyforge.book.families import FAMILIES
-from storyforge.book.trims import TRIMS
+from storyforge.book.trims import PAPERS, TRIMS
 from storyforge.subject import Text
 
-Format = Literal["pdf", "html", "web", "epub", "epub-reflow", "cbz", "png"]
+Format = Literal["pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside"]
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class CoverSettings(BaseModel):
-    """The front cover."""
+    """The front cover, and the words on the back."""
 
     model_config = _STRICT
 
@@ -27,6 +27,19 @@ class CoverSettings(BaseModel):
     """the id of the panel to show"""
     subtitle: Text | None = None
     """a line under the title"""
+    blurb: Text | None = None
+    """a few sentences for the back of a printed cover"""
+
+
+class PrintSettings(BaseModel):
+    """What a printer needs to know besides the page size."""
+
+    model_config = _STRICT
+
+    paper: str | None = Field(default=None, json_schema_extra={"examples": list(PAPERS)})
+    """the name of the paper, which says how thick the spine is"""
+    caliper: float | None = Field(default=None, gt=0, le=0.1)
+    """the thickness of one page in inches, as the printer's cover template says"""
 
 
 class BookSettings(BaseModel):
@@ -41,7 +54,8 @@ class BookSettings(BaseModel):
     direction: Literal["ltr", "rtl"] | None = None
     """which way pages turn and panels are read; as the language is written if left out"""
     formats: tuple[Format, ...] = ("pdf", "html")
-    """the files to make; `web` is HTML with its pictures beside it, `png` pages as pictures"""
+    """the files to make; `web` is HTML with its pictures beside it, `png` pages as pictures,
+    `cover` wraps a printed book and `inside` is what it wraps"""
     ppi: int = Field(default=150, ge=36, le=600)
     """pixels an inch of pages as pictures (`png`)"""
     upscale: str = "none"
@@ -52,3 +66,5 @@ class BookSettings(BaseModel):
     """the front cover"""
     dedication: Text | None = None
     """to whom the book is given"""
+    print: PrintSettings = PrintSettings()
+    """what a printer needs to know"""

@@ -33,6 +33,8 @@ Shelf = Literal[
     "epub-reflow",
     "cbz",
     "png",
+    "cover",
+    "inside",
     "upscaled",
 ]
 
@@ -42,6 +44,8 @@ _PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "panels": ("panels", ".png"),
     "upscaled": ("upscaled", ".png"),
     "pdf": ("books", ".pdf"),
+    "cover": ("covers", ".pdf"),
+    "inside": ("insides", ".pdf"),
     "html": ("books", ".html"),
     "web": ("web", ""),
     "epub": ("books", ".epub"),

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from storyforge.edition import BookSettings, CoverSettings
+from storyforge.edition import BookSettings, CoverSettings, PrintSettings
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.languages import (
     check_languages,
@@ -51,6 +51,7 @@ __all__ = [
     "Page",
     "PageKind",
     "Panel",
+    "PrintSettings",
     "RegionPrompt",
     "Sampling",
     "Speech",

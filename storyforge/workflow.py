@@ -27,7 +27,13 @@ from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
 
-_ENDINGS: Final = {"web": ".web", "epub-reflow": ".reflow.epub", "png": ".pages"}
+_ENDINGS: Final = {
+    "web": ".web",
+    "epub-reflow": ".reflow.epub",
+    "png": ".pages",
+    "cover": "-cover.pdf",
+    "inside": "-inside.pdf",
+}
 """How books are called whose format is not their files' ending."""
 
 _REFERENCES: Final = 4
@@ -42,6 +48,7 @@ class Run:
     out     the folder of books; None for `build` beside the story
     jobs    concepts learnt at a time; None for as many as the machine has processors
     assets  whether HTML is a folder with its pictures beside it
+    wrap    whether to make what a printer takes too: the cover that wraps the book, and its inside
     """
 
     path: Path
@@ -50,6 +57,7 @@ class Run:
     out: Path | None = None
     jobs: int | None = None
     assets: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +275,9 @@ def _planned(run_: Run) -> tuple[Plan, Store]:
         formats = order.formats or story.book.formats
         formats = tuple(dict.fromkeys("web" if name == "html" else name for name in formats))
         order = replace(order, formats=formats)
+    if run_.wrap:
+        formats = order.formats or story.book.formats
+        order = replace(order, formats=tuple(dict.fromkeys((*formats, "cover", "inside"))))
     return draw_up(story, base=base_of(story), order=order), store
 
 

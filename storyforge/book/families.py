@@ -7,5 +7,5 @@ from __future__ import annotations
 
 from typing import Final
 
-FAMILIES: Final = ("Andika", "Comic Neue")
+FAMILIES: Final = ("Andika", "Comic Neue", "EB Garamond")
 """Names that `book.font` understands, in any case of letters; the first is the usual one."""

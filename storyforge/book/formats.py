@@ -15,6 +15,8 @@ from storyforge.edition import Format
 
 _WRITERS: Final = {
     "pdf": write_pdf,
+    "cover": write_pdf,
+    "inside": write_pdf,
     "html": write_html,
     "web": write_web,
     "epub": write_epub,

@@ -12,7 +12,9 @@ from typing import Literal, NamedTuple
 
 from storyforge.book.trims import Trim
 
-Role = Literal["title", "subtitle", "author", "story", "dedication", "heading", "colophon"]
+Role = Literal[
+    "title", "subtitle", "author", "story", "dedication", "heading", "colophon", "blurb", "spine"
+]
 Ground = Literal["paper", "deep"]
 Corner = Literal["square", "round", "circle"]
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
@@ -106,6 +108,7 @@ class TextBlock:
     leading  from one baseline to the next, as a multiple of `size`
     plate    the ground beneath words that stand on a picture
     language of the words, where it is not the book's
+    tilt     degrees by which the words are turned about the middle of `rect`, clockwise
     """
 
     role: Role
@@ -118,6 +121,7 @@ class TextBlock:
     align: Literal["start", "center"] = "center"
     plate: Rect | None = None
     language: str | None = None
+    tilt: float = 0.0
 
 
 class Stroke(NamedTuple):

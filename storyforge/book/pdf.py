@@ -1,6 +1,6 @@
 """A composed book as a PDF for print and screen: bleed, tags, embedded fonts (PDF/UA-1, PDF/A-2a).
 
-Typst sets it from one data file. Colours are RGB; PDF/X and the printer's wrap cover are not made.
+Typst sets it from one data file. Colours are RGB; PDF/X is not made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import typst
 
 from storyforge.book import picture
 from storyforge.book.archive import MADE_ON
+from storyforge.book.boxes import with_bleed_boxes
 from storyforge.book.compose import Sheet
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH
@@ -41,7 +42,7 @@ def write_pdf(book: Book, path: Path) -> Path:
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(marked_pdf(pdf))
+    partial.write_bytes(marked_pdf(with_bleed_boxes(pdf)))
     os.replace(partial, path)
     return path
 
@@ -75,18 +76,48 @@ def _typesetter(book: Book) -> Iterator[typst.Compiler]:
     with tempfile.TemporaryDirectory(prefix="storyforge-book-") as made:
         folder = Path(made)
         shutil.copyfile(_TEMPLATE, folder / "book.typ")
-        content = json.dumps(_book(book, folder), ensure_ascii=False)
+        data = {**_book(book, folder), "faces": _faces(book, folder)}
+        content = json.dumps(data, ensure_ascii=False)
         (folder / "book.json").write_text(content, encoding="utf-8")
-        fonts = sorted({str(face.path.parent) for face in book.faces})
         try:
             yield typst.Compiler(
                 folder / "book.typ",
                 root=folder,
-                font_paths=[Path(font) for font in fonts],
+                font_paths=[folder],
                 ignore_system_fonts=True,
             )
         except typst.TypstError as exc:
             raise StoryForgeError(f"the typesetter refused the book: {exc.message}") from exc
+
+
+def _faces(book: Book, folder: Path) -> Data:
+    """What the typesetter calls every face, by the face's path; their files go into `folder`.
+
+    Raises StoryForgeError for a font that it cannot read.
+    """
+    copies = {}
+    for index, face in enumerate(book.faces):
+        copies[folder / f"face-{index}{face.path.suffix.lower()}"] = face
+        shutil.copyfile(face.path, folder / f"face-{index}{face.path.suffix.lower()}")
+    known = typst.Fonts(
+        include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder]
+    )
+    called = {Path(font.path): font for font in known.fonts() if font.path}
+    faces: Data = {}
+    for path, face in copies.items():
+        if path not in called:
+            raise StoryForgeError(
+                f"the typesetter cannot read the font `{face.path.name}`",
+                hint="name another .ttf or .otf file as `book.font`",
+            )
+        font = called[path]
+        faces[str(face.path)] = {
+            "family": font.family,
+            "weight": font.weight,
+            "style": font.style,
+            "stretch": font.stretch,
+        }
+    return faces
 
 
 def _book(book: Book, folder: Path) -> Data:
@@ -148,6 +179,7 @@ def _text(item: TextBlock) -> Data:
         "align": item.align,
         "plate": _rect(item.plate) if item.plate else None,
         "language": item.language,
+        "tilt": item.tilt,
     }
 
 
@@ -174,8 +206,7 @@ def _lines(lines: tuple[str, ...], rect: Rect, size: float, leading: float, face
         "rect": _rect(rect),
         "size": size,
         "leading": leading,
-        "family": face.family,
-        "weight": face.weight,
+        "face": str(face.path),
     }
 
 

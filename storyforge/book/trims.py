@@ -1,6 +1,7 @@
 """Page sizes that printers take, as data with a source and the day it was looked up.
 
-Interior pages only: a printer's wrap cover, with its spine, depends on paper and page count.
+A paper says how thick the spine of so many pages is; where a printer publishes no such number, its
+cover template has it, and the story says it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,76 @@ TRIMS: Final[dict[str, Trim]] = {
         _ingram("ingram-8x10", 8.0, 10.0),
     )
 }
+
+
+_KDP_SPINE: Final = "https://kdpprintcover.com/blog/how-to-calculate-kdp-spine-width"
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A printer's paper, and what it means for the spine.
+
+    caliper      thickness of one page (one side of a leaf) in inches
+    worded_from  the fewest pages with which the spine may bear words
+    verified_on  the day (ISO 8601) on which `source` was last read
+    """
+
+    name: str
+    caliper: float
+    worded_from: int
+    source: str
+    verified_on: str
+
+
+PAPERS: Final[dict[str, Paper]] = {
+    name: Paper(name, caliper, 79, _KDP_SPINE, "2026-11-21")
+    for name, caliper in (
+        ("kdp-premium-color", 0.002347),
+        ("kdp-standard-color", 0.002252),
+        ("kdp-white", 0.002252),
+        ("kdp-cream", 0.0025),
+    )
+}
+"""Papers by name; the first is the usual one for pictures."""
+
+WORDED_FROM: Final = 80
+"""Pages from which a spine bears words where no printer says otherwise: the strictest we know of is
+KDP's, and 80 is the next even count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spine:
+    """The spine of a book; `width` in inches, `worded` whether it may bear words."""
+
+    width: float
+    worded: bool
+
+
+def spine_of(trim: Trim, paper: str | None, caliper: float | None, pages: int) -> Spine:
+    """The spine of so many pages; `caliper`, in inches a page, speaks before the paper.
+
+    Raises StoryForgeError for an unknown paper, or if nothing says how thick a page is.
+    """
+    if paper is not None and paper not in PAPERS:
+        near = closest(paper, PAPERS)
+        meant = f"; did you mean `{near}`?" if near else ""
+        known = ", ".join(f"`{known}`" for known in PAPERS)
+        raise StoryForgeError(
+            f"no paper named `{paper}`{meant}",
+            hint=f"`book.print.paper` is {known}; else write `book.print.caliper`",
+        )
+    if paper is None and trim.name.startswith("kdp-"):
+        paper = next(iter(PAPERS))
+    if caliper is not None:
+        worded = PAPERS[paper].worded_from if paper else WORDED_FROM
+        return Spine(pages * caliper, pages >= worded)
+    if paper is None:
+        raise StoryForgeError(
+            f"how thick a page is, and with it the spine, is not known for `{trim.name}`",
+            hint="take it from your printer's cover template, and write it, in inches a page, as "
+            "`book.print.caliper`",
+        )
+    return Spine(pages * PAPERS[paper].caliper, pages >= PAPERS[paper].worded_from)
 
 
 def trim_named(name: str) -> Trim:

@@ -35,7 +35,9 @@ ANDIKA: Final = _bundled("Andika", "Regular", 400, ".ttf")
 COMIC_NEUE: Final = _bundled("Comic Neue", "Regular", 400, ".otf")
 COMIC_NEUE_BOLD: Final = _bundled("Comic Neue", "Bold", 700, ".otf")
 
-TEXT_FACES: Final = {face.family.casefold(): face for face in (ANDIKA, COMIC_NEUE)}
+EB_GARAMOND: Final = _bundled("EB Garamond", "Regular", 400, ".otf")
+
+TEXT_FACES: Final = {face.family.casefold(): face for face in (ANDIKA, COMIC_NEUE, EB_GARAMOND)}
 
 
 def text_face(name: str | None, folder: Path) -> Face:
@@ -77,7 +79,8 @@ class Metrics:
 
     def missing(self, text: str) -> str:
         """The characters of `text` that the font cannot draw, each once, in order."""
-        seen = dict.fromkeys(text)
+        # a letter and its accent are drawn as one where the font has them as one
+        seen = dict.fromkeys(unicodedata.normalize("NFC", text))
         return "".join(
             character
             for character in seen
@@ -86,7 +89,9 @@ class Metrics:
 
 
 def _undrawn(character: str) -> bool:
-    return unicodedata.category(character) in {"Cc", "Cf", "Mn"} and character != "\u00ad"
+    """Whether nothing is drawn for a character: it steers the text, or picks another's form."""
+    selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return selector or (unicodedata.category(character) in {"Cc", "Cf"} and character != "\u00ad")
 
 
 @lru_cache(maxsize=16)
@@ -134,14 +139,15 @@ def set_lines(text: str, face: Face, measure: float) -> tuple[str, ...] | None:
 
 
 def _atoms(paragraph: str) -> list[str]:
-    """What must stay on one line: words with the space before them, single CJK characters."""
+    """What must stay on one line: words with the space before them, single CJK characters.
+
+    No line begins with what closes, or ends with what opens (UAX 14, JIS X 4051).
+    """
     atoms: list[str] = []
     for word in _BREAKING_SPACE.split(paragraph.strip()):
         start = " " if atoms else ""
         for character in word:
-            wide = unicodedata.east_asian_width(character) in "WF"
-            closing = unicodedata.category(character) in {"Pe", "Po", "Pf"}
-            if start or not atoms or (wide and not closing) or _breaks_after(atoms[-1]):
+            if start or not atoms or _may_break(atoms[-1][-1], character):
                 atoms.append(start + character)
             else:
                 atoms[-1] += character
@@ -149,9 +155,19 @@ def _atoms(paragraph: str) -> list[str]:
     return atoms
 
 
-def _breaks_after(atom: str) -> bool:
-    closed = unicodedata.east_asian_width(atom[-1]) in "WF"
-    return closed and unicodedata.category(atom[-1]) not in {"Ps", "Pi"}
+_NEVER_FIRST: Final = frozenset(
+    "ーゝゞヽヾ々〻ぁぃぅぇぉっゃゅょゎゕゖァィゥェォッャュョヮヵヶ～〜"
+)
+"""Wide characters that belong to the one before."""
+
+
+def _may_break(before: str, after: str) -> bool:
+    """Whether a line may end between two characters without a space."""
+    if after in _NEVER_FIRST or unicodedata.category(after) in {"Pe", "Po", "Pf", "Mn", "Mc"}:
+        return False
+    if unicodedata.category(before) in {"Ps", "Pi"}:
+        return False
+    return any(unicodedata.east_asian_width(each) in "WF" for each in (before, after))
 
 
 def _even_lines(atoms: Sequence[str], font: Metrics, measure: float) -> list[str] | None:

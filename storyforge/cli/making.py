@@ -11,6 +11,7 @@ import typer
 from storyforge.cli.options import (
     AsJson,
     Assets,
+    CoverWrap,
     Formats,
     Jobs,
     Language,
@@ -116,6 +117,7 @@ def book(
     out: OutFolder = None,
     to: Formats = None,
     assets: Assets = False,
+    cover_wrap: CoverWrap = False,
     ppi: Ppi = None,
     lang: Language = None,
     steps: Steps = None,
@@ -125,7 +127,8 @@ def book(
     """Set the book from pictures that exist."""
     from storyforge import workflow
 
-    run = workflow.Run(story, order(to, lang, steps, ppi), store, out, assets=assets)
+    asked = order(to, lang, steps, ppi)
+    run = workflow.Run(story, asked, store, out, assets=assets, wrap=cover_wrap)
     _show(lambda tell: workflow.book(run, tell), as_json)
     _show_untranslated(story, lang)
 

@@ -34,6 +34,9 @@ Language = Annotated[
 Assets = Annotated[
     bool, typer.Option("--assets", help="Lay the HTML's pictures beside it, in a folder.")
 ]
+CoverWrap = Annotated[
+    bool, typer.Option("--cover-wrap", help="Also what a printer takes: wrap cover and inside.")
+]
 Ppi = Annotated[
     int | None,
     typer.Option("--ppi", min=36, max=600, help="Pixels an inch of pages as `png` [the story's]."),

@@ -1,0 +1,140 @@
+"""What a printer takes instead of one file: the cover that wraps the book, and the pages inside it.
+
+The cover is one wide page: back, spine and front, with bleed all round. Paperbacks only; a case
+wrap or a dust jacket is larger by what folds over, which each printer says in its own way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from storyforge.book.binding import Binding
+from storyforge.book.compose import Words, block, moved
+from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
+from storyforge.book.trims import POINTS_PER_INCH, Trim, spine_of
+from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
+from storyforge.errors import StoryForgeError
+from storyforge.story import Story
+
+_BARCODE: Final = (2.0, 1.2)
+"""Inches that the printer takes for its barcode, at the foot of the back."""
+
+_BARCODE_GAP: Final = 0.25
+"""Inches between the barcode and the words above it."""
+
+_BLURB_SIZES: Final = (18.0, 17.0, 16.0, 15.0, 14.0, 13.0, 12.0, 11.0, 10.0)
+_SPINE_SIZES: Final = (16.0, 14.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0)
+_SPINE_LINE: Final = 1.2
+_SPINE_FREE: Final = 0.0625
+"""Inches on either side of the words on a spine: folds are not exact."""
+
+
+def inside(book: Book) -> Book:
+    """The pages between the covers, from the title page, as many as can be printed: an even count.
+
+    Odd pages still lie where they lay, on the right of a book read from left to right.
+    """
+    kept = [replace(leaf, number=leaf.number - 2) for leaf in book.leaves[2:-1]]
+    if len(kept) % 2:
+        label = book.leaves[1].label
+        kept.append(Leaf(len(kept) + 1, "endpaper", label, "paper", None))
+    return replace(book, leaves=tuple(kept))
+
+
+def wrap(book: Book, story: Story) -> Book:
+    """The cover of the bound book as a book of one page.
+
+    The spine is as thick as the paper of the pages inside; it bears words only from the page count
+    on at which the printer allows them, and where letters of 6 points fit.
+
+    Raises StoryForgeError where the paper's thickness is not known or words do not fit.
+    """
+    binding = Binding.of(story, {}, book.language)
+    cover = book.leaves[0]
+    pages = len(inside(book).leaves)
+    spine = spine_of(binding.trim, story.book.print.paper, story.book.print.caliper, pages)
+    trim = _opened(binding.trim, spine.width)
+    width, thick = binding.trim.width * POINTS_PER_INCH, spine.width * POINTS_PER_INCH
+    at = 0.0 if binding.rtl else width + thick
+    texts = [_shifted(text, at) for text in cover.texts]
+    pictures = [_clipped(item, at, binding) for item in cover.pictures]
+    texts += _blurb(binding, width + thick if binding.rtl else 0.0)
+    if spine.worded:
+        texts += _spine(binding, Rect(width, 0, thick, trim.height * POINTS_PER_INCH))
+    leaf = replace(cover, pictures=tuple(pictures), texts=tuple(texts))
+    return replace(book, trim=trim, leaves=(leaf,), faces=binding.faces_of((leaf,)))
+
+
+def _opened(trim: Trim, spine: float) -> Trim:
+    """The cover laid flat: two pages and a spine, bleeding on all sides."""
+    return replace(
+        trim,
+        name=f"{trim.name}-cover",
+        width=2 * trim.width + spine,
+        inner_bleed=trim.bleed,
+    )
+
+
+def _shifted(text: TextBlock, by: float) -> TextBlock:
+    plate = replace(text.plate, x=text.plate.x + by) if text.plate else None
+    return replace(moved(text, text.rect.x + by, text.rect.y), plate=plate)
+
+
+def _clipped(item: Picture, by: float, binding: Binding) -> Picture:
+    """The front's picture in its place, without what would run over the spine."""
+    bled = binding.sheet(1).bled
+    cut = binding.sheet(1).cut
+    left, right = (bled.x, cut.right) if binding.rtl else (0.0, bled.right)
+    frame = item.frame.common(Rect(left, bled.y, right - left, bled.height))
+    if frame is None:
+        return replace(item, frame=replace(item.frame, x=item.frame.x + by))
+    scale = item.crop.width / item.frame.width
+    crop = replace(
+        item.crop,
+        x=item.crop.x + (frame.x - item.frame.x) * scale,
+        width=frame.width * scale,
+    )
+    return replace(item, frame=replace(frame, x=frame.x + by), crop=crop)
+
+
+def _blurb(binding: Binding, at: float) -> list[TextBlock]:
+    """The words on the back, above the room for a barcode."""
+    settings = binding.story.book.cover
+    if settings is None or settings.blurb is None:
+        return []
+    words = binding.say(settings.blurb)
+    face = binding.face_for(words, binding.text_face, "cover")
+    safe = binding.sheet(1).safe
+    free = (_BARCODE[1] + _BARCODE_GAP) * POINTS_PER_INCH
+    room = Rect(safe.x, safe.y, safe.width, safe.height - free).inset(0.06 * safe.width, 0)
+    made = block(Words(words, face), "blurb", room, _BLURB_SIZES)
+    if made is None:
+        raise StoryForgeError(
+            "cover: the blurb does not fit above the barcode", hint="shorten `book.cover.blurb`"
+        )
+    y = room.y + (room.height - made.rect.height) * 0.42
+    return [moved(made, room.x + at, y)]
+
+
+def _spine(binding: Binding, spine: Rect) -> list[TextBlock]:
+    """Title and author down the spine; nothing where no legible letters fit its thickness."""
+    free = 2 * _SPINE_FREE * POINTS_PER_INCH
+    sizes = [size for size in _SPINE_SIZES if size * _SPINE_LINE <= spine.width - free]
+    length = spine.height - 2 * binding.trim.safe * POINTS_PER_INCH
+    if not sizes:
+        return []
+    title = " ".join(binding.title.split())
+    choices = [f"{title}  ·  {binding.author}", title] if binding.author else [title]
+    for words in choices:
+        face = binding.face_for(words, COMIC_NEUE_BOLD, "spine")
+        for size in sizes:
+            width = metrics(face).width(words) * size
+            if width <= length:
+                middle = spine.centre()
+                high = size * _SPINE_LINE
+                rect = Rect(middle.x - length / 2, middle.y - high / 2, length, high)
+                return [
+                    TextBlock("spine", words, (words,), rect, size, _SPINE_LINE, face, tilt=90.0)
+                ]
+    raise StoryForgeError("cover: the title does not fit on the spine", hint="make it shorter")
