@@ -188,7 +188,7 @@ def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path,
     from storyforge.proof.pages import proof_of
 
     story = stories.read(run_.path)
-    drawn = _drawn(run_) if with_art else {}
+    drawn = _pictures(run_) if with_art else {}
     made = proof_of(story, run_.order.language, drawn)
     tongue = "" if made.language == story.language else f".{made.language}"
     out, name = _out(run_, story), f"{_name(story)}{tongue}.proof"
@@ -211,7 +211,7 @@ def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path,
     return tuple(files)
 
 
-def _drawn(run_: Run) -> dict[str, Art]:
+def _pictures(run_: Run) -> dict[str, Art]:
     """The pictures that the store holds, by panel."""
     drawn, store = _planned(run_)
     return {
