@@ -1,4 +1,4 @@
-"""What every code of `storyforge check` means and how it is mended, read from catalogue.toml.
+"""What the codes of `check` and `concept check` mean and how to mend them, from catalogue.toml.
 
 The message of a finding says what is wrong in this story; here is what is wrong in general.
 """

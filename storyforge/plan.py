@@ -38,6 +38,9 @@ _KEY_DIGITS: Final = 20
 _CAPTION: Final = ".txt"
 """Ending of the file beside a picture that says what it shows."""
 
+_METADATA: Final = "metadata.jsonl"
+"""The file that says of many pictures what they show."""
+
 _MASK: Final = "-mask"
 """How the stem of a picture ends that shows where the concept is, white on black."""
 
@@ -286,7 +289,8 @@ def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Rec
 
 def _is_read(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.is_file() and not hidden and file.suffix.lower() in (*PICTURES, _CAPTION)
+    said = file.suffix.lower() in (*PICTURES, _CAPTION) or file.name == _METADATA
+    return file.is_file() and not hidden and said
 
 
 def _is_picture(file: Path) -> bool:

@@ -115,8 +115,30 @@ class TrainSettings(BaseModel):
     """seed of the training's randomness"""
     prior_share: float | None = Field(default=None, ge=0, lt=1)
     """share of each batch that shows the class instead of the concept"""
-    method: Literal["ed-lora"] = "ed-lora"
+    method: Literal["ed-lora", "lora", "textual-inversion", "p-plus", "custom-diffusion"] = (
+        "ed-lora"
+    )
     """how the concept is learnt"""
+    buckets: bool | None = None
+    """whether pictures keep their shape; else their middle square is cut out"""
+    flip: bool | None = None
+    """whether pictures are shown mirrored as well; not for subjects whose sides differ"""
+    optimizer: Literal["adamw", "prodigy", "adamw-8bit"] | None = None
+    """what moves the weights; `prodigy` finds its own learning rate"""
+    precision: Literal["fp32", "bf16", "fp16", "auto"] | None = None
+    """of the passes through the model; `auto` is what the device does best"""
+    accumulate: int | None = Field(default=None, ge=1, le=4096)
+    """parts in which a batch is worked through, to save memory"""
+    checkpointing: bool | None = None
+    """whether activations are computed twice, to save memory"""
+    ema: float | None = Field(default=None, ge=0, lt=1)
+    """share of the past in the running mean of the weights that is kept as the concept"""
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    """above this signal-to-noise ratio a timestep counts less; 5 is usual"""
+    norm_guard: float | None = Field(default=None, gt=0)
+    """longest embedding, in lengths of the encoder's own words; 1.4 is usual"""
+    attention_reg: float | None = Field(default=None, ge=0, le=1)
+    """weight of the pull of the concept's attention into the masks; 0.0025 is usual"""
 
 
 class ConceptSpec(BaseModel):

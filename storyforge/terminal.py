@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from storyforge.model.card import Card
     from storyforge.store import Product
     from storyforge.workflow import Outcome, Survey
     from storyforge.workshop import Counts
@@ -230,6 +231,37 @@ def show_products(products: Sequence[Product], as_json: bool, summary: str) -> N
         rows = [(each.shelf, each.key, size(each.size)) for each in products]
         show_table(("kind", "key", "size"), rows)
     tell(f"{summary}, {size(sum(each.size for each in products))}")
+
+
+def recipe_words(card: Card) -> tuple[str, str, str, str]:
+    """Method, steps, last loss and drift of a concept; `-` for what its file does not say."""
+
+    def told(name: str, form: str) -> str:
+        value = card.recipe.get(name)
+        return format(value, form) if isinstance(value, int | float) else "-"
+
+    method = card.recipe.get("method")
+    words = method if isinstance(method, str) else "-"
+    return words, told("steps", "d"), told("loss_last_tenth", ".4f"), told("drift", ".1%")
+
+
+def card_content(card: Card) -> dict[str, object]:
+    """What a concept's file says, as JSON."""
+    return {
+        "name": card.name,
+        "kind": card.kind,
+        "class": card.class_phrase,
+        "licence": card.licence,
+        "base": card.base,
+        "base_hash": card.base_hash,
+        "words": list(card.words),
+        "changed": dict(card.changed),
+        "rank": card.rank,
+        "drift": card.drift,
+        "bytes": card.size,
+        "path": str(card.path),
+        "recipe": dict(card.recipe),
+    }
 
 
 class Progress:

@@ -17,11 +17,14 @@ from storyforge import story as stories
 from storyforge.bindery import art_of
 from storyforge.errors import Diagnostic, StoryForgeError
 from storyforge.executor import Tell
+from storyforge.inspection import examine_task
 from storyforge.layout import Layout, closest, find, names
+from storyforge.model.card import Card
 from storyforge.outline import Line, missing, outline
 from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
 from storyforge.store import Store, write_whole
 from storyforge.story import Story
+from storyforge.train.logs import Logs
 from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Run:
     jobs    concepts learnt at a time; None for as many as the machine has processors
     assets  whether HTML is a folder with its pictures beside it
     wrap    whether to make what a printer takes too: the cover that wraps the book, and its inside
+    logs    where losses and previews of the training go; None for nowhere
     """
 
     path: Path
@@ -58,6 +62,7 @@ class Run:
     jobs: int | None = None
     assets: bool = False
     wrap: bool = False
+    logs: Logs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,42 @@ def plan(run_: Run) -> Survey:
 def train(run_: Run, concepts: Sequence[str], tell: Tell) -> Outcome:
     """Learn the concepts named, or all of the story's; their pictures and books are left alone."""
     drawn, store = _planned(run_)
-    for name in concepts:
-        if name not in drawn.story.concepts:
-            guess = closest(name, drawn.story.concepts)
-            hint = f"did you mean `{guess}`?" if guess else None
-            raise StoryForgeError(f"no concept named `{name}` in this story", hint=hint)
+    _check_names(concepts, drawn.story)
     wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
     return _made(run_, replace(drawn, train=wanted, fuse=None, panels=(), books=()), store, tell)
+
+
+def examine(run_: Run, concepts: Sequence[str]) -> tuple[Diagnostic, ...]:
+    """What is wrong with the pictures that `train` would learn from; nothing if it learns none."""
+    drawn, store = _planned(run_)
+    wanted = [task for task in drawn.train if not concepts or task.concept in concepts]
+    unlearnt = [task for task in wanted if not store.has("concepts", task.key)]
+    return tuple(found for task in unlearnt for found in examine_task(task).findings)
+
+
+def learnt(run_: Run, concepts: Sequence[str] = ()) -> tuple[Card, ...]:
+    """What the files of the concepts named, or of all, say of them; those not learnt are left out.
+
+    Raises StoryForgeError for a name that the story does not have.
+    """
+    drawn, store = _planned(run_)
+    _check_names(concepts, drawn.story)
+    files = {
+        task.concept: store.path("concepts", task.key)
+        for task in drawn.train
+        if store.has("concepts", task.key)
+    }
+    files |= {name: spec for name, spec in drawn.story.concepts.items() if isinstance(spec, Path)}
+    wanted = concepts or list(drawn.story.concepts)
+    return tuple(Card.read(files[name]) for name in wanted if name in files)
+
+
+def _check_names(concepts: Sequence[str], story: Story) -> None:
+    for name in concepts:
+        if name not in story.concepts:
+            guess = closest(name, story.concepts)
+            hint = f"did you mean `{guess}`?" if guess else None
+            raise StoryForgeError(f"no concept named `{name}` in this story", hint=hint)
 
 
 def fuse(run_: Run, tell: Tell) -> Outcome:
@@ -288,7 +322,7 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
         wanted = _wanted(asked, store)
         shop = Workshop(asked, store, tell)
         shop.compose(wanted.books)
-        shop.learn(wanted.train, run_.jobs)
+        shop.learn(wanted.train, run_.jobs, run_.logs)
         shop.fuse(wanted.fuse)
         shop.draw(wanted.panels)
         shop.bind(wanted.books)

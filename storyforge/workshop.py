@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from storyforge.bindery import Bindery
 from storyforge.errors import EnvironmentProblem, StoryForgeError
@@ -21,6 +21,9 @@ from storyforge.outline import shelf_of, subject_of
 from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Task, TrainTask
 from storyforge.store import Entry, Ledger, Store
 from storyforge.story import Story
+
+if TYPE_CHECKING:
+    from storyforge.train.logs import Logs
 
 T = TypeVar("T", TrainTask, FuseTask, BookTask)
 
@@ -68,12 +71,12 @@ class Workshop:
         self.bindery = Bindery(self.store, self.plan.story, self._note)
         self.entries = ledger_of(self.store, self.plan.story).entries()
 
-    def learn(self, tasks: Sequence[TrainTask], jobs: int | None) -> None:
-        """Learn concepts, several at a time."""
+    def learn(self, tasks: Sequence[TrainTask], jobs: int | None, logs: Logs | None = None) -> None:
+        """Learn concepts, several at a time; by-products of each go to its folder in `logs`."""
         if not tasks:
             return
         self._begin()
-        work = partial(_learn, self.store.root)
+        work = partial(_learn, self.store.root, logs)
         failures = run(work, tasks, jobs or _usual_jobs(len(tasks)), self.tell, self._keep)
         self._regret(failures)
 
@@ -211,12 +214,13 @@ def _about(task: Task, tell: Tell) -> Tell:
     return lambda what, done, total: tell(f"{subject_of(task)}: {what}", done, total)
 
 
-def _learn(root: Path, task: TrainTask, tell: Tell) -> None:
+def _learn(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) -> None:
     from storyforge.train import edlora
 
     store = Store(root)
     with store.make("concepts", task.key) as path:
-        edlora.perform(task, path, store.scratch(task.key), _about(task, tell))
+        own = None if logs is None else logs.of(task.concept)
+        edlora.perform(task, path, store.scratch(task.key), _about(task, tell), own)
 
 
 def _fuse(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import storyforge
 
@@ -52,6 +53,7 @@ FLOORS: dict[str, int] = {
     # those who ask
     "scaffold": 6,
     "bindery": 6,
+    "inspection": 6,
     "workshop": 6,
     "workflow": 6,
     "golden": 6,
@@ -64,7 +66,7 @@ FLOORS: dict[str, int] = {
 
 FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
 FAMILIES += ({"wording", "plan", "outline"},)
-FAMILIES += ({"scaffold", "bindery", "workshop", "workflow", "golden", "evaluation"},)
+FAMILIES += ({"scaffold", "bindery", "inspection", "workshop", "workflow", "golden", "evaluation"},)
 FAMILIES += ({"terminal", "cli", "__main__"},)
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)
 FAMILIES += ({"", "errors"},)
@@ -171,12 +173,24 @@ pages: [{text: Once upon a time.}]
 
 
 @pytest.mark.parametrize(
-    "words", ["", "--help", "check {story}", "preview {story} --out {out}", "plan --help", "schema"]
+    "words",
+    [
+        "",
+        "--help",
+        "check {story}",
+        "preview {story} --out {out}",
+        "plan --help",
+        "schema",
+        "concept check {pictures}",
+    ],
 )
 def test_the_command_line_does_not_wait_for_torch(words: str, tmp_path: Path) -> None:
     story = tmp_path / "story.yaml"
     story.write_text(STORY)
-    arguments = words.format(story=story, out=tmp_path / "out").split()
+    pictures = tmp_path / "pip"
+    pictures.mkdir()
+    Image.effect_noise((300, 300), 80).save(pictures / "a.png")
+    arguments = words.format(story=story, pictures=pictures, out=tmp_path / "out").split()
     program = (
         "import sys, storyforge.cli\n"
         f"sys.argv = ['storyforge', *{arguments!r}]\n"

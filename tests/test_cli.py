@@ -243,7 +243,14 @@ def test_a_story_trains_the_concepts_named(story: Path, world: Path) -> None:
     edit(story, "../concepts", "concepts")
     for name in ("pip", "owl"):
         Image.new("RGB", (8, 8), "blue").save(story.parent / "concepts" / name / "2.png")
-    assert made(invoke("train", story, "owl", "--json")) == NOTHING | {"concepts": 1}
+    learnt = invoke("train", story, "owl", "--json")
+    assert made(learnt) == NOTHING | {"concepts": 1}
+    assert "owl:1:1 SF650 warning: 2 pictures" in learnt.stderr
+    (card,) = json.loads(learnt.stdout)["concepts"]
+    assert (card["name"], card["recipe"]["method"]) == ("owl", "ed-lora")
+    assert card["drift"] >= 0
+    assert json.loads(invoke("concept", "show", "owl", story, "--json").stdout)["drift"] >= 0
+    assert "not learnt yet" in invoke("concept", "show", "pip", story).stderr
     assert made(invoke("train", story, "owl", "--json")) == NOTHING
     result = invoke("fuse", story, "--json", "--jobs", 1)
     assert made(result) == NOTHING | {"concepts": 1, "fused": 1}
@@ -393,7 +400,7 @@ def test_a_training_that_was_ended_goes_on_where_it_was(
     )
     scratch = story.parent / ".storyforge" / "scratch"
     deadline = time.monotonic() + 120
-    while not list(scratch.glob("*/*.safetensors")) and time.monotonic() < deadline:
+    while not list(scratch.glob("*/state.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(sign)
     _, told = process.communicate(timeout=60)
@@ -406,7 +413,7 @@ def test_a_training_that_was_ended_goes_on_where_it_was(
     first = next(line for line in result.stderr.splitlines() if "learning" in line)
     assert int(first.split()[-1].partition("/")[0]) > 0
     assert "made 1 concept in" in result.stderr
-    assert not list(scratch.iterdir())
+    assert [each.name for each in scratch.iterdir()] == ["latents"]
 
 
 def test_preflight_says_what_a_printer_would_send_back(story: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ import torch
 from PIL import Image
 
 from storyforge.errors import StoryForgeError
-from storyforge.train.dataset import Example, caption_of, read_examples
+from storyforge.train.dataset import Example, bucket, buckets, read_examples
+from storyforge.train.pictures import caption_of
 
 SIDE = 16
 TOP_RED = np.zeros((32, 32, 3), np.uint8)
@@ -174,3 +178,98 @@ def test_a_caption_that_is_not_utf8_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoryForgeError, match="no pictures of `pip`"):
         read(tmp_path, "a-mask.png")
+
+
+def bomb(path: Path) -> None:
+    """A PNG of a few bytes that says it has ten thousand million pixels."""
+    size = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in chunks:
+        sums = struct.pack(">I", zlib.crc32(kind + body))
+        data += struct.pack(">I", len(body)) + kind + body + sums
+    path.write_bytes(data)
+
+
+def said(folder: Path, *lines: object) -> None:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "metadata.jsonl").write_text(text + "\n", encoding="utf-8")
+
+
+def test_captions_may_stand_in_a_metadata_file(tmp_path: Path) -> None:
+    for file in ("a.png", "b.png", "c.png"):
+        keep(tmp_path, file)
+    (tmp_path / "b.txt").write_text("a <pip> by night\n")
+    said(
+        tmp_path,
+        {"file_name": "a.png", "text": ["a [trigger]", "pip sits"]},
+        {"file_name": "b.png", "text": "a <pip> by day"},
+    )
+    one, other, bare = read(tmp_path, "a.png", "b.png", "c.png")
+    assert one.captions == ("a <pip>", "<pip> sits")
+    assert other.captions == ("a <pip> by night",)
+    assert len(bare.captions) > 1
+
+
+def test_a_metadata_file_may_name_a_mask_which_is_no_picture(tmp_path: Path) -> None:
+    keep(tmp_path)
+    keep(tmp_path, "where.png", np.uint8(255) * (TOP_RED[..., 0] > 0))
+    said(tmp_path, {"file_name": "a.png", "text": "a <pip>", "mask": "where.png"})
+    (example,) = read(tmp_path, "a.png", "where.png")
+    assert example.mask is not None
+    assert example.mask[0].min() == 1
+    assert example.mask[-1].max() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", {"text": "a"}, {"file_name": "a.png", "text": 3}, {"file_name": "a", "mask": 1}],
+)
+def test_a_broken_line_of_metadata_is_named(line: object, tmp_path: Path) -> None:
+    keep(tmp_path)
+    said(tmp_path, {"file_name": "a.png", "text": "a <pip>"}, line)
+    with pytest.raises(StoryForgeError, match=r"line 2 of .*metadata\.jsonl"):
+        read(tmp_path, "a.png")
+
+
+def test_a_decompression_bomb_is_one_clear_error(tmp_path: Path) -> None:
+    bomb(tmp_path / "a.png")
+    with pytest.raises(StoryForgeError, match="more pixels than any photograph"):
+        read(tmp_path, "a.png")
+
+
+@pytest.mark.parametrize(("side", "cell"), [(512, 64), (256, 32), (128, 16)])
+def test_buckets_are_whole_cells_of_about_the_area_of_the_square(side: int, cell: int) -> None:
+    found = buckets(side, cell)
+    assert (side, side) in found
+    assert len(found) > 4
+    for width, height in found:
+        assert width % cell == height % cell == 0
+        assert max(width, height) <= 2 * min(width, height)
+        assert (height, width) in found
+        assert 0.75 < width * height / side**2 < 1.35
+
+
+def test_a_picture_in_a_bucket_keeps_its_shape(tmp_path: Path) -> None:
+    assert bucket((800, 800), 512, 64) == (512, 512)
+    assert bucket((1500, 1000), 512, 64) == (640, 384)
+    assert bucket((1000, 9000), 512, 64) == (384, 704)
+    wide = np.zeros((40, 60, 3), np.uint8)
+    wide[:, :6] = 255
+    keep(tmp_path, pixels=wide)
+    (cut,) = read(tmp_path, "a.png")
+    (whole,) = read_examples(tmp_path, ["a.png"], name="pip", kind="character", side=64, cell=8)
+    assert cut.pixels.max() < 0.5
+    assert whole.pixels[:, :, 0].min() > 0.9
+    assert whole.pixels.shape[2] > whole.pixels.shape[1]
+
+
+def test_a_mirrored_example_is_mirrored_with_its_mask(tmp_path: Path) -> None:
+    left = np.zeros((32, 32, 4), np.uint8)
+    left[:, :16] = 255
+    Image.fromarray(left).save(tmp_path / "a.png")
+    (example,) = read(tmp_path, "a.png")
+    other = example.mirrored()
+    assert other.mask is not None
+    assert (other.mask[:, 0].max(), other.mask[:, -1].min()) == (0, 1)
+    assert torch.equal(other.mirrored().pixels, example.pixels)

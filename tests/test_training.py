@@ -22,8 +22,12 @@ from storyforge.plan import TrainTask
 from storyforge.subject import TrainSettings
 from storyforge.train import edlora
 from storyforge.train.dataset import Example
-from storyforge.train.edlora import SAVE_EVERY, Learner, Material, Recipe, learn, masked_loss
+from storyforge.train.edlora import SAVE_EVERY, learn
+from storyforge.train.learner import Learner
+from storyforge.train.loss import masked_loss
+from storyforge.train.material import Material, draw, material
 from storyforge.train.prior import PriorSet, prior_set
+from storyforge.train.recipe import Recipe, recipe_of
 
 RECIPE = Recipe(
     steps=6,
@@ -62,7 +66,7 @@ def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> Mater
     dice = torch.Generator().manual_seed(9)
     latents = torch.randn(2, base.unet.config.in_channels, side, side, generator=dice)
     examples = [Example(f"{i}.png", torch.zeros(3, 1, 1), None, captions) for i in range(2)]
-    return Material(examples, latents, torch.ones(2, 1, side, side), prior)
+    return Material(examples, list(latents), list(torch.ones(2, 1, side, side)), prior)
 
 
 def learner(base: BaseModel, recipe: Recipe = RECIPE) -> Learner:
@@ -95,7 +99,7 @@ def test_the_untrained_learner_is_the_base_but_for_the_new_words(base: BaseModel
     def answer() -> Tensor:
         text = encode(base, ["a fox in the snow"], {})
         with torch.no_grad(), reading(base, Reader(text)):
-            return predict(base, toy(base, "").latents[:1], torch.tensor(500), text)
+            return predict(base, toy(base, "").latents[0][None], torch.tensor(500), text)
 
     before = answer()
     with attached(base, learner(base).deltas()):
@@ -114,7 +118,7 @@ def test_a_learner_is_made_by_its_seed(base: BaseModel) -> None:
 
 def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> None:
     made = learner(base)
-    words, text, unet = (len(group["params"]) for group in made.groups(RECIPE))
+    words, text, unet = (len(group["params"]) for group in made.rates(RECIPE))
     in_text = sum(name.startswith("text_encoder.") for name in base.linears)
     assert (words, text, unet) == (1, 2 * in_text, 2 * (len(base.linears) - in_text))
     assert words + text + unet == len(list(made.parameters()))
@@ -143,7 +147,7 @@ def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_path: Path) -> None:
     seen = toy(base, "a fox")
-    seen.latents[:] = torch.nan
+    seen.latents[0][:] = seen.latents[1][:] = torch.nan
     with pytest.raises(StoryForgeError, match="`pip` broke down at step 0") as caught:
         learn(base, learner(base), seen, RECIPE, tmp_path, silent)
     assert caught.value.hint
@@ -198,12 +202,13 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(base: BaseModel, kil
 def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
     base: BaseModel, batch: int, share: float, rows: int
 ) -> None:
-    latents = torch.full((3, *toy(base, "").latents.shape[1:]), 7.0)
+    latents = torch.full((3, *toy(base, "").latents[0].shape), 7.0)
     seen = toy(base, "a <pip>", prior=PriorSet(latents, ("a", "b", "c")))
-    seen.masks[:] = 0.5
+    seen.masks[:] = [mask / 2 for mask in seen.masks]
     recipe = replace(RECIPE, batch_size=batch, prior_share=share)
     assert recipe.prior_rows == rows
-    clean, weights, prompts = edlora._batch(seen, recipe, torch.Generator().manual_seed(0))
+    (drawn,) = draw(seen, recipe, torch.Generator().manual_seed(0))
+    clean, weights, prompts = drawn.clean, drawn.weights, drawn.prompts
     prior = (clean == 7).all(dim=(1, 2, 3)).tolist()
     assert prior == [False] * (batch - rows) + [True] * rows
     assert [prompt == "a <pip>" for prompt in prompts] == [not p for p in prior]
@@ -212,10 +217,11 @@ def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
 
 
 def test_some_prior_pictures_go_without_their_words(base: BaseModel) -> None:
-    prior = PriorSet(toy(base, "").latents, ("a fox", "a house"))
+    prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
     seen = toy(base, "a <pip>", prior=prior)
     recipe = replace(RECIPE, batch_size=200, prior_share=0.5)
-    _, _, prompts = edlora._batch(seen, recipe, torch.Generator().manual_seed(0))
+    (drawn,) = draw(seen, recipe, torch.Generator().manual_seed(0))
+    prompts = drawn.prompts
     assert set(prompts[100:]) == {"", "a fox", "a house"}
     assert 5 < prompts.count("") < 40
 
@@ -237,10 +243,11 @@ def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None
     side, scale = base.side, base.vae_scale
     mask = torch.zeros(side, side)
     mask[scale, 2 * scale] = 1
-    seen = edlora.material(base, [Example("a.png", torch.zeros(3, side, side), mask, ("a",))], None)
-    assert seen.masks.nonzero().tolist() == [[0, 0, 1, 2]]
-    assert seen.masks.max() == 1
-    assert seen.latents.shape[2:] == seen.masks.shape[2:] == (side // scale, side // scale)
+    seen = material(base, [Example("a.png", torch.zeros(3, side, side), mask, ("a",))], None)
+    (mask,) = seen.masks
+    assert mask.nonzero().tolist() == [[0, 1, 2]]
+    assert mask.max() == 1
+    assert seen.latents[0].shape[1:] == mask.shape[1:] == (side // scale, side // scale)
 
 
 def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
@@ -280,7 +287,7 @@ def test_what_the_author_leaves_out_is_the_habit_of_the_base(
     base: BaseModel, tmp_path: Path
 ) -> None:
     task = replace(train_task(base, tmp_path), settings=TrainSettings(unet_lr=0.0, seed=3))
-    made, habits = edlora.recipe_of(task, base), base.habits
+    made, habits = recipe_of(task, base), base.habits
     assert (made.steps, made.batch_size) == (habits.train_steps, habits.train_batch)
     assert (made.embedding_lr, made.text_lr) == (habits.embedding_lr, habits.text_lr)
     assert (made.unet_lr, made.seed, made.alpha) == (0.0, 3, made.rank)

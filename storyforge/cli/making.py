@@ -26,12 +26,15 @@ from storyforge.cli.program import app
 from storyforge.errors import Severity
 from storyforge.terminal import (
     Progress,
+    card_content,
     counted,
     duration,
     finding_line,
     findings_content,
     outcome_content,
+    recipe_words,
     show_survey,
+    show_table,
     tell,
     tell_error,
     tell_json,
@@ -66,13 +69,34 @@ def train(
     concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
     jobs: Jobs = None,
     store: StoreFolder = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option("--logs", metavar="DIR", help="Write losses, curves and previews there."),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files into --logs as well.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn the story's concepts from their pictures."""
     from storyforge import workflow
+    from storyforge.train.logs import Logs
 
-    run = workflow.Run(story, store=store, jobs=jobs)
-    _show(lambda tell: workflow.train(run, concepts or (), tell), as_json)
+    if tensorboard and logs is None:
+        raise typer.BadParameter("needs `--logs DIR`", param_hint="--tensorboard")
+    kept = None if logs is None else Logs(logs, tensorboard)
+    run = workflow.Run(story, store=store, jobs=jobs, logs=kept)
+    for finding in workflow.examine(run, concepts or ()):
+        tell(finding_line(finding))
+    outcome = _done(lambda tell: workflow.train(run, concepts or (), tell))
+    cards = workflow.learnt(run, concepts or ())
+    if as_json:
+        told = [card_content(card) for card in cards]
+        tell_json({**outcome_content(outcome), "concepts": told})
+    elif cards:
+        rows = [(c.name, *recipe_words(c), str(c.path)) for c in cards]
+        show_table(("concept", "method", "steps", "loss", "drift", "file"), rows)
+    _end(outcome)
 
 
 @app.command()
@@ -179,6 +203,16 @@ def sheet(
 
 def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
     """Do the work with its progress shown, then say what came of it."""
+    outcome = _done(work)
+    if as_json:
+        tell_json(outcome_content(outcome))
+    else:
+        for path in outcome.books:
+            typer.echo(path)
+    _end(outcome)
+
+
+def _done(work: Callable[[Tell], Outcome]) -> Outcome:
     with Progress() as progress:
         outcome = work(progress)
     for trouble in outcome.troubles:
@@ -188,11 +222,10 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
         errors = sum(finding.severity is Severity.ERROR for finding in outcome.findings)
         told = f"{errors} errors" if errors else f"{len(outcome.findings)} warnings"
         tell(f"not quite fit to print: {told}; `storyforge preflight` lists them")
-    if as_json:
-        tell_json(outcome_content(outcome))
-    else:
-        for path in outcome.books:
-            typer.echo(path)
+    return outcome
+
+
+def _end(outcome: Outcome) -> None:
     if outcome.troubles:
         raise typer.Exit(_SOME_FAILED)
 

@@ -30,7 +30,7 @@ PLACEHOLDER = re.compile(r"<([\w-]+)>")
 class ConceptTokens:
     """The words of one concept.
 
-    words  (2, G, d)  V_rand⁺ and V_class⁺, one row per group
+    words  (2, G, d)  V_rand⁺ and V_class⁺, one row per group; G may be 1 if all groups agree
     """
 
     name: str
@@ -121,8 +121,8 @@ def encode(
 ) -> torch.Tensor:
     """Text features of every prompt for every group.
 
-    A prompt without concepts is the same for all groups and is encoded once; so is a prompt that
-    comes twice.
+    A prompt without concepts, or whose concepts have one row for all groups, is the same for all
+    of them and is encoded once; so is a prompt that comes twice.
 
     Returns:
       (G, n, T, d)
@@ -131,16 +131,20 @@ def encode(
     rows: list[list[int]] = []
     group_of: list[int] = []
     where: dict[str, int] = {}
+    layered: dict[str, bool] = {}
     for prompt in prompts:
         if prompt in where:
             continue
         ids, where[prompt] = token_ids(base, prompt, names), len(rows)
-        copies = groups if PLACEHOLDER.search(prompt) else 1
+        layered[prompt] = any(
+            tokens[match[1]].words.shape[1] > 1 for match in PLACEHOLDER.finditer(prompt)
+        )
+        copies = groups if layered[prompt] else 1
         rows += [ids] * copies
         group_of += range(copies)
     device = base.text_encoder.device
     words = (
-        torch.cat([tokens[name].words for name in names]).to(device)
+        torch.cat([tokens[name].words.expand(-1, groups, -1) for name in names]).to(device)
         if names
         else torch.zeros(0, device=device)
     )
@@ -148,7 +152,5 @@ def encode(
         features: torch.Tensor = base.text_encoder(
             torch.tensor(rows, device=device)
         ).last_hidden_state
-    picked = [
-        [where[p] + (k if PLACEHOLDER.search(p) else 0) for p in prompts] for k in range(groups)
-    ]
+    picked = [[where[p] + (k if layered[p] else 0) for p in prompts] for k in range(groups)]
     return features[torch.tensor(picked, device=device)]

@@ -1,35 +1,33 @@
-"""The pictures of one concept: pixels, mask and caption of each.
+"""The pictures of one concept as tensors: pixels, mask and captions of each.
 
-A caption lies beside its picture as `.txt`, a mask as `NAME-mask.png` or in the alpha channel. A
-picture without a caption gets one from the templates of its kind.
+Every picture becomes a square of the base's side, or keeps its shape in the nearest aspect bucket.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from storyforge.errors import StoryForgeError
+from storyforge.train.pictures import mask_of, on_paper, open_picture, sources
 
-_TEMPLATES = {
-    "character": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),
-    "object": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),
-    "scene": ("in {}", "a picture of {}", "{}", "a view of {}"),
-}
+_LONGEST: Final = 2.0
+"""No bucket is longer than this many times its width: further from what the base was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One picture.
 
-    pixels    (3, side, side) in [0, 1]
-    mask      (side, side) in [0, 1], 1 where the subject is; None without a mask
+    pixels    (3, h, w) in [0, 1]
+    mask      (h, w) in [0, 1], 1 where the subject is; None without a mask
     captions  one is drawn at random each time; the concept stands in them as `<name>`
     """
 
@@ -38,90 +36,65 @@ class Example:
     mask: torch.Tensor | None
     captions: tuple[str, ...]
 
+    def mirrored(self) -> Example:
+        """The same with left and right exchanged."""
+        mask = None if self.mask is None else self.mask.flip(-1)
+        return replace(self, pixels=self.pixels.flip(-1), mask=mask)
+
 
 def read_examples(
-    folder: Path, images: Sequence[str], *, name: str, kind: str, side: int
+    folder: Path, images: Sequence[str], *, name: str, kind: str, side: int, cell: int | None = None
 ) -> list[Example]:
-    """Read and square the pictures of a concept.
+    """Read the pictures of a concept.
+
+    Args:
+      folder: where they lie, with captions and masks beside them.
+      images: their names.
+      name: what the concept is called in captions.
+      kind: character, object or scene.
+      side: the base's own side in pixels; pictures are cut to this square.
+      cell: with it, pictures keep their shape as far as buckets of whole cells (px) allow.
 
     Raises:
-      StoryForgeError: for a picture or mask that cannot be read, naming it.
+      StoryForgeError: for a picture, mask or caption that cannot be read, naming it.
     """
     found = []
-    for file in images:
-        if Path(file).stem.endswith("-mask"):
-            continue
-        path = folder / file
-        picture = _open(path)
-        note, drawn = path.with_suffix(".txt"), path.with_name(f"{path.stem}-mask.png")
-        captions = tuple(caption_of(line, name, kind) for line in _lines(note))
-        mask = None
-        if drawn.is_file():
-            mask = _square(_open(drawn).convert("L"), side)
-        elif "A" in picture.getbands():
-            mask = _square(picture.getchannel("A"), side)
+    for source in sources(folder, images):
+        picture = open_picture(folder / source.file)
+        size = (side, side) if cell is None else bucket(picture.size, side, cell)
+        drawn = mask_of(folder, source, picture)
+        mask = None if drawn is None else _fitted(drawn, size)
         if mask is not None and not mask.any():
             raise StoryForgeError(
-                f"the mask of `{path}` is empty", hint="paint the subject white on black"
+                f"the mask of `{folder / source.file}` is empty",
+                hint="paint the subject white on black",
             )
-        pixels = _square(_flat(picture), side)
-        found.append(
-            Example(
-                file,
-                pixels.permute(2, 0, 1),
-                mask,
-                captions or tuple(t.format(f"<{name}>") for t in _TEMPLATES[kind]),
-            )
-        )
+        pixels = _fitted(on_paper(picture), size)
+        captions = source.captions(name, kind)
+        found.append(Example(source.file, pixels.permute(2, 0, 1), mask, captions))
     if not found:
         raise StoryForgeError(f"there are no pictures of `{name}` in `{folder}`")
     return found
 
 
-def caption_of(line: str, name: str, kind: str) -> str:
-    """A caption with the concept as `<name>`: written so, as `[trigger]`, or put in front."""
-    line = line.strip().replace("[trigger]", f"<{name}>")
-    if f"<{name}>" in line:
-        return line
-    named = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
-    if named.search(line):
-        return named.sub(f"<{name}>", line)
-    return f"{'in' if kind == 'scene' else 'a'} <{name}>, {line}"
+def buckets(side: int, cell: int) -> list[tuple[int, int]]:
+    """Sizes (width, height) of whole cells with about the area of the square, none too long."""
+    most = int(side * math.sqrt(_LONGEST)) // cell
+    widths = [cell * count for count in range(1, most + 1)]
+    sizes = {(width, cell * round(side * side / width / cell)) for width in widths}
+    shapes = {(side, side)} | sizes | {(height, width) for width, height in sizes}
+    return sorted(size for size in shapes if min(size) and max(size) <= _LONGEST * min(size))
 
 
-def _lines(note: Path) -> list[str]:
-    """The captions in a file, one a line; none without a file."""
-    if not note.is_file():
-        return []
-    try:
-        text = note.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise StoryForgeError(
-            f"cannot read the caption `{note}`: {exc}", hint="save it as UTF-8"
-        ) from exc
-    return [line for line in text.splitlines() if line.strip()]
+def bucket(size: tuple[int, int], side: int, cell: int) -> tuple[int, int]:
+    """The bucket whose shape is nearest to that of a picture of `size` (width, height)."""
+    shape = math.log(size[0] / size[1])
+    return min(
+        buckets(side, cell), key=lambda each: (abs(math.log(each[0] / each[1]) - shape), each)
+    )
 
 
-def _open(path: Path) -> Image.Image:
-    """A picture, upright; any transparency in a channel of its own."""
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
-        raise StoryForgeError(
-            f"cannot read the picture `{path}`: {exc}", hint="PNG, JPEG and WebP are fine"
-        ) from exc
-
-
-def _flat(picture: Image.Image) -> Image.Image:
-    if "A" not in picture.getbands():
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
-
-
-def _square(picture: Image.Image, side: int) -> torch.Tensor:
-    """Crop to the middle square and scale; (side, side) or (side, side, 3) in [0, 1]."""
-    fitted = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
+def _fitted(picture: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """Cut the middle out in the shape of `size` and scale; (h, w) or (h, w, 3) in [0, 1]."""
+    fitted = ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255)

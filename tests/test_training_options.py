@@ -1,0 +1,465 @@
+"""What a training run can be told to do otherwise, and what it leaves beside the concept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from test_training import RECIPE, Killed, killer, learner, silent, toy, train_task
+from torch import Tensor
+from typer.testing import CliRunner
+
+from storyforge.cli import app
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.base import BaseModel
+from storyforge.model.card import Card
+from storyforge.model.concept import Concept
+from storyforge.model.lora import Delta, attached
+from storyforge.model.tokens import ConceptTokens, encode, new_tokens
+from storyforge.plan import _plain
+from storyforge.subject import TrainSettings
+from storyforge.train import edlora
+from storyforge.train.checkpoint import Progress, keep, resume
+from storyforge.train.dataset import Example
+from storyforge.train.drift import drift_of
+from storyforge.train.edlora import learn
+from storyforge.train.learner import Average, Learner
+from storyforge.train.logs import Logs
+from storyforge.train.loss import Gaze, snr_weights
+from storyforge.train.material import Material, draw, material
+from storyforge.train.prior import PriorSet
+from storyforge.train.recipe import METHODS, Recipe
+
+SHORT = replace(RECIPE, steps=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Several threads add up in another order each time: equal to the bit holds on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
+    """The base that `perform` opens, drawing previews in one step."""
+    sketchy = replace(base, habits=replace(base.habits, steps=1))
+    monkeypatch.setattr(edlora, "open_base", lambda *_, **__: sketchy)
+    return sketchy
+
+
+def trained(base: BaseModel, recipe: Recipe, folder: Path) -> tuple[list[float], list[Tensor]]:
+    """Losses and weights of a run on two small pictures."""
+    made = learner(base, recipe)
+    losses = learn(base, made, toy(base, "a <pip>", "a fox"), recipe, folder, silent)
+    return losses, [weight.detach().clone() for weight in made.learnt()]
+
+
+def test_an_option_that_is_left_out_changes_no_key() -> None:
+    assert _plain(TrainSettings()) == {"rank": 4, "seed": 0, "method": "ed-lora"}
+    for name, field in TrainSettings.model_fields.items():
+        if name not in {"rank", "seed", "method"}:
+            assert field.default is None, name
+
+
+def test_gradient_accumulation_learns_what_the_whole_batch_does(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    whole = replace(SHORT, batch_size=3)
+    one = trained(base, whole, tmp_path / "1")
+    three = trained(base, replace(whole, accumulate=2), tmp_path / "2")
+    torch.testing.assert_close(one[0], three[0], rtol=1e-4, atol=1e-6)
+    moved = [(a - b).abs().max().item() for a, b in zip(one[1], three[1], strict=True)]
+    assert max(moved) < 1e-3
+
+
+def test_checkpointing_computes_the_same_gradients(base: BaseModel, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=1, attention_reg=0.5)
+    plain = trained(base, recipe, tmp_path)
+    saved = trained(base, replace(recipe, checkpointing=True), tmp_path)
+    assert plain[0] == saved[0]
+    for one, other in zip(plain[1], saved[1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert not base.unet.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_and_keeps_the_weights_whole(
+    base: BaseModel, precision: str, tmp_path: Path
+) -> None:
+    plain, _ = trained(base, SHORT, tmp_path)
+    losses, weights = trained(base, replace(SHORT, precision=precision), tmp_path)
+    assert losses[0] == pytest.approx(plain[0], rel=0.05)
+    assert losses[0] != plain[0]
+    assert all(weight.dtype == torch.float32 for weight in weights)
+
+
+def test_auto_is_the_precision_of_the_weights_on_a_processor() -> None:
+    assert replace(SHORT, precision="auto").autocast(torch.device("cpu")) is None
+
+
+def test_a_resumed_run_is_bit_equal_with_every_state_there_is(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
+    recipe = replace(RECIPE, steps=3, ema=0.9, precision="fp16", accumulate=2, norm_guard=1.4)
+    whole, resumed = learner(base, recipe), learner(base, recipe)
+    seen = toy(base, "a <pip>", "a fox")
+    with pytest.raises(Killed):
+        learn(base, learner(base, recipe), seen, recipe, tmp_path, killer(2))
+    told: list[int] = []
+    losses = learn(base, resumed, seen, recipe, tmp_path, lambda _, done, __: told.append(done))
+    assert told[0] == 2
+    (other := tmp_path / "other").mkdir()
+    assert losses == learn(base, whole, seen, recipe, other, silent)
+    for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+class Counting(torch.optim.SGD):
+    """Keeps a number for each weight and each group, as Prodigy does."""
+
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["estimate"] = 0.5 + group.get("estimate", 0)
+            for weight in group["params"]:
+                state = self.state[weight]
+                state["times"] = state.get("times", 0) + 1
+                state["kept"] = weight.detach() + 1
+
+
+def test_what_an_optimiser_counts_is_kept_with_its_tensors(base: BaseModel, tmp_path: Path) -> None:
+    def progress() -> Progress:
+        made = learner(base)
+        return Progress(made, Counting(made.rates(RECIPE), lr=0.1), [])
+
+    first, second = progress(), progress()
+    first.optimizer.step()
+    first.losses.append(0.25)
+    keep(tmp_path / "state.safetensors", first, RECIPE)
+    resume(tmp_path / "state.safetensors", second, RECIPE)
+    assert second.losses == [0.25]
+    assert second.optimizer.param_groups[0]["estimate"] == 0.5
+    (words,) = second.optimizer.param_groups[0]["params"]
+    state = second.optimizer.state[words]
+    assert state["times"] == 1
+    assert torch.equal(state["kept"], words + 1)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "module"), [("prodigy", "prodigyopt"), ("adamw-8bit", "bitsandbytes.optim")]
+)
+def test_an_optimiser_that_is_not_installed_is_one_clear_error(
+    base: BaseModel, optimizer: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(EnvironmentProblem, match=f"`optimizer: {optimizer}` needs") as caught:
+        trained(base, replace(SHORT, optimizer=optimizer), tmp_path)
+    assert f"storyforge[{optimizer}]" in str(caught.value.hint)
+
+
+def test_the_running_mean_is_what_remains(base: BaseModel, tmp_path: Path) -> None:
+    plain = trained(base, replace(RECIPE, steps=1), tmp_path)[1]
+    mean = trained(base, replace(RECIPE, steps=1, ema=0.9), tmp_path)[1]
+    before = learner(base).learnt()
+    for start, last, made in zip(before, plain, mean, strict=True):
+        torch.testing.assert_close(made, start.lerp(last, 1 - 0.1))
+
+
+def test_the_running_mean_stands_in_and_leaves_no_trace(base: BaseModel) -> None:
+    made = learner(base)
+    average, before = Average(made, 0.5), made.words.detach().clone()
+    with torch.no_grad():
+        made.words += 1
+    own = made.words.detach().clone()
+    with average.standing_in(made):
+        assert torch.equal(made.words, before)
+    assert torch.equal(made.words, own)
+
+
+def test_a_large_signal_counts_less_by_min_snr(base: BaseModel) -> None:
+    scheduler = edlora.DDPMScheduler.from_config(base.scheduler_config, prediction_type="epsilon")
+    times = torch.tensor([1, 500, 999])
+    alphas = scheduler.alphas_cumprod[times]
+    snr = alphas / (1 - alphas)
+    weights = snr_weights(scheduler, times, 5.0)
+    assert snr[0] > 5
+    torch.testing.assert_close(weights[0], 5 / snr[0])
+    assert weights[2] == 1
+    velocity = edlora.DDPMScheduler.from_config(
+        base.scheduler_config, prediction_type="v_prediction"
+    )
+    for_v = 5 / (snr[0] + 1), snr[1] / (snr[1] + 1)
+    torch.testing.assert_close(snr_weights(velocity, times, 5.0)[:2], torch.stack(for_v))
+
+
+def test_min_snr_lowers_the_loss_of_a_step(base: BaseModel, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, steps=1, batch_size=4)
+    plain, _ = trained(base, recipe, tmp_path)
+    weighed, _ = trained(base, replace(recipe, min_snr_gamma=0.01), tmp_path)
+    assert weighed[0] < plain[0]
+
+
+def test_guarded_embeddings_stay_as_short_as_words(base: BaseModel, tmp_path: Path) -> None:
+    recipe = replace(SHORT, embedding_lr=0.5)
+    made = learner(base, recipe)
+    limit = 1.4 * made.word_length
+    seen = toy(base, "a <pip>")
+    learn(base, made, seen, recipe, tmp_path, silent)
+    assert made.words.norm(dim=-1).max() > limit
+    guarded = learner(base, recipe)
+    learn(base, guarded, seen, replace(recipe, norm_guard=1.4), tmp_path, silent)
+    assert guarded.words.norm(dim=-1).max() <= limit * 1.0001
+
+
+def looked(base: BaseModel, made: Learner, mask: Tensor) -> Tensor:
+    """How much of the gaze of `<pip>` lies outside `mask`, in one pass."""
+    prompts = ["a <pip> in the snow", "a house"]
+    latents = torch.stack(toy(base, "").latents)
+    masks, gaze = torch.stack([mask, mask]), Gaze(base)
+    with attached(base, made.deltas()):
+        text = encode(base, prompts, made.tokens())
+        with reading(base, Reader(text)), gaze.watching():
+            predict(base, latents, torch.tensor([500, 500]), text)
+    return gaze.outside("pip", prompts, masks, [True, True])
+
+
+def test_what_is_looked_at_lies_inside_or_outside_of_the_mask(base: BaseModel) -> None:
+    made = learner(base)
+    side = toy(base, "").latents[0].shape[-1]
+    everywhere, left = torch.ones(1, side, side), torch.zeros(1, side, side)
+    left[..., : side // 2] = 1
+    assert looked(base, made, everywhere) == 0
+    whole = looked(base, made, torch.zeros_like(left)).item()
+    parts = looked(base, made, left).item(), looked(base, made, left.flip(-1)).item()
+    assert 0 < max(parts) <= whole <= 1
+    looked(base, made, left).backward()
+    assert made.words.grad is not None
+    assert made.words.grad.abs().max() > 0
+    assert not base.unet._forward_hooks
+
+
+def test_attention_is_drawn_into_masks_only_where_there_are_some(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=1)
+    seen = toy(base, "a <pip>")
+    for mask in seen.masks:
+        mask[..., 1:] = 0
+    pointed = [replace(each, mask=torch.ones(1, 1)) for each in seen.examples]
+
+    def losses(examples: list[Example], weight: float) -> list[float]:
+        asked = replace(recipe, attention_reg=weight)
+        shown = replace(seen, examples=examples)
+        return learn(base, learner(base), shown, asked, tmp_path, silent)
+
+    assert losses(seen.examples, 0.5) == losses(seen.examples, 0.0)
+    assert losses(pointed, 0.5) > losses(pointed, 0.0)
+
+
+def test_pictures_of_several_shapes_are_learnt_from_together(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    cell = base.vae_scale * 2 ** (len(base.unet.config.block_out_channels) - 1)
+    shapes = [(cell, cell), (2 * cell, cell), (cell, cell)]
+    examples = [Example(f"{n}", torch.rand(3, *s), None, ("a fox",)) for n, s in enumerate(shapes)]
+    seen = material(base, examples, None)
+    batches = draw(seen, replace(RECIPE, batch_size=12), torch.Generator().manual_seed(0))
+    assert [len(batch.prompts) > 0 for batch in batches] == [True, True]
+    assert sum(len(batch.prompts) for batch in batches) == 12
+    assert len({batch.clean.shape[1:] for batch in batches}) == 2
+    losses = learn(base, learner(base), seen, replace(SHORT, batch_size=3), tmp_path, silent)
+    assert all(0 < loss < 10 for loss in losses)
+
+
+def test_latents_are_kept_by_the_content_of_the_pictures(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = base.vae_scale * 4
+    encoded: list[int] = []
+    plain = BaseModel.encode
+
+    def counted(self: BaseModel, pictures: Tensor) -> Tensor:
+        encoded.append(len(pictures))
+        return plain(self, pictures)
+
+    monkeypatch.setattr(BaseModel, "encode", counted)
+
+    def latents(value: float) -> Tensor:
+        examples = [Example("a.png", torch.full((3, cell, cell), value), None, ("a",))]
+        return material(base, examples, None, tmp_path).latents[0]
+
+    first = latents(0.25)
+    assert torch.equal(latents(0.25), first)
+    assert encoded == [1]
+    assert not torch.equal(latents(0.5), first)
+    assert encoded == [1, 1]
+
+
+def test_a_run_that_breaks_down_leaves_its_last_good_concept(
+    quick: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
+    drawn: list[int] = []
+
+    def spoilt(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[object]:
+        drawn.append(1)
+        batches = draw(seen, recipe, dice)
+        if len(drawn) == 3:
+            batches[0].clean[:] = torch.nan
+        return list(batches)
+
+    monkeypatch.setattr(edlora, "draw", spoilt)
+    task = train_task(quick, tmp_path, steps=5)
+    (scratch := tmp_path / "store" / "key").mkdir(parents=True)
+    with pytest.raises(StoryForgeError, match="broke down at step 2: the loss is nan") as caught:
+        edlora.perform(task, tmp_path / "pip.safetensors", scratch, silent)
+    kept = scratch / edlora.LAST_GOOD
+    assert str(kept) in str(caught.value.hint)
+    assert Concept.load(kept).recipe["stopped_at"] == 2
+    assert all(tensor.isfinite().all() for tensor in load_file(kept).values())
+    assert not (tmp_path / "pip.safetensors").exists()
+
+
+def test_logs_show_the_loss_and_a_preview_from_step_0_and_change_nothing(
+    quick: BaseModel, tmp_path: Path
+) -> None:
+    task = train_task(quick, tmp_path, steps=2)
+    one, other, logs = tmp_path / "1", tmp_path / "2", tmp_path / "logs"
+    for folder in (one / "key", other / "key"):
+        folder.mkdir(parents=True)
+    edlora.perform(task, one / "pip.safetensors", one / "key", silent)
+    edlora.perform(task, other / "pip.safetensors", other / "key", silent, Logs(logs))
+    kept, logged = load_file(one / "pip.safetensors"), load_file(other / "pip.safetensors")
+    assert all(torch.equal(kept[name], logged[name]) for name in kept.keys() | logged.keys())
+    cards = Card.read(one / "pip.safetensors"), Card.read(other / "pip.safetensors")
+    assert cards[0].recipe == cards[1].recipe
+    lines = [json.loads(line) for line in (logs / "loss.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["lr"] for line in lines] == [1.0, 0.5]
+    shown = sorted(path.name for path in (logs / "previews").iterdir())
+    assert shown == [f"{row}-step-{step:06d}.png" for row in range(3) for step in range(3)]
+    with Image.open(logs / "previews.png") as sheet, Image.open(logs / "loss.png") as curve:
+        assert sheet.width > 4 * 176
+        assert len(curve.getcolors(1 << 20) or []) > 3
+
+
+def test_a_sheet_of_previews_grows_by_a_column(tmp_path: Path) -> None:
+    logs, red = Logs(tmp_path), Image.new("RGB", (32, 32), "red")
+    widths = []
+    for step in (0, 10, 20, 30):
+        logs.keep_preview(0, step, red)
+        logs.write_previews(["a <pip>"], red)
+        with Image.open(tmp_path / "previews.png") as sheet:
+            widths.append(sheet.width)
+    assert widths[1] < widths[2] < widths[3]
+    assert logs.preview_steps(200) == {0, 50, 100, 150, 200}
+
+
+def test_tensorboard_that_is_not_installed_is_one_clear_error(
+    quick: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    task = train_task(quick, tmp_path, steps=2)
+    with pytest.raises(EnvironmentProblem, match="`--tensorboard` needs the package"):
+        out, logs = tmp_path / "pip.safetensors", Logs(tmp_path / "logs", tensorboard=True)
+        edlora.perform(task, out, tmp_path, silent, logs)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_learns_what_it_is_known_for(base: BaseModel, method: str, tmp_path: Path) -> None:
+    recipe = replace(SHORT, method=method, norm_guard=50.0)
+    made, before = learner(base, recipe), learner(base, recipe)
+    prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
+    seen = toy(base, "a <pip>", prior=prior)
+    learn(base, made, seen, replace(recipe, batch_size=2, prior_share=0.5), tmp_path, silent)
+    words = made.tokens()["pip"].words.expand(-1, base.family.groups, -1)
+    start = before.tokens()["pip"].words.expand(-1, base.family.groups, -1)
+    moved = [not torch.equal(words[k], start[k]) for k in range(2)]
+    layered = not torch.equal(words[0], words[0, :1].expand_as(words[0]))
+    changed = {base.family.stage(name) for name, delta in made.deltas().items() if delta.up.any()}
+    assert (moved, layered, changed) == {
+        "ed-lora": ([True, True], True, {"text", "kv", "spatial"}),
+        "lora": ([False, False], False, {"text", "kv", "spatial"}),
+        "textual-inversion": ([True, False], False, set()),
+        "p-plus": ([True, False], True, set()),
+        "custom-diffusion": ([True, False], False, {"kv"}),
+    }[method]
+
+
+@pytest.mark.parametrize("method", ["lora", "textual-inversion", "custom-diffusion"])
+def test_every_method_makes_a_concept_that_draws_as_it_was_learnt(
+    quick: BaseModel, method: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "pip.safetensors"
+    edlora.perform(train_task(quick, tmp_path, steps=1, method=method), out, tmp_path, silent)
+    made = Concept.load(out)
+    made.fits(quick)
+    assert made.tokens.words.shape[:2] == (2, quick.family.groups)
+    text = encode(quick, ["a <pip>"], {"pip": made.tokens})
+    assert torch.equal(text[0], text[-1])
+    assert made.recipe["method"] == method
+
+
+def test_words_that_are_the_same_for_all_groups_are_encoded_once(base: BaseModel) -> None:
+    words = new_tokens(base, "pip", "fox", torch.Generator().manual_seed(0)).words
+    rows: list[int] = []
+    handle = base.text_encoder.register_forward_pre_hook(lambda _, ids: rows.append(len(ids[0])))
+    try:
+        once = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words[:, :1])})
+        many = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words)})
+    finally:
+        handle.remove()
+    assert rows == [1, base.family.groups]
+    torch.testing.assert_close(once, many, rtol=1e-4, atol=1e-4)
+
+
+def test_a_concept_without_deltas_does_not_drift(base: BaseModel, pip: ConceptTokens) -> None:
+    concept = Concept("pip", "character", "fox", pip, {}, base.reference, base.hash)
+    assert drift_of(base, concept) == 0
+
+
+def test_drift_grows_with_the_change(
+    base: BaseModel, pip: ConceptTokens, deltas: dict[str, Delta]
+) -> None:
+    def drift(scale: float) -> float:
+        changes = {name: replace(delta, scale=scale) for name, delta in deltas.items()}
+        made = Concept("pip", "character", "fox", pip, changes, base.reference, base.hash)
+        return drift_of(base, made)
+
+    small, large = drift(0.01), drift(0.1)
+    assert 0 < small < large
+    assert small == drift(0.01)
+
+
+def test_a_card_says_what_the_file_holds(quick: BaseModel, tmp_path: Path) -> None:
+    out = tmp_path / "pip.safetensors"
+    task = replace(train_task(quick, tmp_path, steps=1), licence="CC0-1.0")
+    edlora.perform(task, out, tmp_path, silent)
+    card, made = Card.read(out), Concept.load(out)
+    assert (card.name, card.kind, card.class_phrase) == ("pip", "character", "fox")
+    assert (card.licence, card.base_hash, card.rank) == ("CC0-1.0", quick.hash, 1)
+    assert card.words == tuple(made.tokens.words.shape)
+    assert sum(card.changed.values()) == len(made.deltas)
+    assert card.drift is not None
+    assert card.drift >= 0
+    assert card.size == out.stat().st_size
+    told = CliRunner().invoke(app, ["concept", "show", str(out)])
+    assert told.exit_code == 0
+    rows = dict(line.strip().split(maxsplit=1) for line in told.stdout.splitlines())
+    assert (rows["kind"], rows["class"], rows["licence"]) == ("character", "fox", "CC0-1.0")
+    assert rows["drift"] == f"{card.drift:.1%}"
+    assert rows["steps"] == "1"
+    (tmp_path / "no.safetensors").write_bytes(b"dear diary")
+    with pytest.raises(EnvironmentProblem, match="cannot read"):
+        Card.read(tmp_path / "no.safetensors")
