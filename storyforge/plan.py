@@ -76,13 +76,19 @@ class TrainTask:
 
 @dataclass(frozen=True, slots=True)
 class FuseTask:
-    """Fuse concepts into one model; `concepts` are pairs of a name and its file's key."""
+    """Fuse concepts into one model; `concepts` are pairs of a name and its file's key.
+
+    statistics  pairs of a name and the key of what the layers see while that concept is drawn
+    ordinary    key of what they see while the base draws without concepts
+    """
 
     key: str
     base: str
     base_hash: str
     concepts: tuple[tuple[str, str], ...]
     settings: FuseSettings
+    statistics: tuple[tuple[str, str], ...] = ()
+    ordinary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +309,17 @@ def _fuse_task(
 ) -> FuseTask:
     recipe: Recipe = {"make": "fusion 1", "base": base.hash, "settings": story.fuse}
     key = _entered(recipes, {**recipe, "concepts": dict(keys)})
-    return FuseTask(key, base.reference, base.hash, tuple(keys), story.fuse)
+    kept = story.fuse.statistics or "full"
+    watched: Recipe = {"make": "statistics 1", "base": base.hash, "kept": kept}
+    return FuseTask(
+        key=key,
+        base=base.reference,
+        base_hash=base.hash,
+        concepts=tuple(keys),
+        settings=story.fuse,
+        statistics=tuple((n, _entered(recipes, {**watched, "concept": own})) for n, own in keys),
+        ordinary=_entered(recipes, watched),
+    )
 
 
 def _panel_task(

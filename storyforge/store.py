@@ -24,6 +24,7 @@ from storyforge.errors import EnvironmentProblem, Locked, StoryForgeError
 
 Shelf = Literal[
     "concepts",
+    "statistics",
     "fused",
     "panels",
     "pdf",
@@ -40,6 +41,7 @@ Shelf = Literal[
 
 _PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "concepts": ("concepts", ".safetensors"),
+    "statistics": ("statistics", ".safetensors"),
     "fused": ("fused", ""),
     "panels": ("panels", ".png"),
     "upscaled": ("upscaled", ".png"),

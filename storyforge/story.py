@@ -16,6 +16,7 @@ from pydantic.config import JsonDict
 
 from storyforge.edition import BookSettings, CoverSettings, PrintSettings
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
+from storyforge.fusesettings import FuseSettings
 from storyforge.languages import (
     check_languages,
     language_of,
@@ -178,19 +179,6 @@ class Sampling(BaseModel):
     """the name of the noise schedule's solver"""
     region_blend: float = Field(default=1.0, ge=0, le=1)
     """how much a region listens to its own prompt (1) rather than to the panel's (0)"""
-
-
-class FuseSettings(BaseModel):
-    """How the concepts are fused into one model."""
-
-    model_config = _STRICT
-
-    solver: Literal["closed-form", "average"] = "closed-form"
-    """the least squares solution, or the plain mean of the deltas"""
-    ridge: float | None = Field(default=None, ge=0)
-    """weight of the pull towards the base's weights"""
-    preservation: float | None = Field(default=None, ge=0)
-    """weight of what the base says without concepts"""
 
 
 class StoryFile(BaseModel):

@@ -87,6 +87,7 @@ class Workshop:
         self._begin()
         files = {name: self._concept_file(name, key) for name, key in task.concepts}
         self._regret(run(partial(_fuse, self.store, files), [task], 1, self.tell, self._keep))
+        self.note_all()
 
     def _concept_file(self, name: str, key: str) -> Path:
         spec = self.plan.story.concepts[name]
@@ -159,12 +160,23 @@ class Workshop:
     def note_all(self) -> None:
         """Enter what exists already: it is what was last made of its subject."""
         before = dict(self.entries)
+        self._note_statistics()
         for task in self.plan.tasks():
             known = self.entries.get(subject_of(task))
             if self.store.has(shelf_of(task), task.key) and (not known or known.key != task.key):
                 self._enter(task, 0.0)
         if self.entries != before:
             ledger_of(self.store, self.plan.story).write(self.entries)
+
+    def _note_statistics(self) -> None:
+        """Enter what was watched for the fused model: other fusions will want it too."""
+        fuse = self.plan.fuse
+        if fuse is None:
+            return
+        watched = {f"statistics {name}": key for name, key in fuse.statistics}
+        for subject, key in {**watched, "statistics of the base": fuse.ordinary}.items():
+            if self.store.has("statistics", key):
+                self.entries[subject] = Entry(key, self.plan.recipes[key])
 
     def _begin(self) -> None:
         self.stage_began, self.made_before = perf_counter(), len(self.made)
@@ -227,7 +239,7 @@ def _fuse(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -
     from storyforge.fuse import fusion
 
     with store.make("fused", task.key) as path:
-        fusion.perform(task, concepts, path, _about(task, tell))
+        fusion.perform(task, concepts, store, path, _about(task, tell))
 
 
 Keeper = Callable[[PanelTask], AbstractContextManager[Path]]

@@ -33,6 +33,7 @@ FLOORS: dict[str, int] = {
     "validation": 2,
     "lint": 2,
     "subject": 2,
+    "fusesettings": 2,
     "edition": 2,
     "languages": 2,
     "story": 2,
@@ -64,7 +65,9 @@ FLOORS: dict[str, int] = {
 }
 """The floor of every room; a module belongs to the room with the longest name that fits."""
 
-FAMILIES = ({"validation", "lint", "subject", "edition", "languages", "story", "schemas"},)
+FAMILIES = (
+    {"validation", "lint", "subject", "fusesettings", "edition", "languages", "story", "schemas"},
+)
 FAMILIES += ({"wording", "plan", "outline"},)
 FAMILIES += ({"scaffold", "bindery", "inspection", "workshop", "workflow", "golden", "evaluation"},)
 FAMILIES += ({"terminal", "cli", "__main__"},)

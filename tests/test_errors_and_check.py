@@ -104,6 +104,13 @@ ONE_MISTAKE = [
     ("concepts/pip", "https://example.org/pip", "4:8 SF307 `https://example.org/pip` is not on"),
     ("pip: concepts/pip", "pip: concepts/wood", "4:8 SF309 `pip` is listed under `characters`"),
     ("  lantern: con", "  pip: concepts/pip\n  lantern: con", "6:3 SF308 `pip` is listed under"),
+    (
+        "title: The",
+        "fuse: {weights: {pip: 2, pipp: 1}}\ntitle: The",
+        "2:26 SF300 no concept named `pipp`; did you mean `pip`?",
+    ),
+    ("title: The", "fuse: {weights: {pip: 0}}\ntitle: The", "SF202 `pip` must be more than 0"),
+    ("title: The", "fuse: {ridges: {kw: 1}}\ntitle: The", "SF202 `kw` must be one of `text`, `kv`"),
     ("who: pip", "who: wood", "20:21 SF305 `wood` speaks but is in no region of this panel"),
     ("who: pip", "who: lantem", "20:21 SF300 no concept named `lantem`; did you mean `lantern`?"),
     (

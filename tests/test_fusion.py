@@ -13,14 +13,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.fuse import fusion, solve, statistics
+from storyforge.fuse.terms import Terms
+from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.model.base import BaseModel, Habits
-from storyforge.model.concept import Concept, FusedModel
-from storyforge.model.lora import Delta
-from storyforge.model.tokens import encode, new_tokens
+from storyforge.model.concept import Concept, FusedModel, plain
+from storyforge.model.family import token_table
+from storyforge.model.lora import Delta, attached, merged
+from storyforge.model.tokens import encode, new_tokens, token_ids
 from storyforge.plan import FuseTask
-from storyforge.story import FuseSettings
+from storyforge.store import Store
 
 WIDTH, RANK = 8, 2
+AS_USUAL = FuseSettings()
 ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
 
 
@@ -127,13 +131,24 @@ def pair(base: BaseModel) -> list[Concept]:
     ]
 
 
+def fused_from(
+    base: BaseModel,
+    cast: list[Concept],
+    settings: FuseSettings = AS_USUAL,
+) -> FusedModel:
+    """Fuse concepts, everything watched anew."""
+    seen = [statistics.of_concept(base, each) for each in cast]
+    terms = Terms.of(settings, [each.name for each in cast])
+    return fusion.fuse(cast, seen, statistics.of_base(base), terms, silent, base)
+
+
 def drift(change: Tensor, ordinary: Tensor) -> float:
     """Energy of a change (m, d) on ordinary inputs of Gram (d, d)."""
     return torch.trace(change.double() @ ordinary @ change.double().T).item()
 
 
 def test_every_distinct_input_has_a_gram_of_mean_diagonal_one(base: BaseModel) -> None:
-    grams = statistics.of_base(base)
+    grams, _ = statistics.watch(base, plain(base), ["a fox", "a lamp"])
     assert set(grams) == set(base.family.inputs)
     for name, gram in grams.items():
         width = base.linears[base.family.inputs[name][0]].in_features
@@ -148,7 +163,7 @@ def test_keys_and_values_see_the_text_of_both_guidance_branches(base: BaseModel)
     pip = concept(base, "pip", "fox", seed=1, only="unet.")
     prompts = ["<pip> in a wood", "a fox"]
     model = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, pip.deltas)
-    grams = statistics.of_model(base, model, prompts)
+    grams = statistics.watch(base, model, prompts)[0]
     with torch.no_grad():
         said = encode(base, [*prompts, "", ""], model.tokens)
     for group, site in enumerate(base.family.cross_sites):
@@ -160,7 +175,7 @@ def test_in_text_layers_each_guidance_branch_counts_half(base: BaseModel) -> Non
     pip = concept(base, "pip", "fox", seed=1)
     bare = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, {})
     first = "text_encoder." + next(n for n in base.family.inputs if n.endswith("qkv"))[13:]
-    unsaid = statistics.of_model(base, bare, [""])[first]
+    unsaid = statistics.watch(base, bare, [""])[0][first]
     rows: list[Tensor] = []
     with torch.no_grad():
         layer = base.linears[base.family.inputs[first][0]]
@@ -168,14 +183,14 @@ def test_in_text_layers_each_guidance_branch_counts_half(base: BaseModel) -> Non
         encode(base, ["<pip> waving"], bare.tokens)
         handle.remove()
     said = solve.normalised(rows[0].double().T @ rows[0].double())
-    both = statistics.of_model(base, bare, ["<pip> waving"])[first]
+    both = statistics.watch(base, bare, ["<pip> waving"])[0][first]
     torch.testing.assert_close(both, (said + unsaid) / 2)
 
 
 def test_statistics_repeat_to_the_bit(base: BaseModel) -> None:
     lamp = concept(base, "lamp", "lamp", seed=1)
     one, other = statistics.of_concept(base, lamp), statistics.of_concept(base, lamp)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(one.gram(name), other.gram(name)) for name in one.readers)
 
 
 @pytest.mark.parametrize("kind", ["character", "object", "scene"])
@@ -195,7 +210,7 @@ def test_watching_leaves_the_base_as_it_was(base: BaseModel) -> None:
 
 
 def test_the_fused_model_is_low_rank_and_knows_everybody(base: BaseModel) -> None:
-    fused = fusion.fuse(base, pair(base), FuseSettings(), silent)
+    fused = fused_from(base, pair(base))
     assert set(fused.deltas) == set(base.linears)
     assert {delta.rank for delta in fused.deltas.values()} == {2 * RANK}
     assert list(fused.tokens) == ["pip", "lamp"]
@@ -204,12 +219,12 @@ def test_the_fused_model_is_low_rank_and_knows_everybody(base: BaseModel) -> Non
 
 def test_every_layer_solves_its_least_squares(base: BaseModel) -> None:
     cast = pair(base)
-    fused = fusion.fuse(base, cast, FuseSettings(ridge=1e-2, preservation=0.5), silent)
+    fused = fused_from(base, cast, FuseSettings(ridge=1e-2, preservation=0.5))
     seen = [statistics.of_concept(base, each) for each in cast]
     ordinary = statistics.of_base(base)
     for source, linears in base.family.inputs.items():
-        grams = [grams[source] for grams in seen]
-        held = solve.pull(grams, 1e-2, ordinary[source], 0.5)
+        grams = [each.gram(source) for each in seen]
+        held = solve.pull(grams, 1e-2, ordinary.gram(source), 0.5)
         for linear in linears:
             change = fused.deltas[linear].weight().double().requires_grad_()
             wanted = [each.deltas[linear].weight() for each in cast]
@@ -221,7 +236,7 @@ def test_every_layer_solves_its_least_squares(base: BaseModel) -> None:
 
 def test_the_average_is_the_mean_of_the_weights(base: BaseModel) -> None:
     cast = pair(base)
-    fused = fusion.fuse(base, cast, FuseSettings(solver="average"), silent)
+    fused = fused_from(base, cast, FuseSettings(solver="average"))
     for linear, delta in fused.deltas.items():
         mean = (cast[0].deltas[linear].weight() + cast[1].deltas[linear].weight()) / 2
         torch.testing.assert_close(delta.weight(), mean)
@@ -229,7 +244,7 @@ def test_the_average_is_the_mean_of_the_weights(base: BaseModel) -> None:
 
 def test_a_concept_alone_keeps_its_own_delta(base: BaseModel) -> None:
     pip = concept(base, "pip", "fox", seed=1)
-    fused = fusion.fuse(base, [pip], FuseSettings(), silent)
+    fused = fused_from(base, [pip])
     for linear, delta in fused.deltas.items():
         torch.testing.assert_close(delta.weight(), pip.deltas[linear].weight())
     assert fused.report["residuals"] == {"pip": {"text": 0.0, "kv": 0.0, "spatial": 0.0}}
@@ -237,21 +252,23 @@ def test_a_concept_alone_keeps_its_own_delta(base: BaseModel) -> None:
 
 def test_preservation_asked_for_holds_a_concept_alone_too(base: BaseModel) -> None:
     pip = concept(base, "pip", "fox", seed=1)
-    fused = fusion.fuse(base, [pip], FuseSettings(preservation=1e6), silent)
-    for source, ordinary in statistics.of_base(base).items():
-        for linear in base.family.inputs[source]:
+    fused = fused_from(base, [pip], FuseSettings(preservation=1e6))
+    watched = statistics.of_base(base)
+    for source, linears in watched.readers.items():
+        ordinary = watched.gram(source)
+        for linear in linears:
             held, free = fused.deltas[linear].weight(), pip.deltas[linear].weight()
             assert drift(held, ordinary) < 1e-4 * drift(free, ordinary)
 
 
 def test_the_story_may_set_the_ridge(base: BaseModel) -> None:
-    fused = fusion.fuse(base, pair(base), FuseSettings(ridge=1e9), silent)
+    fused = fused_from(base, pair(base), FuseSettings(ridge=1e9))
     assert max(delta.weight().abs().max() for delta in fused.deltas.values()) < 1e-6
 
 
 def test_the_order_of_concepts_changes_no_weight(base: BaseModel) -> None:
-    one = fusion.fuse(base, pair(base), FuseSettings(), silent)
-    other = fusion.fuse(base, pair(base)[::-1], FuseSettings(), silent)
+    one = fused_from(base, pair(base))
+    other = fused_from(base, pair(base)[::-1])
     for linear, delta in one.deltas.items():
         torch.testing.assert_close(delta.weight(), other.deltas[linear].weight())
 
@@ -261,7 +278,7 @@ def test_layers_that_no_concept_changes_stay_out(base: BaseModel) -> None:
         concept(base, "pip", "fox", seed=1, only="attn2.to_k"),
         concept(base, "lamp", "lamp", seed=2, only="attn2"),
     ]
-    fused = fusion.fuse(base, cast, FuseSettings(), silent)
+    fused = fused_from(base, cast)
     assert set(fused.deltas) == {linear for linear in base.linears if "attn2" in linear}
     assert {d.rank for linear, d in fused.deltas.items() if "to_k" in linear} == {2 * RANK}
     assert {d.rank for linear, d in fused.deltas.items() if "to_q" in linear} == {RANK}
@@ -277,7 +294,7 @@ def test_two_concepts_of_one_class_are_warned_about(base: BaseModel) -> None:
         concept(base, "rust", "Fox", seed=2),
         concept(base, "lamp", "lamp", seed=3),
     ]
-    warnings = fusion.fuse(base, cast, FuseSettings(), silent).report["warnings"]
+    warnings = fused_from(base, cast).report["warnings"]
     assert isinstance(warnings, list)
     named = [warning for warning in warnings if "class" in warning]
     assert len(named) == 1
@@ -291,37 +308,55 @@ def test_a_loud_concept_is_named_as_the_one_that_leaks(base: BaseModel) -> None:
         for linear, delta in cast[0].deltas.items()
     }
     pip = Concept("pip", "object", "fox", cast[0].tokens, loud, base.reference, base.hash)
-    warnings = fusion.fuse(base, [pip, cast[1]], FuseSettings(), silent).report["warnings"]
+    warnings = fused_from(base, [pip, cast[1]]).report["warnings"]
     assert isinstance(warnings, list)
     assert [w for w in warnings if w.startswith("`pip` leaks into `lamp`")]
     assert not [w for w in warnings if w.startswith("`lamp` leaks")]
 
 
-def test_progress_goes_from_first_to_last(base: BaseModel) -> None:
-    heard: list[tuple[str, int, int]] = []
-    fusion.fuse(base, pair(base), FuseSettings(), lambda *told: heard.append(told))
-    watching = [(done, total) for what, done, total in heard if what.startswith("watching")]
-    assert watching == [(done, 6) for done in range(1, 7)]
-
-
 def test_concepts_of_one_name_are_refused(base: BaseModel) -> None:
     with pytest.raises(ValueError, match="own name"):
-        fusion.fuse(base, [pair(base)[0]] * 2, FuseSettings(), silent)
+        fused_from(base, [pair(base)[0]] * 2)
 
 
-def task(folder: Path, identity: str) -> FuseTask:
-    return FuseTask("key", str(folder), identity, (("fox", "k1"), ("lamp", "k2")), FuseSettings())
+WATCHED = (("fox", "s1"), ("lamp", "s2"))
 
 
-def test_a_task_becomes_a_folder_that_loads(
-    base: BaseModel, pipeline: StableDiffusionPipeline, tmp_path: Path
-) -> None:
-    pipeline.save_pretrained(tmp_path / "base")
+def task(folder: Path, identity: str, **settings: object) -> FuseTask:
+    return FuseTask(
+        "key",
+        str(folder),
+        identity,
+        (("fox", "k1"), ("lamp", "k2")),
+        FuseSettings.model_validate(settings),
+        WATCHED,
+        "s0",
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base on disk."""
+    folder = tmp_path_factory.mktemp("base")
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def files(base: BaseModel, tmp_path: Path) -> dict[str, Path]:
+    """Concept files by their names in the story."""
     files = {}
     for name, each in zip(("fox", "lamp"), pair(base), strict=True):
         files[name] = tmp_path / f"{name}.safetensors"
         each.save(files[name])
-    fusion.perform(task(tmp_path / "base", base.hash), files, tmp_path / "out", silent)
+    return files
+
+
+def test_a_task_becomes_a_folder_that_loads(
+    base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    fusion.perform(task(folder, base.hash), files, store, tmp_path / "out", silent)
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["fox", "lamp"]
     assert set(fused.deltas) == set(base.linears)
@@ -334,14 +369,229 @@ def test_a_task_becomes_a_folder_that_loads(
     )
 
 
-def test_a_concept_of_another_base_is_refused(
-    base: BaseModel, pipeline: StableDiffusionPipeline, tmp_path: Path
+def test_progress_goes_from_first_to_last(
+    base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
-    pipeline.save_pretrained(tmp_path / "base")
-    files = {}
-    for name, each in zip(("fox", "lamp"), pair(base), strict=True):
-        files[name] = tmp_path / f"{name}.safetensors"
-        each.save(files[name])
+    heard: list[tuple[str, int, int]] = []
+    store = Store(tmp_path / "store")
+    fusion.perform(
+        task(folder, base.hash), files, store, tmp_path / "out", lambda *told: heard.append(told)
+    )
+    watching = [(done, total) for what, done, total in heard if what.startswith("watching")]
+    assert watching == [(done, 6) for done in range(1, 7)]
+
+
+def test_what_was_watched_once_is_not_watched_again(
+    base: BaseModel,
+    folder: Path,
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(tmp_path / "store")
+    fusion.perform(task(folder, base.hash), files, store, tmp_path / "one", silent)
+    assert {product.key for product in store.ls()} == {"s0", "s1", "s2"}
+    monkeypatch.setattr(fusion, "open_base", pytest.fail)
+    asked = task(folder, base.hash, weights={"fox": 2.0})
+    fusion.perform(asked, files, store, tmp_path / "two", silent)
+    one, two = FusedModel.load(tmp_path / "one"), FusedModel.load(tmp_path / "two")
+    assert any(not torch.equal(two.deltas[n].down, d.down) for n, d in one.deltas.items())
+
+
+def test_statistics_from_the_store_fuse_to_the_same_bits(
+    base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    store, asked = Store(tmp_path / "store"), task(folder, base.hash)
+    for name in ("one", "two"):
+        fusion.perform(asked, files, store, tmp_path / name, silent)
+    one, two = (tmp_path / name / "deltas.safetensors" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_damaged_statistics_are_refused_by_name(
+    base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    with store.make("statistics", "s1") as path:
+        path.write_bytes(b"no safetensors")
+    with pytest.raises(EnvironmentProblem, match="s1.safetensors"):
+        fusion.perform(task(folder, base.hash), files, store, tmp_path / "out", silent)
+
+
+def test_a_concept_of_another_base_is_refused(
+    folder: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match="another base"):
-        fusion.perform(task(tmp_path / "base", "other"), files, tmp_path / "out", silent)
+        fusion.perform(task(folder, "other"), files, store, tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
+
+
+def test_statistics_come_back_from_their_file(base: BaseModel, tmp_path: Path) -> None:
+    seen = statistics.of_concept(base, pair(base)[0])
+    seen.save(tmp_path / "s.safetensors")
+    back = statistics.Statistics.load(tmp_path / "s.safetensors")
+    assert back.readers == seen.readers
+    assert back.base_hash == base.hash
+    assert set(back.words) == {f"unet.{site}.kv" for site in base.family.cross_sites}
+    for source in seen.readers:
+        assert torch.equal(back.gram(source), seen.gram(source))
+
+
+def test_words_are_what_the_concepts_words_say_to_keys_and_values(base: BaseModel) -> None:
+    pip = concept(base, "pip", "fox", seed=1, only="unet.")
+    seen = statistics.of_concept(base, pip)
+    prompts = [line.replace("<it>", "<pip>") for line in statistics.CONCEPT_PROMPTS["object"]]
+    with torch.no_grad():
+        text = encode(base, prompts, {"pip": pip.tokens})
+    vocabulary = len(token_table(base.text_encoder))
+    ids = torch.tensor([token_ids(base, prompt, ["pip"]) for prompt in prompts])
+    for group, site in enumerate(base.family.cross_sites):
+        for word in range(2):
+            rows = text[group][ids == vocabulary + word]
+            assert len(rows) == len(prompts)
+            torch.testing.assert_close(seen.words[f"unet.{site}.kv"][word], rows.mean(0))
+
+
+@pytest.mark.parametrize("solver", ["closed-form", "lbfgs", "average", "sum", "custom-diffusion"])
+def test_every_solver_keeps_the_rank_and_everybodys_tokens(base: BaseModel, solver: Solver) -> None:
+    fused = fused_from(base, pair(base), FuseSettings(solver=solver))
+    assert {delta.rank for delta in fused.deltas.values()} == {2 * RANK}
+    assert fused.report["solver"] == solver
+    assert all(delta.weight().isfinite().all() for delta in fused.deltas.values())
+
+
+def test_lbfgs_comes_close_to_the_closed_form_from_above(base: BaseModel) -> None:
+    cast = pair(base)
+    exact = fused_from(base, cast)
+    searched = fused_from(base, cast, FuseSettings(solver="lbfgs"))
+    for linear, delta in exact.deltas.items():
+        difference = (searched.deltas[linear].weight() - delta.weight()).norm()
+        assert difference < 0.1 * delta.weight().norm()
+
+
+def test_the_sum_is_the_sum_of_the_weights(base: BaseModel) -> None:
+    cast = pair(base)
+    fused = fused_from(base, cast, FuseSettings(solver="sum", strengths={"lamp": 0.5}))
+    for linear, delta in fused.deltas.items():
+        expected = cast[0].deltas[linear].weight() + cast[1].deltas[linear].weight() / 2
+        torch.testing.assert_close(delta.weight(), expected)
+
+
+def test_custom_diffusion_keeps_what_every_word_says(base: BaseModel) -> None:
+    cast = pair(base)
+    seen = [statistics.of_concept(base, each) for each in cast]
+    fused = fused_from(base, cast, FuseSettings(solver="custom-diffusion"))
+    for each, watched in zip(cast, seen, strict=True):
+        for source, words in watched.words.items():
+            for linear in watched.readers[source]:
+                said = words @ fused.deltas[linear].weight().T
+                wanted = words @ each.deltas[linear].weight().T
+                torch.testing.assert_close(said, wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_concept_that_counts_more_loses_less(base: BaseModel) -> None:
+    cast = pair(base)
+    plainly = residuals(fused_from(base, cast))
+    favoured = residuals(fused_from(base, cast, FuseSettings(weights={"pip": 10.0})))
+    for stage in ("text", "kv", "spatial"):
+        assert favoured["pip"][stage] < plainly["pip"][stage]
+        assert favoured["lamp"][stage] > plainly["lamp"][stage]
+
+
+def residuals(fused: FusedModel) -> dict[str, dict[str, float]]:
+    told = fused.report["residuals"]
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_weight_for_all_changes_nothing(base: BaseModel) -> None:
+    cast = pair(base)
+    one = fused_from(base, cast)
+    other = fused_from(base, cast, FuseSettings(weights={"pip": 3.0, "lamp": 3.0}))
+    for linear, delta in one.deltas.items():
+        torch.testing.assert_close(delta.weight(), other.deltas[linear].weight())
+
+
+def test_a_concept_of_no_strength_is_as_good_as_without_deltas(base: BaseModel) -> None:
+    pip, lamp = pair(base)
+    fused = fused_from(base, [pip, lamp], FuseSettings(strengths={"lamp": 0.0}))
+    silenced = Concept("lamp", "object", "lamp", lamp.tokens, {}, base.reference, base.hash)
+    terms = Terms.of(FuseSettings(), ["pip", "lamp"])
+    seen = [statistics.of_concept(base, each) for each in (pip, lamp)]
+    other = fusion.fuse([pip, silenced], seen, statistics.of_base(base), terms, silent)
+    for linear, delta in other.deltas.items():
+        torch.testing.assert_close(fused.deltas[linear].weight(), delta.weight())
+
+
+def test_a_ridge_may_be_one_stages_own(base: BaseModel) -> None:
+    fused = fused_from(base, pair(base), FuseSettings(ridges={"kv": 1e9}))
+    for linear, delta in fused.deltas.items():
+        assert (delta.weight().abs().max() < 1e-6) == (base.family.stage(linear) == "kv")
+
+
+def test_adding_a_concept_and_removing_it_again_gives_the_same_bits(base: BaseModel) -> None:
+    cast = [*pair(base), concept(base, "tree", "tree", seed=3)]
+    seen = [statistics.of_concept(base, each) for each in cast]
+    ordinary = statistics.of_base(base)
+
+    def fused(count: int) -> FusedModel:
+        terms = Terms.of(FuseSettings(), [each.name for each in cast[:count]])
+        return fusion.fuse(cast[:count], seen[:count], ordinary, terms, silent)
+
+    before, more, after = fused(2), fused(3), fused(2)
+    assert {delta.rank for delta in more.deltas.values()} == {3 * RANK}
+    assert all(torch.equal(before.deltas[n].down, d.down) for n, d in after.deltas.items())
+
+
+def test_attaching_and_detaching_a_fused_model_leaves_every_bit(base: BaseModel) -> None:
+    fused = fused_from(base, pair(base))
+    before = {name: module.weight.clone() for name, module in base.linears.items()}
+    with attached(base, fused.deltas), merged(base, fused.deltas):
+        assert any(not torch.equal(base.linears[n].weight, w) for n, w in before.items())
+    for name, module in base.linears.items():
+        assert torch.equal(module.weight, before[name])
+        assert not module._forward_hooks
+
+
+def test_the_chain_fuses_text_as_before_and_the_rest_anew(base: BaseModel) -> None:
+    cast = pair(base)
+    single, chained = fused_from(base, cast), fused_from(base, cast, FuseSettings(stages="chain"))
+    for linear, delta in single.deltas.items():
+        equal = torch.equal(delta.down, chained.deltas[linear].down)
+        assert equal == linear.startswith("text_encoder.")
+    assert chained.report["chain"] is True
+
+
+def test_refining_watches_the_fused_model(base: BaseModel) -> None:
+    cast = pair(base)
+    once = fused_from(base, cast)
+    again = fused_from(base, cast, FuseSettings(refine=1))
+    seen = []
+    for each in cast:
+        model = FusedModel(base.reference, base.hash, once.tokens, once.deltas)
+        seen.append(statistics.through(base, each, model))
+    terms = Terms.of(FuseSettings(), ["pip", "lamp"])
+    expected = fusion.fuse(cast, seen, statistics.of_base(base), terms, silent)
+    for linear, delta in expected.deltas.items():
+        torch.testing.assert_close(again.deltas[linear].weight(), delta.weight())
+    assert any(not torch.equal(d.down, once.deltas[n].down) for n, d in expected.deltas.items())
+
+
+def test_a_smaller_rank_is_kept_and_its_price_told(base: BaseModel) -> None:
+    cast = pair(base)
+    whole, cut = fused_from(base, cast), fused_from(base, cast, FuseSettings(rank=2))
+    assert {delta.rank for delta in cut.deltas.values()} == {2}
+    assert cut.report["rank"] == 2
+    errors = cut.report["rank_error"]
+    assert isinstance(errors, dict)
+    assert all(0 < error < 1 for error in errors.values())
+    assert whole.report["rank_error"] is None
+
+
+def test_without_a_base_there_is_no_chain(base: BaseModel) -> None:
+    cast = pair(base)
+    seen = [statistics.of_concept(base, each) for each in cast]
+    terms = Terms.of(FuseSettings(stages="chain"), ["pip", "lamp"])
+    with pytest.raises(ValueError, match="not open"):
+        fusion.fuse(cast, seen, statistics.of_base(base), terms, silent)

@@ -97,8 +97,31 @@ def test_every_task_comes_after_what_it_needs(folder: Path) -> None:
 
 def test_every_key_is_the_hash_of_a_recipe(folder: Path) -> None:
     plan = draw_up(story_with(folder), base=BASE)
-    assert {task.key for task in plan.tasks()} == set(plan.recipes)
-    assert len(plan.recipes) == len(list(plan.tasks()))
+    assert plan.fuse is not None
+    watched = [key for _, key in plan.fuse.statistics] + [plan.fuse.ordinary]
+    made = [task.key for task in plan.tasks()] + watched
+    assert set(made) == set(plan.recipes)
+    assert len(plan.recipes) == len(made)
+
+
+def test_what_a_concept_is_seen_to_do_hangs_on_no_other(folder: Path) -> None:
+    before = draw_up(story_with(folder), base=BASE).fuse
+    changed = STORY.replace("title:", "fuse: {weights: {pip: 2}, ridges: {kv: 0.1}}\ntitle:")
+    (folder / "story.yaml").write_text(changed)
+    Image.new("RGB", (8, 8), "blue").save(folder / "concepts" / "pip" / "2.png")
+    after = draw_up(read(folder / "story.yaml"), base=BASE).fuse
+    assert before is not None
+    assert after is not None
+    assert before.key != after.key
+    assert before.ordinary == after.ordinary
+    kept, now = dict(before.statistics), dict(after.statistics)
+    assert {name for name in kept if kept[name] != now[name]} == {"pip"}
+
+
+def test_settings_of_fusion_that_are_left_out_are_in_no_key(folder: Path) -> None:
+    plan = draw_up(story_with(folder), base=BASE)
+    assert plan.fuse is not None
+    assert plan.recipes[plan.fuse.key]["settings"] == {"solver": "closed-form"}
 
 
 @pytest.mark.parametrize(

@@ -242,3 +242,57 @@ def test_single_precision_deltas_come_back_single() -> None:
 def test_a_negative_ridge_is_refused() -> None:
     with pytest.raises(ValueError, match="negative"):
         solve.pull(grams(1), -1e-3, None, 0)
+
+
+def test_a_weighted_average_is_the_average_of_repeated_concepts() -> None:
+    _, downs = deltas(2)
+    weighted = solve.average(downs, [2.0, 1.0])
+    repeated = solve.average([downs[0], downs[0], downs[1]])
+    torch.testing.assert_close(weighted[0], repeated[0] + repeated[1])
+    torch.testing.assert_close(weighted[1], repeated[2])
+
+
+def test_constraints_hold_and_nothing_ordinary_moves_more_than_it_must() -> None:
+    ups, downs = deltas(2)
+    words = [seeded(2, WIDTH, seed=60 + i) for i in range(2)]
+    reserved = grams(3)[2]
+    change = product(ups, solve.constrained(downs, words, reserved))
+    for up, down, word in zip(ups, downs, words, strict=True):
+        torch.testing.assert_close(change @ word.T, up @ down @ word.T)
+    # Optimal under equality constraints: D·R must lie in the span of the words.
+    span = torch.linalg.qr(torch.cat(words).T).Q
+    torch.testing.assert_close(change @ reserved @ span @ span.T, change @ reserved)
+
+
+def test_words_that_contradict_each_other_are_met_halfway() -> None:
+    ups, downs = deltas(2)
+    word = seeded(1, WIDTH, seed=60)
+    change = product(ups, solve.constrained(downs, [word, word], grams(1)[0]))
+    halfway = product(ups, solve.average(downs))
+    torch.testing.assert_close(change @ word.T, halfway @ word.T)
+
+
+def test_compression_is_the_best_there_is_for_these_inputs() -> None:
+    up, down, seen = seeded(OUT, 5, seed=1), seeded(5, WIDTH, seed=2), grams(1)[0]
+    root = torch.linalg.cholesky(seen)
+    values = torch.linalg.svdvals(up @ down @ root)
+    for rank in (1, 3, 5):
+        small_up, small_down, error = solve.compressed(up, down, seen, rank)
+        assert small_up.shape == (OUT, rank)
+        assert small_down.shape == (rank, WIDTH)
+        best = (values[rank:].square().sum() / values.square().sum()).sqrt().item()
+        assert error == pytest.approx(best, abs=1e-6)
+        missed = ((up @ down - small_up @ small_down) @ root).norm()
+        assert missed.item() == pytest.approx(best * values.norm().item(), abs=1e-6)
+
+
+def test_the_fit_of_a_compressed_change_is_measured_on_the_change() -> None:
+    ups, downs = deltas(2)
+    seen = grams(2)
+    fused = solve.average(downs)
+    every = torch.cat(ups, dim=1), torch.cat(fused)
+    whole = solve.fit(ups, downs, fused, seen, every)
+    torch.testing.assert_close(whole.missed, solve.fit(ups, downs, fused, seen).missed)
+    nothing = torch.zeros(OUT, 1), torch.zeros(1, WIDTH)
+    base = solve.fit(ups, downs, fused, seen, nothing)
+    torch.testing.assert_close(base.residuals(), torch.ones(2, dtype=torch.float64))

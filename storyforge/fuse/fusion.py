@@ -1,273 +1,236 @@
-"""Concepts → one fused model: gather statistics, solve every layer, report what it cost whom.
+"""Concepts → one fused model: solve every layer from what it sees, report what it cost whom.
 
 The fused model is a change of rank N·r of the base's attention layers, beside everybody's tokens.
-Not covered: the paper's chain of stages, where text is fused before keys and values are watched.
+What is watched comes from the store: adding or removing a concept is solving anew, and no more.
 """
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Final
 
 import torch
 from torch import Tensor
 
+from storyforge.errors import EnvironmentProblem
 from storyforge.executor import Tell
 from storyforge.fuse import solve, statistics
+from storyforge.fuse.account import account
+from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.solve import Fit
-from storyforge.fuse.statistics import Grams
+from storyforge.fuse.solvers import Problem, solved
+from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.terms import LEAST, STAGES, Terms
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import OnStep
 from storyforge.model.family import Family, Stage
 from storyforge.model.lora import Delta, joined
 from storyforge.plan import FuseTask
-from storyforge.story import FuseSettings
-
-RIDGE: Final[dict[Stage, float]] = {"text": 1e-2, "kv": 1e-2, "spatial": 1e-3}
-"""λ where the story names none: held-out residuals preferred more of it where rows are few."""
-
-PRESERVATION: Final = 0.5
-"""p where the story names none. On a prototype of the embedded model, with eight concepts, ordinary
-pictures drifted by a quarter less and likeness did not suffer."""
-
-COLLISION: Final = 0.3
-"""A concept leaks into another when it moves its keys and values by this share of the other's own
-delta; unrelated ones of equal size do so by 0.1 at most."""
+from storyforge.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms concepts are fused, with nothing left open.
-
-    exact         least squares; else every delta's plain mean
-    ridge         λ of each stage
-    preservation  p
-    """
-
-    exact: bool
-    ridge: Mapping[Stage, float]
-    preservation: float
-
-    @staticmethod
-    def of(settings: FuseSettings, concepts: int) -> Terms:
-        """The story's terms for that many concepts.
-
-        A concept alone has nobody to compromise with: it keeps its delta, as its own mean, unless
-        the story asks for ridge or preservation.
-        """
-        alone = concepts == 1 and settings.ridge is None and settings.preservation is None
-        return Terms(
-            settings.solver == "closed-form" and not alone,
-            RIDGE if settings.ridge is None else dict.fromkeys(RIDGE, settings.ridge),
-            PRESERVATION if settings.preservation is None else settings.preservation,
-        )
-
-
-def perform(task: FuseTask, concepts: Mapping[str, Path], out: Path, tell: Tell) -> None:
+def perform(
+    task: FuseTask, concepts: Mapping[str, Path], store: Store, out: Path, tell: Tell
+) -> None:
     """Fuse the concepts of `task` and write the fused model into the folder `out`.
+
+    Statistics that the store has are taken from there, others are taken and kept.
 
     concepts  name in the story -> its file
 
     Raises EnvironmentProblem for a base or a file that cannot be read, and for a concept that was
     learnt on another base.
     """
-    base = open_base(task.base, task.base_hash, device=best_device())
     cast = [Concept.load(concepts[name]).renamed(name) for name, _ in task.concepts]
-    fused = fuse(base, cast, task.settings, tell)
+    for concept in cast:
+        concept.fits_hash(task.base, task.base_hash)
+    terms = Terms.of(task.settings, [concept.name for concept in cast])
+    keys = [key for _, key in task.statistics]
+    lacking = [key for key in keys if not store.has("statistics", key)]
+    preserving = terms.preserves and not store.has("statistics", task.ordinary)
+    base = None
+    if lacking or preserving or terms.chain or terms.refine:
+        base = open_base(task.base, task.base_hash, device=best_device())
+    started = perf_counter()
+    shelf = _Shelf(store, base, Compact if task.settings.statistics == "compact" else Full, tell)
+    shelf.total = statistics.STEPS * (len(lacking) + preserving)
+    seen = [shelf.of_concept(key, concept) for key, concept in zip(keys, cast, strict=True)]
+    ordinary = shelf.of_base(task.ordinary) if terms.preserves else None
+    spent = perf_counter() - started
+    fused = fuse(cast, seen, ordinary, terms, tell, base)
+    fused = replace(fused, base=task.base, report={**fused.report, "watching_seconds": spent})
     out.mkdir(parents=True, exist_ok=True)
     fused.save(out)
 
 
-def fuse(
-    base: BaseModel, concepts: Sequence[Concept], settings: FuseSettings, tell: Tell
-) -> FusedModel:
-    """One model that knows every concept; its report says how well.
+@dataclass(slots=True)
+class _Shelf:
+    """Statistics from the store, taken and put there where they are missing."""
 
-    The plain mean is watched as well: its price is worth knowing where the two are compared.
+    store: Store
+    base: BaseModel | None
+    packing: type[Full] | type[Compact]
+    tell: Tell
+    total: int = 0
+    done: int = 0
 
-    Raises EnvironmentProblem for a concept that was learnt on another base.
-    """
-    if len({concept.name for concept in concepts}) != len(concepts) or not concepts:
-        raise ValueError("fusion takes one or more concepts, each of its own name")
-    for concept in concepts:
-        concept.fits(base)
-    terms = Terms.of(settings, len(concepts))
-    started = perf_counter()
-    seen, ordinary = _watch(base, concepts, terms, tell)
-    watched = perf_counter()
-    tell("solving", 0, 1)
-    deltas, fits = _solve_all(base, concepts, terms, seen, ordinary)
-    seconds = {"statistics": watched - started, "solution": perf_counter() - watched}
-    report = _report(concepts, terms, deltas, fits, seconds)
-    tokens = {concept.name: concept.tokens for concept in concepts}
-    return FusedModel(base.reference, base.hash, tokens, deltas, report)
+    def of_concept(self, key: str, concept: Concept) -> Statistics:
+        """What the layers see while the concept is drawn."""
+        if not self.store.has("statistics", key):
+            hears = self._hears(f"watching `{concept.name}`")
+            base = self._opened()
+            with self.store.make("statistics", key) as path:
+                statistics.of_concept(base, concept, self.packing, hears).save(path)
+        return Statistics.load(self.store.path("statistics", key))
 
+    def of_base(self, key: str) -> Statistics:
+        """What the layers ordinarily see."""
+        if not self.store.has("statistics", key):
+            hears, base = self._hears("watching the base"), self._opened()
+            with self.store.make("statistics", key) as path:
+                statistics.of_base(base, self.packing, hears).save(path)
+        return Statistics.load(self.store.path("statistics", key))
 
-def _watch(
-    base: BaseModel, concepts: Sequence[Concept], terms: Terms, tell: Tell
-) -> tuple[list[Grams], Grams | None]:
-    """Statistics of every concept, and of the base where they are called for."""
-    preserves = terms.exact and terms.preservation > 0
-    total = statistics.STEPS * (len(concepts) + preserves)
+    def _opened(self) -> BaseModel:
+        if self.base is None:
+            raise EnvironmentProblem("statistics vanished from the store", hint="run it again")
+        return self.base
 
-    def hears(what: str, index: int) -> OnStep:
-        def on_step(step: int, steps: int, latents: Tensor) -> None:
-            tell(f"watching {what}", index * steps + step, total)
+    def _hears(self, what: str) -> OnStep:
+        def on_step(step: int, steps: int, latents: torch.Tensor) -> None:
+            self.done += 1
+            self.tell(what, self.done, self.total)
 
         return on_step
 
-    seen = [
-        statistics.of_concept(base, concept, hears(f"`{concept.name}`", index))
-        for index, concept in enumerate(concepts)
-    ]
-    ordinary = statistics.of_base(base, hears("the base", len(concepts))) if preserves else None
-    return seen, ordinary
 
-
-def _solve_all(
-    base: BaseModel,
+def fuse(
     concepts: Sequence[Concept],
+    seen: Sequence[Statistics],
+    ordinary: Statistics | None,
     terms: Terms,
-    seen: Sequence[Grams],
-    ordinary: Grams | None,
-) -> tuple[dict[str, Delta], dict[str, Fit]]:
-    """The fused delta of every linear that some concept changes, and how well it fits."""
-    deltas: dict[str, Delta] = {}
-    fits: dict[str, Fit] = {}
-    for source, readers in base.family.inputs.items():
-        grams = [grams[source] for grams in seen]
-        held = None
-        if terms.exact:
-            preserved = None if ordinary is None else ordinary[source]
-            ridge = terms.ridge[base.family.stage(source)]
-            held = solve.pull(grams, ridge, preserved, terms.preservation)
-        changed = [name for name in readers if any(name in c.deltas for c in concepts)]
-        own = [[_delta(base, concept, name) for concept in concepts] for name in changed]
-        for linear, parts, downs in zip(changed, own, _solved(own, grams, held), strict=True):
-            ups = [part.up for part in parts]
-            deltas[linear] = joined([Delta(u, d) for u, d in zip(ups, downs, strict=True)])
-            fits[linear] = solve.fit(ups, [part.down for part in parts], downs, grams)
-    return deltas, fits
+    tell: Tell,
+    base: BaseModel | None = None,
+) -> FusedModel:
+    """One model that knows every concept; its report says how well.
 
-
-def _solved(
-    own: Sequence[Sequence[Delta]], grams: Sequence[Tensor], held: Tensor | None
-) -> Iterator[tuple[Tensor, ...]]:
-    """A′ of every concept, for each linear that reads one input; the mean if nothing is held.
-
-    The linears share the input's Grams, and so their A are stacked and solved for at once.
-
-    own  linear, concept -> delta
+    seen      of every concept
+    ordinary  of the base; None where nothing is to be preserved
+    base      opened; called for by a chain and by refining
     """
-    stacked = [torch.cat([delta.down for delta in each]) for each in zip(*own, strict=True)]
-    if held is None or not stacked:
-        solved = solve.average(stacked)
+    if len({concept.name for concept in concepts}) != len(concepts) or not concepts:
+        raise ValueError("fusion takes one or more concepts, each of its own name")
+    if (terms.chain or terms.refine) and base is None:
+        raise ValueError("a chain and refining watch the base again, which is not open")
+    started = perf_counter()
+    tell("solving", 0, 1)
+    solution = _Solution(concepts, ordinary, terms)
+    if terms.chain and base is not None:
+        solution.add(seen, ("text",))
+        for stage in ("kv", "spatial"):
+            tell(f"watching again for {stage}", 0, 1)
+            seen = solution.watched_again(base)
+            solution.add(seen, (stage,))
     else:
-        solved = solve.closed_form(stacked, grams, held)
-    ranks = [[delta.rank for delta in each] for each in zip(*own, strict=True)]
-    return zip(*map(torch.split, solved, ranks), strict=True)
+        solution.add(seen, STAGES)
+    for _ in range(terms.refine if base is not None else 0):
+        tell("watching the fused model", 0, 1)
+        assert base is not None
+        solution.add(solution.watched_again(base), STAGES)
+    report = account(concepts, terms, solution.deltas, solution.fits, solution.lost)
+    report["seconds"] = round(perf_counter() - started, 3)
+    tokens = {concept.name: concept.tokens for concept in concepts}
+    first = concepts[0]
+    return FusedModel(first.base, first.base_hash, tokens, solution.deltas, report)
 
 
-def _delta(base: BaseModel, concept: Concept, linear: str) -> Delta:
-    """A concept's delta with its scale in `up`; of rank 0 where it leaves the linear alone."""
-    if linear not in concept.deltas:
-        module = base.linears[linear]
-        return Delta(torch.zeros(module.out_features, 0), torch.zeros(0, module.in_features))
-    delta = concept.deltas[linear]
-    return Delta(delta.scale * delta.up.float().cpu(), delta.down.float().cpu())
+class _Solution:
+    """A fused model in the making; a stage that is solved again replaces what was there.
 
-
-def _report(
-    concepts: Sequence[Concept],
-    terms: Terms,
-    deltas: Mapping[str, Delta],
-    fits: Mapping[str, Fit],
-    seconds: Mapping[str, float],
-) -> dict[str, object]:
-    """The fusion in numbers, plain JSON.
-
-    A residual is ‖(D − ΔWᵢ)X‖ / ‖ΔWᵢX‖ on what concept i sees: 0 is lossless, 1 no better than the
-    base. `interference` says what each other concept's part does to the same inputs, by the same
-    measure. None stands where a concept has no delta.
+    deltas  linear -> its fused change
+    fits    linear -> how well that serves each concept
+    lost    linear -> share of the change that a smaller rank lost
     """
-    names = [concept.name for concept in concepts]
-    stages = _by_stage(fits)
-    parameters = sum(delta.up.numel() + delta.down.numel() for delta in deltas.values())
-    return {
-        "solver": "closed-form" if terms.exact else "average",
-        "ridge": dict(terms.ridge) if terms.exact else None,
-        "preservation": terms.preservation if terms.exact else None,
-        "seconds": {what: round(spent, 3) for what, spent in seconds.items()},
-        "rank": max((delta.rank for delta in deltas.values()), default=0),
-        "layers": len(deltas),
-        "parameters": parameters,
-        "residuals": {
-            name: {stage: _number(fit.residuals()[i]) for stage, fit in stages.items()}
-            for i, name in enumerate(names)
-        },
-        "residuals_by_layer": {
-            linear: _named(names, fit.residuals()) for linear, fit in fits.items()
-        },
-        "interference": {
-            stage: {
-                name: _named(names, row)
-                for name, row in zip(names, fit.interference(), strict=True)
-            }
-            for stage, fit in stages.items()
-        },
-        "warnings": [*_namesakes(concepts), *_collisions(names, stages)],
+
+    def __init__(
+        self, concepts: Sequence[Concept], ordinary: Statistics | None, terms: Terms
+    ) -> None:
+        self.ordinary, self.terms = ordinary, terms
+        self.cast = [
+            _strengthened(concept, strength)
+            for concept, strength in zip(concepts, terms.strengths, strict=True)
+        ]
+        self.deltas: dict[str, Delta] = {}
+        self.fits: dict[str, Fit] = {}
+        self.lost: dict[str, float] = {}
+
+    def add(self, seen: Sequence[Statistics], stages: Sequence[Stage]) -> None:
+        """Solve every linear of these stages."""
+        for source, readers in seen[0].readers.items():
+            if Family.stage(source) in stages:
+                changed = [n for n in readers if any(n in c.deltas for c in self.cast)]
+                self._solve(source, changed, seen)
+
+    def _solve(self, source: str, linears: Sequence[str], seen: Sequence[Statistics]) -> None:
+        """Solve the linears that read one input."""
+        if not linears:
+            return
+        stage = Family.stage(source)
+        grams = [each.gram(source) for each in seen]
+        weighted = [w * gram for w, gram in zip(self.terms.weights, grams, strict=True)]
+        own = [[_delta(self.cast, concept, name) for concept in self.cast] for name in linears]
+        ups = [[delta.up for delta in each] for each in own]
+        downs = [[delta.down for delta in each] for each in own]
+        held = self._held(source, stage, weighted)
+        words = [each.words[source] for each in seen] if source in seen[0].words else None
+        problem = Problem(stage, ups, downs, weighted, held, self.terms.weights, words)
+        total = torch.stack(weighted).sum(0) + held
+        for index, (linear, fused) in enumerate(
+            zip(linears, solved(self.terms.solver, problem), strict=True)
+        ):
+            whole = joined([Delta(u, d) for u, d in zip(ups[index], fused, strict=True)])
+            if self.terms.rank is not None and self.terms.rank < whole.rank:
+                up, down, lost = solve.compressed(whole.up, whole.down, total, self.terms.rank)
+                whole, self.lost[linear] = Delta(up, down), lost
+            used = (whole.up, whole.down)
+            self.deltas[linear] = whole
+            self.fits[linear] = solve.fit(ups[index], downs[index], fused, grams, used)
+
+    def _held(self, source: str, stage: Stage, grams: Sequence[Tensor]) -> Tensor:
+        """What holds the change back: the pull, or all that is ordinarily said."""
+        ordinary = None if self.ordinary is None else self.ordinary.gram(source)
+        if self.terms.solver == "custom-diffusion" and ordinary is not None:
+            return ordinary + LEAST * torch.eye(len(ordinary), dtype=ordinary.dtype)
+        return solve.pull(grams, self.terms.ridge[stage], ordinary, self.terms.preservation)
+
+    def watched_again(self, base: BaseModel) -> list[Statistics]:
+        """What is seen while each concept is drawn by what is fused so far and the rest its own."""
+        tokens = {concept.name: concept.tokens for concept in self.cast}
+        return [
+            statistics.through(
+                base,
+                concept,
+                FusedModel(base.reference, base.hash, tokens, {**concept.deltas, **self.deltas}),
+            )
+            for concept in self.cast
+        ]
+
+
+def _strengthened(concept: Concept, strength: float) -> Concept:
+    """The concept with its deltas in full precision, their scale and strength in `up`."""
+    deltas = {
+        linear: Delta(strength * delta.scale * delta.up.float().cpu(), delta.down.float().cpu())
+        for linear, delta in concept.deltas.items()
     }
+    return replace(concept, deltas=deltas)
 
 
-def _by_stage(fits: Mapping[str, Fit]) -> dict[Stage, Fit]:
-    """The fits of all linears of a stage together."""
-    found: dict[Stage, Fit] = {}
-    for stage in RIDGE:
-        own = [fit for linear, fit in fits.items() if Family.stage(linear) == stage]
-        if own:
-            found[stage] = reduce(operator.add, own)
-    return found
-
-
-def _namesakes(concepts: Sequence[Concept]) -> Iterator[str]:
-    """A warning for every two concepts of one class: they lose most when fused."""
-    for one, other in combinations(concepts, 2):
-        words = one.class_phrase.split(), other.class_phrase.split()
-        if not all(words) or words[0][-1].casefold() != words[1][-1].casefold():
-            continue
-        yield (
-            f"`{one.name}` and `{other.name}` are both of the class `{words[0][-1]}`; "
-            "concepts of one class lose the most likeness when fused"
-        )
-
-
-def _collisions(names: Sequence[str], stages: Mapping[Stage, Fit]) -> Iterator[str]:
-    """A warning for every concept whose keys and values another one moves."""
-    if "kv" not in stages:
-        return
-    moved = stages["kv"].interference()
-    for i, name in enumerate(names):
-        for j, other in enumerate(names):
-            share = moved[i, j].item()
-            if math.isfinite(share) and share > COLLISION:
-                yield (
-                    f"`{other}` leaks into `{name}`: it moves the text that `{name}` is drawn from "
-                    f"by {share:.0%} of what `{name}` itself does"
-                )
-
-
-def _named(names: Sequence[str], values: Tensor) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in zip(names, values, strict=True)}
-
-
-def _number(value: Tensor) -> float | None:
-    """Four digits, or None for what JSON has no number for."""
-    return round(value.item(), 4) if value.isfinite() else None
+def _delta(cast: Sequence[Concept], concept: Concept, linear: str) -> Delta:
+    """A concept's delta; of rank 0 where it leaves the linear alone."""
+    if linear in concept.deltas:
+        return concept.deltas[linear]
+    other = next(each.deltas[linear] for each in cast if linear in each.deltas)
+    return Delta(other.up[:, :0], other.down[:0])

@@ -7,7 +7,8 @@ only Gᵢ = XᵢXᵢᵀ is kept. Sought is one change D for all:
     D  = Σᵢ Bᵢ [Aᵢ Gᵢ (Σⱼ Gⱼ + P)⁻¹]
 
 (Mix-of-Show §3.3.2; the closed form as in RegMean, the pull P as in MACE.) What a concept counts is
-the scale of its Gram, what it is strong the scale of its A. Not covered: where Grams come from.
+the scale of its Gram, what it is strong the scale of its A. Not covered: where Grams come from, and
+which solver a story takes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from torch import Tensor
 
 CHOLESKY_LIMIT: Final = 1e-12
 """Smallest over largest pivot below which fp64 Cholesky is not to be trusted."""
+
+CONTRADICTION: Final = 1e-9
+"""Share of the largest eigenvalue below which two constraints count as the same."""
 
 LBFGS_HISTORY: Final = 25
 LBFGS_TOLERANCE: Final = 1e-16
@@ -74,14 +78,39 @@ def closed_form(downs: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor) 
     return [part.to(down.dtype) for part, down in zip(parts, downs, strict=True)]
 
 
-def average(downs: Sequence[Tensor]) -> list[Tensor]:
-    """Aᵢ′ = Aᵢ/N, the mean of the deltas, whatever they see: the baseline "weight fusion".
+def average(downs: Sequence[Tensor], weights: Sequence[float] | None = None) -> list[Tensor]:
+    """Aᵢ′ = wᵢAᵢ/Σw, the mean of the deltas, whatever they see: the baseline "weight fusion".
 
-    downs  N × (rᵢ, d)
+    downs    N × (rᵢ, d)
+    weights  N, ≥ 0; all alike if None
 
     Returns N × (rᵢ, d).
     """
-    return [down / len(downs) for down in downs]
+    shares = [1.0] * len(downs) if weights is None else weights
+    return [share / sum(shares) * down for share, down in zip(shares, downs, strict=True)]
+
+
+def constrained(downs: Sequence[Tensor], words: Sequence[Tensor], reserved: Tensor) -> list[Tensor]:
+    """Least change of what is ordinarily said under which every concept's words say their own.
+
+    min tr(D R Dᵀ) with D c = ΔWᵢ c for every word c of concept i (Custom Diffusion §3.2, eq. 5):
+    D = Σ ΔWᵢCᵢ (CᵀR⁻¹C)⁻¹ CᵀR⁻¹, so that the B stay here too. Words that contradict each other are
+    met in the least squares sense.
+
+    downs     N × (rᵢ, d)
+    words     N × (nᵢ, d)  features of the concepts' words, C
+    reserved  (d, d)       R > 0, Gram of ordinary text
+
+    Returns N × (rᵢ, d), dtype as given; the arithmetic is fp64.
+    """
+    every = torch.cat([word.double() for word in words])
+    eased = _divided(every, reserved.double())
+    read = torch.linalg.pinv(every @ eased.T, rtol=CONTRADICTION, hermitian=True) @ eased
+    own = torch.split(read, [len(word) for word in words])
+    return [
+        (down.double() @ word.double().T @ reading).to(down.dtype)
+        for down, word, reading in zip(downs, words, own, strict=True)
+    ]
 
 
 def lbfgs(deltas: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor, steps: int) -> Tensor:
@@ -181,6 +210,7 @@ def fit(
     downs: Sequence[Tensor],
     fused: Sequence[Tensor],
     grams: Sequence[Tensor],
+    whole: tuple[Tensor, Tensor] | None = None,
 ) -> Fit:
     """Measure D = Σ BᵢAᵢ′ against each BᵢAᵢ on what that concept sees.
 
@@ -188,19 +218,43 @@ def fit(
     downs  N × (rᵢ, d)  A
     fused  N × (rᵢ, d)  A′
     grams  N × (d, d)
+    whole  (m, k) and (k, d)  D as it is used, where it is no longer the sum
     """
     every_up = torch.cat([up.double() for up in ups], dim=1)
     every_down = torch.cat([down.double() for down in fused])
+    used_up, used_down = whole or (every_up, every_down)
+    ranks = [len(down) for down in fused]
     wanted, missed, spilt = [], [], []
     for up, down, gram in zip(ups, downs, grams, strict=True):
         b, a, g = up.double(), down.double(), gram.double()
-        wanted.append(_product_energy(b, a, g))
-        missed.append(
-            _product_energy(torch.cat([every_up, b], dim=1), torch.cat([every_down, -a]), g)
-        )
-        row = [_product_energy(u.double(), d.double(), g) for u, d in zip(ups, fused, strict=True)]
-        spilt.append(torch.stack(row))
+        wanted.append(_energies(b, a, g).sum().clamp_min(0))
+        used = torch.cat([used_up.double(), b], dim=1), torch.cat([used_down.double(), -a])
+        missed.append(_energies(*used, g).sum().clamp_min(0))
+        shares = torch.split(_energies(every_up, every_down, g), ranks)
+        row = [torch.split(share, ranks, dim=1)[j].sum() for j, share in enumerate(shares)]
+        spilt.append(torch.stack(row).clamp_min(0))
     return Fit(torch.stack(wanted), torch.stack(missed), torch.stack(spilt))
+
+
+def compressed(up: Tensor, down: Tensor, seen: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """The change of at most `rank` that differs least from BA on the inputs of Gram `seen`.
+
+    The best rank-k approximation of BA·S½, by a singular value decomposition as wide as BA's rank.
+
+    up    (m, R)  B
+    down  (R, d)  A
+    seen  (d, d)  S ≥ 0
+
+    Returns (m, k), (k, d), and ‖(D − D_k)S½‖/‖DS½‖.
+    """
+    turn, small = torch.linalg.qr(up.double())
+    core = small @ down.double()
+    energy = core @ seen.double() @ core.T
+    values, vectors = torch.linalg.eigh((energy + energy.T) / 2)
+    kept = vectors[:, -rank:]
+    total, lost = values.clamp_min(0).sum(), values[:-rank].clamp_min(0).sum()
+    error = (lost / total).sqrt().item() if total > 0 else 0.0
+    return (turn @ kept).to(up), (kept.T @ core).to(down), error
 
 
 def _sum(grams: Sequence[Tensor]) -> Tensor:
@@ -224,6 +278,6 @@ def _energy(delta: Tensor, gram: Tensor) -> Tensor:
     return ((delta @ gram) * delta).sum()
 
 
-def _product_energy(up: Tensor, down: Tensor, gram: Tensor) -> Tensor:
-    """‖BAX‖² = tr(BᵀB · AGAᵀ), never below 0; B (m, r), A (r, d), G (d, d)."""
-    return ((up.T @ up) * (down @ gram @ down.T)).sum().clamp_min(0)
+def _energies(up: Tensor, down: Tensor, gram: Tensor) -> Tensor:
+    """BᵀB ∘ AGAᵀ (r, r), whose sum is ‖BAX‖²; B (m, r), A (r, d), G (d, d)."""
+    return (up.T @ up) * (down @ gram @ down.T)

@@ -3,28 +3,40 @@
 A model draws a few varied prompts, padded and guided as at inference and seeded; features are
 added into XXᵀ as they pass and are never kept. Every Gram has a mean diagonal of 1, so that layers,
 concepts and numbers of rows compare. Each guidance branch counts half. Statistics of a concept are
-taken with that concept alone (no chain through fused stages).
+taken with that concept alone, which is why they can be kept beside it and serve any fusion;
+watching it again `through` a fused model is the exception.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from storyforge.errors import EnvironmentProblem
+from storyforge.fuse.packing import Compact, Full, Packed, unpacked
 from storyforge.fuse.solve import normalised
 from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
+from storyforge.model.family import token_table
 from storyforge.model.lora import merged
-from storyforge.model.tokens import encode
+from storyforge.model.tokens import WORDS, encode, token_ids
 
 Grams = dict[str, Tensor]
 """Distinct input, as `family.inputs` names it -> (d, d), fp64, on the CPU, mean diagonal 1."""
+
+FORMAT: Final = "1"
+_MARK: Final = "storyforge.statistics"
 
 STEPS: Final = 10
 """Denoising steps that are watched; features of neighbouring steps hardly differ."""
@@ -79,28 +91,139 @@ ORDINARY_PROMPTS: Final = (
 """What the base is watched drawing, to be preserved."""
 
 
-def of_concept(base: BaseModel, concept: Concept, on_step: OnStep | None = None) -> Grams:
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the layers see while one concept is drawn, packed; or the base, where none is.
+
+    readers  distinct input -> the linears that read it
+    packed   distinct input -> its Gram
+    words    input of keys and values -> (2, d), what the concept's two words are there on average
+    """
+
+    base_hash: str
+    readers: dict[str, tuple[str, ...]]
+    packed: dict[str, Packed]
+    words: dict[str, Tensor]
+
+    def gram(self, source: str) -> Tensor:
+        """The Gram of an input (d, d), fp64, mean diagonal 1."""
+        return self.packed[source].gram()
+
+    def save(self, path: Path) -> None:
+        """Write one `.safetensors` file."""
+        tensors = {f"{name}.words": words.half() for name, words in self.words.items()}
+        for name, packed in self.packed.items():
+            tensors |= {f"{name}.{part}": value for part, value in packed.tensors().items()}
+        metadata = {
+            _MARK: FORMAT,
+            "base_hash": self.base_hash,
+            "readers": json.dumps({name: list(own) for name, own in self.readers.items()}),
+        }
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+
+    @staticmethod
+    def load(path: Path) -> Statistics:
+        """Read statistics.
+
+        Raises EnvironmentProblem if the file does not hold any.
+        """
+        hint = "run `storyforge cache verify`, which removes what is damaged"
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if meta.get(_MARK) != FORMAT:
+                raise EnvironmentProblem(f"`{path}` does not hold statistics", hint=hint)
+            parts: dict[str, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                name, part = key.rsplit(".", 1)
+                parts.setdefault(name, {})[part] = value
+            readers = {name: tuple(own) for name, own in json.loads(meta["readers"]).items()}
+            packed = {name: unpacked(parts[name]) for name in readers}
+            words = {n: own["words"].float() for n, own in parts.items() if "words" in own}
+            return Statistics(meta["base_hash"], readers, packed, words)
+        except (OSError, SafetensorError, KeyError, ValueError) as exc:
+            raise EnvironmentProblem(f"cannot read `{path}`: {exc}", hint=hint) from exc
+
+
+def of_concept(
+    base: BaseModel,
+    concept: Concept,
+    packing: type[Full] | type[Compact] = Full,
+    on_step: OnStep | None = None,
+) -> Statistics:
     """What the layers see while `concept` alone draws itself.
 
     `on_step` hears every one of `STEPS` denoising steps.
     """
-    prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
     alone = FusedModel(base.reference, base.hash, {concept.name: concept.tokens}, concept.deltas)
-    return of_model(base, alone, prompts, on_step)
+    return through(base, concept, alone, packing, on_step)
 
 
-def of_base(base: BaseModel, on_step: OnStep | None = None) -> Grams:
+def through(
+    base: BaseModel,
+    concept: Concept,
+    model: FusedModel,
+    packing: type[Full] | type[Compact] = Full,
+    on_step: OnStep | None = None,
+) -> Statistics:
+    """What the layers see while `model` draws `concept`."""
+    prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
+    packed, text = _record(base, model, prompts, packing, on_step)
+    where = _positions(base, prompts, list(model.tokens), concept.name)
+    words = {
+        f"unet.{site}.kv": _average_words(text[group], where)
+        for group, site in enumerate(base.family.cross_sites)
+    }
+    return Statistics(base.hash, base.family.inputs, packed, words)
+
+
+def of_base(
+    base: BaseModel,
+    packing: type[Full] | type[Compact] = Full,
+    on_step: OnStep | None = None,
+) -> Statistics:
     """What the layers ordinarily see: the base without any concept."""
-    return of_model(base, plain(base), ORDINARY_PROMPTS, on_step)
+    packed, _ = _record(base, plain(base), ORDINARY_PROMPTS, packing, on_step)
+    return Statistics(base.hash, base.family.inputs, packed, {})
+
+
+def _record(
+    base: BaseModel,
+    model: FusedModel,
+    prompts: Sequence[str],
+    packing: type[Full] | type[Compact],
+    on_step: OnStep | None,
+) -> tuple[dict[str, Packed], Tensor]:
+    """Every input's packed Gram, and the prompts' text features (G, n, T, d)."""
+    grams, text = watch(base, model, prompts, on_step)
+    return {name: packing.of(gram) for name, gram in grams.items()}, text
+
+
+def _positions(
+    base: BaseModel, prompts: Sequence[str], names: Sequence[str], name: str
+) -> list[tuple[int, int]]:
+    """Where in each prompt the two words of a concept stand."""
+    slot = len(token_table(base.text_encoder)) + WORDS * names.index(name)
+    firsts = [token_ids(base, prompt, names).index(slot) for prompt in prompts]
+    return [(first, first + 1) for first in firsts]
+
+
+def _average_words(text: Tensor, where: Sequence[tuple[int, int]]) -> Tensor:
+    """(2, d): the mean of each word over the prompts of `text` (n, T, d)."""
+    rows = [features[list(places)] for features, places in zip(text, where, strict=True)]
+    return torch.stack(rows).mean(0).float().cpu()
 
 
 @torch.no_grad()
-def of_model(
+def watch(
     base: BaseModel, model: FusedModel, prompts: Sequence[str], on_step: OnStep | None = None
-) -> Grams:
+) -> tuple[Grams, Tensor]:
     """What the layers see while `model` draws `prompts`, all in one batch and from seeds 0, 1, ….
 
     The same prompts give the same noise, so that models differ by nothing but what they learnt.
+
+    Returns the Gram of every input, and the prompts' text features (G, n, T, d).
     """
     with merged(base, model.deltas):
         with _watched(base) as said:
@@ -117,7 +240,8 @@ def of_model(
             )
     # Prompts without a concept are encoded once for all groups: in plain sums they would not count.
     text = {name: normalised(gram) + normalised(unsaid[name]) for name, gram in said.items()}
-    return {name: normalised(gram) for name, gram in {**text, **drawn}.items()}
+    grams = {name: normalised(gram) for name, gram in {**text, **drawn}.items()}
+    return grams, positive
 
 
 @contextmanager

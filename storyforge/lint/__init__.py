@@ -13,6 +13,7 @@ from storyforge.lint.cast import (
     GROUPS,
     PLACEHOLDER,
     cast_of,
+    check_fusion,
     check_placeholders,
     check_scene,
     check_shown,
@@ -77,6 +78,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_ids(root, panels, report)
     check_placeholders(root, panels, cast, report)
     check_unused(root, panels, report)
+    check_fusion(root, cast, report)
     check_size(root, base, report)
     check_book(root, around.folder, report)
     check_base(root, around.folder, report)

@@ -63,6 +63,16 @@ def check_scene(panel: Node, cast: Mapping[str, str], report: Report) -> None:
     report.error(scene.mark, "SF300", message)
 
 
+def check_fusion(root: Node, cast: Mapping[str, str], report: Report) -> None:
+    """Whether the concepts that count more or less when fused exist."""
+    fuse = root.get("fuse") or root
+    for key in ("weights", "strengths"):
+        listed = fuse.get(key)
+        for name in fuse.named(key):
+            if listed is not None and name not in cast:
+                report.error(listed.mark_of(name), "SF300", no_such("concept", name, cast))
+
+
 def check_shown(panel: Node, cast: Mapping[str, str], report: Report) -> None:
     """Whether every region shows a character or object that exists, and each is shown once."""
     seen: set[str] = set()

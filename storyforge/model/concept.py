@@ -112,10 +112,14 @@ class Concept:
         Raises:
           EnvironmentProblem: naming both bases.
         """
-        if self.base_hash != base.hash:
+        self.fits_hash(base.reference, base.hash)
+
+    def fits_hash(self, reference: str, base_hash: str) -> None:
+        """The same without opening the base."""
+        if self.base_hash != base_hash:
             raise EnvironmentProblem(
                 f"the concept `{self.name}` was trained on another base "
-                f"({self.base_hash[:12]}) than `{base.reference}` ({base.hash[:12]})",
+                f"({self.base_hash[:12]}) than `{reference}` ({base_hash[:12]})",
                 hint="train it again on this base",
             )
 
