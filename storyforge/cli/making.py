@@ -101,13 +101,31 @@ def train(
 
 @app.command()
 def fuse(
-    story: StoryFile, jobs: Jobs = None, store: StoreFolder = None, as_json: AsJson = False
+    story: StoryFile,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write what it cost there.")
+    ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option("--merge", metavar="DIR", help="Write a model for diffusers there."),
+    ] = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fuse the concepts into one model, learning those that are missing."""
     from storyforge import workflow
 
     run = workflow.Run(story, store=store, jobs=jobs)
+    if merge is not None:
+        workflow.check_vacant(merge)
     _show(lambda tell: workflow.fuse(run, tell), as_json)
+    for warning in workflow.fusion_warnings(run):
+        tell(f"warning: {warning}")
+    written = [] if report is None else [*workflow.report_fusion(run, report)]
+    written += [] if merge is None else [workflow.merge_fused(run, merge)]
+    for path in written:
+        tell(f"wrote {path}")
 
 
 @app.command()

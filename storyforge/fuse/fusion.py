@@ -17,7 +17,7 @@ from torch import Tensor
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import Tell
 from storyforge.fuse import solve, statistics
-from storyforge.fuse.account import account
+from storyforge.fuse.account import Account, account
 from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
@@ -61,7 +61,10 @@ def perform(
     ordinary = shelf.of_base(task.ordinary) if terms.preserves else None
     spent = perf_counter() - started
     fused = fuse(cast, seen, ordinary, terms, tell, base)
-    fused = replace(fused, base=task.base, report={**fused.report, "watching_seconds": spent})
+    told = Account.model_validate(fused.report)
+    seconds = {"statistics": round(spent, 3), **told.seconds}
+    told = told.model_copy(update={"seconds": seconds})
+    fused = replace(fused, base=task.base, report=told.model_dump(mode="json"))
     out.mkdir(parents=True, exist_ok=True)
     fused.save(out)
 
@@ -140,8 +143,9 @@ def fuse(
         tell("watching the fused model", 0, 1)
         assert base is not None
         solution.add(solution.watched_again(base), STAGES)
-    report = account(concepts, terms, solution.deltas, solution.fits, solution.lost)
-    report["seconds"] = round(perf_counter() - started, 3)
+    told = account(concepts, terms, solution.deltas, solution.fits, solution.lost)
+    told = told.model_copy(update={"seconds": {"solution": round(perf_counter() - started, 3)}})
+    report = told.model_dump(mode="json")
     tokens = {concept.name: concept.tokens for concept in concepts}
     first = concepts[0]
     return FusedModel(first.base, first.base_hash, tokens, solution.deltas, report)

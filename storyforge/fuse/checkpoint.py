@@ -1,0 +1,150 @@
+"""A fused model as a folder that stock diffusers opens: the deltas merged into the base's weights.
+
+A stock tokenizer knows one embedding for a word, not one for every cross-attention layer: each
+word gets the mean over its layers. The file in storyforge's own form loses nothing and is smaller.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import FusedModel
+from storyforge.model.denoising import make_scheduler
+from storyforge.model.lora import merged
+from storyforge.model.tokens import ConceptTokens
+
+_README: Final = """\
+# {names}, fused into `{base}`
+
+A Stable Diffusion model in diffusers' own form, written by storyforge. U-Net and text encoder hold
+the merged weights; the tokenizer knows the concepts' words.
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("{folder}")
+picture = pipe(
+    "{prompt}",
+    num_inference_steps={steps},
+    guidance_scale={guidance_scale},
+    guidance_rescale={guidance_rescale},
+).images[0]
+```
+
+- Write a concept as `<name>`; it stands for two words, and the pipeline writes out both
+  (`<name> <name>_1`; other programs may want them written out).
+- A concept has its own embedding for each of the {groups} cross-attention layers, and a stock
+  text encoder has room for one. Here each word is the mean over its layers, and likeness suffers:
+  the embeddings of one word lie {spread:.0%} of their length from their mean. In storyforge itself
+  nothing is lost.
+- Regions, and a prompt for each, are storyforge's own too.
+- The licence of the base and those of the concepts' pictures hold for this folder as well.
+"""
+
+
+def check_vacant(folder: Path) -> None:
+    """Raise StoryForgeError if there is something at the path that a checkpoint would replace."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        message = f"`{folder}` is not empty"
+        raise StoryForgeError(message, hint="name a new folder for the merged model")
+
+
+def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
+    """Write the merged model into a new or empty folder; it appears whole or not at all.
+
+    Raises StoryForgeError if the folder holds something, EnvironmentProblem if it cannot be
+    written.
+    """
+    check_vacant(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    tokenizer, text_encoder = _taught(base, fused.tokens)
+    try:
+        with merged(base, {n: d for n, d in fused.deltas.items() if n.startswith("unet.")}):
+            _merge_text(base, fused, text_encoder)
+            pipe = StableDiffusionPipeline(
+                vae=base.vae,
+                text_encoder=text_encoder,
+                tokenizer=tokenizer,
+                unet=base.unet,
+                scheduler=make_scheduler(base, None),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+            pipe.save_pretrained(partial)
+        (partial / "README.md").write_text(_readme(base, fused, folder), encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as exc:
+        message = f"cannot write `{folder}`: {exc.strerror or type(exc).__name__}"
+        raise EnvironmentProblem(message) from exc
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _taught(
+    base: BaseModel, tokens: Mapping[str, ConceptTokens]
+) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """Copies of the base's tokenizer and text encoder that know the concepts' words."""
+    tokenizer, text_encoder = copy.deepcopy(base.tokenizer), copy.deepcopy(base.text_encoder)
+    # The names that diffusers gives the vectors of one token, which it then writes out itself.
+    names = [word for name in tokens for word in (f"<{name}>", f"<{name}>_1")]
+    tokenizer.add_tokens(names)
+    # Stock pipelines pad to what the tokenizer says, and not every base's says it.
+    tokenizer.model_max_length = int(text_encoder.config.max_position_embeddings)
+    text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table: torch.Tensor = text_encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        for name, concept in tokens.items():
+            ids = tokenizer.convert_tokens_to_ids([f"<{name}>", f"<{name}>_1"])
+            table[ids] = concept.words.mean(1).to(table)
+    return tokenizer, text_encoder
+
+
+def _merge_text(base: BaseModel, fused: FusedModel, text_encoder: CLIPTextModel) -> None:
+    """Add the text encoder's deltas to the weights of a copy of it."""
+    copied = dict(zip(map(id, base.text_encoder.modules()), text_encoder.modules(), strict=True))
+    with torch.no_grad():
+        for name, delta in fused.deltas.items():
+            if name.startswith("text_encoder."):
+                weight = copied[id(base.linears[name])].weight
+                assert isinstance(weight, torch.Tensor)
+                weight += delta.weight().to(weight)
+
+
+def _readme(base: BaseModel, fused: FusedModel, folder: Path) -> str:
+    names = [f"`<{name}>`" for name in fused.tokens]
+    habits = base.habits
+    first = next(iter(fused.tokens), "")
+    return _README.format(
+        names=", ".join(names) or "Nobody",
+        base=base.name,
+        folder=folder.name,
+        prompt=f"a picture of <{first}>" if first else "a picture",
+        steps=habits.steps,
+        guidance_scale=habits.guidance_scale,
+        guidance_rescale=habits.guidance_rescale,
+        groups=base.family.groups,
+        spread=_spread(fused.tokens),
+    )
+
+
+def _spread(tokens: Mapping[str, ConceptTokens]) -> float:
+    """How far a word's embeddings lie from their mean, as a share of their length (RMS)."""
+    if not tokens:
+        return 0.0
+    words = torch.cat([concept.words.float() for concept in tokens.values()])
+    apart = words - words.mean(1, keepdim=True)
+    return (apart.square().sum() / words.square().sum()).sqrt().item()
