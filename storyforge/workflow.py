@@ -21,8 +21,8 @@ from storyforge.inspection import examine_task
 from storyforge.layout import Layout, closest, find, names
 from storyforge.model.card import Card
 from storyforge.outline import Line, missing, outline
-from storyforge.plan import BookTask, FuseTask, Order, Plan, base_of, draw_up
-from storyforge.store import Store, size_of, write_whole
+from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
+from storyforge.store import Store, write_whole
 from storyforge.story import Story
 from storyforge.train.logs import Logs
 from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
@@ -38,9 +38,6 @@ _ENDINGS: Final = {
     "inside": "-inside.pdf",
 }
 """How books are called whose format is not their files' ending."""
-
-if TYPE_CHECKING:
-    from storyforge.model.concept import FusedModel
 
 _REFERENCES: Final = 4
 """Reference pictures of each concept on a contact sheet."""
@@ -144,57 +141,6 @@ def fuse(run_: Run, tell: Tell) -> Outcome:
     shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
     wanted = tuple(task for task in drawn.train if task.concept in shown)
     return _made(run_, replace(drawn, train=wanted, panels=(), books=()), store, tell)
-
-
-def fusion_warnings(run_: Run) -> tuple[str, ...]:
-    """Which concepts of the story's fused model get into each other's way."""
-    from storyforge.fuse.account import Account
-
-    return Account.model_validate(_fused(run_)[0].report).warnings
-
-
-def report_fusion(run_: Run, folder: Path) -> tuple[Path, Path]:
-    """Write what fusing cost which concept into the folder, as a page and as JSON."""
-    from storyforge.fuse.report import write_report
-
-    fused, task, store = _fused(run_)
-    sizes = {"fused model": size_of(store.path("fused", task.key))}
-    for name, key in task.concepts:
-        spec = _planned(run_)[0].story.concepts[name]
-        path = spec if isinstance(spec, Path) else store.path("concepts", key)
-        sizes[f"concept {name}"] = size_of(path)
-    for name, key in task.statistics:
-        sizes[f"what {name} sees"] = size_of(store.path("statistics", key))
-    return write_report(fused, sizes, folder)
-
-
-def check_vacant(folder: Path) -> None:
-    """Raise StoryForgeError, before any work is done, where `merge_fused` could not write."""
-    from storyforge.fuse.checkpoint import check_vacant as check
-
-    check(folder)
-
-
-def merge_fused(run_: Run, folder: Path) -> Path:
-    """Write the fused model into the folder as one that stock diffusers opens."""
-    from storyforge.fuse.checkpoint import write_checkpoint
-    from storyforge.model.base import open_base
-
-    fused, task, _ = _fused(run_)
-    write_checkpoint(open_base(task.base, task.base_hash), fused, folder)
-    return folder
-
-
-def _fused(run_: Run) -> tuple[FusedModel, FuseTask, Store]:
-    """The story's fused model, made already."""
-    from storyforge.model.concept import FusedModel
-
-    drawn, store = _planned(run_)
-    task = drawn.fuse
-    if task is None or not store.has("fused", task.key):
-        message = "no concept is shown, so none is fused" if task is None else "not fused yet"
-        raise StoryForgeError(message, hint="name concepts in panels, then run `storyforge fuse`")
-    return FusedModel.load(store.path("fused", task.key)), task, store
 
 
 def render(run_: Run, only: Sequence[str], tell: Tell) -> Outcome:

@@ -57,6 +57,7 @@ FLOORS: dict[str, int] = {
     "inspection": 6,
     "workshop": 6,
     "workflow": 6,
+    "fusing": 6,
     "golden": 6,
     "evaluation": 6,
     "terminal": 7,

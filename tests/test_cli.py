@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from test_executor import hear_interrupts
 from test_fusion import tiny_pipeline
@@ -254,6 +255,18 @@ def test_a_story_trains_the_concepts_named(story: Path, world: Path) -> None:
     assert made(invoke("train", story, "owl", "--json")) == NOTHING
     result = invoke("fuse", story, "--json", "--jobs", 1)
     assert made(result) == NOTHING | {"concepts": 1, "fused": 1}
+
+
+def test_a_fusion_is_reported_and_merged(story: Path) -> None:
+    report, merged = story.parent / "report", story.parent / "merged"
+    result = invoke("fuse", story, "--report", report, "--merge", merged, "--json")
+    assert made(result) == NOTHING
+    assert set(json.loads((report / "fusion.json").read_text())["residuals"]) == {"pip", "owl"}
+    assert (report / "fusion.html").read_text().startswith("<!doctype html>")
+    assert StableDiffusionPipeline.from_pretrained(merged).tokenizer.encode("<pip>")
+    again = invoke("fuse", story, "--merge", merged)
+    assert again.exit_code == 1
+    assert "is not empty" in again.stderr
 
 
 def test_a_sheet_shows_what_is_drawn(story: Path) -> None:

@@ -114,18 +114,22 @@ def fuse(
     as_json: AsJson = False,
 ) -> None:
     """Fuse the concepts into one model, learning those that are missing."""
-    from storyforge import workflow
+    from storyforge import fusing, workflow
 
     run = workflow.Run(story, store=store, jobs=jobs)
     if merge is not None:
-        workflow.check_vacant(merge)
+        fusing.check_vacant(merge)
     _show(lambda tell: workflow.fuse(run, tell), as_json)
-    for warning in workflow.fusion_warnings(run):
+    fusion = fusing.fusion_of(story, store)
+    if fusion is None:
+        tell("no panel shows a concept, so there is nothing to fuse")
+        return
+    for warning in fusion.warnings():
         tell(f"warning: {warning}")
-    written = [] if report is None else [*workflow.report_fusion(run, report)]
-    written += [] if merge is None else [workflow.merge_fused(run, merge)]
-    for path in written:
+    for path in fusion.report(report) if report is not None else ():
         tell(f"wrote {path}")
+    if merge is not None:
+        tell(f"wrote {fusion.merge(merge)}")
 
 
 @app.command()
