@@ -290,10 +290,18 @@ def _model(condition: Condition, probe: _Probe, shop: Workshop, tell: Tell) -> P
     key = hashlib.sha256(f"alone/{task.key}".encode()).hexdigest()[:20]
     if not shop.store.has("fused", key):
         settings = FuseSettings(solver="average")
-        alone = FuseTask(key, task.base, task.base_hash, ((task.concept, task.key),), settings)
+        known = dict(shop.plan.fuse.statistics) if shop.plan.fuse else {}
+        alone = FuseTask(
+            key=key,
+            base=task.base,
+            base_hash=task.base_hash,
+            concepts=((task.concept, task.key),),
+            settings=settings,
+            statistics=((task.concept, known.get(task.concept, key)),),
+        )
         files = {task.concept: shop.store.path("concepts", task.key)}
         with shop.store.make("fused", key) as path:
-            fusion.perform(alone, files, path, tell)
+            fusion.perform(alone, files, shop.store, path, tell)
     return shop.store.path("fused", key)
 
 
