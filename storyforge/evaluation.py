@@ -38,7 +38,8 @@ from storyforge.evaluate.prompts import prompts_for
 from storyforge.executor import Tell, run
 from storyforge.layout import Box, closest
 from storyforge.outline import missing
-from storyforge.plan import FuseTask, PanelTask, Plan, TrainTask, base_of, draw_up
+from storyforge.panels import PanelTask
+from storyforge.plan import FuseTask, Plan, TrainTask, base_of, draw_up
 from storyforge.store import Store
 from storyforge.story import FuseSettings
 from storyforge.workshop import Workshop

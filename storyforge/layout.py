@@ -31,6 +31,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 Fraction = Annotated[float, Field(allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(ge=0, le=1)]
+Corners = tuple[tuple[Coordinate, Coordinate], ...]
 
 
 class Box(BaseModel):
@@ -227,6 +229,10 @@ class RegionShape(BaseModel):
     """a named place, or cells of a 3x3 grid such as `A1:B3`"""
     mask: str | None = None
     """a black and white picture, white where the region is; its path is relative to the story's"""
+    polygon: Corners | None = Field(default=None, min_length=3, max_length=64)
+    """the corners `[x, y]` of the region, in fractions of the picture"""
+    soft: float = Field(default=0.0, ge=0, le=0.5)
+    """how wide the region's edge fades, as a fraction of the picture's shorter side"""
     z: int = 0
     """which region is in front where two overlap: the larger number"""
     weight: float = Field(default=1.0, gt=0, le=10)
@@ -245,14 +251,30 @@ class RegionShape(BaseModel):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if self.box is not None and self.at is not None:
-            message = "`box` and `at` both say where the region is; keep one"
-            raise PydanticCustomError("two_places", message)
+        said = [key for key in ("box", "at", "polygon") if getattr(self, key) is not None]
+        if len(said) > 1:
+            message = "`{one}` and `{other}` both say where the region is; keep one"
+            raise PydanticCustomError("two_places", message, {"one": said[0], "other": said[1]})
+        if self.polygon is not None and not self._outline():
+            message = "this polygon is a line; give it three corners that are not in a row"
+            raise PydanticCustomError("flat_polygon", message)
         return self
+
+    def _outline(self) -> tuple[float, float, float, float] | None:
+        """The sides x0, y0, x1, y1 of the box round the polygon; None if nothing is in it."""
+        corners = self.polygon or ((0.0, 0.0),)
+        (ax, ay), (xs, ys) = corners[0], zip(*corners, strict=True)
+        turns = [
+            (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+            for bx, by in corners
+            for cx, cy in corners
+        ]
+        return (min(xs), min(ys), max(xs), max(ys)) if any(turns) else None
 
     def placed(self) -> bool:
         """Whether the region says where it is."""
-        return self.box is not None or self.at is not None or self.mask is not None
+        places = (self.box, self.at, self.mask, self.polygon)
+        return any(place is not None for place in places)
 
     def over(self, base: RegionShape | None) -> RegionShape:
         """This shape, with what it leaves out taken from `base`."""
@@ -263,6 +285,8 @@ class RegionShape(BaseModel):
             box=place_of.box,
             at=place_of.at,
             mask=place_of.mask,
+            polygon=place_of.polygon,
+            soft=self.soft if "soft" in self.model_fields_set else base.soft,
             z=self.z if "z" in self.model_fields_set else base.z,
             weight=self.weight if "weight" in self.model_fields_set else base.weight,
             pose=self.pose or base.pose,
@@ -273,6 +297,9 @@ class RegionShape(BaseModel):
         """The box the region lies in; a mask alone may lie anywhere in the frame."""
         if self.box is not None:
             return self.box
+        if outline := self._outline():
+            x0, y0, x1, y1 = outline
+            return Box(x0=x0, y0=y0, x1=x1, y1=y1)
         return FRAME if self.at is None else place(self.at)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final, Literal
 
-from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Recipe, Task, TrainTask
+from storyforge.panels import PanelTask
+from storyforge.plan import BookTask, FuseTask, Plan, Recipe, Task, TrainTask
 from storyforge.store import Entry, Shelf, Store
 
 State = Literal["fresh", "stale", "unneeded"]

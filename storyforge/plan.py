@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -23,10 +23,11 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.languages import check_edition
 from storyforge.layout import Box
 from storyforge.lint import PICTURES
+from storyforge.panels import PanelTask, drawn_from, panel_task
 from storyforge.store import fingerprint
-from storyforge.story import FuseSettings, Panel, Story
-from storyforge.subject import ConceptSpec, Kind, TrainSettings, text_in
-from storyforge.wording import named_in, negative_prompt, panel_prompt, region_prompt
+from storyforge.story import FuseSettings, Story
+from storyforge.subject import ConceptSpec, Kind, TrainSettings
+from storyforge.wording import named_in, negative_prompt
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
@@ -43,9 +44,6 @@ _METADATA: Final = "metadata.jsonl"
 
 _MASK: Final = "-mask"
 """How the stem of a picture ends that shows where the concept is, white on black."""
-
-_NOT_DRAWN: Final = ("key", "page", "base", "alt")
-"""Fields of a panel's task that change no pixel."""
 
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -89,55 +87,6 @@ class FuseTask:
     settings: FuseSettings
     statistics: tuple[tuple[str, str], ...] = ()
     ordinary: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RegionTask:
-    """What one region shows.
-
-    box      in fractions of the picture
-    weight   how strongly the prompt speaks, 1 for plainly
-    z        the larger number is in front
-    mask     a picture, white where the region is; None for the whole box
-    """
-
-    name: str
-    box: Box
-    prompt: str
-    negative: str
-    weight: float
-    z: int
-    concept: str | None
-    mask: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PanelTask:
-    """Draw one picture.
-
-    page     its number in the story, from 1; not part of the key
-    fused    the fused model's key; None if the story shows no concepts
-    size     width and height in pixels; None for the base's own
-    seed     31 bits, unless the author chose another
-    alt      the picture in words; not part of the key
-    """
-
-    key: str
-    panel: str
-    page: int
-    base: str
-    base_hash: str
-    fused: str | None
-    prompt: str
-    negative: str
-    regions: tuple[RegionTask, ...]
-    size: tuple[int, int] | None
-    steps: int | None
-    guidance_scale: float | None
-    scheduler: str | None
-    region_blend: float
-    seed: int
-    alt: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +191,9 @@ def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
             train.append(_train_task(name, spec, base, recipes))
             keys[name] = train[-1].key
     shown = [(name, keys[name]) for name in _shown(story)]
-    fuse = _fuse_task(story, base, shown, recipes) if shown else None
-    panels = tuple(
-        _panel_task(story, page, panel, base, order, fuse, recipes)
-        for page, panel in story.panels()
-    )
+    fused = shown and story.compose == "fused"
+    fuse = _fuse_task(story, base, shown, recipes) if fused else None
+    panels = tuple(_panel_tasks(story, base, order, fuse, shown, recipes))
     books = tuple(_book_tasks(story, panels, order, recipes))
     return Plan(story, tuple(train), fuse, panels, books, recipes)
 
@@ -322,61 +269,19 @@ def _fuse_task(
     )
 
 
-def _panel_task(
+def _panel_tasks(
     story: Story,
-    page: int,
-    panel: Panel,
     base: Base,
     order: Order,
     fuse: FuseTask | None,
+    shown: list[tuple[str, str]],
     recipes: dict[str, Recipe],
-) -> PanelTask:
-    sampling, guidance_scale = story.sampling, panel.guidance_scale
-    task = PanelTask(
-        key="",
-        panel=panel.id,
-        page=page,
-        base=base.reference,
-        base_hash=base.hash,
-        fused=None if fuse is None else fuse.key,
-        prompt=panel_prompt(story, panel),
-        negative=negative_prompt(story, panel),
-        regions=_region_tasks(story, panel),
-        size=panel.size or story.size,
-        steps=order.steps or panel.steps or sampling.steps,
-        guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
-        scheduler=sampling.scheduler,
-        region_blend=sampling.region_blend,
-        seed=seed_of(story, panel),
-        alt=text_in(panel.alt, story.language, "en") if panel.alt else None,
-    )
-    recipe = {name: value for name, value in asdict(task).items() if name not in _NOT_DRAWN}
-    return replace(task, key=_entered(recipes, {"make": "panel 1", **recipe}))
-
-
-def seed_of(story: Story, panel: Panel) -> int:
-    """The panel's own seed, or 31 bits that depend on the story's seed, its id and its take."""
-    if panel.seed is not None:
-        return panel.seed
-    digest = hashlib.sha256(f"{story.seed}/{panel.id}/{panel.take}".encode()).digest()
-    return int.from_bytes(digest[:4]) >> 1
-
-
-def _region_tasks(story: Story, panel: Panel) -> tuple[RegionTask, ...]:
-    shapes = story.region_shapes(panel)
-    return tuple(
-        RegionTask(
-            name=name,
-            box=shapes[name].bounds(),
-            prompt=region_prompt(story, panel, name),
-            negative=negative_prompt(story, panel, name),
-            weight=shapes[name].weight,
-            z=shapes[name].z,
-            concept=region.concept,
-            mask=(story.folder / mask).absolute() if (mask := shapes[name].mask) else None,
-        )
-        for name, region in panel.regions.items()
-    )
+) -> Iterator[PanelTask]:
+    key = None if fuse is None else fuse.key
+    for page, panel in story.panels():
+        task = panel_task(story, page, panel, (base.reference, base.hash), key, tuple(shown))
+        task = replace(task, steps=order.steps or task.steps)
+        yield replace(task, key=_entered(recipes, drawn_from(task)))
 
 
 def _book_tasks(
@@ -394,7 +299,7 @@ def _book_tasks(
 
 def _book_recipe(story: Story) -> Recipe:
     """All that the pages say, and the version of the templates that set them."""
-    drawn = {"seed", "style", "negative", "sampling", "fuse", "size"}
+    drawn = {"seed", "style", "negative", "compose", "sampling", "fuse", "size"}
     concepts = {
         name: spec.model_dump(mode="json", exclude={"folder", "train"})
         for name, spec in story.concepts.items()

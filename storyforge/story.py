@@ -26,6 +26,7 @@ from storyforge.languages import (
 )
 from storyforge.layout import Box, Layout, RegionShape, find, names
 from storyforge.lint import CONSEQUENCES, Surroundings, check_story
+from storyforge.samplesettings import Compose, Control, GuidanceScale, Refine, Sampling, Steps
 from storyforge.subject import (
     ConceptName,
     ConceptSpec,
@@ -79,9 +80,6 @@ PageKind = Literal[
 ]
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
 Side = Annotated[int, Field(ge=16, le=8192)]
-Steps = Annotated[int, Field(ge=1, le=1000)]
-Scheduler = Literal["ddim", "dpm++2m", "euler", "unipc"]
-GuidanceScale = Annotated[float, Field(ge=0, le=100)]
 
 
 class Speech(BaseModel):
@@ -108,6 +106,8 @@ class RegionPrompt(RegionShape):
     """what is seen here"""
     negative: str | None = None
     """what is not to be seen here"""
+    guidance_scale: GuidanceScale | None = None
+    """how closely the region keeps to its prompt; the panel's if left out"""
 
 
 def _known_layouts(schema: JsonDict) -> None:
@@ -149,6 +149,10 @@ class Panel(BaseModel):
     """the seed; drawn from the story's seed, the id and the take if left out"""
     size: tuple[Side, Side] | None = None
     """width and height in pixels"""
+    control: tuple[Control, ...] = Field(default=(), max_length=8)
+    """pictures that say where things stand"""
+    refine: Refine | None = None
+    """draw over the first drawing, larger or by another prompt"""
 
 
 class Page(BaseModel):
@@ -164,21 +168,6 @@ class Page(BaseModel):
     """how pictures and text share the page; a `spread` fills two pages that face each other"""
     grid: Grid | None = None
     """rows x columns of the panels, such as `2x2`"""
-
-
-class Sampling(BaseModel):
-    """How pictures are drawn; what is left out is the base family's own default."""
-
-    model_config = _STRICT
-
-    steps: Steps | None = None
-    """denoising steps"""
-    guidance_scale: GuidanceScale | None = None
-    """how closely pictures keep to their prompts"""
-    scheduler: Scheduler | None = None
-    """the name of the noise schedule's solver"""
-    region_blend: float = Field(default=1.0, ge=0, le=1)
-    """how much a region listens to its own prompt (1) rather than to the panel's (0)"""
 
 
 class StoryFile(BaseModel):
@@ -210,6 +199,8 @@ class StoryFile(BaseModel):
     """the objects: a name, and a concept's folder or .safetensors file"""
     scenes: dict[ConceptName, str] = Field(default_factory=dict)
     """the scenes: a name, and a concept's folder or .safetensors file"""
+    compose: Compose = "fused"
+    """several concepts in one picture: by one fused model, or by each concept in its own region"""
     sampling: Sampling = Sampling()
     """how pictures are drawn"""
     fuse: FuseSettings = FuseSettings()

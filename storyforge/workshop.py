@@ -18,7 +18,8 @@ from storyforge.bindery import Bindery
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import Failure, Tell, processors, run
 from storyforge.outline import shelf_of, subject_of
-from storyforge.plan import BookTask, FuseTask, PanelTask, Plan, Task, TrainTask
+from storyforge.panels import PanelTask
+from storyforge.plan import BookTask, FuseTask, Plan, Task, TrainTask
 from storyforge.store import Entry, Ledger, Store
 from storyforge.story import Story
 
@@ -99,8 +100,10 @@ class Workshop:
         fused = self.store.path("fused", fuse.key) if fuse is not None else None
         if not tasks or (fuse is not None and not self.store.has("fused", fuse.key)):
             return
+        if not all(file.is_file() for file in self._own_files(tasks).values()):
+            return
         self._begin()
-        work = partial(_draw, self._drawn, fused)
+        work = partial(_draw, self._drawn, fused, self._own_files(tasks))
         failures = run(work, [tuple(tasks)], 1, self.tell, lambda _: None)
         rest = [(task,) for task in tasks if not self.store.has("panels", task.key)]
         if not failures or not rest:
@@ -111,6 +114,11 @@ class Workshop:
             return
         for failure in run(work, rest, 1, self.tell, lambda _: None):
             self.troubles.append(Trouble(subject_of(failure.task[0]), failure.error))
+
+    def _own_files(self, tasks: Sequence[PanelTask]) -> dict[str, Path]:
+        """The concepts whose own weights some panel is drawn with."""
+        named = dict(pair for task in tasks for pair in task.concepts)
+        return {name: self._concept_file(name, key) for name, key in named.items()}
 
     @contextmanager
     def _drawn(self, task: PanelTask) -> Iterator[Path]:
@@ -246,7 +254,13 @@ Keeper = Callable[[PanelTask], AbstractContextManager[Path]]
 """Gives the path to write a picture to, and takes it in."""
 
 
-def _draw(keep: Keeper, fused: Path | None, tasks: tuple[PanelTask, ...], tell: Tell) -> None:
+def _draw(
+    keep: Keeper,
+    fused: Path | None,
+    concepts: dict[str, Path],
+    tasks: tuple[PanelTask, ...],
+    tell: Tell,
+) -> None:
     from storyforge.sample import sampler
 
-    sampler.perform(tasks, fused, keep, tell)
+    sampler.perform(tasks, fused, keep, tell, concepts)

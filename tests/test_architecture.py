@@ -36,10 +36,12 @@ FLOORS: dict[str, int] = {
     "fusesettings": 2,
     "edition": 2,
     "languages": 2,
+    "samplesettings": 2,
     "story": 2,
     "schemas": 2,
     "sarif": 2,
     "wording": 3,
+    "panels": 3,
     "plan": 3,
     "outline": 3,
     # rooms that are blind to each other
@@ -69,7 +71,8 @@ FLOORS: dict[str, int] = {
 FAMILIES = (
     {"validation", "lint", "subject", "fusesettings", "edition", "languages", "story", "schemas"},
 )
-FAMILIES += ({"wording", "plan", "outline"},)
+FAMILIES += ({"samplesettings", "story"},)
+FAMILIES += ({"wording", "panels", "plan", "outline"},)
 FAMILIES += ({"scaffold", "bindery", "inspection", "workshop", "workflow", "golden", "evaluation"},)
 FAMILIES += ({"terminal", "cli", "__main__"},)
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.model.attention import Reader, RegionText, levels, predict, reading
+from storyforge.model.attention import (
+    Group,
+    Kernel,
+    Reader,
+    RegionText,
+    levels,
+    predict,
+    reading,
+    text_heads,
+)
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.family import Family
@@ -30,11 +39,11 @@ def latents(base: BaseModel) -> Tensor:
     return start_latents(base, [1, 2])
 
 
-def whole(base: BaseModel, text: Tensor, weight: float = 1.0) -> RegionText:
+def whole(base: BaseModel, text: Tensor, share: float = 1.0) -> RegionText:
     """A region over everything, at every level of the base's own size."""
     side = base.side // base.vae_scale
     sizes = [rows * columns for rows, columns in levels(base, side, side)]
-    return RegionText(text, {cells: torch.full((cells,), weight) for cells in sizes})
+    return RegionText(text, {cells: torch.full((cells,), share) for cells in sizes})
 
 
 def test_one_text_for_all_sites_is_the_stock_unet(
@@ -115,11 +124,10 @@ def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
         for cell in range(hidden.shape[1]):
             query = attn.to_q(hidden[b, cell]).double()
             plain = attend(query, reader.text[group, b])
-            weights = [float(r.weights[hidden.shape[1]][cell]) for r in reader.regions]
-            if sum(weights) > 0:
-                own = [attend(query, r.text[group, b]) for r in reader.regions]
-                mean = sum(w * o for w, o in zip(weights, own, strict=True)) / sum(weights)
-                plain = (1 - reader.blend) * plain + reader.blend * mean
+            shares = [float(r.shares[hidden.shape[1]][cell]) for r in reader.regions]
+            own = [attend(query, r.text[group, b]) for r in reader.regions]
+            regions = sum(s * o for s, o in zip(shares, own, strict=True))
+            plain = (1 - reader.blend * sum(shares)) * plain + reader.blend * regions
             out[b, cell] = plain
     return attn.to_out[0](out.float())
 
@@ -128,9 +136,9 @@ def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
 def regional(base: BaseModel) -> Reader:
     """Two overlapping regions on a grid of `CELLS` cells, the last cell in none."""
     texts = encode(base, ["", "a fox", "in the snow", "an owl", "a house", "by night"], {})
-    weights = [torch.tensor([1.0, 1, 0.5, 0, 0, 0]), torch.tensor([0.0, 0, 1.5, 2, 2, 0])]
+    shares = [torch.tensor([1.0, 1, 0.25, 0, 0.1, 0]), torch.tensor([0.0, 0, 0.75, 1, 0.6, 0])]
     regions = [
-        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: w}) for i, w in enumerate(weights)
+        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: s}) for i, s in enumerate(shares)
     ]
     return Reader(texts[:, :2], regions, blend=0.7)
 
@@ -145,13 +153,72 @@ def run_site(base: BaseModel, reader: Reader, site: str) -> tuple[Tensor, Tensor
         return hidden, attn(hidden)
 
 
+@pytest.mark.parametrize("kernel", ["loop", "batched"])
 @pytest.mark.parametrize("index", [0, -1])
 def test_the_region_rule_is_the_papers_cell_by_cell(
-    base: BaseModel, regional: Reader, index: int
+    base: BaseModel, regional: Reader, index: int, kernel: Kernel
 ) -> None:
     site = base.family.cross_sites[index]
+    regional.kernel = kernel
     hidden, made = run_site(base, regional, site)
     close(made, naive(base, regional, site, hidden))
+
+
+@pytest.mark.parametrize("kernel", ["loop", "batched"])
+def test_a_region_of_some_rows_leaves_the_others_alone(
+    base: BaseModel, regional: Reader, kernel: Kernel
+) -> None:
+    site = base.family.cross_sites[0]
+    for row, region in enumerate(regional.regions):
+        region.rows, region.text = (row,), region.text[:, [row]]
+    regional.kernel = kernel
+    hidden, made = run_site(base, regional, site)
+    for row, region in enumerate(regional.regions):
+        alone = Reader(regional.text[:, [row]], [RegionText(region.text, region.shares)], 0.7)
+        with reading(base, alone):
+            close(made[[row]], base.unet.get_submodule(site)(hidden[[row]]))
+
+
+def test_the_positive_half_is_drawn_as_in_the_whole(base: BaseModel, regional: Reader) -> None:
+    site = base.family.cross_sites[0]
+    hidden, made = run_site(base, regional, site)
+    with reading(base, regional.positive()):
+        close(base.unet.get_submodule(site)(hidden[1:]), made[1:])
+
+
+def test_keys_and_values_made_elsewhere_are_those_that_are_read(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    elsewhere = text_heads(base, encode(base, ["", "an owl by night"], {}))
+    with reading(base, Reader(encode(base, ["", "an owl by night"], {}))):
+        wanted = predict(base, latents, torch.tensor(500), text)
+    with reading(base, Reader(text, heads=elsewhere)):
+        close(predict(base, latents, torch.tensor(500), text), wanted)
+
+
+def self_attention(base: BaseModel, reader: Reader) -> tuple[Tensor, Tensor]:
+    attn = base.unet.get_submodule(base.family.self_sites[0])
+    hidden = torch.randn(
+        1, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(5)
+    )
+    with reading(base, reader):
+        return hidden, attn(hidden)
+
+
+def test_groups_that_see_everything_are_plain_self_attention(base: BaseModel, text: Tensor) -> None:
+    every = torch.arange(CELLS)
+    groups = [Group(every[:2], every), Group(every[2:], every)]
+    apart = self_attention(base, Reader(text, isolation={CELLS: groups}))[1]
+    close(apart, self_attention(base, Reader(text))[1])
+
+
+def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: Tensor) -> None:
+    every = torch.arange(CELLS)
+    groups = [Group(every[:2], every[:2]), Group(every[2:], every)]
+    hidden, made = self_attention(base, Reader(text, isolation={CELLS: groups}))
+    with reading(base, Reader(text)):
+        alone = base.unet.get_submodule(base.family.self_sites[0])(hidden[:, :2])
+    close(made[:, :2], alone)
 
 
 def test_the_order_of_regions_is_irrelevant(base: BaseModel, regional: Reader) -> None:

@@ -14,6 +14,7 @@ from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import (
     SCHEDULERS,
+    Extras,
     denoise,
     make_scheduler,
     rescaled,
@@ -81,7 +82,8 @@ def test_guidance_scale_one_does_not_hear_the_negative_prompt(base: BaseModel) -
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_ends_with_numbers_and_repeats_itself(base: BaseModel, name: str) -> None:
-    one, other = (sampled(base, small(base, 7), scheduler=name) for _ in range(2))
+    extras = Extras(seeds=(7,))
+    one, other = (sampled(base, small(base, 7), scheduler=name, extras=extras) for _ in range(2))
     assert one.isfinite().all()
     assert torch.equal(one, other)
 
@@ -117,6 +119,26 @@ def test_a_batch_is_its_pictures_one_by_one(base: BaseModel) -> None:
     together = sampled(base, small(base, 1, 2))
     alone = torch.cat([sampled(base, small(base, seed)) for seed in (1, 2)])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_drawing_over_a_picture_changes_more_of_it_with_more_strength(
+    base: BaseModel, name: str
+) -> None:
+    over = sampled(base, small(base, 1))
+    changes = []
+    for strength in (0.25, 1.0):
+        extras = Extras(seeds=(7,), over=over, strength=strength)
+        made = sampled(base, small(base, 7), steps=4, scheduler=name, extras=extras)
+        changes.append((made - over).std())
+    assert changes[0] < changes[1]
+
+
+def test_a_guidance_scale_may_differ_from_cell_to_cell(base: BaseModel) -> None:
+    latents = small(base, 7)
+    even = torch.full((1, 1, *latents.shape[2:]), 4.0)
+    wanted = sampled(base, latents, steps=1, guidance_scale=4.0)
+    torch.testing.assert_close(sampled(base, latents, steps=1, guidance_scale=even), wanted)
 
 
 def test_every_step_is_told_with_its_latents(base: BaseModel) -> None:

@@ -23,7 +23,8 @@ from storyforge.fuse import statistics
 from storyforge.model.base import POCKET, BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta, merged
-from storyforge.plan import PanelTask, Plan, base_of, draw_up
+from storyforge.panels import PanelTask
+from storyforge.plan import Plan, base_of, draw_up
 from storyforge.sample.sampler import picture
 from storyforge.store import Store
 

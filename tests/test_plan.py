@@ -148,6 +148,104 @@ def test_an_edit_makes_stale_what_hangs_on_it(
     assert changed(folder, old, new) == stale
 
 
+SAMPLING = "title:", "sampling: {{{}}}\ntitle:"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("regions: exact-text", "regions: exact", "guidance_rescale: 0.5"),
+        *("enhancement: true", "isolation: true", "reinitialisation: true"),
+    ],
+)
+def test_how_regions_are_drawn_makes_pictures_stale_and_no_model(
+    folder: Path, setting: str
+) -> None:
+    old, new = SAMPLING
+    assert changed(folder, old, new.format(setting)) == BOOKS | PANELS
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("regions: fused", "injection: true", "enhancement: false", "isolation: false"),
+        *("reinitialisation: false", "region_blend: 1"),
+    ],
+)
+def test_a_default_that_is_written_out_makes_nothing_again(folder: Path, setting: str) -> None:
+    old, new = SAMPLING
+    assert not changed(folder, old, new.format(setting))
+
+
+def test_a_plain_panels_key_hangs_on_what_it_always_hung_on(folder: Path) -> None:
+    plan = draw_up(story_with(folder), base=BASE)
+    recipe = plan.recipes[plan.panels[0].key]
+    drawn = {"prompt", "negative", "regions", "size", "steps", "seed", "region_blend"}
+    assert recipe.keys() == drawn | {
+        *("make", "panel", "base_hash", "fused", "guidance_scale", "scheduler")
+    }
+    region = recipe["regions"][0]
+    assert region.keys() == {
+        *("name", "box", "prompt", "negative", "weight", "z", "concept", "mask")
+    }
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "soft: 0.1",
+        "guidance_scale: 3",
+        "polygon: [[0, 0], [0.5, 0], [0, 1]]",
+    ],
+)
+def test_what_a_region_says_redraws_its_panel(folder: Path, extra: str) -> None:
+    old = "negative: rust"
+    assert changed(folder, old, f"{old}, {extra}") == BOOKS | {"panel found"}
+
+
+def test_refining_and_controlling_redraw_the_panel_by_what_the_files_hold(folder: Path) -> None:
+    sketch, old = folder / "sketch.png", "id: end"
+    Image.new("RGB", (8, 8), "red").save(sketch)
+    refined = f"{old}, refine: {{picture: sketch.png, strength: 0.4}}"
+    assert changed(folder, old, refined) == BOOKS | {"panel end"}
+    controlled = f"{old}, control: [{{adapter: someone/sketches, picture: sketch.png}}]"
+    assert changed(folder, old, controlled) == BOOKS | {"panel end"}
+    before = keys(draw_up(story_with(folder, old, controlled), base=BASE))
+    Image.new("RGB", (8, 8), "blue").save(sketch)
+    after = keys(draw_up(story_with(folder, old, controlled), base=BASE))
+    assert before["panel end"] != after["panel end"]
+
+
+def test_a_control_that_is_not_there_is_refused_by_the_panels_name(folder: Path) -> None:
+    for control, message in [
+        ("{adapter: nowhere, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
+        ("{adapter: a/b, picture: nowhere.png}", "panel `end`: no picture"),
+        ("{adapter: a/b, picture: concepts/pip/1.png, region: two}", "region `two`"),
+    ]:
+        story = story_with(folder, "id: end", f"id: end, control: [{control}]")
+        with pytest.raises(EnvironmentProblem, match=message):
+            draw_up(story, base=BASE)
+
+
+def test_training_free_fuses_nothing_and_draws_from_the_concepts(folder: Path) -> None:
+    plan = draw_up(story_with(folder, "title:", "compose: training-free\ntitle:"), base=BASE)
+    assert plan.fuse is None
+    for panel in plan.panels:
+        assert panel.fused is None
+        assert dict(panel.concepts) == {task.concept: task.key for task in plan.train}
+        assert panel.method.isolation
+
+
+def test_another_concept_redraws_what_is_drawn_from_concepts(folder: Path) -> None:
+    free = "title:", "compose: training-free\ntitle:"
+    before = keys(draw_up(story_with(folder, *free), base=BASE))
+    (folder / "concepts" / "pip" / "1.txt").write_text("a small fox")
+    after = keys(draw_up(read(folder / "story.yaml"), base=BASE))
+    assert {subject for subject in before if before[subject] != after[subject]} == {
+        *("concept pip", *BOOKS, *PANELS)
+    }
+
+
 def test_another_picture_teaches_one_concept_again(folder: Path) -> None:
     before = keys(draw_up(story_with(folder), base=BASE))
     Image.new("RGB", (8, 8), "blue").save(folder / "concepts" / "pip" / "2.png")

@@ -17,13 +17,14 @@ from PIL import Image
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.layout import Box
 from storyforge.model.base import BaseModel
-from storyforge.model.concept import FusedModel, plain
+from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import make_scheduler, start_latents
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
-from storyforge.plan import PanelTask, RegionTask
+from storyforge.panels import Method, PanelTask, RefineTask, RegionTask
 from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
-from storyforge.sample.sampler import parameters, perform, picture, save_png
+from storyforge.sample.recipe import parameters, save_png
+from storyforge.sample.sampler import Studio, perform, picture, pictures
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 
@@ -103,9 +104,9 @@ def test_without_a_size_the_picture_is_as_large_as_the_base_draws(
 def test_a_size_that_does_not_fit_is_refused_with_the_step(
     base: BaseModel, task: PanelTask
 ) -> None:
-    with pytest.raises(StoryForgeError, match="`found`.*8×64") as caught:
-        picture(base, plain(base), replace(task, size=(8, 64)))
-    assert caught.value.hint == f"width and height must be multiples of {smallest(base)}"
+    with pytest.raises(StoryForgeError, match="`found`.*24×64") as caught:
+        picture(base, plain(base), replace(task, size=(24, 64)))
+    assert caught.value.hint == f"width and height must be multiples of {base.vae_scale}"
 
 
 def saved(base: BaseModel, task: PanelTask, path: Path) -> bytes:
@@ -238,3 +239,65 @@ def test_a_fused_model_of_another_base_is_refused_by_name(
     with pytest.raises(EnvironmentProblem, match=f"another base than `{base.reference}`") as caught:
         perform([task], tmp_path, Shelf(tmp_path), silent)
     assert caught.value.hint
+
+
+def test_panels_drawn_at_once_are_those_drawn_alone(base: BaseModel, task: PanelTask) -> None:
+    right = replace(task.regions[0], box=Box(x0=0.5, y0=0, x1=1, y1=1), guidance_scale=6.0)
+    pair = [task, replace(task, panel="other", prompt="a house", seed=12, regions=(right,))]
+    together = pictures(Studio(base, plain(base)), pair)
+    for made, alone in zip(together, pair, strict=True):
+        wanted = picture(base, plain(base), alone)
+        assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 2
+
+
+def test_a_panel_is_refined_larger_with_its_regions(base: BaseModel, task: PanelTask) -> None:
+    side = smallest(base)
+    refined = replace(task, refine=RefineTask(None, 1.5, 0.5))
+    made = picture(base, plain(base), refined)
+    assert made.shape == (3 * side // 2, 3 * side // 2, 3)
+    assert (made != picture(base, plain(base), replace(refined, regions=()))).any()
+
+
+def test_a_picture_from_a_file_is_drawn_over(
+    base: BaseModel, task: PanelTask, tmp_path: Path
+) -> None:
+    made = []
+    for name in ("black", "white"):
+        Image.new("RGB", (40, 30), name).save(tmp_path / f"{name}.png")
+        over = replace(task, refine=RefineTask(tmp_path / f"{name}.png", 1.0, 0.5))
+        made.append(picture(base, plain(base), over).mean())
+    assert made[0] < made[1]
+
+
+def test_a_preview_sees_the_picture_so_far_and_may_end_it(base: BaseModel, task: PanelTask) -> None:
+    seen: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def look(panel: PanelTask, step: int, steps: int, pixels: np.ndarray) -> None:
+        seen.append((step, steps, pixels.shape))
+        if step == 2:
+            raise KeyboardInterrupt
+
+    studio = Studio(base, plain(base), preview=look, every=1)
+    with pytest.raises(KeyboardInterrupt):
+        pictures(studio, [replace(task, steps=4)])
+    side = smallest(base)
+    assert seen == [(1, 4, (side, side, 3)), (2, 4, (side, side, 3))]
+
+
+def test_concepts_are_drawn_from_their_files_without_fusion(
+    base: BaseModel,
+    task: PanelTask,
+    pip: ConceptTokens,
+    deltas: dict[str, Delta],
+    tmp_path: Path,
+) -> None:
+    concept = Concept("fox", "character", "fox", pip, deltas, base.reference, base.hash)
+    concept.save(tmp_path / "fox.safetensors")
+    owl = replace(task.regions[0], prompt="a <pip>", concept="pip")
+    free = replace(task, regions=(owl,), method=Method(compose="training-free"))
+    perform([free], None, Shelf(tmp_path), silent, {"pip": tmp_path / "fox.safetensors"})
+    with Image.open(tmp_path / "found.png") as file:
+        told = json.loads(str(file.info["storyforge"]))
+        assert np.asarray(file).std() > 0
+    assert told["compose"] == "training-free"
+    assert str(tmp_path) not in json.dumps(told)

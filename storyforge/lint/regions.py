@@ -20,7 +20,7 @@ from storyforge.yamlmarks import Node, shortened
 _ROUNDING: Final = 1e-6
 """Slack for fractions such as 0.85 - 0.6."""
 
-_SHAPE: Final = ("box", "at", "mask", "z", "weight", "pose", "facing")
+_SHAPE: Final = ("box", "at", "mask", "polygon", "soft", "z", "weight", "pose", "facing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
     misnamed = False
     for region, node in regions_of(panel):
         _check_mask(node, around.folder, report)
-        if blind or any(node.get(key) is not None for key in ("box", "at", "mask")):
+        if blind or any(node.get(key) is not None for key in ("box", "at", "mask", "polygon")):
             continue
         mark = _regions_mark(panel, region)
         if known is not None and region not in known.regions:
@@ -91,7 +91,8 @@ def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report)
             )
             report.warning(_regions_mark(panel, name), "SF402", message)
     for (front, above), (back, below) in permutations(shapes.items(), 2):
-        if above.mask is None and above.z >= below.z and above.bounds().contains(below.bounds()):
+        shaped = above.mask is not None or above.polygon is not None
+        if not shaped and above.z >= below.z and above.bounds().contains(below.bounds()):
             if above.z == below.z and front > back and below.bounds() == above.bounds():
                 continue
             message = f"region `{shortened(back)}` lies wholly within `{shortened(front)}`"

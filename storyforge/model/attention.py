@@ -2,14 +2,15 @@
 
 Every attention module of the U-Net asks one shared `Reader` what to read. Cross-attention site k
 reads group k of the text. Inside region i the output is that of region i's own prompt (Mix-of-Show
-§3.4): `h = (1 − ρ) h_global + ρ Σ wᵢ hᵢ / Σ wᵢ` over the regions that cover a cell.
+§3.4): `h = (1 − ρ Σ sᵢ) h_global + ρ Σ sᵢ hᵢ` with the shares sᵢ of regions in a cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,35 +19,101 @@ from diffusers.models.attention_processor import Attention
 from storyforge.model.base import BaseModel
 
 Heads = tuple[torch.Tensor, torch.Tensor]
+"""K and V, each (b, h, T, w)."""
+
+Kernel = Literal["loop", "batched"]
+
+_WHOLE = 1 - 1e-6
+"""Shares that add up to this much leave nothing to the global text."""
 
 
 @dataclass(slots=True)
 class RegionText:
     """What one region reads.
 
-    text     (G, b, T, d)  its features, batch as in the global text
-    weights  cells of a level -> (cells,) weight in [0, ∞), 0 outside the region
+    text    (G, b, T, d)  its features, one for each of `rows`
+    shares  cells of a level -> (cells,) in [0, 1], 0 outside the region; at most 1 in all regions
+    rows    the rows of the batch that have this region; None for all
+    heads   group -> keys and values that were made elsewhere; the others are made of `text`
     """
 
     text: torch.Tensor
-    weights: dict[int, torch.Tensor]
+    shares: dict[int, torch.Tensor]
+    rows: tuple[int, ...] | None = None
+    heads: dict[int, Heads] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """The regions on the cells of one level.
+
+    rest    (b, cells, 1)  what is left to the global text
+    inside  of each region: the cells it has a share in
+    shares  of each region: (cells inside, 1), the blend taken in
+    """
+
+    rest: torch.Tensor
+    inside: list[torch.Tensor]
+    shares: list[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cells that see the same: those that ask, and those that they may read."""
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+
+
+@dataclass(slots=True)
+class Watch:
+    """Attention that is looked at, on the level of `cells` cells.
+
+    positions  of each region: the places of its words in its prompt
+    cross      of each region: one (b, cells, words) for every site, mean of the heads
+    own        one (b, cells, cells) for every self-attention site, mean of the heads
+    """
+
+    cells: int
+    positions: Sequence[torch.Tensor]
+    cross: list[list[torch.Tensor]] = field(init=False)
+    own: list[torch.Tensor] = field(init=False)
+    closed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing seen."""
+        self.cross, self.own = [[] for _ in self.positions], []
+
+    def note(self, seen: list[torch.Tensor], made: torch.Tensor) -> None:
+        """Keep a map, unless it is made again only because checkpointing forgot it."""
+        if not self.closed:
+            seen.append(made)
 
 
 @dataclass(slots=True)
 class Reader:
     """What the attention modules read in the next U-Net calls.
 
-    text     (G, b, T, d)  the global text
-    regions  may be empty
-    blend    ρ in [0, 1]
-    keep     keep keys and values of the text between calls; see `keeping`
+    text       (G, b, T, d)  the global text
+    regions    may be empty
+    blend      ρ in [0, 1]
+    heads      group -> keys and values of the global text that were made elsewhere
+    isolation  cells of a level -> groups that see the same in self-attention; empty for all of it
+    watch      what to look at while drawing
+    kernel     how regions are computed; None for what suits the device
+    keep       keep keys and values of the text between calls; see `keeping`
     """
 
     text: torch.Tensor
     regions: list[RegionText] = field(default_factory=list)
     blend: float = 1.0
+    heads: dict[int, Heads] = field(default_factory=dict)
+    isolation: dict[int, list[Group]] = field(default_factory=dict)
+    watch: Watch | None = None
+    kernel: Kernel | None = None
     keep: bool = field(default=False, init=False)
     kept: dict[tuple[int, int], Heads] = field(default_factory=dict, init=False)
+    fields: dict[int, _Field] = field(default_factory=dict, init=False)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -62,16 +129,67 @@ class Reader:
         """K and V, each (b, h, T, w), of the global text (region −1) or of a region at a site."""
         if found := self.kept.get((group, region)):
             return found
-        text = self.text if region < 0 else self.regions[region].text
-        made = _heads(attn, attn.to_k(text[group])), _heads(attn, attn.to_v(text[group]))
+        source: Reader | RegionText = self if region < 0 else self.regions[region]
+        made = source.heads.get(group) or _text_heads(attn, source.text[group])
         if self.keep:
             self.kept[group, region] = made
         return made
+
+    def field(self, cells: int) -> _Field:
+        """The regions on the cells of a level; made once."""
+        if cells not in self.fields:
+            total = torch.zeros(self.text.shape[1], cells, device=self.text.device)
+            inside, shares = [], []
+            for region in self.regions:
+                share = region.shares[cells].to(total)
+                total[_rows(region)] += share
+                inside.append(share.nonzero().flatten())
+                shares.append((self.blend * share[inside[-1]])[:, None].to(self.text))
+            total = torch.where(total > _WHOLE, 1.0, total)
+            rest = (1 - self.blend * total)[..., None].to(self.text)
+            self.fields[cells] = _Field(rest, inside, shares)
+        return self.fields[cells]
+
+    def positive(self) -> Reader:
+        """The half of the batch that reads the prompts, not the negative ones."""
+        half = self.text.shape[1] // 2
+
+        def later(heads: dict[int, Heads], first: int) -> dict[int, Heads]:
+            return {group: (k[first:], v[first:]) for group, (k, v) in heads.items()}
+
+        regions = []
+        for region in self.regions:
+            first = region.text.shape[1] // 2
+            rows = region.rows and tuple(row - half for row in region.rows[first:])
+            heads = later(region.heads, first)
+            regions.append(RegionText(region.text[:, first:], region.shares, rows, heads))
+        return Reader(
+            self.text[:, half:],
+            regions,
+            self.blend,
+            later(self.heads, half),
+            self.isolation,
+            kernel=self.kernel,
+        )
+
+
+def _rows(region: RegionText) -> list[int] | slice:
+    return slice(None) if region.rows is None else list(region.rows)
 
 
 def _heads(attn: Attention, x: torch.Tensor) -> torch.Tensor:
     b, n, d = x.shape
     return x.view(b, n, attn.heads, d // attn.heads).transpose(1, 2)
+
+
+def _text_heads(attn: Attention, text: torch.Tensor) -> Heads:
+    return _heads(attn, attn.to_k(text)), _heads(attn, attn.to_v(text))
+
+
+def text_heads(base: BaseModel, text: torch.Tensor) -> dict[int, Heads]:
+    """Keys and values of (G, b, T, d) text at every site, by the weights of this moment."""
+    sites = (base.unet.get_submodule(site) for site in base.family.cross_sites)
+    return {group: _text_heads(attn, text[group]) for group, attn in enumerate(sites)}
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -80,13 +198,21 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return out.transpose(1, 2).reshape(b, n, h * w)
 
 
+def _map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """(b, n, T): how the queries share their attention among the keys, mean of the heads."""
+    return torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3).mean(1)
+
+
 def _output(attn: Attention, made: torch.Tensor) -> torch.Tensor:
     result: torch.Tensor = attn.to_out[1](attn.to_out[0](made))
     return result
 
 
 class _SelfProcessor:
-    """Plain self-attention."""
+    """Self-attention, in which regions may be kept apart."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
 
     def __call__(
         self,
@@ -97,10 +223,17 @@ class _SelfProcessor:
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(b, n, d) to (b, n, d)."""
-        x = hidden_states
-        made = _attend(
-            _heads(attn, attn.to_q(x)), _heads(attn, attn.to_k(x)), _heads(attn, attn.to_v(x))
-        )
+        x, watch = hidden_states, self.reader.watch
+        q, k, v = (_heads(attn, to(x)) for to in (attn.to_q, attn.to_k, attn.to_v))
+        if watch is not None and watch.cells == x.shape[1]:
+            watch.note(watch.own, _map(q, k))
+        groups = self.reader.isolation.get(x.shape[1])
+        if groups is None:
+            return _output(attn, _attend(q, k, v))
+        made = torch.empty_like(x)
+        for group in groups:
+            seen = k[:, :, group.keys], v[:, :, group.keys]
+            made[:, group.queries] = _attend(q[:, :, group.queries], *seen)
         return _output(attn, made)
 
 
@@ -122,22 +255,54 @@ class _CrossProcessor:
         q = _heads(attn, attn.to_q(hidden_states))
         made = _attend(q, *self.reader.keys_and_values(attn, self.group, -1))
         if self.reader.regions:
-            made = self._regional(attn, q, made)
+            kernel = self.reader.kernel or ("batched" if q.is_cuda else "loop")
+            made = (self._batched if kernel == "batched" else self._loop)(attn, q, made)
+            self._look(attn, q)
         return _output(attn, made)
 
-    def _regional(self, attn: Attention, q: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
-        cells = plain.shape[1]
-        total = torch.stack([r.weights[cells] for r in self.reader.regions]).sum(0)
-        result = plain.clone()
-        covered = total > 0
-        result[:, covered] = (1 - self.reader.blend) * plain[:, covered]
+    def _loop(self, attn: Attention, q: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+        """One attention for each region, of its own cells alone."""
+        parts = self.reader.field(plain.shape[1])
+        result = plain * parts.rest
         for index, region in enumerate(self.reader.regions):
-            weight = region.weights[cells]
-            inside = weight.nonzero().flatten()
-            own = _attend(q[:, :, inside], *self.reader.keys_and_values(attn, self.group, index))
-            share = self.reader.blend * (weight / total.clamp(min=1e-12))[inside]
-            result[:, inside] += share[None, :, None].to(own) * own
+            inside, share = parts.inside[index], parts.shares[index]
+            heads = self.reader.keys_and_values(attn, self.group, index)
+            if region.rows is None:
+                result[:, inside] += share * _attend(q[:, :, inside], *heads)
+            else:
+                rows = torch.tensor(region.rows, device=q.device)[:, None]
+                result[rows, inside] += share * _attend(q[rows[:, 0]][:, :, inside], *heads)
         return result
+
+    def _batched(self, attn: Attention, q: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+        """One attention of all regions on all cells: more work in fewer and equal calls."""
+        parts, regions = self.reader.field(plain.shape[1]), self.reader.regions
+        asked = [q[_rows(region)] for region in regions]
+        heads = [
+            self.reader.keys_and_values(attn, self.group, index) for index in range(len(regions))
+        ]
+        keys, values = (torch.cat(each) for each in zip(*heads, strict=True))
+        made = _attend(torch.cat(asked), keys, values)
+        result = plain * parts.rest
+        for region, own in zip(regions, _pieces(made, asked), strict=True):
+            share = self.reader.blend * region.shares[plain.shape[1]][:, None].to(own)
+            result[_rows(region)] += share * own
+        return result
+
+    def _look(self, attn: Attention, q: torch.Tensor) -> None:
+        watch = self.reader.watch
+        if watch is None or watch.cells != q.shape[2]:
+            return
+        for index, positions in enumerate(watch.positions):
+            keys, _ = self.reader.keys_and_values(attn, self.group, index)
+            watch.note(watch.cross[index], _map(q, keys)[..., positions])
+
+
+def _pieces(whole: torch.Tensor, like: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    first = 0
+    for each in like:
+        yield whole[first : first + len(each)]
+        first += len(each)
 
 
 @contextmanager
@@ -147,7 +312,9 @@ def reading(base: BaseModel, reader: Reader) -> Iterator[None]:
     groups = {f"{name}.processor": k for k, name in enumerate(base.family.cross_sites)}
     base.unet.set_attn_processor(
         {
-            name: _CrossProcessor(reader, groups[name]) if name in groups else _SelfProcessor()
+            name: _CrossProcessor(reader, groups[name])
+            if name in groups
+            else _SelfProcessor(reader)
             for name in before
         }
     )
@@ -166,9 +333,37 @@ def levels(base: BaseModel, height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """What spatial conditions add to the U-Net; lists as it takes them.
+
+    adapter     T2I-Adapter: one (b, c, h, w) for each level
+    down, mid   ControlNet: one for each skip connection, and one for the middle
+    """
+
+    adapter: list[torch.Tensor] | None = None
+    down: list[torch.Tensor] | None = None
+    mid: torch.Tensor | None = None
+
+
 def predict(
-    base: BaseModel, latents: torch.Tensor, timesteps: torch.Tensor, text: torch.Tensor
+    base: BaseModel,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    text: torch.Tensor,
+    residuals: Residuals | None = None,
 ) -> torch.Tensor:
     """One U-Net call inside `reading`; `text` only satisfies the signature of the U-Net."""
-    made: torch.Tensor = base.unet(latents, timesteps, text[0]).sample
-    return made
+    if residuals is None:
+        made: torch.Tensor = base.unet(latents, timesteps, text[0]).sample
+        return made
+    conditioned: torch.Tensor = base.unet(
+        latents,
+        timesteps,
+        text[0],
+        # The U-Net takes them off the list one by one.
+        down_intrablock_additional_residuals=residuals.adapter and list(residuals.adapter),
+        down_block_additional_residuals=residuals.down,
+        mid_block_additional_residual=residuals.mid,
+    ).sample
+    return conditioned

@@ -7,28 +7,60 @@ them see the same model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     SchedulerMixin,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 
 from storyforge.errors import StoryForgeError
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import Reader, Residuals, predict, reading
 from storyforge.model.base import BaseModel
 
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
     "dpm++2m": DPMSolverMultistepScheduler,
     "euler": EulerDiscreteScheduler,
+    "lcm": LCMScheduler,
+    "tcd": TCDScheduler,
     "unipc": UniPCMultistepScheduler,
 }
+_NOISY = (LCMScheduler, TCDScheduler)
+"""Those that draw new noise at every step."""
+
 OnStep = Callable[[int, int, torch.Tensor], None]
-"""Hears (step, steps, latents) after every step."""
+"""Hears (step, steps, latents) after every step; what it raises ends the drawing."""
+
+BeforeStep = Callable[[int, int, torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""Given (step from 0, steps, timestep, latents as the U-Net takes them): what is added to them."""
+
+Conditions = Callable[[float, torch.Tensor, torch.Tensor], Residuals | None]
+"""Given (part of the steps done, latents as the U-Net takes them, timestep): what is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a drawing may have beside its text.
+
+    seeds       of noise that the scheduler draws itself, one for each picture
+    over        (n, c, h, w) clean latents that are drawn over; None to begin with noise alone
+    strength    of drawing over: the part of the steps that is done
+    steer       what is added to the latents before a step
+    conditions  what spatial conditions add to the U-Net
+    """
+
+    seeds: tuple[int, ...] = ()
+    over: torch.Tensor | None = None
+    strength: float = 1.0
+    steer: BeforeStep | None = None
+    conditions: Conditions | None = None
 
 
 def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
@@ -75,8 +107,10 @@ def denoise(
     latents: torch.Tensor,
     *,
     steps: int | None = None,
-    guidance_scale: float | None = None,
+    guidance_scale: float | torch.Tensor | None = None,
+    guidance_rescale: float | None = None,
     scheduler: str | None = None,
+    extras: Extras = Extras(),
     on_step: OnStep | None = None,
 ) -> torch.Tensor:
     """Sample.
@@ -85,9 +119,11 @@ def denoise(
       base: the model, with whatever is attached to it.
       reader: text of batch 2n, the n negative prompts first.
       latents: (n, c, h, w) from `start_latents`.
-      steps: how many; None for the base's habit, as for the next two.
-      guidance_scale: 1 is no guidance.
+      steps: how many; None for the base's habit, as for the next three.
+      guidance_scale: 1 is no guidance; a tensor that multiplies (n, c, h, w) varies it by cell.
+      guidance_rescale: see `rescaled`.
       scheduler: one of `SCHEDULERS`.
+      extras: what the drawing has beside its text.
       on_step: hears every step.
 
     Returns:
@@ -95,16 +131,57 @@ def denoise(
     """
     maker = make_scheduler(base, scheduler)
     maker.set_timesteps(steps or base.habits.steps, device=latents.device)
-    scale = base.habits.guidance_scale if guidance_scale is None else guidance_scale
-    latents = latents * maker.init_noise_sigma
-    timesteps = maker.timesteps
+    habits = base.habits
+    scale = habits.guidance_scale if guidance_scale is None else guidance_scale
+    share = habits.guidance_rescale if guidance_rescale is None else guidance_rescale
+    latents, timesteps = _begun(maker, latents, extras)
+    noise = _generators(maker, extras.seeds)
+    total = len(timesteps)
     with reading(base, reader), reader.keeping():
         for index, t in enumerate(timesteps):
+            if extras.steer:
+                latents = _steered(extras.steer, maker, latents, (index, total), t)
             doubled = maker.scale_model_input(torch.cat([latents, latents]), t)
-            negative, positive = predict(base, doubled, t, reader.text).chunk(2)
+            added = extras.conditions(index / total, doubled, t) if extras.conditions else None
+            negative, positive = predict(base, doubled, t, reader.text, added).chunk(2)
             guided = negative + scale * (positive - negative)
-            guided = rescaled(guided, positive, base.habits.guidance_rescale)
-            latents = maker.step(guided, t, latents).prev_sample
+            guided = rescaled(guided, positive, share)
+            latents = maker.step(guided, t, latents, **noise).prev_sample
             if on_step:
-                on_step(index + 1, len(timesteps), latents)
+                on_step(index + 1, total, latents)
     return latents
+
+
+def _steered(
+    steer: BeforeStep,
+    maker: SchedulerMixin,
+    latents: torch.Tensor,
+    place: tuple[int, int],
+    timestep: torch.Tensor,
+) -> torch.Tensor:
+    scaled = maker.scale_model_input(latents, timestep)
+    change = steer(*place, timestep, scaled)
+    return latents if change is None else latents + change * (latents.std() / scaled.std())
+
+
+def _begun(
+    maker: SchedulerMixin, noise: torch.Tensor, extras: Extras
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The latents to begin with and the timesteps to go: all of them, or those of `strength`."""
+    timesteps: torch.Tensor = maker.timesteps
+    if extras.over is None:
+        return noise * maker.init_noise_sigma, timesteps
+    # Schedulers of second order list a timestep twice; those here do not.
+    count = max(1, round(extras.strength * len(timesteps)))
+    first = len(timesteps) - count
+    if hasattr(maker, "set_begin_index"):
+        maker.set_begin_index(first)
+    begun: torch.Tensor = maker.add_noise(extras.over, noise, timesteps[first : first + 1])
+    return begun, timesteps[first:]
+
+
+def _generators(maker: SchedulerMixin, seeds: tuple[int, ...]) -> dict[str, list[torch.Generator]]:
+    """What draws the step's own noise; not the noise that the picture began with."""
+    if not seeds or not isinstance(maker, _NOISY):
+        return {}
+    return {"generator": [torch.Generator().manual_seed(~seed % 2**63) for seed in seeds]}

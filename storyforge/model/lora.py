@@ -5,7 +5,7 @@ The change of a weight is `scale · up @ down`; `scale` is always alpha / rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,6 +46,21 @@ def joined(deltas: list[Delta]) -> Delta:
     )
 
 
+def difference(
+    wanted: Mapping[str, Delta], present: Mapping[str, Delta], names: Iterable[str]
+) -> dict[str, Delta]:
+    """What turns the changes that are `present` into those that are `wanted`, for some linears."""
+    made = {}
+    for name in names:
+        parts = [wanted[name]] if name in wanted else []
+        if name in present:
+            there = present[name]
+            parts.append(Delta(there.up, there.down, -there.scale))
+        if parts:
+            made[name] = joined(parts)
+    return made
+
+
 @contextmanager
 def attached(base: BaseModel, deltas: Mapping[str, Delta], strength: float = 1.0) -> Iterator[None]:
     """Add the changes to the outputs while the block runs; gradients reach `up` and `down`."""
@@ -73,6 +88,54 @@ class _Hook:
     ) -> torch.Tensor:
         down, up = self.delta.down.to(output), self.delta.up.to(output)
         return output + self.scale * F.linear(F.linear(inputs[0], down), up)
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Low-rank changes that count on a part of the picture.
+
+    deltas  linear -> change
+    shares  cells of a level -> (cells,): how much of the change each cell has
+    """
+
+    deltas: Mapping[str, Delta]
+    shares: Mapping[int, torch.Tensor]
+
+
+@contextmanager
+def attached_locally(base: BaseModel, parts: Sequence[Local]) -> Iterator[None]:
+    """Add changes to the outputs on their own cells: `y = W x + Σ sᵢ ⊙ Bᵢ Aᵢ x`."""
+    named: dict[str, list[tuple[Delta, Mapping[int, torch.Tensor]]]] = {}
+    for part in parts:
+        for name, delta in part.deltas.items():
+            named.setdefault(name, []).append((delta, part.shares))
+    handles = [
+        base.linears[name].register_forward_hook(_LocalHook(own)) for name, own in named.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _LocalHook:
+    """All changes of one linear as one, each rank of it silent outside its cells."""
+
+    def __init__(self, parts: list[tuple[Delta, Mapping[int, torch.Tensor]]]) -> None:
+        self.parts, self.delta = parts, joined([delta for delta, _ in parts])
+        self.shares: dict[int, torch.Tensor] = {}
+
+    def __call__(
+        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> torch.Tensor:
+        cells = inputs[0].shape[1]
+        if cells not in self.shares:
+            self.delta = Delta(self.delta.up.to(output), self.delta.down.to(output))
+            ranks = [shares[cells][:, None].expand(-1, d.rank) for d, shares in self.parts]
+            self.shares[cells] = torch.cat(ranks, 1).to(output)
+        low = F.linear(inputs[0], self.delta.down) * self.shares[cells]
+        return output + F.linear(low, self.delta.up)
 
 
 @contextmanager

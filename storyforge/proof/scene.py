@@ -40,9 +40,6 @@ TAG: Final = 11.0
 """Letter size of the names of regions, in points."""
 
 _TAG_LEADING: Final = 1.25
-_FACE: Final = "#ffffff80"
-"""Of heads: a picture beneath is still seen."""
-
 _STICK: Final = 0.2
 """Width of a stick, in radiuses of the head."""
 
@@ -99,7 +96,7 @@ def _figure(one: Standing, body: Rect, frame: Rect) -> list[Mark]:
     head = ellipse(Rect(x - radius, y - radius, 2 * radius, 2 * radius))
     marks: list[Mark] = [
         Line("figures", sticks, pen, frame),
-        Line("figures", head, Ink(_FACE, color, _STICK * radius), frame),
+        Line("figures", head, Ink("#ffffff", color, _STICK * radius), frame),
     ]
     for eye in made.joints[14:16]:
         if eye is not None:

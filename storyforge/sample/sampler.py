@@ -1,33 +1,65 @@
 """Regionally controllable sampling (Mix-of-Show §3.4): panels in, PNG files with their recipe out.
 
-The text of every prompt is encoded, and its keys and values are computed, once per panel. Pose and
-sketch control, guidance and several takes at once are not covered yet.
+The text of every prompt is encoded, and its keys and values are computed, once per panel. Several
+plain panels are drawn at once where that pays.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageOps
 
-from storyforge import __version__
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import Tell
 from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel, best_device, open_base
-from storyforge.model.concept import FusedModel, plain
-from storyforge.model.denoising import denoise, start_latents
-from storyforge.model.lora import merged
-from storyforge.model.tokens import encode
-from storyforge.plan import PanelTask
-from storyforge.provenance import XMP, XMP_CHUNK
-from storyforge.sample.regions import region_texts
+from storyforge.model.concept import Concept, FusedModel, plain
+from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.lora import attached_locally, merged
+from storyforge.panels import Method, PanelTask, RefineTask
+from storyforge.sample.control import Rack
+from storyforge.sample.guidance import guide_of, isolated, prepared, steering
+from storyforge.sample.injection import Concepts, Reading, reading_of
+from storyforge.sample.recipe import save_png
+from storyforge.sample.regions import guidance_map
+
+_TOGETHER = 4
+"""Plain panels drawn at once on an accelerator; a processor is no faster with more than one."""
+
+Preview = Callable[[PanelTask, int, int, np.ndarray], None]
+"""Hears (panel, step, steps, (h, w, 3) uint8 picture so far); what it raises ends the drawing."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What panels are drawn with.
+
+    model     its deltas are merged into `base` while panels are drawn
+    concepts  by name, where a panel's method needs them
+    preview   sees the picture every `every` steps
+    """
+
+    base: BaseModel
+    model: FusedModel
+    concepts: Concepts = field(default_factory=dict)
+    tell: Tell = _silent
+    preview: Preview | None = None
+    every: int = 5
+    rack: Rack = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without adapters."""
+        object.__setattr__(self, "rack", Rack(self.base))
 
 
 def perform(
@@ -35,21 +67,59 @@ def perform(
     fused: Path | None,
     out: Callable[[PanelTask], AbstractContextManager[Path]],
     tell: Tell,
+    concepts: Mapping[str, Path] | None = None,
+    preview: Preview | None = None,
 ) -> None:
-    """Draw panels of one base and one fused model; each is kept as soon as it is done."""
+    """Draw panels of one base and one fused model; each is kept as soon as it is done.
+
+    `concepts` are the files of those concepts that some panel's method needs, by name.
+    """
     base = open_base(tasks[0].base, tasks[0].base_hash, device=best_device())
-    model = plain(base) if fused is None else FusedModel.load(fused)
+    own = {name: Concept.load(path).renamed(name) for name, path in (concepts or {}).items()}
+    for concept in own.values():
+        concept.fits(base)
+    model = _unfused(base, own) if fused is None else FusedModel.load(fused)
     if model.base_hash != base.hash:
         raise EnvironmentProblem(
             f"the fused model was made for another base than `{base.reference}`",
             hint="run `storyforge fuse` again",
         )
+    studio = Studio(base, model, own, tell, preview)
+    done = 0
     with merged(base, model.deltas):
-        for index, task in enumerate(tasks):
-            tell(f"drawing {task.panel}", index, len(tasks))
-            with out(task) as path:
-                save_png(picture(base, model, task, tell), task, base, path)
+        for batch in _batches(tasks, 1 if base.device.type == "cpu" else _TOGETHER):
+            tell(f"drawing {batch[0].panel}", done, len(tasks))
+            with ExitStack() as stack:
+                paths = [stack.enter_context(out(task)) for task in batch]
+                for task, pixels, path in zip(batch, pictures(studio, batch), paths, strict=True):
+                    save_png(pixels, task, base, path)
+            done += len(batch)
     tell("drawing", len(tasks), len(tasks))
+
+
+def _unfused(base: BaseModel, concepts: Concepts) -> FusedModel:
+    """The base as it is, with the words of concepts that are not fused."""
+    return replace(plain(base), tokens={name: each.tokens for name, each in concepts.items()})
+
+
+def _batches(tasks: Sequence[PanelTask], most: int) -> Iterator[list[PanelTask]]:
+    """Neighbours that can be drawn at once."""
+    batch: list[PanelTask] = []
+    for task in tasks:
+        if batch and (len(batch) == most or _kind(task) is None or _kind(task) != _kind(batch[0])):
+            yield batch
+            batch = []
+        batch.append(task)
+    if batch:
+        yield batch
+
+
+def _kind(task: PanelTask) -> tuple[object, ...] | None:
+    """What plain panels must have in common; None for a panel that is drawn by itself."""
+    if task.method != Method() or task.controls or task.refine:
+        return None
+    scales = (task.guidance_scale, task.guidance_rescale)
+    return (task.size, task.steps, task.scheduler, task.region_blend, *scales)
 
 
 def picture(
@@ -63,89 +133,139 @@ def picture(
     Raises:
       StoryForgeError: for a size that the base cannot draw, or a prompt that it cannot read.
     """
-    width, height = task.size or (base.side, base.side)
-    step = base.vae_scale * 2 ** (len(base.unet.config.block_out_channels) - 1)
-    if width % step or height % step:
+    return pictures(Studio(base, model, tell=tell or _silent), [task])[0]
+
+
+def pictures(studio: Studio, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
+    """Draw panels at once, as `picture` does one; several are plain and of one kind."""
+    base, first = studio.base, tasks[0]
+    size = first.size or (base.side, base.side)
+    if any(side % base.vae_scale for side in size):
         raise StoryForgeError(
-            f"panel `{task.panel}`: a picture of {width}×{height} pixels does not fit the base",
-            hint=f"width and height must be multiples of {step}",
+            f"panel `{first.panel}`: a picture of {size[0]}×{size[1]} pixels does not fit the base",
+            hint=f"width and height must be multiples of {base.vae_scale}",
         )
-    latents = start_latents(base, [task.seed], (width, height))
+    refine = first.refine
+    if refine is None:
+        return [_bytes(made) for made in _drawn(studio, tasks, size)]
+    larger = _enlarged(base, size, refine.scale)
+    if refine.picture is None:
+        start = _drawn(studio, tasks, size)
+        start = torch.nn.functional.interpolate(
+            start, larger[::-1], mode="bicubic", antialias=True
+        ).clamp(0, 1)
+    else:
+        start = _from_file(refine.picture, larger)
+    over = base.encode(start.to(base.device))
+    return [_bytes(made) for made in _drawn(studio, tasks, larger, over, refine)]
+
+
+def _enlarged(base: BaseModel, size: tuple[int, int], scale: float) -> tuple[int, int]:
+    width, height = (round(side * scale / base.vae_scale) * base.vae_scale for side in size)
+    return width, height
+
+
+def _from_file(path: Path, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 3, h, w) in [0, 1]: the middle of the picture, as large as the panel."""
+    try:
+        with Image.open(path) as file:
+            fitted = ImageOps.fit(file.convert("RGB"), size, Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise StoryForgeError(f"cannot read the picture `{path}`: {exc}") from exc
+    pixels = np.asarray(fitted, dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def _drawn(
+    studio: Studio,
+    tasks: Sequence[PanelTask],
+    size: tuple[int, int],
+    over: torch.Tensor | None = None,
+    refine: RefineTask | None = None,
+) -> torch.Tensor:
+    """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
+    base, task = studio.base, tasks[0]
+    noise = start_latents(base, [each.seed for each in tasks], size)
+    latent = (noise.shape[2], noise.shape[3])
     with torch.no_grad():
-        reader = Reader(
-            encode(base, [task.negative, task.prompt], model.tokens),
-            region_texts(base, model, task.regions, (latents.shape[2], latents.shape[3])),
-            blend=task.region_blend,
+        readings = [reading_of(base, studio.model, studio.concepts, each, latent) for each in tasks]
+    reader = _together([each.reader for each in readings])
+    own, steer = readings[0], None
+    with attached_locally(base, own.local):
+        if task.regions and task.method.isolation:
+            reader.isolation = isolated(own.shares)
+        if task.regions and (task.method.enhancement or task.method.reinitialisation):
+            guide = guide_of(base, studio.model, task, reader, own.shares, latent)
+            noise = prepared(guide, noise, task) if over is None else noise
+            steer = steering(guide, task)
+        areas = {
+            region.name: own.shares[latent[0] * latent[1]][index].reshape(latent)
+            for index, region in enumerate(task.regions)
+        }
+        clean = denoise(
+            base,
+            reader,
+            noise,
+            steps=task.steps,
+            guidance_scale=_scale(base, tasks, readings, latent),
+            guidance_rescale=task.guidance_rescale,
+            scheduler=task.scheduler,
+            extras=Extras(
+                seeds=tuple(each.seed for each in tasks),
+                over=over,
+                strength=refine.strength if refine else 1.0,
+                steer=steer,
+                conditions=studio.rack.controls(task.controls, size, reader.text[0], areas),
+            ),
+            on_step=lambda done, total, latents: _heard(studio, tasks, done, total, latents),
         )
+    return base.decode(clean)
 
-    def on_step(done: int, total: int, _: torch.Tensor) -> None:
-        if tell:
-            tell(f"drawing {task.panel}: step", done, total)
 
-    clean = denoise(
-        base,
-        reader,
-        latents,
-        steps=task.steps,
-        guidance_scale=task.guidance_scale,
-        scheduler=task.scheduler,
-        on_step=on_step,
-    )
-    pixels = base.decode(clean)[0].permute(1, 2, 0)
+def _together(readers: Sequence[Reader]) -> Reader:
+    """Several panels as one batch: all negative prompts, then all prompts."""
+    if len(readers) == 1:
+        return readers[0]
+    text = torch.cat([each.text[:, [row]] for row in range(2) for each in readers], 1)
+    regions = [
+        replace(region, rows=(index, len(readers) + index))
+        for index, each in enumerate(readers)
+        for region in each.regions
+    ]
+    return Reader(text, regions, readers[0].blend)
+
+
+def _scale(
+    base: BaseModel,
+    tasks: Sequence[PanelTask],
+    readings: Sequence[Reading],
+    latent: tuple[int, int],
+) -> float | torch.Tensor:
+    """The guidance scale: one number, or one for every cell of every panel."""
+    usual = tasks[0].guidance_scale
+    usual = base.habits.guidance_scale if usual is None else usual
+    finest = latent[0] * latent[1]
+    scales = [
+        guidance_map(usual, task.regions, each.shares[finest], latent)
+        for task, each in zip(tasks, readings, strict=True)
+    ]
+    if all(isinstance(scale, float | int) for scale in scales):
+        return usual
+    whole = torch.ones(1, 1, *latent, device=base.device)
+    return torch.cat([scale * whole for scale in scales])
+
+
+def _heard(
+    studio: Studio, tasks: Sequence[PanelTask], done: int, total: int, latents: torch.Tensor
+) -> None:
+    names = ", ".join(task.panel for task in tasks)
+    studio.tell(f"drawing {names}: step", done, total)
+    if studio.preview is not None and done < total and done % studio.every == 0:
+        for task, made in zip(tasks, studio.base.decode(latents), strict=True):
+            studio.preview(task, done, total, _bytes(made))
+
+
+def _bytes(picture: torch.Tensor) -> np.ndarray:
+    """(3, h, w) in [0, 1] to (h, w, 3) uint8."""
+    pixels = picture.permute(1, 2, 0)
     return (pixels * 255).round().to(torch.uint8).cpu().numpy()
-
-
-def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -> None:
-    """Write the picture with its recipe: `parameters` as web UIs read it, `storyforge` as JSON."""
-    notes = PngInfo()
-    notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
-    notes.add_itxt("storyforge", json.dumps(recipe(task, base), sort_keys=True, ensure_ascii=False))
-    notes.add_itxt(XMP_CHUNK, XMP)
-    Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
-
-
-def parameters(task: PanelTask, base: BaseModel, width: int, height: int) -> str:
-    """The text that A1111-like programs show for a picture."""
-    habits = base.habits
-    scale = habits.guidance_scale if task.guidance_scale is None else task.guidance_scale
-    return (
-        f"{task.prompt}\nNegative prompt: {task.negative}\n"
-        f"Steps: {task.steps or habits.steps}, Sampler: {task.scheduler or habits.scheduler}, "
-        f"CFG scale: {scale}, Seed: {task.seed}, Size: {width}x{height}, "
-        f"Model hash: {task.base_hash[:10]}, Model: {base.name}, Version: storyforge {__version__}"
-    )
-
-
-def recipe(task: PanelTask, base: BaseModel) -> dict[str, object]:
-    """All that the picture was made from, as plain JSON."""
-    return {
-        "schema_version": 1,
-        "version": __version__,
-        "key": task.key,
-        "panel": task.panel,
-        "prompt": task.prompt,
-        "negative": task.negative,
-        "seed": task.seed,
-        "steps": task.steps,
-        "guidance_scale": task.guidance_scale,
-        "scheduler": task.scheduler,
-        "size": task.size,
-        "region_blend": task.region_blend,
-        "base": base.name,
-        "base_hash": task.base_hash,
-        "fused": task.fused,
-        "regions": [
-            {
-                "name": r.name,
-                "box": [r.box.x0, r.box.y0, r.box.x1, r.box.y1],
-                "prompt": r.prompt,
-                "negative": r.negative,
-                "weight": r.weight,
-                "z": r.z,
-                "concept": r.concept,
-                "mask": r.mask.name if r.mask else None,
-            }
-            for r in task.regions
-        ],
-        "digital_source_type": "trainedAlgorithmicMedia",
-    }

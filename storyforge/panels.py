@@ -1,0 +1,282 @@
+"""One picture as a task: what it shows, where, and by which method, as plain data.
+
+`drawn_from` is all that decides about its pixels. Settings that came later stand in it only where
+they are used, so that a picture keeps its key when storyforge learns something new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.layout import Box, Corners, RegionShape
+from storyforge.samplesettings import Compose, Control, RegionModel
+from storyforge.story import Panel, Story
+from storyforge.subject import text_in
+from storyforge.wording import negative_prompt, panel_prompt, region_prompt
+
+_NOT_DRAWN: Final = ("key", "page", "base", "alt")
+"""Fields of a panel's task that change no pixel."""
+
+_ALWAYS: Final = ("mask",)
+"""Fields that a recipe names though they have a default: they were there from the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionTask:
+    """What one region shows.
+
+    box             in fractions of the picture
+    weight          how strongly the prompt speaks, 1 for plainly
+    z               the larger number is in front
+    mask            a picture, white where the region is; None for the whole box
+    polygon         corners (x, y) in fractions of the picture; None for the whole box
+    soft            width of the fading edge, as a fraction of the picture's shorter side
+    guidance_scale  None for the panel's
+    """
+
+    name: str
+    box: Box
+    prompt: str
+    negative: str
+    weight: float
+    z: int
+    concept: str | None
+    mask: Path | None = None
+    polygon: Corners | None = None
+    soft: float = 0.0
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTask:
+    """A picture that says where things stand.
+
+    adapter     a folder, or a hub id
+    weight      how strongly it speaks, 1 for plainly
+    start, end  the part of the steps in which it speaks, each in [0, 1]
+    region      a region's name; None for the whole picture
+    """
+
+    adapter: Path | str
+    picture: Path
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefineTask:
+    """Draw over a picture.
+
+    picture   None for the panel's own first drawing
+    scale     how much larger the result is
+    strength  how much is drawn anew, in (0, 1]
+    """
+
+    picture: Path | None
+    scale: float
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How several concepts come into one picture.
+
+    compose           by one fused model, or by each concept in its own region
+    regions           whose weights a region with a concept is drawn with
+    injection         training-free: a region's own cross-attention
+    enhancement       gradient steps that pull subjects into their regions
+    isolation         regions do not look at each other
+    reinitialisation  regions start from the noise that suits them best
+    """
+
+    compose: Compose = "fused"
+    regions: RegionModel = "fused"
+    injection: bool = True
+    enhancement: bool = False
+    isolation: bool = False
+    reinitialisation: bool = False
+
+    @property
+    def needs_concepts(self) -> bool:
+        """Whether drawing needs the concepts' own files."""
+        return self.compose == "training-free" or self.regions != "fused"
+
+
+@dataclass(frozen=True, slots=True)
+class PanelTask:
+    """Draw one picture.
+
+    page      its number in the story, from 1; not part of the key
+    fused     the fused model's key; None if there is none
+    size      width and height in pixels; None for the base's own
+    seed      31 bits, unless the author chose another
+    alt       the picture in words; not part of the key
+    concepts  pairs of a name and its file's key, where the method needs the files
+    """
+
+    key: str
+    panel: str
+    page: int
+    base: str
+    base_hash: str
+    fused: str | None
+    prompt: str
+    negative: str
+    regions: tuple[RegionTask, ...]
+    size: tuple[int, int] | None
+    steps: int | None
+    guidance_scale: float | None
+    scheduler: str | None
+    region_blend: float
+    seed: int
+    alt: str | None
+    guidance_rescale: float | None = None
+    method: Method = Method()
+    concepts: tuple[tuple[str, str], ...] = ()
+    controls: tuple[ControlTask, ...] = ()
+    refine: RefineTask | None = None
+
+
+def panel_task(
+    story: Story,
+    page: int,
+    panel: Panel,
+    base: tuple[str, str],
+    fused: str | None,
+    concepts: tuple[tuple[str, str], ...],
+) -> PanelTask:
+    """The task of one panel, its key still empty.
+
+    Args:
+      story: whose panel it is.
+      page: from 1.
+      panel: what to draw.
+      base: the base model's reference and hash.
+      fused: the fused model's key, if there is one.
+      concepts: every concept that the story shows, with its file's key.
+    """
+    sampling, guidance_scale, method = story.sampling, panel.guidance_scale, method_of(story)
+    return PanelTask(
+        key="",
+        panel=panel.id,
+        page=page,
+        base=base[0],
+        base_hash=base[1],
+        fused=fused,
+        prompt=panel_prompt(story, panel),
+        negative=negative_prompt(story, panel),
+        regions=tuple(_region_tasks(story, panel)),
+        size=panel.size or story.size,
+        steps=panel.steps or sampling.steps,
+        guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        scheduler=sampling.scheduler,
+        region_blend=sampling.region_blend,
+        seed=seed_of(story, panel),
+        alt=text_in(panel.alt, story.language, "en") if panel.alt else None,
+        guidance_rescale=sampling.guidance_rescale,
+        method=method,
+        concepts=concepts if method.needs_concepts else (),
+        controls=tuple(_control_task(story, panel, control) for control in panel.control),
+        refine=_refine_task(story, panel),
+    )
+
+
+def method_of(story: Story) -> Method:
+    """How the story's concepts come into one picture; what is not said depends on `compose`."""
+    said, free = story.sampling, story.compose == "training-free"
+    return Method(
+        compose=story.compose,
+        regions=said.regions,
+        injection=said.injection,
+        enhancement=free if said.enhancement is None else said.enhancement,
+        isolation=free if said.isolation is None else said.isolation,
+        reinitialisation=free if said.reinitialisation is None else said.reinitialisation,
+    )
+
+
+def seed_of(story: Story, panel: Panel) -> int:
+    """The panel's own seed, or 31 bits that depend on the story's seed, its id and its take."""
+    if panel.seed is not None:
+        return panel.seed
+    digest = hashlib.sha256(f"{story.seed}/{panel.id}/{panel.take}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
+    shapes = story.region_shapes(panel)
+    for name, region in panel.regions.items():
+        shape: RegionShape = shapes[name]
+        yield RegionTask(
+            name=name,
+            box=shape.bounds(),
+            prompt=region_prompt(story, panel, name),
+            negative=negative_prompt(story, panel, name),
+            weight=shape.weight,
+            z=shape.z,
+            concept=region.concept,
+            mask=_beside(story, shape.mask) if shape.mask else None,
+            polygon=shape.polygon,
+            soft=shape.soft,
+            guidance_scale=region.guidance_scale,
+        )
+
+
+def _beside(story: Story, path: str) -> Path:
+    return (story.folder / Path(path).expanduser()).absolute()
+
+
+_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+
+
+def _control_task(story: Story, panel: Panel, control: Control) -> ControlTask:
+    folder, picture = _beside(story, control.adapter), _beside(story, control.picture)
+    if not folder.is_dir() and not _HUB_ID.fullmatch(control.adapter):
+        raise EnvironmentProblem(f"panel `{panel.id}`: no adapter in `{folder}`")
+    if not picture.is_file():
+        raise EnvironmentProblem(f"panel `{panel.id}`: no picture at `{picture}`")
+    if control.region is not None and control.region not in panel.regions:
+        message = f"panel `{panel.id}`: `control` names the region `{control.region}`"
+        raise EnvironmentProblem(message, hint="known: " + (", ".join(panel.regions) or "none"))
+    adapter = folder if folder.is_dir() else control.adapter
+    return ControlTask(adapter, picture, control.weight, control.start, control.end, control.region)
+
+
+def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
+    if panel.refine is None:
+        return None
+    picture = _beside(story, panel.refine.picture) if panel.refine.picture else None
+    if picture is not None and not picture.is_file():
+        raise EnvironmentProblem(f"panel `{panel.id}`: no picture at `{picture}`")
+    return RefineTask(picture, panel.refine.scale, panel.refine.strength)
+
+
+def drawn_from(task: PanelTask) -> dict[str, object]:
+    """All that decides about the picture, and what was said of nothing else."""
+    said = _said(task)
+    return {"make": "panel 1"} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
+
+
+def _said(task: PanelTask | RegionTask | ControlTask | RefineTask | Method) -> dict[str, object]:
+    """The fields of a task by name, without those of later origin that are at their defaults."""
+    said: dict[str, object] = {}
+    for each in fields(task):
+        value = getattr(task, each.name)
+        if each.default is MISSING or each.name in _ALWAYS or value != each.default:
+            said[each.name] = _plain(value)
+    return said
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, PanelTask | RegionTask | ControlTask | RefineTask | Method):
+        return _said(value)
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value

@@ -1,0 +1,176 @@
+"""Spatial control: T2I-Adapters and ControlNets, several at once, each for a region and a time.
+
+Both are read by diffusers' own classes. A T2I-Adapter looks at its picture once; a ControlNet is
+asked at every step in which it speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import ControlNetModel, T2IAdapter
+from PIL import Image
+from safetensors import SafetensorError
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.model.attention import Residuals
+from storyforge.model.base import BaseModel
+from storyforge.panels import ControlTask
+
+Adapter: TypeAlias = T2IAdapter | ControlNetModel
+_CLASSES: Mapping[str, type[Adapter]] = {
+    "T2IAdapter": T2IAdapter,
+    "ControlNetModel": ControlNetModel,
+}
+
+
+def open_adapter(reference: Path | str, base: BaseModel) -> Adapter:
+    """A T2I-Adapter or a ControlNet, whichever the folder or hub id holds.
+
+    Raises:
+      EnvironmentProblem: if it cannot be read, or is something else.
+    """
+    name, _, revision = str(reference).partition("@")
+    where, revision = (str(reference), "") if isinstance(reference, Path) else (name, revision)
+    try:
+        config = T2IAdapter.load_config(where, revision=revision or None)
+        kind = _CLASSES.get(str(config.get("_class_name")))
+        if kind is None:
+            raise EnvironmentProblem(
+                f"`{where}` is a {config.get('_class_name')}, not a T2IAdapter or ControlNetModel"
+            )
+        made = kind.from_pretrained(where, revision=revision or None, dtype=base.dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise EnvironmentProblem(f"cannot open the adapter `{where}`: {reason}") from exc
+    adapter: Adapter = made.to(base.device).eval().requires_grad_(False)
+    return adapter
+
+
+def read_condition(path: Path, size: tuple[int, int], channels: int) -> torch.Tensor:
+    """(1, channels, h, w) in [0, 1]: the picture stretched to (width, height) pixels.
+
+    Raises:
+      StoryForgeError: if it cannot be read.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("L" if channels == 1 else "RGB")
+            pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise StoryForgeError(f"cannot read the control picture `{path}`: {exc}") from exc
+    return torch.from_numpy(pixels / 255).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)[None]
+
+
+@dataclass(slots=True)
+class Control:
+    """One adapter at work on one panel.
+
+    where  (1, 1, h, w) how much it speaks in each latent cell
+    """
+
+    task: ControlTask
+    adapter: Adapter
+    picture: torch.Tensor
+    where: torch.Tensor
+    features: list[torch.Tensor] = field(default_factory=list)
+
+    def speaks(self, part: float) -> bool:
+        """Whether it speaks when `part` of the steps is done."""
+        return self.task.start <= part < self.task.end
+
+    def weighted(self, residual: torch.Tensor) -> torch.Tensor:
+        """Louder or softer by cell."""
+        here = F.interpolate(self.where, residual.shape[2:], mode="area")
+        return residual * (self.task.weight * here).to(residual)
+
+
+@dataclass(slots=True)
+class Controls:
+    """All control of one panel; called at every step."""
+
+    text: torch.Tensor
+    controls: Sequence[Control]
+
+    def __call__(
+        self, part: float, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> Residuals | None:
+        """The sum of what the adapters that speak at this step add to the U-Net."""
+        speaking = [each for each in self.controls if each.speaks(part)]
+        sketched = [_features(each) for each in speaking if isinstance(each.adapter, T2IAdapter)]
+        nets = [
+            self._net(each, latents, timestep)
+            for each in speaking
+            if isinstance(each.adapter, ControlNetModel)
+        ]
+        if not speaking:
+            return None
+        summed = [sum(level[1:], level[0]) for level in zip(*nets, strict=True)]
+        return Residuals(
+            adapter=[sum(level[1:], level[0]) for level in zip(*sketched, strict=True)] or None,
+            down=summed[:-1] or None,
+            mid=summed[-1] if summed else None,
+        )
+
+    def _net(
+        self, control: Control, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Residuals of the skip connections, then that of the middle."""
+        down, mid = control.adapter(
+            latents,
+            timestep,
+            encoder_hidden_states=self.text,
+            controlnet_cond=control.picture.expand(len(latents), -1, -1, -1),
+            return_dict=False,
+        )
+        return [control.weighted(each) for each in (*down, mid)]
+
+
+def _features(control: Control) -> list[torch.Tensor]:
+    if not control.features:
+        control.features = [control.weighted(each) for each in control.adapter(control.picture)]
+    return control.features
+
+
+@dataclass(slots=True)
+class Rack:
+    """Opened adapters, each once for all panels."""
+
+    base: BaseModel
+    opened: dict[Path | str, Adapter] = field(default_factory=dict)
+
+    def controls(
+        self,
+        tasks: Sequence[ControlTask],
+        size: tuple[int, int],
+        text: torch.Tensor,
+        areas: Mapping[str, torch.Tensor],
+    ) -> Controls | None:
+        """What a panel of (width, height) pixels is controlled by; None if by nothing.
+
+        text   (b, T, d)  what ControlNets read
+        areas  region -> (h, w) its share of each latent cell
+        """
+        made = []
+        for task in tasks:
+            if task.adapter not in self.opened:
+                self.opened[task.adapter] = open_adapter(task.adapter, self.base)
+            adapter = self.opened[task.adapter]
+            channels = _channels(adapter)
+            picture = read_condition(task.picture, size, channels).to(self.base.device)
+            whole = torch.ones(1, 1, device=self.base.device)
+            area = whole if task.region is None else areas[task.region]
+            made.append(Control(task, adapter, picture.to(self.base.dtype), area[None, None]))
+        return Controls(text, made) if made else None
+
+
+def _channels(adapter: Adapter) -> int:
+    config = adapter.config
+    is_net = isinstance(adapter, ControlNetModel)
+    return int(config.conditioning_channels if is_net else config.in_channels)

@@ -1,0 +1,140 @@
+"""Whose weights every prompt of a panel is read with: the fused model's, or a concept's own.
+
+A region that knows its concept can do without the compromise of a fused model. Its text features,
+keys and values come from the concept's own deltas, once per panel; its spatial layers may have the
+concept's deltas on the region's cells alone. Region-aware injection (LoRA-Composer §3.2) is the
+same on a base without any fused model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from storyforge.model.attention import Heads, Reader, RegionText, text_heads
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.family import Family
+from storyforge.model.lora import Delta, Local, difference, merged
+from storyforge.model.tokens import PLACEHOLDER, encode
+from storyforge.panels import PanelTask
+from storyforge.sample.regions import Size, shares_of
+
+Concepts = Mapping[str, Concept]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a panel is drawn with.
+
+    reader  its texts, the negative prompts first
+    local   changes of spatial layers on the cells of a region
+    shares  cells of a level -> (r, cells): what each region has of each cell
+    """
+
+    reader: Reader
+    local: tuple[Local, ...]
+    shares: Mapping[int, torch.Tensor]
+
+
+def reading_of(
+    base: BaseModel,
+    model: FusedModel,
+    concepts: Concepts,
+    task: PanelTask,
+    latent: Size,
+) -> Reading:
+    """Encode every prompt of a panel, each with the weights that its method asks for.
+
+    Args:
+      base: with `model`'s deltas merged into it.
+      model: the fused model, or the plain base with the concepts' tokens.
+      concepts: by name, where the method needs them.
+      task: the panel.
+      latent: rows and columns of the latent grid.
+    """
+    shares = shares_of(base, task.regions, latent)
+    scene = _background(task, concepts) if _injected(task) else None
+    text, heads = _read(base, model, scene, [task.negative, task.prompt])
+    texts = []
+    for index, region in enumerate(task.regions):
+        own = _owner(task, concepts, region.concept)
+        features, made = _read(base, model, own, [region.negative, region.prompt])
+        grids = {cells: grid[index] for cells, grid in shares.items()}
+        texts.append(RegionText(features, grids, heads=made))
+    reader = Reader(text, texts, blend=task.region_blend, heads=heads)
+    return Reading(reader, tuple(_local(base, model, concepts, task, shares, scene)), shares)
+
+
+def _injected(task: PanelTask) -> bool:
+    return task.method.compose == "training-free" and task.method.injection
+
+
+def _owner(task: PanelTask, concepts: Concepts, name: str | None) -> Concept | None:
+    """The concept whose own weights a region is read with; None for those of the model."""
+    wanted = task.method.regions != "fused" or _injected(task)
+    return concepts[name] if wanted and name else None
+
+
+def _background(task: PanelTask, concepts: Concepts) -> Concept | None:
+    """The scene that the global prompt names, or else its only concept."""
+    named = [concepts[name] for name in dict.fromkeys(PLACEHOLDER.findall(task.prompt))]
+    scenes = [concept for concept in named if concept.kind == "scene"] or named
+    return scenes[0] if len(scenes) == 1 else None
+
+
+def _read(
+    base: BaseModel, model: FusedModel, own: Concept | None, prompts: list[str]
+) -> tuple[torch.Tensor, dict[int, Heads]]:
+    """Features of the prompts, and keys and values if they are not to be the model's."""
+    if own is None:
+        return encode(base, prompts, model.tokens), {}
+    names = [name for name in base.linears if base.family.stage(name) != "spatial"]
+    with merged(base, difference(own.deltas, model.deltas, names)):
+        features = encode(base, prompts, model.tokens)
+        return features, text_heads(base, features)
+
+
+def _local(
+    base: BaseModel,
+    model: FusedModel,
+    concepts: Concepts,
+    task: PanelTask,
+    shares: Mapping[int, torch.Tensor],
+    scene: Concept | None,
+) -> list[Local]:
+    """The concepts' own spatial changes on the cells of their regions, in place of the model's."""
+    if task.method.regions == "exact":
+        chosen: Callable[[str], bool] = _is_spatial
+    elif _injected(task):
+        chosen = _is_cross_output
+    else:
+        return []
+    parts, rest = [], {cells: torch.ones(cells, device=base.device) for cells in shares}
+    for index, region in enumerate(task.regions):
+        grids = {cells: task.region_blend * grid[index] for cells, grid in shares.items()}
+        if own := _owner(task, concepts, region.concept):
+            parts.append(Local(_some(own.deltas, chosen), grids))
+            parts.append(Local(_some(_negated(model.deltas), chosen), grids))
+        rest = {cells: left - grids[cells] for cells, left in rest.items()}
+    if scene is not None:
+        parts.append(Local(_some(scene.deltas, chosen), rest))
+    return [part for part in parts if part.deltas]
+
+
+def _is_spatial(name: str) -> bool:
+    return Family.stage(name) == "spatial"
+
+
+def _is_cross_output(name: str) -> bool:
+    return name.endswith("attn2.to_out.0")
+
+
+def _some(deltas: Mapping[str, Delta], chosen: Callable[[str], bool]) -> dict[str, Delta]:
+    return {name: delta for name, delta in deltas.items() if chosen(name)}
+
+
+def _negated(deltas: Mapping[str, Delta]) -> dict[str, Delta]:
+    return {name: Delta(d.up, d.down, -d.scale) for name, d in deltas.items()}

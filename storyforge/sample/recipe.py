@@ -1,0 +1,109 @@
+"""A picture's file: PNG with its recipe, `parameters` as web UIs read it, `storyforge` as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from storyforge import __version__
+from storyforge.model.base import BaseModel
+from storyforge.panels import PanelTask, RegionTask
+from storyforge.provenance import XMP, XMP_CHUNK
+
+
+def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -> None:
+    """Write (h, w, 3) uint8 pixels with all that they were made from."""
+    notes = PngInfo()
+    notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
+    notes.add_itxt("storyforge", json.dumps(recipe(task, base), sort_keys=True, ensure_ascii=False))
+    notes.add_itxt(XMP_CHUNK, XMP)
+    Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
+
+
+def parameters(task: PanelTask, base: BaseModel, width: int, height: int) -> str:
+    """The text that A1111-like programs show for a picture."""
+    habits = base.habits
+    scale = habits.guidance_scale if task.guidance_scale is None else task.guidance_scale
+    return (
+        f"{task.prompt}\nNegative prompt: {task.negative}\n"
+        f"Steps: {task.steps or habits.steps}, Sampler: {task.scheduler or habits.scheduler}, "
+        f"CFG scale: {scale}, Seed: {task.seed}, Size: {width}x{height}, "
+        f"Model hash: {task.base_hash[:10]}, Model: {base.name}, Version: storyforge {__version__}"
+    )
+
+
+def recipe(task: PanelTask, base: BaseModel) -> dict[str, object]:
+    """All that the picture was made from, as plain JSON."""
+    return {
+        "schema_version": 1,
+        "version": __version__,
+        "key": task.key,
+        "panel": task.panel,
+        "prompt": task.prompt,
+        "negative": task.negative,
+        "seed": task.seed,
+        "steps": task.steps,
+        "guidance_scale": task.guidance_scale,
+        "scheduler": task.scheduler,
+        "size": task.size,
+        "region_blend": task.region_blend,
+        "base": base.name,
+        "base_hash": task.base_hash,
+        "fused": task.fused,
+        "regions": [_region(region) for region in task.regions],
+        "digital_source_type": "trainedAlgorithmicMedia",
+        **_extras(task),
+    }
+
+
+def _region(region: RegionTask) -> dict[str, object]:
+    box = region.box
+    return {
+        "name": region.name,
+        "box": [box.x0, box.y0, box.x1, box.y1],
+        "prompt": region.prompt,
+        "negative": region.negative,
+        "weight": region.weight,
+        "z": region.z,
+        "concept": region.concept,
+        "mask": region.mask.name if region.mask else None,
+        "polygon": region.polygon,
+        "soft": region.soft,
+        "guidance_scale": region.guidance_scale,
+    }
+
+
+def _extras(task: PanelTask) -> dict[str, object]:
+    """Method, control and refinement; of files only the name, for no path is anyone's business."""
+    method = task.method
+    return {
+        "guidance_rescale": task.guidance_rescale,
+        "compose": method.compose,
+        "region_model": method.regions,
+        "injection": method.injection,
+        "enhancement": method.enhancement,
+        "isolation": method.isolation,
+        "reinitialisation": method.reinitialisation,
+        "concepts": dict(task.concepts),
+        "controls": [
+            {
+                "adapter": each.adapter.name if isinstance(each.adapter, Path) else each.adapter,
+                "picture": each.picture.name,
+                "weight": each.weight,
+                "start": each.start,
+                "end": each.end,
+                "region": each.region,
+            }
+            for each in task.controls
+        ],
+        "refine": task.refine
+        and {
+            "picture": task.refine.picture and task.refine.picture.name,
+            "scale": task.refine.scale,
+            "strength": task.refine.strength,
+        },
+    }
