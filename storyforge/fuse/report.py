@@ -142,7 +142,7 @@ def _cell(value: float | None) -> str:
     if value is None:
         return '<td class="none">–</td>'
     share = min(value, 1.0)
-    deep = " deep" if share > 0.6 else ""
+    deep = " deep" if share > 0.85 else ""
     colour = f"hsl({50 - 45 * share:.0f} 85% {94 - 54 * share:.0f}%)"
     return f'<td class="heat{deep}" style="background:{colour}">{value:.2f}</td>'
 
