@@ -46,8 +46,8 @@ picture = pipe(
   (`<name> <name>_1`; other programs may want them written out).
 - A concept has its own embedding for each of the {groups} cross-attention layers, and a stock
   text encoder has room for one. Here each word is the mean over its layers: the embeddings of one
-  word lie {spread:.0%} of their length from their mean, and the more that is, the more a picture shows
-  the class instead of the concept. In storyforge itself nothing of this is lost.
+  word lie {spread:.0%} of their length from their mean, and the more that is, the more a picture
+  shows the class instead of the concept. In storyforge itself nothing of this is lost.
 - Regions, and a prompt for each, are storyforge's own too.
 - The licence of the base and those of the concepts' pictures hold for this folder as well.
 """
