@@ -32,10 +32,15 @@ Note = Callable[[str, Entry], None]
 
 @dataclass(slots=True)
 class Bindery:
-    """The books of one story; `note` hears of enlarged pictures."""
+    """The books of one story.
+
+    pinned   the pictures that are not taken from the store, by panel
+    note     hears of enlarged pictures
+    """
 
     store: Store
     story: Story
+    pinned: Mapping[str, Path]
     note: Note
     books: dict[str, Book] = field(default_factory=dict)
 
@@ -47,9 +52,7 @@ class Bindery:
         from storyforge.book.page import bind
 
         if task.language not in self.books:
-            art = {
-                panel: art_of(panel, self.store.path("panels", key)) for panel, key in task.panels
-            }
+            art = {panel: art_of(panel, self._drawn(panel, key)) for panel, key in task.panels}
             self.books[task.language] = bind(self.story, art, task.language)
         return self.books[task.language]
 
@@ -105,6 +108,9 @@ class Bindery:
                 check_pdf(book, self.store.path("pdf", task.key), marks, report)
         return tuple(sorted(report.findings()))
 
+    def _drawn(self, panel: str, key: str) -> Path:
+        return self.pinned.get(panel) or self.store.path("panels", key)
+
     def _model(self, method: str) -> Path:
         path = self.story.folder / Path(method).expanduser()
         if not path.is_file():
@@ -124,7 +130,7 @@ class Bindery:
         text = json.dumps(recipe, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
         if not self.store.has("upscaled", key):
-            source = self.store.path("panels", drawn)
+            source = self._drawn(panel, drawn)
             with self.store.make("upscaled", key) as path:
                 _enlarge(panel, source, model, width, path, tell)
             self.note(f"upscaled {panel}", Entry(key, dict(recipe)))

@@ -273,7 +273,7 @@ def _draw(probes: Sequence[_Probe], shop: Workshop, pictures: Path, tell: Tell) 
         model = _model(condition, group[0], shop, tell)
         work = partial(_sample, pictures, model)
         tasks = tuple(probe.task for probe in group)
-        for failure in run(work, [tasks], 1, tell, lambda _: None):
+        for failure in run(work, [tasks], 1, tell, lambda *_: None):
             raise failure.error
     return sum(len(group) for group in groups.values())
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
@@ -23,8 +25,9 @@ Tell = Callable[[str, int, int], None]
 """Hears how far a task is: `tell(what, done, total)`."""
 
 Task = TypeVar("Task")
-Done = Callable[[Task], None]
-"""Hears of every task that is finished."""
+Done = Callable[[Task, int], None]
+"""Hears of every task that is finished, and how much memory its process had in use at the worst
+moment, in bytes; 0 if the system does not say."""
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -46,6 +49,28 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def peak_memory() -> int:
+    """Bytes that this process had in use at the worst moment; 0 if the system does not say.
+
+    Linux's own figure comes first: `getrusage` counts what the parent had before the process began.
+    """
+    with suppress(OSError, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split("kB")[0]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Begin to measure anew, where the system lets us; elsewhere the peak is the whole run's."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def run(
@@ -73,12 +98,13 @@ def _run_here(
 ) -> tuple[Failure[Task], ...]:
     failures: list[Failure[Task]] = []
     for task in tasks:
+        forget_peak_memory()
         try:
             function(task, tell)
         except _MENDABLE as exc:
             failures.append(Failure(task, translated(exc)))
         else:
-            done(task)
+            done(task, peak_memory())
     return tuple(failures)
 
 
@@ -102,6 +128,7 @@ class _Worker(Generic[Task]):
     ear: Connection
     error: StoryForgeError | None = None
     finished: bool = False
+    memory: int = 0
 
 
 def _run_beside(
@@ -126,7 +153,7 @@ def _run_beside(
                 workers.remove(worker)
                 error = _farewell(worker)
                 if error is None:
-                    done(worker.task)
+                    done(worker.task, worker.memory)
                 else:
                     failures.append(Failure(worker.task, error))
     finally:
@@ -171,8 +198,8 @@ def _listen(worker: _Worker[Task], tell: Tell) -> bool:
             worker.error = message
         case (str(what), int(count), int(total)):
             tell(what, count, total)
-        case _:
-            worker.finished = True
+        case memory:
+            worker.finished, worker.memory = True, memory
     return True
 
 
@@ -198,11 +225,11 @@ def _work(function: Callable[[Task, Tell], None], task: Task, mouth: Connection)
     except _MENDABLE as exc:
         _say(mouth, translated(exc))
     else:
-        _say(mouth, None)
+        _say(mouth, peak_memory())
     mouth.close()
 
 
-def _say(mouth: Connection, message: tuple[str, int, int] | StoryForgeError | None) -> None:
+def _say(mouth: Connection, message: tuple[str, int, int] | StoryForgeError | int) -> None:
     """Send a message home; where nobody listens any more, there is no use in going on."""
     try:
         mouth.send(message)

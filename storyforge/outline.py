@@ -5,23 +5,27 @@ Reasons come from the store's ledger; without it everything that is missing is c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Final, Literal
 
-from storyforge.panels import PanelTask
+from storyforge.choice import panel_named
+from storyforge.cost import Cost, likely
+from storyforge.panels import PanelTask, seed_of
+from storyforge.pins import Pin, typed
 from storyforge.plan import BookTask, FuseTask, Plan, Recipe, Task, TrainTask
 from storyforge.store import Entry, Shelf, Store
 
-State = Literal["fresh", "stale", "unneeded"]
+State = Literal["fresh", "stale", "pinned", "unneeded"]
+
+_FUSED_CHANGED: Final = "the fused model changed"
 
 _CHANGED: Final = {
     "base": "the base changed",
     "base_hash": "the base changed",
     "class": "its class changed",
     "font": "the font changed",
-    "fused": "the fused model changed",
+    "fused": _FUSED_CHANGED,
     "guidance_scale": "guidance changed",
     "make": "storyforge changed",
     "pictures": "pictures changed",
@@ -36,17 +40,24 @@ _CHANGED: Final = {
 class Line:
     """One task of a plan, and what becomes of it.
 
-    state     `fresh`: made already; `stale`: to be made; `unneeded`: missing, and nothing asks
-              for it
-    reason    why it is stale; empty if it is not
-    seconds   how long it may take, from what its like took; None if unknown or not to be made
+    state    `fresh`: made already; `stale`: to be made; `pinned`: kept, whatever it is made from;
+             `unneeded`: missing, and nothing asks for it
+    reasons  why it is stale; none if it is not
+    cost     what it may take, judged by its like; nothing known if it is not to be made
+    ignores  what a pinned picture would be drawn anew for
     """
 
     subject: str
     task: Task
     state: State
-    reason: str
-    seconds: float | None
+    reasons: tuple[str, ...] = ()
+    cost: Cost = Cost()
+    ignores: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it is stale, in one line."""
+        return ", ".join(self.reasons)
 
 
 def shelf_of(task: Task) -> Shelf:
@@ -78,7 +89,11 @@ def subject_of(task: Task) -> str:
 def missing(plan: Plan, store: Store) -> Plan:
     """The plan without what exists already, and without what nothing missing is made from."""
     books = tuple(book for book in plan.books if not store.has(book.format, book.key))
-    panels = tuple(panel for panel in plan.panels if not store.has("panels", panel.key))
+    panels = tuple(
+        panel
+        for panel in plan.panels
+        if panel.panel not in plan.pins and not store.has("panels", panel.key)
+    )
     fuse = plan.fuse
     if fuse is not None and (not panels or store.has("fused", fuse.key)):
         fuse = None
@@ -91,38 +106,151 @@ def missing(plan: Plan, store: Store) -> Plan:
     return replace(plan, train=tuple(train.values()), fuse=fuse, panels=panels, books=books)
 
 
-def outline(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> list[Line]:
-    """Every task of the plan in order; `entries` are the story's ledger."""
+def outline(
+    plan: Plan, store: Store, entries: Mapping[str, Entry], known: Collection[Entry] = ()
+) -> list[Line]:
+    """Every task of the plan in order.
+
+    entries  the story's ledger, by subject
+    known    further products to learn costs from
+    """
     wanted = {(shelf_of(task), task.key) for task in missing(plan, store).tasks()}
-    usual = _usual_seconds(entries)
+    measured = (*entries.values(), *known)
     lines: list[Line] = []
     for task in plan.tasks():
-        subject, shelf = subject_of(task), shelf_of(task)
-        if (shelf, task.key) in wanted:
-            last = entries.get(subject)
-            reason = _why(task.key, plan.recipes[task.key], last)
-            lines.append(Line(subject, task, "stale", reason, usual.get(subject.split()[0])))
+        subject, shelf, recipe = subject_of(task), shelf_of(task), plan.recipes[task.key]
+        if isinstance(task, PanelTask) and task.panel in plan.pins:
+            ignores = ignored(plan, plan.pins[task.panel], task)
+            lines.append(Line(subject, task, "pinned", ignores=ignores))
+        elif (shelf, task.key) in wanted:
+            reasons = _why(task.key, recipe, entries.get(subject))
+            lines.append(Line(subject, task, "stale", reasons, likely(recipe, measured)))
         else:
             state: State = "fresh" if store.has(shelf, task.key) else "unneeded"
-            lines.append(Line(subject, task, state, "", None))
+            lines.append(Line(subject, task, state))
     return lines
 
 
-def _usual_seconds(entries: Mapping[str, Entry]) -> dict[str, float]:
-    """The median time by the first word of the subject."""
-    times: dict[str, list[float]] = {}
-    for subject, entry in entries.items():
-        if entry.seconds > 0:
-            times.setdefault(subject.split()[0], []).append(entry.seconds)
-    return {word: median(seconds) for word, seconds in times.items()}
+def ignored(plan: Plan, pin: Pin, task: PanelTask) -> tuple[str, ...]:
+    """What differs between what a pinned picture was made from and what the story asks for."""
+    return _summed(_ignored(plan, pin, task))
 
 
-def _why(key: str, recipe: Recipe, last: Entry | None) -> str:
+def _ignored(plan: Plan, pin: Pin, task: PanelTask) -> Iterator[str]:
+    if pin.key == task.key:
+        return
+    old, new = _typed(pin.recipe), _typed(plan.recipes[task.key])
+    panel = panel_named(plan, task.panel)
+    picked = panel.model_copy(update={"take": pin.take})
+    if panel.take != pin.take and seed_of(plan.story, picked) == old.get("seed"):
+        yield f"`take: {panel.take}` of the story"
+        old["seed"] = new["seed"]
+    if old.get("base_hash") == new.get("base_hash") and plan.fuse is not None and pin.model:
+        yield from _learnt_since(plan, _typed(pin.model), _typed(plan.recipes[plan.fuse.key]))
+        old["fused"] = new["fused"]
+    yield from _changes(old, new)
+
+
+def _learnt_since(plan: Plan, old: Mapping[str, object], new: Recipe) -> Iterator[str]:
+    """What differs between two fused models; a concept of the story's own is learnt anew."""
+    for change in _changes({name: old.get(name) for name in new}, new):
+        concept = change.removeprefix("concept `").removesuffix("` changed")
+        own = change.endswith("changed") and concept in {task.concept for task in plan.train}
+        yield f"concept `{concept}` retrained" if own else _FUSION.get(change, change)
+
+
+_FUSION: Final = {"settings changed": "settings of the fusion changed"}
+
+
+def _typed(recipe: Mapping[str, object]) -> Recipe:
+    return {name: typed(value) for name, value in recipe.items()}
+
+
+def _why(key: str, recipe: Recipe, last: Entry | None) -> tuple[str, ...]:
     if last is None:
-        return "new"
+        return ("new",)
     if last.key == key:
-        return "its file is missing"
-    return ", ".join(dict.fromkeys(_changes(last.recipe, recipe))) or "its recipe changed"
+        return ("its file is missing",)
+    return _summed(_changes(last.recipe, recipe)) or ("its recipe changed",)
+
+
+def _summed(changes: Iterable[str]) -> tuple[str, ...]:
+    """Each change once; a panel's prompt is part of its regions' prompts."""
+    told = dict.fromkeys(changes)
+    known = "prompt changed" in told
+    return tuple(each for each in told if not (known and each.endswith("`: prompt changed")))
+
+
+def chains(lines: Sequence[Line]) -> tuple[str, ...]:
+    """What leads to what, a sentence for each cause: `prompt changed → panel `end` → 2 books`."""
+    stale = [line for line in lines if line.state == "stale"]
+    panels = [line for line in stale if isinstance(line.task, PanelTask)]
+    books = [line for line in stale if isinstance(line.task, BookTask)]
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for line in panels:
+        groups.setdefault(_cause(line, stale), []).append(line)
+    if not panels:
+        for line in stale:
+            groups.setdefault(line.reasons, []).append(line)
+        books = []
+    everything = all(
+        line.state in {"stale", "unneeded"} and line.reasons in {("new",), ()} for line in lines
+    )
+    first = "everything is new" if everything else "not made before"
+    return tuple(
+        " → ".join(
+            [
+                first if cause == ("new",) else ", ".join(cause),
+                *_on_the_way(cause, stale),
+                _things(group),
+                *_ends(books),
+            ]
+        )
+        for cause, group in groups.items()
+    )
+
+
+def _cause(panel: Line, stale: Sequence[Line]) -> tuple[str, ...]:
+    """Why a panel is drawn anew, followed back to the concepts where it is the model's doing."""
+    if _FUSED_CHANGED not in panel.reasons:
+        return panel.reasons
+    reasons = {line.subject: line.reasons for line in stale}
+    traced = []
+    for change in reasons.get("fused model", (_FUSED_CHANGED,)):
+        name = change.removesuffix("` changed").removeprefix("concept `")
+        learnt = ", ".join(reasons.get(f"concept {name}", ()))
+        traced.append(
+            f"concept `{name}`: {learnt}"
+            if change.endswith("` changed")
+            else _FUSION.get(change, change)
+        )
+    return tuple(cause.removesuffix(": ") for cause in traced)
+
+
+def _on_the_way(cause: tuple[str, ...], stale: Sequence[Line]) -> Iterator[str]:
+    """What has to be made before the panels can be drawn."""
+    concepts = [line for line in stale if isinstance(line.task, TrainTask)]
+    if concepts and not any("concept `" in words for words in cause):
+        yield _things(concepts)
+    if any(isinstance(line.task, FuseTask) for line in stale):
+        yield "fused model"
+
+
+def _ends(books: Sequence[Line]) -> Iterator[str]:
+    if books:
+        yield _things(books)
+
+
+def _things(lines: Sequence[Line]) -> str:
+    """Tasks in words: one or two panels and concepts by name, more by number."""
+    words = [line.subject.partition(" ")[0] for line in lines]
+    if len(set(words)) > 1 or lines[0].subject == "fused model":
+        return ", ".join(line.subject for line in lines)
+    plural = f"{words[0]}s" if len(lines) > 1 else words[0]
+    if words[0] == "book" or len(lines) > 2:
+        return f"{len(lines)} {plural}"
+    names = [f"`{line.subject.partition(' ')[2]}`" for line in lines]
+    return f"{plural} {', '.join(names)}"
 
 
 def _changes(old: Recipe, new: Recipe) -> Iterator[str]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -24,6 +24,7 @@ from storyforge.languages import check_edition
 from storyforge.layout import Box
 from storyforge.lint import PICTURES
 from storyforge.panels import PanelTask, drawn_from, panel_task
+from storyforge.pins import Pin
 from storyforge.store import fingerprint
 from storyforge.story import FuseSettings, Story
 from storyforge.subject import ConceptSpec, Kind, TrainSettings
@@ -110,7 +111,8 @@ Task = TrainTask | FuseTask | PanelTask | BookTask
 class Plan:
     """Everything that a story asks for, in the order in which it can be made.
 
-    `recipes` says, for every key, what it is the hash of.
+    recipes  for every key, what it is the hash of
+    pins     the panels whose picture is kept as it is, by id
     """
 
     story: Story
@@ -119,6 +121,7 @@ class Plan:
     panels: tuple[PanelTask, ...]
     books: tuple[BookTask, ...]
     recipes: Mapping[str, Recipe]
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
     def tasks(self) -> Iterator[Task]:
         """Every task, each after those whose products it needs."""
@@ -315,11 +318,18 @@ def _book_recipe(story: Story) -> Recipe:
 
 
 def _entered(recipes: dict[str, Recipe], recipe: Recipe) -> str:
-    """The recipe's key: the hash of its canonical JSON, in which files are their content."""
-    text = json.dumps(recipe, default=_plain, sort_keys=True, allow_nan=False)
-    key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
-    recipes[key] = json.loads(text)
+    key = key_of(recipe)
+    recipes[key] = json.loads(_canonical(recipe))
     return key
+
+
+def key_of(recipe: Recipe) -> str:
+    """The recipe's key: the hash of its canonical JSON, in which files are their content."""
+    return hashlib.sha256(_canonical(recipe).encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def _canonical(recipe: Recipe) -> str:
+    return json.dumps(recipe, default=_plain, sort_keys=True, allow_nan=False)
 
 
 def _plain(value: object) -> object:

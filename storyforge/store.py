@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
@@ -78,11 +78,15 @@ class Entry:
     """What the ledger knows of a subject: the key and recipe of what was last made of it.
 
     seconds   how long that took; 0 if unknown
+    memory    bytes in use at the worst moment; 0 if unknown
+    size      bytes on disk; 0 if unknown
     """
 
     key: str
     recipe: dict[str, object]
     seconds: float = 0.0
+    memory: int = 0
+    size: int = 0
 
 
 class Store:
@@ -142,6 +146,12 @@ class Store:
                 self._sweep(leftover)
             yield
 
+    @contextmanager
+    def editing(self, what: str) -> Iterator[None]:
+        """Keep others from editing the same thing, such as the pins, for a moment."""
+        with self._lock(what, _PATIENCE):
+            yield
+
     def _sweep(self, leftover: Path) -> None:
         """Remove a half made product, unless a process is still at it."""
         shelf, _, name = leftover.name.partition("-")
@@ -196,13 +206,15 @@ class Store:
                     _remove(note)
         return damaged
 
-    def gc(self, *, dry: bool = False) -> list[Product]:
+    def gc(self, *, keep: Collection[str] = (), dry: bool = False) -> list[Product]:
         """Remove and return the products that no ledger names, and work that was given up.
 
-        With `dry`, only say what would go.
+        keep   keys of products that stay in any case
+        dry    only say what would go
         """
         with self.claim():
             kept = {entry.key for ledger in self.ledgers() for entry in ledger.entries().values()}
+            kept |= set(keep)
             lost = [product for product in self.ls() if product.key not in kept]
             if not dry:
                 for product in lost:
@@ -236,16 +248,18 @@ class Ledger:
         for subject, fields in written.items() if isinstance(written, dict) else ():
             match fields:
                 case {"key": str(key), "recipe": dict(recipe), "seconds": int() | float() as took}:
-                    found[subject] = Entry(key, recipe, float(took))
+                    memory, size = fields.get("memory"), fields.get("size")
+                    found[subject] = Entry(key, recipe, float(took), _whole(memory), _whole(size))
         return found
 
     def write(self, entries: dict[str, Entry]) -> None:
         """Replace the whole ledger."""
-        data = {
-            subject: {"key": entry.key, "seconds": entry.seconds, "recipe": entry.recipe}
-            for subject, entry in entries.items()
-        }
+        data = {subject: asdict(entry) for subject, entry in entries.items()}
         write_whole(self.path, json.dumps(data, indent=1, sort_keys=True).encode())
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def write_whole(path: Path, data: bytes) -> None:

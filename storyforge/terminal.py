@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from storyforge.cost import Cost
     from storyforge.model.card import Card
+    from storyforge.outline import Line
     from storyforge.store import Product
     from storyforge.workflow import Outcome, Survey
     from storyforge.workshop import Counts
@@ -120,6 +122,7 @@ def outcome_content(outcome: Outcome) -> dict[str, object]:
     content: dict[str, object] = {
         "made": asdict(outcome.made),
         "skipped": asdict(outcome.skipped),
+        "pinned": list(outcome.pinned),
         "books": [str(path) for path in outcome.books],
         "seconds": round(outcome.seconds, 2),
     }
@@ -196,26 +199,78 @@ def counted(counts: Counts) -> str:
 
 
 def show_survey(survey: Survey, as_json: bool) -> None:
-    """Print a plan, and what it will cost."""
-    stale = [line for line in survey.lines if line.state == "stale"]
+    """Print a plan: what would be made, why, and what it may take."""
+    from storyforge.outline import chains
+
     if as_json:
-        tasks = [
-            {
-                "subject": line.subject,
-                "key": line.task.key,
-                "state": line.state,
-                "reason": line.reason,
-                "seconds": line.seconds,
-            }
-            for line in survey.lines
-        ]
-        tell_json({"store": str(survey.store), "stale": len(stale), "tasks": tasks})
+        tell_json(survey_content(survey))
         return
-    rows = [(line.state, line.subject, line.reason) for line in survey.lines]
-    show_table(("state", "what", "why"), rows)
-    known = [line.seconds for line in stale if line.seconds is not None]
-    cost = f", about {duration(sum(known))}" if known and len(known) == len(stale) else ""
-    tell(f"{len(stale)} to make{cost}" if stale else "nothing to make")
+    rows = [
+        (line.state, line.subject, *(_costs(line.cost) if line.state == "stale" else "---"), why)
+        for line in survey.lines
+        for why in [line.reason or _ignoring(line)]
+    ]
+    show_table(("state", "what", "time", "memory", "disk", "why"), rows)
+    for chain in chains(survey.lines):
+        typer.echo(chain)
+    for panel in survey.strange:
+        tell(f"a picture is pinned for `{panel}`, which is no panel of this story")
+    tell(_summary(survey))
+
+
+def _summary(survey: Survey) -> str:
+    if not survey.stale:
+        return "nothing to make"
+    if survey.total.seconds is not None:
+        time, memory, disk = _costs(survey.total)
+        return f"{len(survey.stale)} to make: about {time}, {memory} of memory, {disk} on disk"
+    known = [line.cost.seconds for line in survey.stale if line.cost.seconds is not None]
+    if not known:
+        return f"{len(survey.stale)} to make; nothing like it was made in this store: time unknown"
+    told = f"about {duration(sum(known))} for {len(known)} of them"
+    return f"{len(survey.stale)} to make: {told}, unknown for {len(survey.stale) - len(known)}"
+
+
+def _costs(cost: Cost) -> tuple[str, str, str]:
+    """Time, memory and room on disk in words."""
+    return (
+        "unknown" if cost.seconds is None else duration(cost.seconds),
+        "unknown" if cost.memory is None else size(cost.memory),
+        "unknown" if cost.size is None else size(cost.size),
+    )
+
+
+def _ignoring(line: Line) -> str:
+    return f"ignores: {', '.join(line.ignores)}" if line.ignores else ""
+
+
+def survey_content(survey: Survey) -> dict[str, object]:
+    """A plan as JSON; times in seconds, memory and disk in bytes, null for what is not known."""
+    from storyforge.outline import chains
+
+    tasks = [
+        {
+            "subject": line.subject,
+            "key": line.task.key,
+            "state": line.state,
+            "reason": line.reason,
+            "ignores": list(line.ignores),
+            **_cost_content(line.cost),
+        }
+        for line in survey.lines
+    ]
+    return {
+        "store": str(survey.store),
+        "stale": len(survey.stale),
+        "total": _cost_content(survey.total),
+        "chains": list(chains(survey.lines)),
+        "strange_pins": list(survey.strange),
+        "tasks": tasks,
+    }
+
+
+def _cost_content(cost: Cost) -> dict[str, object]:
+    return {"seconds": cost.seconds, "memory": cost.memory, "bytes": cost.size}
 
 
 def show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:

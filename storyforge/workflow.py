@@ -6,7 +6,7 @@ or a picture drawn is the stages' own knowledge. Nothing here prints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,29 +15,24 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge import story as stories
 from storyforge.bindery import art_of
-from storyforge.errors import Diagnostic, StoryForgeError
+from storyforge.choice import picture_of, with_pins
+from storyforge.cost import Cost, total
+from storyforge.errors import Diagnostic, EnvironmentProblem, StoryForgeError
 from storyforge.executor import Tell
 from storyforge.inspection import examine_task
 from storyforge.layout import Layout, closest, find, names
 from storyforge.model.card import Card
 from storyforge.outline import Line, missing, outline
-from storyforge.plan import BookTask, Order, Plan, base_of, draw_up
-from storyforge.store import Store, write_whole
+from storyforge.pins import pinned_keys, read_pins
+from storyforge.plan import Base, Order, Plan, base_of, draw_up
+from storyforge.publishing import file_of, published
+from storyforge.store import Product, Store, write_whole
 from storyforge.story import Story
 from storyforge.train.logs import Logs
 from storyforge.workshop import Counts, Trouble, Workshop, ledger_of
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
-
-_ENDINGS: Final = {
-    "web": ".web",
-    "epub-reflow": ".reflow.epub",
-    "png": ".pages",
-    "cover": "-cover.pdf",
-    "inside": "-inside.pdf",
-}
-"""How books are called whose format is not their files' ending."""
 
 _REFERENCES: Final = 4
 """Reference pictures of each concept on a contact sheet."""
@@ -67,9 +62,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did; `books` are the files in the folder of books.
+    """What a run did.
 
+    books     the files in the folder of books
     findings  what a printer would send back of the PDF, if there is one
+    pinned    the panels whose picture was kept as it is
     """
 
     made: Counts
@@ -78,33 +75,52 @@ class Outcome:
     troubles: tuple[Trouble, ...]
     seconds: float
     findings: tuple[Diagnostic, ...] = ()
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A plan's outline, and where its products are kept."""
+    """A plan's outline, and where its products are kept.
+
+    total    what everything that is stale may take
+    strange  panels with a pinned picture that the story does not have
+    """
 
     lines: tuple[Line, ...]
     store: Path
+    total: Cost = Cost()
+    strange: tuple[str, ...] = ()
+
+    @property
+    def stale(self) -> tuple[Line, ...]:
+        """What is to be made."""
+        return tuple(line for line in self.lines if line.state == "stale")
 
 
 def plan(run_: Run) -> Survey:
     """Say what of the story is made, what is to be made and why; make nothing."""
-    drawn, store = _planned(run_)
-    return Survey(tuple(outline(drawn, store, ledger_of(store, drawn.story).entries())), store.root)
+    drawn, store = planned(run_)
+    own = ledger_of(store, drawn.story)
+    others = [ledger for ledger in store.ledgers() if ledger != own]
+    known = [entry for ledger in others for entry in ledger.entries().values()]
+    lines = outline(drawn, store, own.entries(), known)
+    stale = [line.cost for line in lines if line.state == "stale"]
+    panels = {task.panel for task in drawn.panels}
+    strange = tuple(panel for panel in drawn.pins if panel not in panels)
+    return Survey(tuple(lines), store.root, total(stale), strange)
 
 
 def train(run_: Run, concepts: Sequence[str], tell: Tell) -> Outcome:
     """Learn the concepts named, or all of the story's; their pictures and books are left alone."""
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
     _check_names(concepts, drawn.story)
     wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
-    return _made(run_, replace(drawn, train=wanted, fuse=None, panels=(), books=()), store, tell)
+    return made(run_, replace(drawn, train=wanted, fuse=None, panels=(), books=()), store, tell)
 
 
 def examine(run_: Run, concepts: Sequence[str]) -> tuple[Diagnostic, ...]:
     """What is wrong with the pictures that `train` would learn from; nothing if it learns none."""
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
     wanted = [task for task in drawn.train if not concepts or task.concept in concepts]
     unlearnt = [task for task in wanted if not store.has("concepts", task.key)]
     return tuple(found for task in unlearnt for found in examine_task(task).findings)
@@ -115,7 +131,7 @@ def learnt(run_: Run, concepts: Sequence[str] = ()) -> tuple[Card, ...]:
 
     Raises StoryForgeError for a name that the story does not have.
     """
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
     _check_names(concepts, drawn.story)
     files = {
         task.concept: store.path("concepts", task.key)
@@ -137,43 +153,49 @@ def _check_names(concepts: Sequence[str], story: Story) -> None:
 
 def fuse(run_: Run, tell: Tell) -> Outcome:
     """Learn the concepts that panels show and fuse them into one model."""
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
     shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
     wanted = tuple(task for task in drawn.train if task.concept in shown)
-    return _made(run_, replace(drawn, train=wanted, panels=(), books=()), store, tell)
+    return made(run_, replace(drawn, train=wanted, panels=(), books=()), store, tell)
 
 
 def render(run_: Run, only: Sequence[str], tell: Tell) -> Outcome:
     """Make all that is missing, then the books; with `only`, these panels and what they need."""
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
+    check_panels(drawn, only)
+    panels = tuple(task for task in drawn.panels if not only or task.panel in only)
+    return made(run_, replace(drawn, panels=panels), store, tell)
+
+
+def check_panels(drawn: Plan, names_: Sequence[str]) -> None:
+    """Raise StoryForgeError for a name that no panel of the story has."""
     known = [panel.panel for panel in drawn.panels]
-    for name in only:
+    for name in names_:
         if name not in known:
             guess = closest(name, known)
             hint = f"did you mean `{guess}`?" if guess else None
             raise StoryForgeError(f"no panel named `{name}` in this story", hint=hint)
-    panels = tuple(task for task in drawn.panels if not only or task.panel in only)
-    return _made(run_, replace(drawn, panels=panels), store, tell)
 
 
 def book(run_: Run, tell: Tell) -> Outcome:
     """Bind the books from pictures that exist."""
-    drawn, store = _drawn(run_)
-    return _made(run_, replace(drawn, train=(), fuse=None, panels=()), store, tell)
+    drawn, store = _complete(run_)
+    return made(run_, replace(drawn, train=(), fuse=None, panels=()), store, tell)
 
 
 def preflight(run_: Run, tell: Tell) -> tuple[Diagnostic, ...]:
     """Whether the book is fit to print, as far as it is made: its pages, and its PDF."""
-    drawn, store = _drawn(run_)
+    drawn, store = _complete(run_)
     shop = Workshop(drawn, store, tell)
     with store.claim():
         return shop.bindery.judged(drawn.books, tell)
 
 
-def _drawn(run_: Run) -> tuple[Plan, Store]:
+def _complete(run_: Run) -> tuple[Plan, Store]:
     """The plan and the store; StoryForgeError names the pictures that are missing."""
-    drawn, store = _planned(run_)
-    lacking = [task.panel for task in drawn.panels if not store.has("panels", task.key)]
+    drawn, store = planned(run_)
+    pairs = [(task.panel, task.key) for task in drawn.panels]
+    lacking = [panel for panel, key in pairs if picture_of(drawn, store, panel, key) is None]
     if lacking:
         names = ", ".join(f"`{name}`" for name in lacking)
         message = f"not drawn, or changed since: {names}"
@@ -185,7 +207,7 @@ def sheet(run_: Run) -> Path:
     """Lay every picture beside its concepts' reference pictures; the file that shows them."""
     from storyforge.book.sheet import Reference, Row, write_sheet
 
-    drawn, store = _planned(run_)
+    drawn, store = planned(run_)
     references = {
         task.concept: Reference(
             task.concept, tuple(task.folder / image for image in task.images[:_REFERENCES])
@@ -196,18 +218,18 @@ def sheet(run_: Run) -> Path:
     rows = [
         Row(
             f"{panel.id}, page {page}",
-            store.path("panels", keys[panel.id]),
+            picture,
             tuple(references[name] for name in drawn.story.cast(panel) if name in references),
         )
         for page, panel in drawn.story.panels()
-        if store.has("panels", keys[panel.id])
+        if (picture := picture_of(drawn, store, panel.id, keys[panel.id]))
     ]
     if not rows:
         hint = f"run `storyforge render {run_.path}`"
         raise StoryForgeError("no picture of this story is drawn", hint=hint)
     with TemporaryDirectory() as folder:
         data = write_sheet(rows, Path(folder) / "sheet.png").read_bytes()
-    target = _out(run_, drawn.story) / f"{_name(drawn.story)}.sheet.png"
+    target = file_of(drawn.story, run_.out, ".sheet.png")
     write_whole(target, data)
     return target
 
@@ -225,7 +247,8 @@ def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path,
     drawn = _pictures(run_) if with_art else {}
     made = proof_of(story, run_.order.language, drawn)
     tongue = "" if made.language == story.language else f".{made.language}"
-    out, name = _out(run_, story), f"{_name(story)}{tongue}.proof"
+    first = file_of(story, run_.out, f"{tongue}.proof")
+    out, name = first.parent, first.name
     files: list[Path] = []
     if "png" in formats:
         pages = typeset.pngs(made.drawings)
@@ -246,13 +269,11 @@ def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path,
 
 
 def _pictures(run_: Run) -> dict[str, Art]:
-    """The pictures that the store holds, by panel."""
-    drawn, store = _planned(run_)
-    return {
-        task.panel: art_of(task.panel, store.path("panels", task.key))
-        for task in drawn.panels
-        if store.has("panels", task.key)
-    }
+    """The pictures that there are, by panel."""
+    drawn, store = planned(run_)
+    pairs = [(task.panel, task.key) for task in drawn.panels]
+    found = {panel: picture_of(drawn, store, panel, key) for panel, key in pairs}
+    return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}
 
 
 def picture_layouts(name: str | None, where: Path | None, out: Path | None) -> Path:
@@ -294,6 +315,12 @@ def store_at(where: Path) -> Store:
     raise StoryForgeError(f"no store at `{where}`", hint=hint)
 
 
+def gc(where: Path, *, dry: bool = False) -> list[Product]:
+    """Remove what no story needs any more; what a lock beside the store names is kept."""
+    store = store_at(where)
+    return store.gc(keep=pinned_keys(store.root.parent), dry=dry)
+
+
 def layouts(where: Path | None) -> tuple[Layout, ...]:
     """The layouts that come with storyforge and, with a story's file or folder, those beside it."""
     folders = () if where is None else ((where.parent if where.is_file() else where) / "layouts",)
@@ -301,7 +328,11 @@ def layouts(where: Path | None) -> tuple[Layout, ...]:
     return tuple(stories.read_layout(path) for path in found if path is not None)
 
 
-def _planned(run_: Run) -> tuple[Plan, Store]:
+def planned(run_: Run) -> tuple[Plan, Store]:
+    """The story's plan with what is pinned, and its store.
+
+    A story whose pictures are all pinned needs no base.
+    """
     story = stories.read(run_.path)
     store = Store(run_.store or story.folder / ".storyforge")
     order = run_.order
@@ -312,15 +343,27 @@ def _planned(run_: Run) -> tuple[Plan, Store]:
     if run_.wrap:
         formats = order.formats or story.book.formats
         order = replace(order, formats=tuple(dict.fromkeys((*formats, "cover", "inside"))))
-    return draw_up(story, base=base_of(story), order=order), store
+    pins = read_pins(story, store)
+    try:
+        base = base_of(story)
+    except EnvironmentProblem:
+        if not all(panel.id in pins for _, panel in story.panels()):
+            raise
+        base = Base(story.base, story.base)
+    return with_pins(draw_up(story, base=base, order=order), pins), store
 
 
-def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
-    """Make what is missing of `asked`, stage by stage, and lay the books out."""
+def made(
+    run_: Run, asked: Plan, store: Store, tell: Tell, names_: Mapping[str, str] | None = None
+) -> Outcome:
+    """Make what is missing of `asked`, stage by stage, and lay the books out.
+
+    names_   what the ledger calls a product, by key, where it is not the plan's own
+    """
     started = perf_counter()
     with store.claim():
         wanted = _wanted(asked, store)
-        shop = Workshop(asked, store, tell)
+        shop = Workshop(asked, store, tell, names=names_ or {})
         shop.compose(wanted.books)
         shop.learn(wanted.train, run_.jobs, run_.logs)
         shop.fuse(wanted.fuse)
@@ -331,9 +374,8 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
         findings = shop.bindery.judged(printed, tell)
         shop.note_all()
     shop.give_up_if_hopeless()
-    out = _out(run_, asked.story)
     finished = [task for task in asked.books if store.has(task.format, task.key)]
-    books = tuple(_published(asked.story, task, store, out) for task in finished)
+    books = tuple(published(asked.story, task, store, run_.out) for task in finished)
     skipped = Counts(
         concepts=len(asked.train) - len(wanted.train),
         fused=(asked.fuse is not None) - (wanted.fuse is not None),
@@ -347,6 +389,7 @@ def _made(run_: Run, asked: Plan, store: Store, tell: Tell) -> Outcome:
         troubles=tuple(shop.troubles),
         seconds=perf_counter() - started,
         findings=findings,
+        pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
     )
 
 
@@ -358,42 +401,3 @@ def _wanted(asked: Plan, store: Store) -> Plan:
     fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None
     needless = asked.fuse is not None and fused is None
     return replace(asked, train=() if needless else tuple(concepts.values()), fuse=fused)
-
-
-def _published(story: Story, task: BookTask, store: Store, out: Path) -> Path:
-    """The book under its readable name; the file is only touched if it is another one."""
-    tongue = "" if task.language == story.language else f".{task.language}"
-    target = out / f"{_name(story)}{tongue}{_ENDINGS.get(task.format, f'.{task.format}')}"
-    product = store.path(task.format, task.key)
-    if product.is_dir():
-        _publish_folder(product, target)
-    else:
-        _publish_file(product, target)
-    return target
-
-
-def _publish_file(product: Path, target: Path) -> None:
-    data = product.read_bytes()
-    if not target.is_file() or target.read_bytes() != data:
-        write_whole(target, data)
-
-
-def _publish_folder(product: Path, target: Path) -> None:
-    """Copy the files, and remove those of the same kind that an earlier book left."""
-    wanted = {path.relative_to(product) for path in product.rglob("*") if path.is_file()}
-    for name in wanted:
-        _publish_file(product / name, target / name)
-    for folder in {name.parent for name in wanted}:
-        for pattern in ("page-*.png", "picture-*.jpg"):
-            for path in (target / folder).glob(pattern):
-                if path.relative_to(target) not in wanted:
-                    path.unlink()
-
-
-def _out(run_: Run, story: Story) -> Path:
-    return run_.out or story.folder / "build"
-
-
-def _name(story: Story) -> str:
-    """What the story's books are called: as its file, or its folder if the file is `story.yaml`."""
-    return story.path.stem if story.path.stem != "story" else story.path.absolute().parent.name

@@ -6,7 +6,7 @@ One failed task takes nothing from the others. Which tasks are wanted is `workfl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,12 +15,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from storyforge.bindery import Bindery
+from storyforge.choice import picture_of
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.executor import Failure, Tell, processors, run
+from storyforge.executor import Failure, Tell, peak_memory, processors, run
 from storyforge.outline import shelf_of, subject_of
 from storyforge.panels import PanelTask
 from storyforge.plan import BookTask, FuseTask, Plan, Task, TrainTask
-from storyforge.store import Entry, Ledger, Store
+from storyforge.store import Entry, Ledger, Store, size_of
 from storyforge.story import Story
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def ledger_of(store: Store, story: Story) -> Ledger:
 
 @dataclass(slots=True)
 class Workshop:
-    """One run at work: what it has made, and what went wrong."""
+    """One run at work: what it has made, and what went wrong.
+
+    names   what the ledger calls a product, by key, where it is not the plan's own
+    """
 
     plan: Plan
     store: Store
@@ -63,13 +67,15 @@ class Workshop:
     troubles: list[Trouble] = field(default_factory=list)
     made: list[Task] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     stage_began: float = 0.0
     made_before: int = 0
     bindery: Bindery = field(init=False)
 
     def __post_init__(self) -> None:
         """Open the ledger."""
-        self.bindery = Bindery(self.store, self.plan.story, self._note)
+        pinned = {panel: pin.picture for panel, pin in self.plan.pins.items()}
+        self.bindery = Bindery(self.store, self.plan.story, pinned, self._note)
         self.entries = ledger_of(self.store, self.plan.story).entries()
 
     def learn(self, tasks: Sequence[TrainTask], jobs: int | None, logs: Logs | None = None) -> None:
@@ -104,7 +110,7 @@ class Workshop:
             return
         self._begin()
         work = partial(_draw, self._drawn, fused, self._own_files(tasks))
-        failures = run(work, [tuple(tasks)], 1, self.tell, lambda _: None)
+        failures = run(work, [tuple(tasks)], 1, self.tell, lambda *_: None)
         rest = [(task,) for task in tasks if not self.store.has("panels", task.key)]
         if not failures or not rest:
             return
@@ -112,7 +118,7 @@ class Workshop:
         if len(tasks) == 1 or (len(rest) == len(tasks) and isinstance(error, EnvironmentProblem)):
             self.troubles += [Trouble(subject_of(task), error) for (task,) in rest]
             return
-        for failure in run(work, rest, 1, self.tell, lambda _: None):
+        for failure in run(work, rest, 1, self.tell, lambda *_: None):
             self.troubles.append(Trouble(subject_of(failure.task[0]), failure.error))
 
     def _own_files(self, tasks: Sequence[PanelTask]) -> dict[str, Path]:
@@ -125,12 +131,11 @@ class Workshop:
         """Take in one picture as soon as it is finished."""
         with self.store.make("panels", task.key) as path:
             yield path
-        self._keep(task)
+        self._keep(task, peak_memory())
 
     def bind(self, tasks: Sequence[BookTask]) -> None:
         """Bind books, unless pictures are missing."""
-        pictures = {key for task in tasks for _, key in task.panels}
-        if all(self.store.has("panels", key) for key in pictures):
+        if all(self._all_drawn(task) for task in tasks):
             self._begin()
             self._regret(run(self.bindery.perform, tasks, 1, self.tell, self._keep))
 
@@ -140,11 +145,14 @@ class Workshop:
         Raises StoryForgeError, naming the page on which something does not fit.
         """
         for task in tasks:
-            if all(self.store.has("panels", key) for _, key in task.panels):
+            if self._all_drawn(task):
                 self.bindery.bound(task)
         if not self.bindery.books:
             for language in {task.language for task in tasks}:
                 proof(self.plan.story, language)
+
+    def _all_drawn(self, task: BookTask) -> bool:
+        return all(picture_of(self.plan, self.store, *pair) for pair in task.panels)
 
     def counts(self) -> Counts:
         """How many products were made."""
@@ -170,9 +178,9 @@ class Workshop:
         before = dict(self.entries)
         self._note_statistics()
         for task in self.plan.tasks():
-            known = self.entries.get(subject_of(task))
+            known = self.entries.get(self._name(task))
             if self.store.has(shelf_of(task), task.key) and (not known or known.key != task.key):
-                self._enter(task, 0.0)
+                self._enter(task)
         if self.entries != before:
             ledger_of(self.store, self.plan.story).write(self.entries)
 
@@ -189,15 +197,20 @@ class Workshop:
     def _begin(self) -> None:
         self.stage_began, self.made_before = perf_counter(), len(self.made)
 
-    def _keep(self, task: Task) -> None:
+    def _keep(self, task: Task, memory: int) -> None:
         """Count a finished task and enter it, with its share of the stage's time so far."""
         self.made.append(task)
         seconds = (perf_counter() - self.stage_began) / (len(self.made) - self.made_before)
-        self._enter(task, round(seconds, 2))
+        self._enter(task, round(seconds, 2), memory)
         ledger_of(self.store, self.plan.story).write(self.entries)
 
-    def _enter(self, task: Task, seconds: float) -> None:
-        self.entries[subject_of(task)] = Entry(task.key, self.plan.recipes[task.key], seconds)
+    def _enter(self, task: Task, seconds: float = 0.0, memory: int = 0) -> None:
+        size = size_of(self.store.path(shelf_of(task), task.key))
+        entry = Entry(task.key, self.plan.recipes[task.key], seconds, memory, size)
+        self.entries[self._name(task)] = entry
+
+    def _name(self, task: Task) -> str:
+        return self.names.get(task.key) or subject_of(task)
 
     def _note(self, subject: str, entry: Entry) -> None:
         """Enter what was made on the way to a book."""

@@ -41,8 +41,11 @@ FLOORS: dict[str, int] = {
     "schemas": 2,
     "sarif": 2,
     "wording": 3,
+    "pins": 3,
     "panels": 3,
     "plan": 3,
+    "choice": 3,
+    "cost": 3,
     "outline": 3,
     # rooms that are blind to each other
     "model": 4,
@@ -60,6 +63,8 @@ FLOORS: dict[str, int] = {
     "workshop": 6,
     "workflow": 6,
     "fusing": 6,
+    "publishing": 6,
+    "approval": 6,
     "golden": 6,
     "evaluation": 6,
     "terminal": 7,
@@ -72,11 +77,13 @@ FAMILIES = (
     {"validation", "lint", "subject", "fusesettings", "edition", "languages", "story", "schemas"},
 )
 FAMILIES += ({"samplesettings", "story"},)
-FAMILIES += ({"wording", "panels", "plan", "outline"},)
-FAMILIES += ({"scaffold", "bindery", "inspection", "workshop", "workflow", "golden", "evaluation"},)
-FAMILIES += ({"terminal", "cli", "__main__"},)
+FAMILIES += ({"wording", "pins", "panels", "plan", "choice", "cost", "outline"},)
+FAMILIES += (
+    {"scaffold", "bindery", "inspection", "workshop", "workflow", "publishing", "approval"}
+    | {"golden", "evaluation"},
+)
+FAMILIES += ({"terminal", "cli", "__main__"}, {"", "errors"})
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)
-FAMILIES += ({"", "errors"},)
 """Rooms of one floor that may know each other, as long as there is no circle."""
 
 TORCH_ROOMS = {"model", "train", "fuse", "sample", "evaluate", "pocket.pretrain"}

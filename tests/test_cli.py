@@ -287,6 +287,91 @@ def test_a_plan_says_why(story: Path) -> None:
     assert "3 to make" in text.stderr
 
 
+def test_a_plan_fails_in_ci_when_something_is_stale(story: Path) -> None:
+    invoke("render", story)
+    assert invoke("plan", story, "--check").exit_code == 0
+    edit(story, "prompt: fog", "prompt: rain")
+    result = invoke("plan", story, "--check", "--json")
+    assert result.exit_code == 1
+    content = json.loads(result.stdout)
+    assert content["stale"] == 3
+    assert content["chains"] == ["prompt changed → panel `two` → 2 books"]
+    assert all(content["total"][name] > 0 for name in ("seconds", "memory", "bytes"))
+
+
+def test_a_plan_gives_no_time_before_anything_was_made(story: Path) -> None:
+    shutil.rmtree(story.parent / ".storyforge")
+    result = invoke("plan", story, "--json")
+    assert json.loads(result.stdout)["total"] == {"seconds": None, "memory": None, "bytes": None}
+    assert "time unknown" in invoke("plan", story).stderr
+
+
+def test_one_of_several_takes_is_picked_and_bound(story: Path) -> None:
+    invoke("render", story)
+    result = invoke("render", story, "two", "--takes", 3, "--json")
+    assert made(result) == NOTHING | {"panels": 2}
+    (sheet,) = json.loads(result.stdout)["sheets"]
+    assert sheet == str(story.parent / "build" / f"{story.parent.name}.two.takes.png")
+    with Image.open(sheet) as picture:
+        assert picture.width > picture.height / 2
+    assert made(invoke("render", story, "two", "--takes", 3, "--json")) == NOTHING
+    picked = invoke("pick", story, "two", 2)
+    assert picked.exit_code == 0, picked.output
+    assert "`take: 0` of the story" in picked.stderr
+    (pinned,) = (story.parent / "pins").iterdir()
+    result = invoke("render", story, "--json")
+    assert made(result) == NOTHING | {"books": 2}
+    assert json.loads(result.stdout)["pinned"] == ["two"]
+    with Image.open(pinned) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_pinned_panel_survives_a_retrained_concept(story: Path, world: Path) -> None:
+    shutil.copytree(world / "concepts", story.parent / "concepts")
+    edit(story, "../concepts", "concepts")
+    invoke("render", story)
+    before = Path(invoke("pin", story, "one").stdout.strip()).read_bytes()
+    Image.new("RGB", (8, 8), "blue").save(story.parent / "concepts" / "owl" / "2.png")
+    assert "ignores: concept `owl` retrained" in invoke("plan", story).stdout
+    result = invoke("render", story, "--jobs", 1)
+    assert "pinned, kept as they are: `one`" in result.stderr
+    assert "made 1 concept, 1 fused model, 1 panel, 2 books" in result.stderr
+    (pinned,) = (story.parent / "pins").iterdir()
+    assert pinned.read_bytes() == before
+    assert invoke("unpin", story, "one").stdout.split() == ["one"]
+    assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
+
+
+def test_a_story_of_pinned_pictures_is_bound_without_torch_or_store(story: Path) -> None:
+    invoke("render", story)
+    assert len(invoke("pin", story).stdout.split()) == 2
+    assert "pinned already" in invoke("pin", story).stderr
+    shutil.rmtree(story.parent / ".storyforge")
+    program = (
+        "import sys, storyforge.cli\n"
+        f"sys.argv = ['storyforge', 'render', {str(story)!r}, '--to', 'html']\n"
+        "try: storyforge.cli.app()\n"
+        "except SystemExit as exc: assert not exc.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_an_interrupted_drawing_says_how_to_go_on(
+    story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    edit(story, "prompt: fog", "prompt: rain")
+    monkeypatch.setattr("storyforge.sample.sampler.perform", interrupt)
+    result = invoke("render", story)
+    assert result.exit_code == 130
+    assert "run the same command again to go on" in result.stderr
+    monkeypatch.undo()
+    assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
+
+
 def test_the_cache_is_looked_after(story: Path) -> None:
     invoke("render", story)
     listed = json.loads(invoke("cache", "ls", story, "--json").stdout)["products"]

@@ -37,7 +37,7 @@ def test_processes_fail_one_by_one() -> None:
     def tell(what: str, count: int, total: int) -> None:
         told.append((what, count, total))
 
-    failures = run(_misfortunes, [1, 2, 3, 4], 2, tell, done.append)
+    failures = run(_misfortunes, [1, 2, 3, 4], 2, tell, lambda number, memory: done.append(number))
     assert sorted(done) == [1, 4]
     errors = {failure.task: failure.error for failure in failures}
     assert errors.keys() == {2, 3}
@@ -49,7 +49,13 @@ def test_processes_fail_one_by_one() -> None:
 
 def test_one_job_works_here_and_goes_on_after_a_failure() -> None:
     done: list[int] = []
-    failures = run(_double, [1, 2, 3], 1, lambda what, count, total: None, done.append)
+    failures = run(
+        _double,
+        [1, 2, 3],
+        1,
+        lambda what, count, total: None,
+        lambda number, memory: done.append(number),
+    )
     assert done == [1, 3]
     assert [failure.task for failure in failures] == [2]
     assert isinstance(failures[0].error, EnvironmentProblem)
@@ -57,7 +63,7 @@ def test_one_job_works_here_and_goes_on_after_a_failure() -> None:
 
 def test_a_mistake_in_the_program_is_not_kept_quiet() -> None:
     with pytest.raises(TypeError):
-        run(_double, [None], 1, lambda what, count, total: None, lambda _: None)  # type: ignore[list-item]
+        run(_double, [None], 1, lambda what, count, total: None, lambda *_: None)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
@@ -134,3 +140,14 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 def test_there_is_a_processor() -> None:
     assert processors() >= 1
+
+
+def _fill(megabytes: int, tell: Tell) -> None:
+    bytearray(b"x") * (megabytes << 20)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_memory_is_measured_task_by_task(jobs: int) -> None:
+    peaks: dict[int, int] = {}
+    run(_fill, [200, 1], jobs, lambda what, count, total: None, peaks.__setitem__)
+    assert peaks[200] - peaks[1] > 100 << 20

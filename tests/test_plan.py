@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.outline import missing, outline, shelf_of, subject_of
+from storyforge.outline import chains, missing, outline, shelf_of, subject_of
 from storyforge.plan import Base, Order, Plan, Task, base_of, draw_up
 from storyforge.store import Entry, Store
 from storyforge.story import Story, read
@@ -502,7 +502,7 @@ def test_a_lost_file_is_a_reason_and_has_a_price(folder: Path, tmp_path: Path) -
     store.path("panels", plan.panels[0].key).unlink()
     (line,) = [line for line in outline(plan, store, entries) if line.state == "stale"]
     assert (line.subject, line.reason) == ("panel found", "its file is missing")
-    assert line.seconds == 2.0
+    assert line.cost.seconds == 2.0
 
 
 def test_tasks_of_one_panel_need_only_what_it_shows(folder: Path, tmp_path: Path) -> None:
@@ -511,3 +511,57 @@ def test_tasks_of_one_panel_need_only_what_it_shows(folder: Path, tmp_path: Path
     store.path("panels", plan.panels[0].key).unlink()
     wanted = missing(replace(plan, panels=plan.panels[:1]), store)
     assert [subject_of(task) for task in wanted.tasks()] == ["panel found"]
+
+
+def test_no_key_depends_on_how_long_something_took(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    slow = {name: replace(entry, seconds=1e6) for name, entry in made(plan, store).items()}
+    store.ledger("story").write(slow)
+    assert keys(draw_up(story_with(folder), base=BASE)) == keys(plan)
+    assert all(line.state == "fresh" for line in outline(plan, store, slow))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("in the snow", "on a beach", ["prompt changed → panel `end` → 2 books"]),
+        ("The end.", "And then?", ["words or settings changed → 2 books"]),
+        (
+            "fuse: ",
+            "fuse: {solver: average}",
+            ["settings of the fusion changed → fused model → panels `found`, `end` → 2 books"],
+        ),
+        (
+            "scene: wood",
+            "take: 0",
+            [
+                "concept `wood` is gone → fused model → panels `found`, `end` → 2 books",
+            ],
+        ),
+    ],
+)
+def test_a_chain_leads_from_the_cause_to_the_books(
+    folder: Path, tmp_path: Path, old: str, new: str, told: list[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    entries = made(draw_up(story_with(folder), base=BASE), store)
+    old, new = ("title:", f"{new}\ntitle:") if old == "fuse: " else (old, new)
+    plan = draw_up(story_with(folder, old, new), base=BASE)
+    assert list(chains(outline(plan, store, entries))) == told
+
+
+def test_a_chain_begins_where_a_concept_changed(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    entries = made(draw_up(story_with(folder), base=BASE), store)
+    Image.new("RGB", (8, 8), "blue").save(folder / "concepts" / "pip" / "2.png")
+    (chain,) = chains(outline(draw_up(story_with(folder), base=BASE), store, entries))
+    assert chain == (
+        "concept `pip`: pictures changed → fused model → panels `found`, `end` → 2 books"
+    )
+
+
+def test_a_first_plan_is_one_chain(folder: Path, tmp_path: Path) -> None:
+    plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
+    assert chains(outline(plan, store, {})) == (
+        "everything is new → 3 concepts → fused model → panels `found`, `end` → 2 books",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -42,7 +42,7 @@ from storyforge.terminal import (
 
 if TYPE_CHECKING:
     from storyforge.executor import Tell
-    from storyforge.workflow import Outcome
+    from storyforge.workflow import Outcome, Run
 
 _SOME_FAILED: Final = 4
 
@@ -54,13 +54,18 @@ def plan(
     lang: Language = None,
     steps: Steps = None,
     store: StoreFolder = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail if anything is to be made, for CI.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what would be made, and why; make nothing."""
+    """Say what would be made, why, and what it may take; make nothing."""
     from storyforge import workflow
 
     survey = workflow.plan(workflow.Run(story, order(to, lang, steps), store))
     show_survey(survey, as_json)
+    if check and survey.stale:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -135,8 +140,15 @@ def fuse(
 @app.command()
 def render(
     story: StoryFile,
+    panels: Annotated[
+        list[str] | None, typer.Argument(metavar="[PANEL]...", help="Draw only these.")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="PANEL", help="Draw only these panels.")
+    ] = None,
+    takes: Annotated[
+        int | None,
+        typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
     ] = None,
     out: OutFolder = None,
     to: Formats = None,
@@ -152,9 +164,29 @@ def render(
     from storyforge import workflow
 
     run = workflow.Run(story, order(to, lang, steps, ppi), store, out, jobs, assets)
-    panels = [name for names in only or () for name in names.split(",")]
-    _show(lambda tell: workflow.render(run, panels, tell), as_json)
+    wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
+    if takes is not None:
+        _show_takes(run, wanted, takes, as_json)
+        return
+    _show(lambda tell: workflow.render(run, wanted, tell), as_json)
     _show_untranslated(story, lang)
+
+
+def _show_takes(run: Run, panels: Sequence[str], count: int, as_json: bool) -> None:
+    """Draw takes, and print the contact sheets that show them."""
+    from storyforge import approval
+
+    with Progress() as progress:
+        drawn = approval.draw_takes(run, panels, count, progress)
+    _tell_outcome(drawn.outcome)
+    sheets = [str(path) for path in drawn.sheets]
+    if as_json:
+        tell_json({**outcome_content(drawn.outcome), "sheets": sheets})
+    else:
+        for path in sheets:
+            typer.echo(path)
+    tell(f"next: look at the numbers there, then `storyforge pick {run.path} PANEL TAKE`")
+    _end(drawn.outcome)
 
 
 @app.command()
@@ -237,14 +269,21 @@ def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
 def _done(work: Callable[[Tell], Outcome]) -> Outcome:
     with Progress() as progress:
         outcome = work(progress)
+    _tell_outcome(outcome)
+    return outcome
+
+
+def _tell_outcome(outcome: Outcome) -> None:
     for trouble in outcome.troubles:
         tell_error(trouble.error, trouble.subject)
+    if outcome.pinned:
+        names = ", ".join(f"`{name}`" for name in outcome.pinned)
+        tell(f"pinned, kept as they are: {names}")
     tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
     if outcome.findings:
         errors = sum(finding.severity is Severity.ERROR for finding in outcome.findings)
         told = f"{errors} errors" if errors else f"{len(outcome.findings)} warnings"
         tell(f"not quite fit to print: {told}; `storyforge preflight` lists them")
-    return outcome
 
 
 def _end(outcome: Outcome) -> None:

@@ -34,10 +34,10 @@ def gc(
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no story needs any more."""
+    """Remove what no story needs any more; pinned pictures stay."""
     from storyforge import workflow
 
-    products = workflow.store_at(where).gc(dry=dry)
+    products = workflow.gc(where, dry=dry)
     show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
 
 

@@ -1,0 +1,318 @@
+"""Pins: an approved picture stays, the plan says what it does not follow, and the lock is sound."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from storyforge import approval, workflow
+from storyforge.choice import with_pins
+from storyforge.errors import StoryError, StoryForgeError
+from storyforge.outline import Line, missing, outline, subject_of
+from storyforge.pins import findings_in, lock_path, read_pins
+from storyforge.plan import Plan
+from storyforge.store import Entry
+from storyforge.workflow import Run
+from storyforge.workshop import ledger_of
+
+STORY = """
+storyforge: 1
+title: The Fox and the Lantern
+base: base
+characters: {pip: concepts/pip, owl: concepts/owl}
+pages:
+  - text: One night, Pip found a lantern.
+    panels:
+      - {id: found, prompt: night, regions: {left: {at: left, concept: pip}}, alt: A fox.}
+  - text: The end.
+    panels:
+      - {id: end, prompt: "7", regions: {one: {at: right, concept: owl}}, alt: An owl.}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A story whose pictures are made, as far as a store can tell: nothing here opens a model."""
+    for name, noun in [("pip", "fox"), ("owl", "owl")]:
+        concept = tmp_path / "book" / "concepts" / name
+        concept.mkdir(parents=True)
+        (concept / "concept.yaml").write_text(f"kind: character\nclass: {noun}\n")
+        Image.new("RGB", (8, 8), (len(noun), 2, 3)).save(concept / "1.png")
+    (tmp_path / "book" / "base").mkdir()
+    (tmp_path / "book" / "base" / "unet").write_bytes(b"1")
+    story = tmp_path / "book" / "story.yaml"
+    story.write_text(STORY)
+    make(Run(story))
+    return story
+
+
+def make(run: Run, *, only: str = "") -> Plan:
+    """Put a product of every task that is missing into the store, and all into the ledger."""
+    plan, store = workflow.planned(run)
+    for task in missing(plan, store).tasks():
+        kind = subject_of(task).split()[0]
+        shelf = {"concept": "concepts", "fused": "fused", "panel": "panels"}.get(kind)
+        with store.make(shelf or task.format, task.key) as out:  # type: ignore[union-attr]
+            out.write_bytes(f"{subject_of(task)} {task.key}".encode())
+    ledger = ledger_of(store, plan.story)
+    entries = ledger.entries()
+    for task in plan.tasks():
+        if not only or subject_of(task) == only:
+            entries[subject_of(task)] = Entry(task.key, plan.recipes[task.key], 2.0)
+    ledger.write(entries)
+    return plan
+
+
+def edit(story: Path, old: str, new: str) -> None:
+    assert old in story.read_text()
+    story.write_text(story.read_text().replace(old, new))
+
+
+def lines(story: Path) -> dict[str, Line]:
+    return {line.subject: line for line in workflow.plan(Run(story)).lines}
+
+
+def stale(story: Path) -> set[str]:
+    return {line.subject for line in workflow.plan(Run(story)).stale}
+
+
+def retrain(story: Path, name: str) -> None:
+    Image.new("RGB", (8, 8), "red").save(story.parent / "concepts" / name / "2.png")
+
+
+BOOKS = {"book pdf en", "book html en"}
+
+
+def test_pinning_what_is_drawn_makes_nothing_stale(path: Path) -> None:
+    (approved,) = approval.pin(Run(path), ["found"])
+    assert (approved.take, approved.ignores) == (0, ())
+    assert approved.picture.read_bytes().startswith(b"panel found")
+    assert approved.picture.parent == path.parent / "pins"
+    assert stale(path) == set()
+    assert lines(path)["panel found"].state == "pinned"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("prompt: night", "prompt: day", "prompt changed"),
+        ("at: left", "at: right", "region `left`: box changed"),
+        ("id: found", "id: found, take: 3", "`take: 3` of the story"),
+        ("title:", "seed: 4\ntitle:", "seed changed"),
+        ("id: found", "id: found, steps: 4", "steps changed"),
+        ("title:", "fuse: {solver: average}\ntitle:", "settings of the fusion changed"),
+    ],
+)
+def test_a_pinned_picture_stays_and_says_what_it_ignores(
+    path: Path, old: str, new: str, told: str
+) -> None:
+    approval.pin(Run(path), ["found"])
+    edit(path, old, new)
+    line = lines(path)["panel found"]
+    assert line.state == "pinned"
+    assert told in line.ignores
+    assert "panel found" not in stale(path)
+
+
+def test_a_pinned_picture_survives_a_retrained_concept_and_unpinning_redraws_it(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    retrain(path, "pip")
+    assert lines(path)["panel found"].ignores == ("concept `pip` retrained",)
+    assert stale(path) == {"concept pip", "fused model", "panel end"} | BOOKS
+    approval.unpin(Run(path), ["found"])
+    assert lines(path)["panel found"].reasons == ("the fused model changed",)
+
+
+def test_a_pinned_picture_survives_new_weights(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    (path.parent / "base" / "unet").write_bytes(b"22")
+    line = lines(path)["panel found"]
+    assert (line.state, line.ignores[0]) == ("pinned", "the base changed")
+
+
+def test_a_changed_panel_can_be_pinned_as_it_was_last_drawn(path: Path) -> None:
+    before = approval.pin(Run(path), ["end"])[0].picture.read_bytes()
+    approval.unpin(Run(path), ["end"])
+    retrain(path, "owl")
+    (approved,) = approval.pin(Run(path), ["end"])
+    assert approved.picture.read_bytes() == before
+    assert approved.ignores == ("concept `owl` retrained",)
+
+
+def test_what_only_pinned_panels_show_is_not_learnt(path: Path) -> None:
+    approval.pin(Run(path), [])
+    retrain(path, "pip")
+    assert stale(path) == set()
+    assert lines(path)["fused model"].state == "unneeded"
+
+
+@pytest.mark.parametrize(
+    "word", ["7", "1e5", "007", "1.50", "null", "true", "no", "~", "- a: b", "'", "# x", "é\u2028ü"]
+)
+def test_words_that_look_like_yaml_come_back_as_they_were(path: Path, word: str) -> None:
+    edit(path, '"7"', f'"{word}"')
+    make(Run(path))
+    approval.pin(Run(path), ["end"])
+    key = lines(path)["panel end"].task.key
+    edit(path, "id: end", "id: end, take: 1")
+    assert lines(path)["panel end"].ignores == ("`take: 1` of the story",)
+    assert workflow.planned(Run(path))[0].pins["end"].key == key
+
+
+def test_another_take_is_picked_and_wins_over_the_story(path: Path) -> None:
+    edit(path, "id: found", "id: found, take: 2")
+    make(Run(path))
+    edit(path, "take: 2", "take: 1")
+    make(Run(path))
+    approved = approval.pick(Run(path), "found", 2)
+    assert approved.ignores == ("`take: 1` of the story",)
+    assert stale(path) == BOOKS
+    make(Run(path))
+    assert stale(path) == set()
+    (released,) = approval.unpin(Run(path), ["found"])
+    assert (released.panel, released.take) == ("found", 2)
+
+
+def test_a_take_that_is_not_drawn_is_an_error_with_the_remedy(path: Path) -> None:
+    with pytest.raises(StoryForgeError, match="take 5 of panel `found` is not drawn") as caught:
+        approval.pick(Run(path), "found", 5)
+    assert "--takes 6" in str(caught.value.hint)
+
+
+def test_takes_of_a_panel_with_its_own_seed_are_an_error(path: Path) -> None:
+    edit(path, "id: found", "id: found, seed: 5")
+    with pytest.raises(StoryForgeError, match="seed of its own"):
+        approval.draw_takes(Run(path), ["found"], 2, lambda *_: None)
+
+
+def test_takes_want_a_panel(path: Path) -> None:
+    with pytest.raises(StoryForgeError, match="panels that are named"):
+        approval.draw_takes(Run(path), [], 2, lambda *_: None)
+
+
+def test_a_picture_that_is_not_drawn_cannot_be_pinned(path: Path) -> None:
+    shutil.rmtree(path.parent / ".storyforge" / "panels")
+    with pytest.raises(StoryForgeError, match="not drawn yet: `found`, `end`"):
+        approval.pin(Run(path), [])
+
+
+def test_a_pinned_picture_outlives_its_store(path: Path) -> None:
+    approval.pin(Run(path), [])
+    shutil.rmtree(path.parent / ".storyforge")
+    assert stale(path) == BOOKS
+
+
+def test_tidying_keeps_pinned_pictures(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    key = lines(path)["panel found"].task.key
+    shutil.rmtree(path.parent / ".storyforge" / "ledgers")
+    gone = {product.key for product in workflow.gc(path)}
+    assert gone
+    assert key not in gone
+
+
+def test_a_lost_copy_is_taken_from_the_store(path: Path) -> None:
+    (approved,) = approval.pin(Run(path), ["found"])
+    approved.picture.unlink()
+    assert lines(path)["panel found"].state == "pinned"
+    assert findings_in(path) == ()
+
+
+@pytest.mark.parametrize(("change", "code"), [("gone", "SF700"), ("other", "SF701")])
+def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, code: str) -> None:
+    (approved,) = approval.pin(Run(path), ["found"])
+    shutil.rmtree(path.parent / ".storyforge")
+    if change == "gone":
+        approved.picture.unlink()
+    else:
+        approved.picture.write_bytes(b"another picture")
+    with pytest.raises(StoryError) as caught:
+        workflow.plan(Run(path))
+    (finding,) = caught.value.diagnostics
+    lock = lock_path(path)
+    assert (finding.code, finding.file) == (code, str(lock))
+    assert lock.read_text().splitlines()[finding.line - 1].strip() == "found:"
+    assert findings_in(path) == (finding,)
+    approval.unpin(Run(path), ["found"])
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "words"),
+    [
+        ("take: 0", "take: -1", "SF202", "at least 0"),
+        ("take: 0", "taek: 0", "SF200", "did you mean `take`"),
+        ("storyforge: 1", "storyforge: 2", "SF202", "storyforge"),
+        ("key: ", "key: ../../", "SF202", "is not a key"),
+        ("panels:", "panels: [", "SF102", ""),
+        ("found:", "../found:", "SF202", "an id for a panel"),
+    ],
+)
+def test_mistakes_in_a_lock_have_a_place(
+    path: Path, old: str, new: str, code: str, words: str
+) -> None:
+    approval.pin(Run(path), ["found"])
+    lock = lock_path(path)
+    lock.write_text(lock.read_text().replace(old, new, 1))
+    found = findings_in(path)
+    assert found[0].code == code
+    assert words in found[0].message
+    assert new in lock.read_text().splitlines()[found[0].line - 1]
+    with pytest.raises(StoryError):
+        workflow.planned(Run(path))
+
+
+def test_the_lock_is_named_after_the_story(path: Path) -> None:
+    other = path.with_name("tale.yaml")
+    shutil.copyfile(path, other)
+    make(Run(other))
+    approval.pin(Run(other), ["found"])
+    approval.pin(Run(path), ["found"])
+    assert lock_path(other).name == "tale.lock.yaml"
+    assert lock_path(path).name == "story.lock.yaml"
+    approval.unpin(Run(path), [])
+    assert not lock_path(path).exists()
+    assert lines(other)["panel found"].state == "pinned"
+    assert len(list((path.parent / "pins").iterdir())) == 1
+    approval.unpin(Run(other), [])
+    assert not (path.parent / "pins").exists()
+
+
+def test_an_unpinned_picture_goes_back_to_the_store(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    shutil.rmtree(path.parent / ".storyforge")
+    approval.unpin(Run(path), ["found"])
+    assert "panel found" not in stale(path)
+
+
+def test_a_pin_for_no_panel_is_told(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    edit(path, "id: found", "id: lost")
+    assert workflow.plan(Run(path)).strange == ("found",)
+    with pytest.raises(StoryForgeError, match="no picture of a panel named `fuond`") as caught:
+        approval.unpin(Run(path), ["fuond"])
+    assert "`found`" in str(caught.value.hint)
+
+
+def test_a_story_of_pinned_pictures_needs_no_base(path: Path) -> None:
+    approval.pin(Run(path), [])
+    shutil.rmtree(path.parent / "base")
+    assert lines(path)["panel found"].state == "pinned"
+    approval.unpin(Run(path), ["end"])
+    with pytest.raises(StoryForgeError, match="no model at"):
+        workflow.plan(Run(path))
+
+
+def test_a_pin_changes_no_key_but_the_books(path: Path) -> None:
+    plan, store = workflow.planned(Run(path))
+    approval.pin(Run(path), ["found"])
+    retrain(path, "pip")
+    changed, _ = workflow.planned(Run(path))
+    loose = with_pins(changed, {})
+    assert [task.key for task in changed.panels] == [task.key for task in loose.panels]
+    assert dict(changed.books[0].panels)["found"] == dict(plan.books[0].panels)["found"]
+    assert read_pins(changed.story, store).keys() == {"found"}
+    assert outline(changed, store, {})
