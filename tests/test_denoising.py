@@ -21,7 +21,7 @@ from storyforge.model.denoising import (
     start_latents,
 )
 from storyforge.model.tokens import encode
-from storyforge.story import Scheduler
+from storyforge.samplesettings import Scheduler
 
 PROMPT, NEGATIVE = "a red fox in the snow", "a house"
 
