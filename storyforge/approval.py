@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from storyforge import story as stories
-from storyforge.choice import panel_named, take_of
+from storyforge.choice import check_panels, panel_named, take_of
 from storyforge.errors import StoryForgeError
 from storyforge.executor import Tell
 from storyforge.layout import closest
@@ -21,7 +21,7 @@ from storyforge.pins import Pin, keep, lock_path, picture_path, pinned_panels, r
 from storyforge.plan import Plan, Recipe
 from storyforge.publishing import file_of
 from storyforge.store import Entry, Store, fingerprint, write_whole
-from storyforge.workflow import Outcome, Run, check_panels, made, planned
+from storyforge.workflow import Outcome, Run, made, planned
 from storyforge.workshop import ledger_of
 
 

@@ -5,11 +5,12 @@ Another take is the same panel from another seed; only its number is the author'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from storyforge.errors import StoryForgeError
+from storyforge.layout import closest
 from storyforge.panels import PanelTask, seed_of
 from storyforge.pins import Pin
 from storyforge.plan import BookTask, Plan, Recipe, key_of
@@ -63,3 +64,13 @@ def picture_of(plan: Plan, store: Store, panel: str, key: str) -> Path | None:
     if panel in plan.pins:
         return plan.pins[panel].picture
     return store.path("panels", key) if store.has("panels", key) else None
+
+
+def check_panels(drawn: Plan, names: Sequence[str]) -> None:
+    """Raise StoryForgeError for a name that no panel of the story has."""
+    known = [panel.panel for panel in drawn.panels]
+    for name in names:
+        if name not in known:
+            guess = closest(name, known)
+            hint = f"did you mean `{guess}`?" if guess else None
+            raise StoryForgeError(f"no panel named `{name}` in this story", hint=hint)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge import story as stories
 from storyforge.bindery import art_of
-from storyforge.choice import picture_of, with_pins
+from storyforge.choice import check_panels, picture_of, with_pins
 from storyforge.cost import Cost, total
 from storyforge.errors import Diagnostic, EnvironmentProblem, StoryForgeError
 from storyforge.executor import Tell
@@ -165,16 +165,6 @@ def render(run_: Run, only: Sequence[str], tell: Tell) -> Outcome:
     check_panels(drawn, only)
     panels = tuple(task for task in drawn.panels if not only or task.panel in only)
     return made(run_, replace(drawn, panels=panels), store, tell)
-
-
-def check_panels(drawn: Plan, names_: Sequence[str]) -> None:
-    """Raise StoryForgeError for a name that no panel of the story has."""
-    known = [panel.panel for panel in drawn.panels]
-    for name in names_:
-        if name not in known:
-            guess = closest(name, known)
-            hint = f"did you mean `{guess}`?" if guess else None
-            raise StoryForgeError(f"no panel named `{name}` in this story", hint=hint)
 
 
 def book(run_: Run, tell: Tell) -> Outcome:

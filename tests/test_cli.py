@@ -173,7 +173,8 @@ def test_nothing_to_make_needs_no_torch(story: Path) -> None:
 
 
 def test_a_failed_panel_leaves_the_others(story: Path) -> None:
-    edit(story, "prompt: day", "prompt: day, size: [17, 16]")
+    (story.parent / "mask.png").write_bytes(b"no picture")
+    edit(story, "at: left", "mask: mask.png")
     edit(story, "prompt: fog", "prompt: rain")
     result = invoke("render", story, "--json")
     assert result.exit_code == 4
