@@ -1,7 +1,7 @@
 """How a file says that a trained model made its pictures: the IPTC's digital source type, as XMP.
 
 PNG and PDF are marked here, from their bytes; JPEG files by whoever writes them. Signing (C2PA) is
-not done.
+`signing`'s.
 """
 
 from __future__ import annotations

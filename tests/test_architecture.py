@@ -65,6 +65,8 @@ FLOORS: dict[str, int] = {
     "fusing": 6,
     "publishing": 6,
     "approval": 6,
+    "showing": 6,
+    "signing": 6,
     "golden": 6,
     "evaluation": 6,
     "terminal": 7,

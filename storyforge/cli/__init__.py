@@ -2,10 +2,10 @@
 
 The only room that prints: data to stdout, progress and complaints to stderr. `program` holds the
 app, `options` what verbs share, `author`, `choosing`, `concept`,
-`judging`, `making` and `products` the verbs.
+`judging`, `making`, `products` and `provenance` the verbs.
 """
 
-from storyforge.cli import author, choosing, concept, judging, making, products
+from storyforge.cli import author, choosing, concept, judging, making, products, provenance
 from storyforge.cli.program import app
 
-__all__ = ["app", "author", "choosing", "concept", "judging", "making", "products"]
+__all__ = ["app", "author", "choosing", "concept", "judging", "making", "products", "provenance"]

@@ -124,7 +124,7 @@ def fuse(
     run = workflow.Run(story, store=store, jobs=jobs)
     if merge is not None:
         fusing.check_vacant(merge)
-    _show(lambda tell: workflow.fuse(run, tell), as_json)
+    show_outcome(lambda tell: workflow.fuse(run, tell), as_json)
     fusion = fusing.fusion_of(story, store)
     if fusion is None:
         tell("no panel shows a concept, so there is nothing to fuse")
@@ -168,7 +168,7 @@ def render(
     if takes is not None:
         _show_takes(run, wanted, takes, as_json)
         return
-    _show(lambda tell: workflow.render(run, wanted, tell), as_json)
+    show_outcome(lambda tell: workflow.render(run, wanted, tell), as_json)
     _show_untranslated(story, lang)
 
 
@@ -207,7 +207,7 @@ def book(
 
     asked = order(to, lang, steps, ppi)
     run = workflow.Run(story, asked, store, out, assets=assets, wrap=cover_wrap)
-    _show(lambda tell: workflow.book(run, tell), as_json)
+    show_outcome(lambda tell: workflow.book(run, tell), as_json)
     _show_untranslated(story, lang)
 
 
@@ -255,7 +255,7 @@ def sheet(
         typer.echo(path)
 
 
-def _show(work: Callable[[Tell], Outcome], as_json: bool) -> None:
+def show_outcome(work: Callable[[Tell], Outcome], as_json: bool) -> None:
     """Do the work with its progress shown, then say what came of it."""
     outcome = _done(work)
     if as_json:
