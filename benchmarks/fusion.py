@@ -1,10 +1,9 @@
 """Fusion measured: the solvers side by side on one set of concepts, and what packing costs.
 
 `python -m benchmarks.fusion --json` prints one JSON document; `--concepts DIR` names other concept
-files than those of the sample story.
-Times are wall clock, on as many threads as torch takes; compare only figures of one run. Solvers are
-timed with the Grams at hand, for all alike: `statistics_seconds` says what those took. Not covered:
-what pictures look like, and larger bases.
+files than those of the sample story. Times are wall clock, on as many threads as torch takes;
+compare only figures of one run. Solvers are timed with the Grams at hand, for all alike:
+`statistics_seconds` says what those took. Not covered: what pictures look like, and larger bases.
 """
 
 from __future__ import annotations
