@@ -44,6 +44,8 @@ class CoverWords(BaseModel):
 
     subtitle: str | None = None
     """the line under the title"""
+    blurb: str | None = None
+    """the sentences on the back of a printed cover"""
 
 
 class BookWords(BaseModel):
@@ -76,6 +78,16 @@ class LocaleFile(BaseModel):
     """the texts before and after the story"""
 
 
+Steps = tuple[str | int, ...]
+
+_MATTER: Final[tuple[Steps, ...]] = (
+    ("book", "cover", "subtitle"),
+    ("book", "cover", "blurb"),
+    ("book", "dedication"),
+)
+"""Where the texts before and after the story are written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Locale:
     """One locale file, as written, with the findings in it."""
@@ -83,9 +95,6 @@ class Locale:
     language: str
     root: Node
     report: Report
-
-
-Steps = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +122,7 @@ def passages(root: Node) -> Iterator[Passage]:
 def _places(root: Node) -> Iterator[Passage]:
     for key, about in (("title", "the title"), ("author", "the author's name")):
         yield from _passage(root, (key,), (key,), about)
-    closing: tuple[Steps, ...] = (("book", "cover", "subtitle"), ("book", "dedication"))
-    for path in closing:
+    for path in _MATTER:
         yield from _passage(root, path, path, f"the {path[-1]}")
     for number, page in enumerate(root.each("pages"), start=1):
         at: Steps = ("pages", number - 1)
@@ -281,7 +289,7 @@ def _spelt(place: Steps) -> str:
 
 def _translations(root: Node) -> Iterator[tuple[Steps, Node]]:
     """Every text of a locale file with its place; what the schema refuses is left out."""
-    for path in (("title",), ("author",), ("book", "cover", "subtitle"), ("book", "dedication")):
+    for path in (("title",), ("author",), *_MATTER):
         yield from _translation(root, path)
     for number in root.named("pages"):
         yield from _translation(root, ("pages", number))

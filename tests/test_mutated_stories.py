@@ -71,6 +71,9 @@ panels:
 book: {cover: {subtitle: Un conte}}
 """
 
+HILL = "  - kind: spread\n    panels: [{id: hill, prompt: a hill, decorative: true}]"
+FOLD = HILL.replace("prompt: a hill", "regions: {¦fox: {concept: pip, box: [0.25, 0.2, 0.75, 1]}}")
+
 CONCEPT = "storyforge: 1\nkind: character\nclass: fox\n"
 
 STORY_FILE, PIP, LOCALE, LAYOUT = (
@@ -164,6 +167,12 @@ MUTATIONS = [
     in_story("SF316", ("kind: grid\n    grid: 1x2", "kind: ¦full-bleed")),
     in_story("SF316", ("  - text: The end.", "  - kind: ¦text-beside-art\n    text: The end.")),
     in_story("SF316", ("  - text: The end.", "  - kind: ¦spread\n    text: The end.")),
+    in_story("SF303", ("font: Andika", "font: Andika\n  upscale: ¦models/none.pth")),
+    in_story(
+        "SF321", ("  - text: The end.", f"  - text: The end.\n{HILL.replace('kind: ', 'kind: ¦')}")
+    ),
+    in_story("SF322", ("  - text: The end.", f"  - text: The end.\n  - kind: blank\n{FOLD}")),
+    in_story("SF422", ("A tale}", "A tale, blurb: ¦Who lost it?}")),
     in_story("SF320", ("  - text: One", "  - kind: full-bleed\n    grid: ¦1x1\n    text: One")),
     # 4xx: what is probably not meant
     in_story(
@@ -264,7 +273,9 @@ def test_one_mistake_is_one_finding_at_its_place(
 
 
 def test_every_code_has_its_mutated_story() -> None:
-    assert {code for _, code, _ in MUTATIONS} | ELSEWHERE == set(catalogue())
+    found_by_others = ("SF5", "SF6", "SF7")  # preflight, `concept check`, pins
+    of_check = {code for code in catalogue() if not code.startswith(found_by_others)}
+    assert {code for _, code, _ in MUTATIONS} | ELSEWHERE == of_check
     assert len(MUTATIONS) > 60
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pikepdf
 import pytest
-from bookmaking import hostile
+from bookmaking import hostile, written
 from PIL import Image
+from safetensors.numpy import save_file
 
+from storyforge.book.colophon import colophon
 from storyforge.book.pdf import write_pdf
+from storyforge.book.typeface import ANDIKA, text_face
+from storyforge.layout import shipped
 from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK, marked_pdf, marked_png
+from storyforge.story import read
 
 SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 
@@ -61,3 +67,33 @@ def test_only_the_metadata_of_a_marked_pdf_are_new(pdf: Path) -> None:
 def test_what_is_no_such_pdf_is_not_marked() -> None:
     with pytest.raises(ValueError, match="cannot be marked"):
         marked_pdf(b"%PDF-1.7\n%%EOF")
+
+
+def test_the_colophon_names_licences_of_models_concepts_and_fonts(tmp_path: Path) -> None:
+    (tmp_path / "concepts").mkdir()
+    weights = {"a": np.zeros(1, np.float32)}
+    stated = {"modelspec.license": "CC-BY-SA-4.0"}
+    save_file(weights, tmp_path / "concepts" / "shared.safetensors", stated)
+    (tmp_path / "concepts" / "plain.safetensors").write_bytes(b"\xff" * 20)
+    story = written(
+        tmp_path,
+        "storyforge: 1\ntitle: T\nobjects: {lantern: concepts/lantern}\n"
+        "characters: {shared: concepts/shared.safetensors, plain: concepts/plain.safetensors}\n"
+        "pages: [{text: Once.}]\n",
+    )
+    said = colophon(story, "en", (ANDIKA,))
+    assert "pocket – licence Apache-2.0" in said
+    assert "Lantern (lantern) – pictures by B. Painter – licence CC-BY-4.0" in said
+    assert "Shared – shared file – licence CC-BY-SA-4.0" in said
+    assert "Plain – shared file – no licence stated" in said
+    assert "Andika (SIL Open Font License 1.1)" in said
+
+
+def test_the_samples_font_file_names_its_licence() -> None:
+    folder = shipped("stories")
+    assert text_face("fonts/VarelaRound-Regular.ttf", folder).licence == ANDIKA.licence
+
+
+def test_a_hebrew_book_speaks_hebrew_about_itself() -> None:
+    story = read(shipped("stories") / "good-night.yaml")
+    assert "מודל הבסיס: pocket" in colophon(story, "he", ())

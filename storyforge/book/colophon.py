@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,7 +37,7 @@ _ENGLISH: Final = Phrases(
     "The words were written in a story file, and storyforge set them.",
     base="Base model: {base}",
     concepts="Concepts taught to the model:",
-    shared="shared file, licence as its maker says",
+    shared="shared file",
     licence="licence {licence}",
     by="pictures by {author}",
     unstated="no licence stated",
@@ -56,7 +57,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         "Les mots viennent d’un fichier d’histoire, et storyforge les a composés.",
         base="Modèle de base : {base}",
         concepts="Concepts appris par le modèle :",
-        shared="fichier partagé, licence selon son auteur",
+        shared="fichier partagé",
         licence="licence {licence}",
         by="images de {author}",
         unstated="sans licence indiquée",
@@ -73,7 +74,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         "Die Worte stehen in einer Geschichtendatei, und storyforge hat sie gesetzt.",
         base="Grundmodell: {base}",
         concepts="Was das Modell gelernt hat:",
-        shared="geteilte Datei, Lizenz nach Angabe ihres Urhebers",
+        shared="geteilte Datei",
         licence="Lizenz {licence}",
         by="Bilder von {author}",
         unstated="ohne Angabe einer Lizenz",
@@ -90,7 +91,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         "Las palabras vienen de un archivo de historia, y storyforge las compuso.",
         base="Modelo base: {base}",
         concepts="Conceptos enseñados al modelo:",
-        shared="archivo compartido, licencia según su autor",
+        shared="archivo compartido",
         licence="licencia {licence}",
         by="imágenes de {author}",
         unstated="sin licencia indicada",
@@ -101,7 +102,37 @@ _PHRASES: Final[dict[str, Phrases]] = {
         endpaper="Guarda",
         back="Contracubierta",
     ),
+    "he": Phrases(
+        heading="על הספר הזה",
+        made_by="התמונות בספר הזה נוצרו בידי מודל תמונות של בינה מלאכותית, ולא ביד. "
+        "המילים נכתבו בקובץ סיפור, ו־storyforge סידר אותן.",
+        base="מודל הבסיס: {base}",
+        concepts="מה שהמודל למד:",
+        shared="קובץ משותף",
+        licence="רישיון {licence}",
+        by="תמונות מאת {author}",
+        unstated="ללא רישיון מצוין",
+        type="נסדר בגופנים {faces}.",
+        pages="עמוד {number}",
+        cover="כריכה",
+        title_page="עמוד השער",
+        endpaper="דף בטנה",
+        back="כריכה אחורית",
+    ),
 }
+
+_POCKET_LICENCE: Final = "Apache-2.0"
+"""Of the model that comes with storyforge."""
+
+_HEADER: Final = 8
+"""Bytes in which a .safetensors file says how long its header is."""
+
+_LONGEST: Final = 10_000_000
+"""Bytes; a longer header is no concept's."""
+
+
+_LONGEST_LICENCE: Final = 80
+"""Letters; what is longer is a licence's text, not its name."""
 
 
 def spoken_in(language: str) -> str:
@@ -124,7 +155,10 @@ def spoken(name: str) -> str:
 def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     """The whole text, one paragraph a line."""
     say = phrases(language)
-    lines = [say.made_by, "", say.base.format(base=base_name(story))]
+    base = say.base.format(base=base_name(story))
+    if story.base == "pocket":
+        base = f"{base} – {say.licence.format(licence=_POCKET_LICENCE)}"
+    lines = [say.made_by, "", base]
     if story.concepts:
         lines += [say.concepts]
         lines += [f"•\u00a0{_concept(story, name, say)}" for name in story.concepts]
@@ -141,9 +175,26 @@ def base_name(story: Story) -> str:
 def _concept(story: Story, name: str, say: Phrases) -> str:
     concept = story.concepts[name]
     if isinstance(concept, Path):
-        return f"{spoken(name)} – {say.shared}"
+        stated = shared_licence(concept)
+        licence = say.licence.format(licence=stated) if stated else say.unstated
+        return f"{spoken(name)} – {say.shared} – {licence}"
     parts = [f"{spoken(name)} ({concept.class_})"]
     if concept.author:
         parts.append(say.by.format(author=concept.author))
     licence = say.licence.format(licence=concept.licence) if concept.licence else say.unstated
     return " – ".join([*parts, licence])
+
+
+def shared_licence(path: Path) -> str | None:
+    """The licence that a concept's .safetensors file states; None if it states none."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_HEADER), "little")
+            header = json.loads(file.read(length)) if length < _LONGEST else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    notes = header.get("__metadata__") if isinstance(header, dict) else None
+    if not isinstance(notes, dict):
+        return None
+    stated = notes.get("modelspec.license") or notes.get("licence")
+    return " ".join(str(stated).split())[:_LONGEST_LICENCE] if stated else None

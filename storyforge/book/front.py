@@ -8,7 +8,7 @@ from typing import Final
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
-from storyforge.book.colophon import colophon, spoken_in
+from storyforge.book.colophon import colophon, phrases, spoken_in
 from storyforge.book.compose import (
     Sheet,
     Subject,
@@ -22,7 +22,7 @@ from storyforge.book.compose import (
 )
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
 from storyforge.book.lettering import Figure
-from storyforge.book.typeface import COMIC_NEUE_BOLD
+from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
 from storyforge.errors import StoryForgeError
 from storyforge.story import Panel
 
@@ -223,11 +223,14 @@ def _dedication(binding: Binding, live: Rect, top: float) -> list[TextBlock]:
 def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     live = binding.sheet(number).live
     faces = (binding.text_face, COMIC_NEUE_BOLD)
-    text = colophon(binding.story, binding.language, faces)
+    said_in = spoken_in(binding.language)
+    if metrics(binding.text_face).missing(phrases(said_in).made_by):
+        said_in = "en"  # the story may not use the letters of its language; these words may wait
+    text = colophon(binding.story, said_in, faces)
     face = binding.face_for(text, binding.text_face, "colophon")
     room = live.inset(0.1 * live.width, 0)
     heading = _fitted(
-        binding, binding.phrases.heading, "heading", room, (18.0, 16.0, 14.0), "colophon"
+        binding, phrases(said_in).heading, "heading", room, (18.0, 16.0, 14.0), "colophon"
     )
     room = replace(room, height=live.height - heading.rect.height - 10)
     made = block(Words(text, face), "colophon", room, _COLOPHON_SIZES, compose.STORY_LEADING)
@@ -237,7 +240,6 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
             hint="shorten concept authors and licences, or set `book.colophon: false`",
         )
     y = live.bottom - made.rect.height
-    said_in = spoken_in(binding.language)
     foreign = None if binding.language.split("-")[0] == said_in else said_in
     high = moved(heading, room.x, y - 10 - heading.rect.height)
     texts = tuple(

@@ -33,7 +33,7 @@ _MIME: Final = {
     ".woff2": "font/woff2",
 }
 
-_PAGES: Final = {"en": "Pages", "fr": "Pages", "de": "Seiten", "es": "Páginas"}
+_PAGES: Final = {"en": "Pages", "fr": "Pages", "de": "Seiten", "es": "Páginas", "he": "עמודים"}
 
 _LAYOUTS: Final[dict[Layout, dict[str, str]]] = {
     "fixed": {
@@ -41,12 +41,14 @@ _LAYOUTS: Final[dict[Layout, dict[str, str]]] = {
         "fr": "Les pages ont une mise en page fixe.",
         "de": "Die Seiten haben ein festes Layout.",
         "es": "Las páginas tienen un diseño fijo.",
+        "he": "לעמודים פריסה קבועה.",
     },
     "reflow": {
         "en": "Letters, lines and colours can be changed.",
         "fr": "Les lettres, les lignes et les couleurs peuvent être changées.",
         "de": "Schrift, Zeilen und Farben lassen sich ändern.",
         "es": "Las letras, las líneas y los colores se pueden cambiar.",
+        "he": "אפשר לשנות אותיות, שורות וצבעים.",
     },
 }
 _ACCESSIBILITY: Final = {
@@ -58,6 +60,7 @@ _ACCESSIBILITY: Final = {
     "echter Text in Lesereihenfolge.",
     "es": "Las imágenes se describen con palabras, y todas las palabras, también las de los "
     "globos, son texto real en orden de lectura.",
+    "he": "התמונות מתוארות במילים, וכל המילים, גם אלה שבבועות, הן טקסט אמיתי בסדר הקריאה.",
 }
 
 

@@ -23,12 +23,18 @@ _BREAKING_SPACE: Final = re.compile(r"[ \t\r\n\f\v\u1680\u2000-\u2006\u2008-\u20
 """Unlike `str.split`, which takes no-break spaces, too: French sets one before `?` and `!`."""
 
 _FONTS: Final = Path(__file__).parent / "fonts"
+_OPEN_FONT: Final = "SIL Open Font License 1.1"
+
+_LICENCE: Final = 13
+"""The number of the name in which a font says under which licence it is."""
+
+_LONGEST: Final = 60
+"""Letters; what is longer is a licence's text, not its name."""
 
 
 def _bundled(family: str, style: str, weight: int, suffix: str) -> Face:
     stem = f"{family.replace(' ', '')}-{style}"
-    licence = "SIL Open Font License 1.1"
-    return Face(family, weight, _FONTS / f"{stem}{suffix}", _FONTS / f"{stem}.woff2", licence)
+    return Face(family, weight, _FONTS / f"{stem}{suffix}", _FONTS / f"{stem}.woff2", _OPEN_FONT)
 
 
 ANDIKA: Final = _bundled("Andika", "Regular", 400, ".ttf")
@@ -62,9 +68,18 @@ def _face_of_file(path: Path) -> Face:
         with TTFont(path, lazy=True) as font:
             family = font["name"].getBestFamilyName()
             weight = int(font["OS/2"].usWeightClass)
+            licence = _licence_of(font["name"].getDebugName(_LICENCE) or "")
     except (TTLibError, KeyError, OSError) as exc:
         raise EnvironmentProblem(f"cannot read the font `{path}`: {exc}") from exc
-    return Face(family or path.stem, weight, path, path, "as its maker says")
+    return Face(family or path.stem, weight, path, path, licence)
+
+
+def _licence_of(stated: str) -> str:
+    """A licence's name from what a font says of it, which may be a whole page."""
+    if "SIL Open Font License" in stated:
+        return _OPEN_FONT
+    short = " ".join(stated.split())
+    return short if 0 < len(short) <= _LONGEST else "as its maker says"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from storyforge.book.trims import TRIMS
 from storyforge.errors import Report
 from storyforge.lint.cast import (
     GROUPS,
@@ -30,10 +31,11 @@ from storyforge.lint.pages import (
     check_length,
     check_page,
     check_panel,
+    check_sides,
     check_size,
 )
 from storyforge.lint.paths import PICTURES, check_pictures, located
-from storyforge.lint.regions import Surroundings, check_regions, check_room
+from storyforge.lint.regions import Surroundings, check_fold, check_regions, check_room
 from storyforge.yamlmarks import Node
 
 __all__ = [
@@ -51,6 +53,8 @@ __all__ = [
 CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF422")
 """Warnings of something missing: beside a misspelt key they say the same mistake again."""
 
+_USUAL_TRIM: Final = "square-8.5"
+
 _COARSEST: Final = {"pocket": 4}
 _COARSEST_ELSEWHERE: Final = 8
 """Cells along a side of the coarsest attention map, by base: in less than one nothing can stand."""
@@ -63,8 +67,13 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     panels = [panel for page in pages for panel in page.each("panels")]
     base = root.text_at("base") or "pocket"
     coarsest = _COARSEST.get(base, _COARSEST_ELSEWHERE)
+    trim = TRIMS.get((root.get("book") or root).text_at("trim") or _USUAL_TRIM)
     for page in pages:
         check_page(page, report)
+        if page.text_at("kind") == "spread" and trim is not None:
+            for panel in page.each("panels"):
+                check_fold(panel, cast, 2 * trim.width / trim.height, around, report)
+    check_sides(pages, report)
     for panel in panels:
         if report.full:
             break

@@ -20,6 +20,11 @@ LONGEST_PROMPT: Final = 60
 ONE_PICTURE: Final = ("full-bleed", "spread", "text-beside-art")
 """Kinds of page that show exactly one picture."""
 
+_NO_ROWS: Final = (*ONE_PICTURE, "art-over-text", "strip", "blank")
+
+FIRST_PAGE: Final = 4
+"""The book's page on which the story begins, after cover, endpaper and title page."""
+
 _FONT_FILES: Final = (".ttf", ".otf")
 
 _CELL: Final = {"pocket": 16}
@@ -52,6 +57,22 @@ def check_page(page: Node, report: Report) -> None:
         _check_grid(grid, grid.text, named, count, report)
 
 
+def check_sides(pages: Sequence[Node], report: Report) -> None:
+    """Whether every spread begins on an even page: only these have the other beside them."""
+    number = FIRST_PAGE
+    for page in pages:
+        kind = page.get("kind")
+        if kind is None or kind.text != "spread":
+            number += 1
+            continue
+        if number % 2:
+            message = f"this spread would begin on page {number} of the book, whose other half is"
+            remedy = "put one page more or less before it, such as `kind: blank`"
+            report.error(kind.mark, "SF321", f"{message} behind it; {remedy}")
+            number += 1
+        number += 2
+
+
 def _check_grid(grid: Node, shape: str, kind: str | None, count: int, report: Report) -> None:
     rows, _, columns = shape.partition("x")
     if not (rows.isdecimal() and columns.isdecimal()):
@@ -60,7 +81,7 @@ def _check_grid(grid: Node, shape: str, kind: str | None, count: int, report: Re
     if cells < count:
         message = f"a grid of {shape} has room for {cells}, and this page has {count} panels"
         report.error(grid.mark, "SF314", message)
-    elif kind not in {None, "auto", "grid"}:
+    elif kind in _NO_ROWS:
         message = f"`grid: {shape}` and `kind: {shortened(kind or '')}` ask for different pages"
         report.error(grid.mark, "SF320", f"{message}; leave out one of them")
     elif not count:
@@ -161,7 +182,7 @@ def check_ids(root: Node, panels: Iterable[Node], report: Report) -> None:
 
 
 def check_book(root: Node, folder: Path, report: Report) -> None:
-    """Whether the page size and the font exist, and every format is asked for once."""
+    """Whether page size, font and enlarging model exist, and every format is asked for once."""
     book = root.get("book")
     if book is None:
         return
@@ -170,6 +191,7 @@ def check_book(root: Node, folder: Path, report: Report) -> None:
         report.error(trim.mark, "SF312", no_such("page size", trim.text, TRIMS))
     if font is not None and font.text is not None:
         _check_font(font, font.text, folder, report)
+    _check_upscale(book.get("upscale"), folder, report)
     seen: set[str] = set()
     for form in book.each("formats"):
         if form.text is not None and form.text in seen:
@@ -188,6 +210,19 @@ def _check_font(font: Node, name: str, folder: Path, report: Report) -> None:
     path = located(font, folder, "file", report)
     if path is not None and not os.path.isfile(path):
         report.error(font.mark, "SF303", f"no font file at `{path}`")
+
+
+def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:
+    if upscale is None or upscale.text in {None, "none", "lanczos"}:
+        return
+    try:
+        there = os.path.isfile(folder / Path(upscale.text or "").expanduser())
+    except (RuntimeError, ValueError):
+        there = False
+    if not there:
+        message = no_such("way of enlarging", upscale.text or "", ("none", "lanczos"))
+        known = "`book.upscale` is `none`, `lanczos`, or a model file beside the story"
+        report.error(upscale.mark, "SF303", f"{message}; {known}")
 
 
 def check_base(root: Node, folder: Path, report: Report) -> None:

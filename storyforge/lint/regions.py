@@ -22,6 +22,12 @@ _ROUNDING: Final = 1e-6
 
 _SHAPE: Final = ("box", "at", "mask", "polygon", "soft", "z", "weight", "pose", "facing")
 
+_CROPPED: Final = 0.82
+"""The smallest share of a picture's width that a spread shows."""
+
+_CORE: Final = 0.1
+"""The share of a figure's width, on either side, that may reach into the fold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -99,6 +105,30 @@ def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report)
             report.warning(
                 _regions_mark(panel, back), "SF403", f"{message}; give it a larger `z`, or move it"
             )
+
+
+def check_fold(
+    panel: Node, cast: Mapping[str, str], shape: float, around: Surroundings, report: Report
+) -> None:
+    """Whether somebody lies in the fold of a spread wherever its picture is cropped.
+
+    shape  width over height of the two open pages; a wider picture leaves room to move it
+    """
+    written = [side.text or "" for side in panel.each("size")]
+    sides = [int(side[:9]) for side in written if side.isdecimal()]
+    aspect = sides[0] / sides[1] if len(sides) == 2 and sides[1] else shape
+    shown = min(1.0, shape / aspect) * _CROPPED if aspect else _CROPPED
+    layout = around.layouts.get(panel.text_at("layout") or "")
+    for name, node in regions_of(panel):
+        placed = _shape(node, None if layout is None else layout.regions.get(name))
+        if placed is None or cast.get(node.text_at("concept") or "") != "characters":
+            continue
+        box = placed.bounds()
+        left, right = box.x0 + _CORE * box.width, box.x1 - _CORE * box.width
+        if left < shown / 2 and right > 1 - shown / 2:
+            message = f"region `{shortened(name)}` lies in the fold of the spread"
+            remedy = "put it on one side of the middle, or choose another `kind` of page"
+            report.error(_regions_mark(panel, name), "SF322", f"{message}; {remedy}")
 
 
 def _shape(region: Node, base: RegionShape | None) -> RegionShape | None:
