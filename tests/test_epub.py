@@ -293,7 +293,7 @@ def test_what_an_author_writes_is_text(hostile_epub: Path, hostile_book: Book) -
 
 def test_a_control_character_is_named_with_its_place(hostile_book: Book, tmp_path: Path) -> None:
     for strange in ("\x07", "\x1b", "\ufffe"):
-        with pytest.raises(StoryForgeError, match=rf"^Cover: .*U\+{ord(strange):04X}"):
+        with pytest.raises(StoryForgeError, match=rf"^כריכה: .*U\+{ord(strange):04X}"):
             write_epub(replace(hostile_book, title=f"a{strange}b"), tmp_path / "book.epub")
     assert not list(tmp_path.iterdir())
 

@@ -13,7 +13,7 @@ from storyforge.book.html import write_html
 from storyforge.book.leaf import Art, Leaf, Picture, Point, Rect
 from storyforge.book.page import Book, bind
 from storyforge.book.trims import TRIMS
-from storyforge.errors import StoryForgeError
+from storyforge.errors import StoryError, StoryForgeError
 from storyforge.story import Story
 
 HEAD = """\
@@ -127,8 +127,9 @@ def test_too_many_pictures_are_an_error_that_names_the_page(tmp_path: Path) -> N
 
 
 def test_a_grid_and_another_kind_are_a_contradiction(tmp_path: Path) -> None:
-    with pytest.raises(StoryForgeError, match=r"page 1: `grid: 1x2` and `kind: strip`"):
+    with pytest.raises(StoryError) as raised:
         bound(tmp_path, f"  - {{kind: strip, grid: 1x2, panels: {panels('a', 'b')}}}")
+    assert [found.code for found in raised.value.diagnostics] == ["SF320"]
 
 
 # Beside
@@ -186,8 +187,11 @@ def test_nobody_lies_in_the_fold(tmp_path: Path) -> None:
 
 def test_somebody_in_the_fold_is_an_error_that_names_them(tmp_path: Path) -> None:
     pages = SPREAD.replace("[0.1, 0.4, 0.35, 0.95]", "[0.1, 0.4, 0.75, 0.95]")
-    with pytest.raises(StoryForgeError, match=r"page 1, panel `wood`: `pip` would lie in the fold"):
+    with pytest.raises(StoryError) as raised:
         bound(tmp_path, pages, sizes={"wood": (210, 100)})
+    (found,) = raised.value.diagnostics
+    assert found.code == "SF322"
+    assert "lies in the fold" in found.message
 
 
 def test_a_square_picture_is_no_spread(tmp_path: Path) -> None:
@@ -196,8 +200,9 @@ def test_a_square_picture_is_no_spread(tmp_path: Path) -> None:
 
 
 def test_a_spread_begins_on_a_left_hand_page(tmp_path: Path) -> None:
-    with pytest.raises(StoryForgeError, match=r"page 2: a spread .* falls on a right-hand page"):
+    with pytest.raises(StoryError) as raised:
         bound(tmp_path, "  - text: One.\n" + SPREAD, sizes={"wood": (210, 100)})
+    assert [found.code for found in raised.value.diagnostics] == ["SF321"]
 
 
 def test_words_and_balloons_keep_off_the_fold(halves: tuple[Leaf, Leaf]) -> None:
