@@ -18,34 +18,34 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from storyforge import story as stories
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.evaluate.embed import Clip, Vectors, open_clip
-from storyforge.evaluate.metrics import (
-    Sighting,
-    Togetherness,
-    among_themselves,
-    image_alignment,
-    text_alignment,
-    together,
-)
+from storyforge.evaluate.metrics import Sighting, Togetherness, image_alignment, together
 from storyforge.evaluate.prompts import prompts_for
+from storyforge.evaluate.scoring import (
+    CONDITIONS,
+    Condition,
+    Given,
+    Marks,
+    cut,
+    marks_of,
+    references_of,
+    threshold,
+)
 from storyforge.executor import Tell, run
-from storyforge.layout import Box, closest
+from storyforge.layout import closest
 from storyforge.outline import missing
 from storyforge.panels import PanelTask
 from storyforge.plan import FuseTask, Plan, TrainTask, base_of, draw_up
 from storyforge.store import Store
 from storyforge.story import FuseSettings
 from storyforge.workshop import Workshop
-
-Condition = Literal["base", "single", "fused"]
-CONDITIONS: Final[tuple[Condition, ...]] = ("base", "single", "fused")
 
 FORMAT: Final = 1
 
@@ -71,33 +71,6 @@ class Exam:
     steps: int | None = None
     store: Path | None = None
     out: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Alignment of some pictures: with references, in [−1, 1], and with their prompts, in [0, 2.5].
-
-    pictures  how many
-    """
-
-    pictures: int
-    image: float
-    text: float
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """One concept's results.
-
-    upper       the references' likeness among themselves
-    conditions  `base` is the lower bound
-    kinds       the same by kind of prompt
-    """
-
-    kind: str
-    upper: float
-    conditions: Mapping[str, Score]
-    kinds: Mapping[str, Mapping[str, Score]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +128,16 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
     probes = [probe for task in learnt for probe in _probes(plan, task, exam)]
     drawn = _draw(probes, shop, folder / "pictures", tell)
     tell("judging", 0, 1)
-    references = {task.concept: _references(clip, task) for task in plan.train}
+    references = {task.concept: references_of(clip, task) for task in plan.train}
     marks = {
-        task.concept: _marks(clip, task, references[task.concept], probes, folder / "pictures")
+        task.concept: marks_of(
+            clip, task, references[task.concept], _given(probes, task, folder / "pictures")
+        )
         for task in learnt
     }
     sightings = tuple(_sightings(plan, store, clip, references)) if exam.panels else ()
     tell("judging", 1, 1)
-    thresholds = {name: _threshold(references[name], marks.get(name)) for name in references}
+    thresholds = {name: threshold(references[name], marks.get(name)) for name in references}
     report = Report(
         base=base.reference,
         base_hash=base.hash,
@@ -318,48 +293,12 @@ def _sample(pictures: Path, model: Path | None, tasks: tuple[PanelTask, ...], te
     sampler.perform(tasks, model, keep, tell)
 
 
-def _references(clip: Clip, task: TrainTask) -> Vectors:
-    """The concept's own pictures, cut to its masks where there are any."""
-    return clip.pictures([_reference(task.folder / name) for name in task.images])
-
-
-def _reference(path: Path) -> Image.Image:
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    mask = path.with_name(f"{path.stem}-mask.png")
-    box = Image.open(mask).convert("L").getbbox() if mask.is_file() else None
-    return picture.crop(box) if box else picture
-
-
-def _marks(
-    clip: Clip, task: TrainTask, references: Vectors, probes: Sequence[_Probe], pictures: Path
-) -> Marks:
-    own = [probe for probe in probes if probe.concept == task.concept]
-    seen = clip.pictures([Image.open(pictures / f"{p.task.key}.png") for p in own])
-    said = clip.words([probe.plain for probe in own])
-
-    def score(chosen: Sequence[int]) -> Score:
-        rows = list(chosen)
-        return Score(
-            len(rows),
-            image_alignment(seen[rows], references),
-            text_alignment(seen[rows], said[rows]),
-        )
-
-    def where(condition: str, kind: str | None = None) -> list[int]:
-        return [
-            index
-            for index, probe in enumerate(own)
-            if probe.condition == condition and kind in (None, probe.kind)
-        ]
-
-    present = [condition for condition in CONDITIONS if where(condition)]
-    kinds = list(dict.fromkeys(probe.kind for probe in own))
-    return Marks(
-        kind=task.kind,
-        upper=among_themselves(references),
-        conditions={condition: score(where(condition)) for condition in present},
-        kinds={k: {c: score(where(c, k)) for c in present} for k in kinds},
-    )
+def _given(probes: Sequence[_Probe], task: TrainTask, pictures: Path) -> list[Given]:
+    return [
+        Given(probe.condition, probe.kind, probe.plain, pictures / f"{probe.task.key}.png")
+        for probe in probes
+        if probe.concept == task.concept
+    ]
 
 
 def _sightings(
@@ -373,30 +312,11 @@ def _sightings(
             continue
         asked = [region for region in task.regions if region.concept in names]
         with Image.open(store.path("panels", task.key)) as picture:
-            seen = clip.pictures([_cut(picture, region.box) for region in asked])
+            seen = clip.pictures([cut(picture, region.box) for region in asked])
         for region, row in zip(asked, seen, strict=True):
             assert region.concept is not None
             alike = {name: image_alignment(row[None], references[name]) for name in names}
             yield Sighting(task.panel, region.name, region.concept, alike)
-
-
-def _cut(picture: Image.Image, box: Box) -> Image.Image:
-    width, height = picture.size
-    return picture.crop(
-        (
-            round(box.x0 * width),
-            round(box.y0 * height),
-            round(box.x1 * width),
-            round(box.y1 * height),
-        )
-    )
-
-
-def _threshold(references: Vectors, marks: Marks | None) -> float:
-    """Half-way between a stranger of the same class and the references; −1 if that is unknown."""
-    if marks is None or "base" not in marks.conditions:
-        return -1.0
-    return (marks.conditions["base"].image + among_themselves(references)) / 2
 
 
 def _write(report: Report, probes: Sequence[_Probe]) -> None:

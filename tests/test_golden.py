@@ -1,4 +1,4 @@
-"""The sample story still looks as it did, and what must not pass for it does not.
+"""The sample stories still look as they did, and what must not pass for it does not.
 
 The goldens are renewed by `storyforge golden update`, which alone writes them.
 """
@@ -99,11 +99,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 
 @needs_goldens
-def test_every_panel_of_the_sample_is_as_it_was() -> None:
-    done = run("check", STORY, "--json")
+@pytest.mark.parametrize("path", sorted(STORY.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_panel_of_a_sample_is_as_it_was(path: Path) -> None:
+    done = run("check", path, "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    panels = [panel.id for _, panel in stories.read(STORY).panels()]
+    panels = [panel.id for _, panel in stories.read(path).panels()]
     assert [each["panel"] for each in told["panels"]] == panels
     assert told["passed"]
 
