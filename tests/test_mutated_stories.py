@@ -273,14 +273,9 @@ def test_one_mistake_is_one_finding_at_its_place(
 
 
 def test_every_code_has_its_mutated_story() -> None:
-<<<<<<< HEAD
     found_by_others = ("SF5", "SF6", "SF7")  # preflight, `concept check`, pins
     of_check = {code for code in catalogue() if not code.startswith(found_by_others)}
     assert {code for _, code, _ in MUTATIONS} | ELSEWHERE == of_check
-=======
-    told_by_check = {code for code in catalogue() if code < "SF500" or code > "SF899"}
-    assert {code for _, code, _ in MUTATIONS} | ELSEWHERE == told_by_check
->>>>>>> 930cfea (Separate scoring from the evaluation's order; keep goldens of every sample)
     assert len(MUTATIONS) > 60
 
 

@@ -127,16 +127,9 @@ def test_too_many_pictures_are_an_error_that_names_the_page(tmp_path: Path) -> N
 
 
 def test_a_grid_and_another_kind_are_a_contradiction(tmp_path: Path) -> None:
-<<<<<<< HEAD
     with pytest.raises(StoryError) as raised:
         bound(tmp_path, f"  - {{kind: strip, grid: 1x2, panels: {panels('a', 'b')}}}")
     assert [found.code for found in raised.value.diagnostics] == ["SF320"]
-=======
-    with pytest.raises(StoryError) as caught:
-        bound(tmp_path, f"  - {{kind: strip, grid: 1x2, panels: {panels('a', 'b')}}}")
-    (finding,) = [each for each in caught.value.diagnostics if each.code == "SF320"]
-    assert "`grid: 1x2` and `kind: strip`" in finding.message
->>>>>>> 930cfea (Separate scoring from the evaluation's order; keep goldens of every sample)
 
 
 # Beside
