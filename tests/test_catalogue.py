@@ -76,7 +76,7 @@ def test_a_code_is_found_however_it_is_written(written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [("SF329", "SF320"), ("399", "SF400"), ("S300", "SF300")]
+    ("written", "meant"), [("SF3220", "SF322"), ("399", "SF400"), ("S300", "SF300")]
 )
 def test_an_unknown_code_is_told_with_the_nearest(written: str, meant: str) -> None:
     with pytest.raises(StoryForgeError, match=f"did you mean `{meant}`"):

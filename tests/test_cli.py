@@ -545,8 +545,8 @@ def test_preflight_of_enlarged_pictures_has_nothing_to_say(story: Path) -> None:
 def test_a_missing_model_that_enlarges_is_named(story: Path) -> None:
     edit(story, "title: A", "title: A\nbook: {upscale: esrgan.pth}")
     result = invoke("book", story)
-    assert result.exit_code == 3, result.output
-    assert "esrgan.pth" in result.stderr
+    assert result.exit_code == 1, result.output
+    assert "SF303 no way of enlarging named `esrgan.pth`" in result.stderr
 
 
 def test_books_in_folders_keep_no_page_of_an_earlier_book(story: Path) -> None:
