@@ -2,7 +2,8 @@
 
 Copies the sample story to a new folder, gives it the golden panels as its drawn pictures (no model
 is needed), and runs `storyforge book` as a command, with a changed caption each time: for the books
-that the story asks for (PDF and HTML), and for PDF, HTML, EPUB and CBZ. Run as `python -m benchmarks.book --json` from the repository.
+that the story asks for (PDF and HTML), and for PDF, HTML, EPUB and CBZ. Run as
+`python -m benchmarks.book --json` from the repository.
 """
 
 from __future__ import annotations

@@ -92,7 +92,9 @@ def _pooled(x: torch.Tensor) -> torch.Tensor:
 
 
 def open_judge(path: Path = WEIGHTS) -> Judge:
-    """The trained judge, ready to answer."""
+    """The trained judge, ready to answer; ends the program if it was never trained."""
+    if not path.is_file():
+        raise SystemExit(f"no judge at {path}; train it: python -m benchmarks.judge --minutes 25")
     judge = Judge()
     judge.load_state_dict(
         {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}

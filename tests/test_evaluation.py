@@ -178,3 +178,12 @@ def test_a_folder_that_is_no_clip_is_one_clear_error(story: Path, tmp_path: Path
     done = CliRunner().invoke(app, ["evaluate", str(story), "--clip", str(tmp_path)])
     assert done.exit_code == 3
     assert "cannot open the CLIP" in done.stderr
+
+
+def test_without_a_clip_of_its_own_the_embedded_base_says_so(
+    story: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("storyforge.evaluate.embed.POCKET_CLIP", tmp_path / "none")
+    done = CliRunner().invoke(app, ["evaluate", str(story)])
+    assert done.exit_code == 3
+    assert "comes without a CLIP" in done.stderr
