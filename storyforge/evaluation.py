@@ -27,7 +27,7 @@ from storyforge import story as stories
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.evaluate.embed import Clip, Vectors, open_clip
 from storyforge.evaluate.metrics import Sighting, Togetherness, image_alignment, together
-from storyforge.evaluate.prompts import prompts_for
+from storyforge.evaluate.prompts import prompts_for, with_articles
 from storyforge.evaluate.scoring import (
     CONDITIONS,
     Condition,
@@ -185,7 +185,7 @@ def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
     fused = dict(plan.fuse.concepts) if plan.fuse else {}
     for kind, prompts in prompts_for(task.kind, pocket=task.base == "pocket").items():
         for prompt, seed in product(prompts[: exam.prompts], range(exam.seeds)):
-            plain = _grammatical(prompt.format(_class_words(task)))
+            plain = with_articles(prompt.format(_class_words(task)))
             digest = hashlib.sha256(f"{prompt}/{seed}".encode()).digest()
             for condition in CONDITIONS:
                 if condition == "fused" and fused.get(task.concept) != task.key:
@@ -198,15 +198,6 @@ def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
 
 def _class_words(task: TrainTask) -> str:
     return f"a {task.class_phrase}" if task.kind == "scene" else task.class_phrase
-
-
-def _grammatical(text: str) -> str:
-    """`a elephant` reads `an elephant`: the base was taught so."""
-    words = text.split(" ")
-    for index, (word, following) in enumerate(zip(words, words[1:], strict=False)):
-        if word == "a" and following[:1] in "aeiou":
-            words[index] = "an"
-    return " ".join(words)
 
 
 def _task(plan: Plan, task: TrainTask, condition: Condition, words: str, exam: Exam) -> PanelTask:

@@ -25,7 +25,7 @@ from storyforge.model.tokens import encode
 CELLS = 6
 
 
-def close(one: Tensor, other: Tensor) -> None:
+def assert_alike(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_one_text_for_all_sites_is_the_stock_unet(
 ) -> None:
     stock = base.unet(latents, 500, text[0]).sample
     with reading(base, Reader(text)):
-        close(predict(base, latents, torch.tensor(500), text), stock)
+        assert_alike(predict(base, latents, torch.tensor(500), text), stock)
 
 
 def test_each_site_reads_the_group_of_its_place_in_forward_order(
@@ -101,7 +101,7 @@ def test_one_region_over_everything_with_the_global_text_is_the_plain_model(
     with reading(base, Reader(text)):
         plain = predict(base, latents, torch.tensor(500), text)
     with reading(base, Reader(text, [whole(base, text)])):
-        close(predict(base, latents, torch.tensor(500), text), plain)
+        assert_alike(predict(base, latents, torch.tensor(500), text), plain)
 
 
 def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def test_the_region_rule_is_the_papers_cell_by_cell(
     site = base.family.cross_sites[index]
     regional.kernel = kernel
     hidden, made = run_site(base, regional, site)
-    close(made, naive(base, regional, site, hidden))
+    assert_alike(made, naive(base, regional, site, hidden))
 
 
 @pytest.mark.parametrize("kernel", ["loop", "batched"])
@@ -176,14 +176,14 @@ def test_a_region_of_some_rows_leaves_the_others_alone(
     for row, region in enumerate(regional.regions):
         alone = Reader(regional.text[:, [row]], [RegionText(region.text, region.shares)], 0.7)
         with reading(base, alone):
-            close(made[[row]], base.unet.get_submodule(site)(hidden[[row]]))
+            assert_alike(made[[row]], base.unet.get_submodule(site)(hidden[[row]]))
 
 
 def test_the_positive_half_is_drawn_as_in_the_whole(base: BaseModel, regional: Reader) -> None:
     site = base.family.cross_sites[0]
     hidden, made = run_site(base, regional, site)
     with reading(base, regional.positive()):
-        close(base.unet.get_submodule(site)(hidden[1:]), made[1:])
+        assert_alike(base.unet.get_submodule(site)(hidden[1:]), made[1:])
 
 
 def test_keys_and_values_made_elsewhere_are_those_that_are_read(
@@ -193,7 +193,7 @@ def test_keys_and_values_made_elsewhere_are_those_that_are_read(
     with reading(base, Reader(encode(base, ["", "an owl by night"], {}))):
         wanted = predict(base, latents, torch.tensor(500), text)
     with reading(base, Reader(text, heads=elsewhere)):
-        close(predict(base, latents, torch.tensor(500), text), wanted)
+        assert_alike(predict(base, latents, torch.tensor(500), text), wanted)
 
 
 def self_attention(base: BaseModel, reader: Reader) -> tuple[Tensor, Tensor]:
@@ -209,7 +209,7 @@ def test_groups_that_see_everything_are_plain_self_attention(base: BaseModel, te
     every = torch.arange(CELLS)
     groups = [Group(every[:2], every), Group(every[2:], every)]
     apart = self_attention(base, Reader(text, isolation={CELLS: groups}))[1]
-    close(apart, self_attention(base, Reader(text))[1])
+    assert_alike(apart, self_attention(base, Reader(text))[1])
 
 
 def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: Tensor) -> None:
@@ -218,19 +218,19 @@ def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: Tensor
     hidden, made = self_attention(base, Reader(text, isolation={CELLS: groups}))
     with reading(base, Reader(text)):
         alone = base.unet.get_submodule(base.family.self_sites[0])(hidden[:, :2])
-    close(made[:, :2], alone)
+    assert_alike(made[:, :2], alone)
 
 
 def test_the_order_of_regions_is_irrelevant(base: BaseModel, regional: Reader) -> None:
     site = base.family.cross_sites[0]
     turned = Reader(regional.text, regional.regions[::-1], regional.blend)
-    close(run_site(base, turned, site)[1], run_site(base, regional, site)[1])
+    assert_alike(run_site(base, turned, site)[1], run_site(base, regional, site)[1])
 
 
 def test_blend_zero_is_the_plain_model(base: BaseModel, regional: Reader) -> None:
     site = base.family.cross_sites[0]
     quiet = Reader(regional.text, regional.regions, 0.0)
-    close(run_site(base, quiet, site)[1], run_site(base, Reader(regional.text), site)[1])
+    assert_alike(run_site(base, quiet, site)[1], run_site(base, Reader(regional.text), site)[1])
 
 
 def test_cells_outside_every_region_are_those_of_the_plain_model(
@@ -238,7 +238,7 @@ def test_cells_outside_every_region_are_those_of_the_plain_model(
 ) -> None:
     site = base.family.cross_sites[0]
     made, plain = (run_site(base, reader, site)[1] for reader in (regional, Reader(regional.text)))
-    close(made[:, -1], plain[:, -1])
+    assert_alike(made[:, -1], plain[:, -1])
     assert not torch.allclose(made[:, 0], plain[:, 0], atol=1e-4)
 
 

@@ -64,7 +64,7 @@ def task(folder: Path, name: str, **changes: float | str) -> ControlTask:
     return ControlTask(folder / name, folder / "picture.png", **changes)
 
 
-def close(one: Tensor, other: Tensor) -> None:
+def assert_alike(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
@@ -74,13 +74,13 @@ def test_an_adapter_shows_and_without_weight_does_not(
 ) -> None:
     plain = drawn(base, [])
     assert not torch.allclose(drawn(base, [task(folder, name)]), plain, atol=1e-3)
-    close(drawn(base, [task(folder, name, weight=0.0)]), plain)
+    assert_alike(drawn(base, [task(folder, name, weight=0.0)]), plain)
 
 
 @pytest.mark.parametrize("name", ["sketch", "edges"])
 def test_several_adapters_add_up(base: BaseModel, folder: Path, name: str) -> None:
     half = task(folder, name, weight=0.5)
-    close(drawn(base, [half, half], 1), drawn(base, [task(folder, name)], 1))
+    assert_alike(drawn(base, [half, half], 1), drawn(base, [task(folder, name)], 1))
 
 
 def test_both_kinds_speak_at_once(base: BaseModel, folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_both_kinds_speak_at_once(base: BaseModel, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sketch", "edges"])
 def test_an_adapter_speaks_in_its_steps_only(base: BaseModel, folder: Path, name: str) -> None:
-    close(drawn(base, [task(folder, name, start=0.9)], 2), drawn(base, []))
+    assert_alike(drawn(base, [task(folder, name, start=0.9)], 2), drawn(base, []))
     early, late = (drawn(base, [task(folder, name, **s)]) for s in ({"end": 0.5}, {"start": 0.5}))
     assert not torch.allclose(early, late, atol=1e-3)
 

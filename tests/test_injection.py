@@ -98,7 +98,7 @@ def cross_attention(base: BaseModel) -> set[str]:
     return outputs | {name for name in base.linears if base.family.stage(name) != "spatial"}
 
 
-def close(one: Tensor, other: Tensor) -> None:
+def assert_alike(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-4)
 
 
@@ -106,7 +106,7 @@ def test_an_exact_region_over_everything_is_the_concepts_own_model(
     base: BaseModel, fused: FusedModel, concept: Concept
 ) -> None:
     made = drawn(base, fused, concept, panel(Method(regions="exact")))
-    close(made, alone(base, concept, set(base.linears)))
+    assert_alike(made, alone(base, concept, set(base.linears)))
     assert not torch.allclose(made, drawn(base, fused, concept, panel(Method())), atol=1e-2)
 
 
@@ -118,7 +118,7 @@ def test_exact_text_over_everything_has_the_concepts_text_and_the_models_spatial
         name: fused.deltas[name] if base.family.stage(name) == "spatial" else delta
         for name, delta in concept.deltas.items()
     }
-    close(made, alone(base, replace(concept, deltas=mixed), set(base.linears)))
+    assert_alike(made, alone(base, replace(concept, deltas=mixed), set(base.linears)))
 
 
 @pytest.mark.parametrize("regions", ["exact-text", "exact"])
@@ -127,21 +127,21 @@ def test_a_concept_that_is_the_model_is_drawn_as_the_model_draws_it(
 ) -> None:
     same = replace(concept, deltas=fused.deltas)
     made = drawn(base, fused, same, panel(Method(regions=regions), LEFT))
-    close(made, drawn(base, fused, same, panel(Method(), LEFT)))
+    assert_alike(made, drawn(base, fused, same, panel(Method(), LEFT)))
 
 
 def test_injection_over_everything_is_the_base_with_the_concepts_cross_attention(
     base: BaseModel, pip: ConceptTokens, concept: Concept
 ) -> None:
     made = drawn(base, unfused(base, pip), concept, panel(FREE))
-    close(made, alone(base, concept, cross_attention(base)))
+    assert_alike(made, alone(base, concept, cross_attention(base)))
 
 
 def test_without_injection_a_region_has_the_words_of_its_concept_and_no_weights(
     base: BaseModel, pip: ConceptTokens, concept: Concept
 ) -> None:
     task = panel(replace(FREE, injection=False))
-    close(drawn(base, unfused(base, pip), concept, task), alone(base, concept, set()))
+    assert_alike(drawn(base, unfused(base, pip), concept, task), alone(base, concept, set()))
 
 
 def test_a_scene_in_the_global_prompt_is_drawn_with_its_own_weights(
@@ -150,7 +150,7 @@ def test_a_scene_in_the_global_prompt_is_drawn_with_its_own_weights(
     scene = replace(concept, kind="scene")
     task = replace(panel(FREE, prompt=PROMPTS[1]), negative=PROMPTS[0], regions=())
     made = drawn(base, unfused(base, pip), scene, task)
-    close(made, alone(base, scene, cross_attention(base)))
+    assert_alike(made, alone(base, scene, cross_attention(base)))
 
 
 def test_outside_of_a_region_nothing_of_its_concept_is_added(

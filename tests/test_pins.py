@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from storyforge import approval, workflow
 from storyforge.choice import with_pins
+from storyforge.cli import app
 from storyforge.errors import StoryError, StoryForgeError
 from storyforge.outline import Line, missing, outline, subject_of
 from storyforge.pins import findings_in, lock_path, read_pins
@@ -263,6 +265,16 @@ def test_mistakes_in_a_lock_have_a_place(
     assert new in lock.read_text().splitlines()[found[0].line - 1]
     with pytest.raises(StoryError):
         workflow.planned(Run(path))
+
+
+def test_check_lists_the_mistakes_of_the_lock_beside_the_storys(path: Path) -> None:
+    approval.pin(Run(path), ["found"])
+    lock = lock_path(path)
+    lock.write_text(lock.read_text().replace("take: 0", "taek: 0", 1))
+    done = CliRunner().invoke(app, ["check", str(path)])
+    assert done.exit_code == 1
+    assert f"{lock}:" in done.stdout
+    assert "SF200" in done.stdout
 
 
 def test_the_lock_is_named_after_the_story(path: Path) -> None:

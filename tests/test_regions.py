@@ -234,36 +234,36 @@ def drawn(base: BaseModel, *regions: RegionTask, blend: float = 1.0) -> Tensor:
     return denoise(base, reader, start_latents(base, [3], (pixels, pixels)), steps=3)
 
 
-def close(one: Tensor, other: Tensor) -> None:
+def assert_alike(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_one_region_over_everything_with_the_global_prompt_is_the_plain_model(
     base: BaseModel,
 ) -> None:
-    close(drawn(base, region(prompt="a house in the snow")), drawn(base))
+    assert_alike(drawn(base, region(prompt="a house in the snow")), drawn(base))
 
 
 def test_one_region_over_everything_is_the_plain_model_of_its_prompt(base: BaseModel) -> None:
     side = 2 ** (len(base.unet.config.block_out_channels) - 1) * base.vae_scale
     latents = start_latents(base, [3], (side, side))
     owl = denoise(base, Reader(encode(base, ["", "an owl"], {})), latents, steps=3)
-    close(drawn(base, region()), owl)
+    assert_alike(drawn(base, region()), owl)
     assert not torch.allclose(owl, drawn(base), atol=1e-2)
 
 
 def test_the_order_of_regions_does_not_show(base: BaseModel) -> None:
     one, other = region(LEFT, weight=2), region(WIDE, "a fox", weight=3)
-    close(drawn(base, one, other), drawn(base, other, one))
+    assert_alike(drawn(base, one, other), drawn(base, other, one))
 
 
 def test_regions_without_blend_do_not_show(base: BaseModel) -> None:
-    close(drawn(base, region(LEFT), region(RIGHT, "a fox"), blend=0.0), drawn(base))
+    assert_alike(drawn(base, region(LEFT), region(RIGHT, "a fox"), blend=0.0), drawn(base))
 
 
 def test_the_weight_of_a_lone_region_does_not_show(base: BaseModel) -> None:
-    close(drawn(base, region(LEFT, weight=0.1)), drawn(base, region(LEFT, weight=10)))
+    assert_alike(drawn(base, region(LEFT, weight=0.1)), drawn(base, region(LEFT, weight=10)))
 
 
 def test_a_region_without_weight_is_none(base: BaseModel) -> None:
-    close(drawn(base, region(LEFT, weight=0)), drawn(base))
+    assert_alike(drawn(base, region(LEFT, weight=0)), drawn(base))

@@ -230,14 +230,14 @@ def pixel_values(pictures: list[Pixels]) -> torch.Tensor:
 
 def features_of(clip: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     """(n, d) unit vectors of pictures."""
-    pooled = clip.vision_model(pixel_values=pixels).pooler_output
+    pooled = clip.vision_model(pixel_values=pixels.to(clip.device)).pooler_output
     made: torch.Tensor = F.normalize(clip.visual_projection(pooled).float(), dim=-1)
     return made
 
 
 def words_of(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     """(n, d) unit vectors of captions."""
-    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(clip.device)
     pooled = clip.text_model(ids.input_ids, attention_mask=ids.attention_mask).pooler_output
     made: torch.Tensor = F.normalize(clip.text_projection(pooled).float(), dim=-1)
     return made
@@ -261,7 +261,7 @@ def _identity_loss(features: torch.Tensor, who: torch.Tensor) -> torch.Tensor:
     """Pictures of one character shall be nearest to each other (supervised contrastive)."""
     logits = features @ features.T / 0.07
     logits.fill_diagonal_(-1e4)
-    same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool)
+    same = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=who.device)
     rows = same.any(1)
     return -(logits.log_softmax(1)[same]).mean() if rows.any() else logits.sum() * 0
 
@@ -270,7 +270,7 @@ def train_clip(job: Job, team: Team) -> None:
     """Train, or go on from the checkpoint; write `<folder>/clip` in fp16."""
     torch.manual_seed(job.seed)
     tokenizer = CLIPTokenizer.from_pretrained(parts.weights_folder() / "tokenizer")
-    clip, traits = new_clip(tokenizer), Traits()
+    clip, traits = new_clip(tokenizer).to(job.device), Traits().to(job.device)
     shipped = parts.clip_folder()
     if shipped.is_dir():
         clip.load_state_dict(
@@ -315,14 +315,14 @@ def _loss(
     views: list[View],
     who: torch.Tensor,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    labels = torch.tensor([v.labels for v in views])
-    with torch.autocast("cpu", torch.bfloat16):
+    labels, who = torch.tensor([v.labels for v in views], device=clip.device), who.to(clip.device)
+    with torch.autocast(clip.device.type, torch.bfloat16):
         seen = features_of(clip, pixel_values([v.picture for v in views]))
         said = words_of(clip, tokenizer, [v.caption for v in views])
     logits = clip.logit_scale.exp().clamp(max=100) * seen @ said.T
-    right = torch.arange(len(views))
+    right = torch.arange(len(views), device=clip.device)
     # Two views of one character may well have the same caption: neither is wrong for the other.
-    twins = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool)
+    twins = (who[:, None] == who[None]) & ~torch.eye(len(who), dtype=torch.bool, device=who.device)
     logits = logits.masked_fill(twins, -1e4)
     match = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
     same, seen_as = _identity_loss(seen, who), traits(8 * seen, labels)

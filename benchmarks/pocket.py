@@ -1,0 +1,200 @@
+"""How well the embedded model draws what it is told, judged by a classifier that is not part of it.
+
+`python -m benchmarks.pocket --json` draws fresh prompts with fresh seeds. The judge is
+`benchmarks/judge.py`, trained on drawings alone; what it says of drawings it never saw stands
+beside what it says of the model's pictures. What is not there to be measured is null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks import judge as judges
+from storyforge.evaluate.embed import POCKET_CLIP, open_clip
+from storyforge.evaluate.prompts import with_articles
+from storyforge.model.attention import Reader
+from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.denoising import denoise, start_latents
+from storyforge.model.tokens import encode
+from storyforge.pocket import world
+from storyforge.pocket.pretrain import clip as clips
+from storyforge.pocket.pretrain.vae import HELD_OUT_SEED, psnr
+
+FIRST_SEED = 1 << 42
+"""Prompts and noise from here on are used for nothing else."""
+
+BATCH = 8
+CROWD = 100
+"""Pictures among which a caption has to find its own."""
+
+Pixels = NDArray[np.uint8]
+
+
+def told(picture: world.Picture) -> str:
+    """A caption that leaves nothing unsaid: who, dressed how, doing what, where and when."""
+    who = []
+    for subject in picture.subjects:
+        what = subject.what
+        if isinstance(what, world.Thing):
+            words = f"a {what.colour} {what.name}"
+        else:
+            words = f"a {what.fur} {what.species}"
+            if what.species in {"girl", "boy"}:
+                words = f"a {what.species} with {what.hair} hair"
+            words += f" in a {what.garment_colour} {what.garment}" if what.garment else ""
+            if what.accessory:
+                bare = what.accessory in {"glasses", "crown"}
+                colour = "" if bare else f"{what.accessory_colour} "
+                article = "" if what.accessory == "glasses" else "a "
+                words += f" with {article}{colour}{what.accessory}"
+            holding = what.pose == "holding" and what.holding
+            words += (
+                f" holding a {what.holding_colour} {what.holding}" if holding else f" {what.pose}"
+            )
+        who.append(with_articles(f"{words} {world.SAID['side'][subject.side][0]}"))
+    setting = [world.SAID["place"][picture.place][0], world.SAID["time"][picture.time][0]]
+    if picture.weather != "clear":
+        setting.append(world.SAID["weather"][picture.weather][0])
+    return f"{' and '.join(who)}, {' '.join(setting)}"
+
+
+def subjects_of(count: int, pictures: int, first: int) -> list[world.Picture]:
+    """Random pictures with `count` subjects, at most one a side."""
+    found: list[world.Picture] = []
+    seed = first
+    while len(found) < pictures:
+        picture = judges.one_a_side(np.random.default_rng(seed))
+        seed += 1
+        if len(picture.subjects) == count:
+            found.append(picture)
+    return found
+
+
+@torch.no_grad()
+def drawn(base: BaseModel, prompts: Sequence[str], first: int) -> list[Pixels]:
+    """The model's pictures of the prompts, at its own habits."""
+    made: list[Pixels] = []
+    for start in range(0, len(prompts), BATCH):
+        part = list(prompts[start : start + BATCH])
+        reader = Reader(encode(base, [*[""] * len(part), *part], {}))
+        noise = start_latents(base, [first + start + i for i in range(len(part))])
+        pixels = base.decode(denoise(base, reader, noise)).permute(0, 2, 3, 1)
+        made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
+        sys.stderr.write(f"{len(made)} of {len(prompts)}\n")
+    return made
+
+
+def obeyed(
+    base: BaseModel, judge: judges.Judge, asked: Sequence[world.Picture], first: int
+) -> tuple[dict[str, float], list[Pixels]]:
+    """Share of what was asked that the judge finds in the model's pictures, and the pictures.
+
+    `species` counts the subjects, objects among them; `place` the sides with nobody, too.
+    """
+    made = drawn(base, [told(picture) for picture in asked], first)
+    right = judges.truth(asked)
+    found = judges.answers(judge, judges.pixels(made))
+    scores = judges.accuracy(found, right)
+    occupied = [
+        (found[f"{side}.kind"] > 0) == (right[f"{side}.kind"] > 0) for side in judges.COLUMNS
+    ]
+    return {
+        "species": scores["subject"],
+        "colour": scores["colour"],
+        "scene": scores["place"],
+        "time": scores["time"],
+        "accessory": scores["accessory"],
+        "pose": scores["pose"],
+        "fur": scores["fur"],
+        "place": float(np.mean(np.all(occupied, axis=0))),
+    }, made
+
+
+@torch.no_grad()
+def clip_figures(count: int) -> dict[str, float] | None:
+    """Retrieval and telling characters apart, on held-out drawings; None without a CLIP."""
+    if not POCKET_CLIP.is_dir():
+        return None
+    clip, hits = open_clip("pocket"), []
+    for start in range(0, count, CROWD):
+        dice = np.random.default_rng(FIRST_SEED + start)
+        views = [clips.scenery(dice) for _ in range(CROWD)]
+        seen = clip.pictures([Image.fromarray(view.picture) for view in views])
+        said = clip.words([view.caption for view in views])
+        hits.extend((said @ seen.T).argmax(1) == np.arange(CROWD))
+    dice = np.random.default_rng(FIRST_SEED - 1)
+    looks = [clips.random_character(dice) for _ in range(count)]
+    one, two, double = (
+        clip.pictures([Image.fromarray(clips.view(look, dice).picture) for look in chosen])
+        for chosen in (looks, looks, [clips.nearly(look, dice) for look in looks])
+    )
+    same = (one * two).sum(1)
+    other = np.concatenate([(one * np.roll(two, 1, 0)).sum(1), (one * double).sum(1)])
+    return {
+        "retrieval_at_1_of_100": float(np.mean(hits)),
+        "same_vs_other_concept_auc": _auc(same, other[: len(same)]),
+        "same_vs_near_double_auc": _auc(same, other[len(same) :]),
+    }
+
+
+def _auc(higher: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
+    """Chance that a value of `higher` exceeds one of `lower`."""
+    return float((higher[:, None] > lower[None]).mean())
+
+
+def seconds_per_picture(base: BaseModel) -> float:
+    """Median of five single pictures, decoded, after one to warm up."""
+    taken = []
+    for index in range(6):
+        started = time.perf_counter()
+        drawn(base, ["a fox in a red coat waving on the left, in a forest at night"], index)
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken[1:]))
+
+
+def main() -> None:
+    """Measure, and show drawings beside the model's pictures of the same captions."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pocket", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="understood; there is no other form")
+    parser.add_argument("--pictures", type=int, default=200, help="with one subject; half of two")
+    parser.add_argument("--sheet", type=Path, help="a PNG of 32 drawings beside 32 pictures")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    base, judge = open_base("pocket", ""), judges.open_judge()
+    one = subjects_of(1, args.pictures, FIRST_SEED)
+    two = subjects_of(2, args.pictures // 2, FIRST_SEED + 10**6)
+    alone, made = obeyed(base, judge, one, 1)
+    crowd, _ = obeyed(base, judge, two, 10**6)
+    vae = AutoencoderKL.from_pretrained(POCKET / "vae", dtype=torch.float32)
+    files = [file for file in POCKET.rglob("*") if file.is_file()]
+    figures = {
+        "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": 1000},
+        "judge_on_drawings": judges.examine(judge, 1000),
+        "one_subject": alone,
+        "two_subjects_plain": crowd,
+        "vae_psnr": psnr(vae, [HELD_OUT_SEED + 100 + i for i in range(32)], "cpu"),
+        "seconds_per_picture": seconds_per_picture(base),
+        "pipeline_mb": sum(file.stat().st_size for file in files) / 1e6,
+        "control": None,
+        "clip": clip_figures(4 * CROWD),
+    }
+    if args.sheet:
+        pairs = [x for p, m in zip(one[:32], made, strict=False) for x in (world.draw(p)[0], m)]
+        Image.fromarray(world.sheet(pairs, 8)).save(args.sheet)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

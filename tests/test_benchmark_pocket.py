@@ -1,0 +1,60 @@
+"""The benchmark of the embedded model asks for what it then looks for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import judge as judges
+from benchmarks import pocket
+from storyforge.evaluate.prompts import with_articles
+from storyforge.model.base import open_base
+from storyforge.pocket import world
+
+ASKED = pocket.subjects_of(1, 3, 5) + pocket.subjects_of(2, 2, 9)
+
+
+def test_a_prompt_says_everything_that_the_judge_is_asked() -> None:
+    for picture in ASKED:
+        words = pocket.told(picture)
+        assert world.SAID["place"][picture.place][0] in words
+        for subject in picture.subjects:
+            assert world.SAID["side"][subject.side][0] in words
+            what = subject.what
+            parts = (
+                [what.name, what.colour]
+                if isinstance(what, world.Thing)
+                else [what.species, what.pose, *([what.accessory] if what.accessory else [])]
+            )
+            assert all(part in words for part in parts), words
+    assert with_articles("a owl and a red apple") == "an owl and a red apple"
+
+
+def test_a_judge_that_is_right_finds_all_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawings = [world.draw(picture)[0] for picture in ASKED]
+    monkeypatch.setattr(pocket, "drawn", lambda base, prompts, first: drawings)
+    monkeypatch.setattr(judges, "answers", lambda judge, pictures: judges.truth(ASKED))
+    scores, made = pocket.obeyed(open_base("pocket", ""), judges.Judge(), ASKED, 0)
+    assert scores["species"] == scores["scene"] == scores["place"] == 1.0
+    assert made is drawings
+
+    wrong = {name: np.where(v > 0, v - 1, v + 1) for name, v in judges.truth(ASKED).items()}
+    monkeypatch.setattr(judges, "answers", lambda judge, pictures: wrong)
+    assert pocket.obeyed(open_base("pocket", ""), judges.Judge(), ASKED, 0)[0]["scene"] == 0.0
+
+
+def test_the_judge_answers_every_question_for_every_picture() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        judge = judges.Judge().eval()
+    seen = judges.pixels([world.draw(picture)[0] for picture in ASKED])
+    made = judges.answers(judge, seen)
+    assert set(made) == set(judges.questions()) == set(judges.truth(ASKED))
+    assert all(len(values) == len(ASKED) for values in made.values())
+
+
+def test_one_model_picture_is_drawn_for_each_prompt() -> None:
+    made = pocket.drawn(open_base("pocket", ""), ["a fox", "an owl"], 0)
+    assert [picture.shape for picture in made] == [(256, 256, 3)] * 2
+    assert not np.array_equal(made[0], made[1])
