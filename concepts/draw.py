@@ -14,7 +14,8 @@ from PIL import Image
 
 from storyforge.pocket import brush as paint
 from storyforge.pocket.brush import INK, Brush, mix
-from storyforge.pocket.creatures import COLOURS, Look, draw_creature
+from storyforge.pocket.creatures import draw_creature
+from storyforge.pocket.looks import COLOURS, Look
 from storyforge.pocket.places import Stage, draw_place
 from storyforge.pocket.things import draw_thing
 from storyforge.pocket.world import SAID, Thing

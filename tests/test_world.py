@@ -9,7 +9,7 @@ import pytest
 
 from storyforge.model.base import BaseModel
 from storyforge.pocket import world
-from storyforge.pocket.creatures import ACCESSORIES, PEOPLE, SPECIES, Look
+from storyforge.pocket.looks import ACCESSORIES, PEOPLE, SPECIES, Look
 from storyforge.pocket.things import THINGS
 from storyforge.pocket.world import LABELS, Picture, Subject, Thing, describe, draw, imagine, labels
 

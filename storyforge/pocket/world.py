@@ -11,7 +11,8 @@ import numpy as np
 
 from storyforge.pocket import brush as paint
 from storyforge.pocket.brush import INK, Brush
-from storyforge.pocket.creatures import (
+from storyforge.pocket.creatures import draw_creature
+from storyforge.pocket.looks import (
     ACCESSORIES,
     COLOURS,
     FURS,
@@ -22,7 +23,6 @@ from storyforge.pocket.creatures import (
     SKINS,
     SPECIES,
     Look,
-    draw_creature,
 )
 from storyforge.pocket.places import PLACES, TIMES, WEATHERS, Stage, draw_place
 from storyforge.pocket.things import THINGS, draw_thing

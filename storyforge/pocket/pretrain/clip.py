@@ -23,7 +23,7 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from storyforge.pocket import world
-from storyforge.pocket.creatures import (
+from storyforge.pocket.looks import (
     ACCESSORIES,
     COLOURS,
     FURS,
