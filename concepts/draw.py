@@ -5,7 +5,7 @@ lantern, a violet wood). Every picture comes with captions, one a line, and char
 with a mask. Needs the extra `pocket`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from storyforge.pocket.world import SAID, Thing
 HERE = Path(__file__).parent
 SIZE = 256
 Painter = Callable[[Brush], None]
+Scenery = Callable[[Stage], None]
+Figure = Callable[["Shot"], Look | Painter]
 
 PIP = Look(
     "fox",
@@ -200,7 +202,7 @@ def put(
 
 
 def compose(
-    place: str | None,
+    place: str | Scenery,
     time: str,
     subjects: list[tuple[Look | Thing | Painter, float, float]],
     seed: int,
@@ -210,10 +212,10 @@ def compose(
     canvas = base.getCanvas()
     canvas.scale(SIZE, SIZE)
     b, dice = Brush(canvas, 0.008), np.random.default_rng(seed)
-    if place is None:
-        moonwood(Stage(b, time, "clear", dice))
-    else:
+    if isinstance(place, str):
         draw_place(b, place, time, "clear", dice)
+    else:
+        place(Stage(b, time, "clear", dice))
     alpha = np.zeros((SIZE, SIZE), np.uint8)
     for who, x, size in subjects:
         b.oval(x, 0.92, 0.24 * size, 0.035 * size, INK, line=False, alpha=0.25)
@@ -247,47 +249,54 @@ def captions(name: str, shot: Shot) -> list[str]:
 
 
 def write(
-    name: str, index: int, picture: np.ndarray, words: list[str], mask: np.ndarray | None
+    folder: Path, index: int, picture: np.ndarray, words: list[str], mask: np.ndarray | None
 ) -> None:
     """`NN.png`, `NN.txt` and `NN-mask.png` in the concept's folder."""
-    folder = HERE / name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(folder / f"{index:02}.png", optimize=True)
     (folder / f"{index:02}.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     if mask is not None:
         Image.fromarray(mask).save(folder / f"{index:02}-mask.png", optimize=True)
 
 
-def main() -> None:
-    """Draw all five."""
-    figures: dict[str, tuple[Callable[[Shot], Look | Painter], tuple[Shot, ...]]] = {
-        "pip": (lambda s: with_pose(PIP, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
-        "juna": (lambda s: with_pose(JUNA, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
-        "mo": (lambda s: with_pose(MO, s.pose, mirror=s.mirror), CHARACTER_SHOTS),
-        "lantern": (lambda s: lantern, OBJECT_SHOTS),
-    }
-    for name, (who, shots) in figures.items():
-        for index, shot in enumerate(shots, 1):
-            others = [(shot.beside[0], shot.beside[1], shot.size)] if shot.beside else []
-            if shot.beside and isinstance(shot.beside[0], Thing):
-                others = [(shot.beside[0], shot.beside[1], 0.4)]
-            elif shot.beside and name == "lantern":
-                others = [(shot.beside[0], shot.beside[1], 0.62)]
-            picture, mask = compose(
-                shot.place, shot.time, [*others, (who(shot), shot.x, shot.size)], index
-            )
-            write(name, index, picture, captions(name, shot), mask)
+def figure(folder: Path, who: Figure, shots: Sequence[Shot], beside: float | None = None) -> None:
+    """Draw a character or an object in every shot; `beside` is how tall its company is."""
+    for index, shot in enumerate(shots, 1):
+        others = []
+        if shot.beside:
+            size = 0.4 if isinstance(shot.beside[0], Thing) else beside or shot.size
+            others = [(shot.beside[0], shot.beside[1], size)]
+        picture, mask = compose(
+            shot.place, shot.time, [*others, (who(shot), shot.x, shot.size)], index
+        )
+        write(folder, index, picture, captions(folder.name, shot), mask)
+
+
+def character(folder: Path, look: Look) -> None:
+    """Draw a character in every shot."""
+    figure(folder, lambda s: with_pose(look, s.pose, mirror=s.mirror), CHARACTER_SHOTS)
+
+
+def scene(folder: Path, place: Scenery) -> None:
+    """Draw a place, empty and with guests."""
     for index, guest in enumerate(SCENE_SHOTS, 1):
         subjects = (
             [(guest[0], guest[1], 0.3 if isinstance(guest[0], Thing) else 0.6)] if guest else []
         )
-        picture, _ = compose(None, "night", subjects, 40 + index)
+        picture, _ = compose(place, "night", subjects, 40 + index)
+        name = folder.name
         words = (
-            [f"{guest[2]}, in <moonwood>"]
-            if guest
-            else ["in <moonwood>", "a picture of <moonwood>"]
+            [f"{guest[2]}, in <{name}>"] if guest else [f"in <{name}>", f"a picture of <{name}>"]
         )
-        write("moonwood", index, picture, words, None)
+        write(folder, index, picture, words, None)
+
+
+def main() -> None:
+    """Draw all five."""
+    for name, look in (("pip", PIP), ("juna", JUNA), ("mo", MO)):
+        character(HERE / name, look)
+    figure(HERE / "lantern", lambda s: lantern, OBJECT_SHOTS, beside=0.62)
+    scene(HERE / "moonwood", moonwood)
 
 
 if __name__ == "__main__":
