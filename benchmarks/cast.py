@@ -1,7 +1,8 @@
 """Sixteen concepts that the embedded model does not know, for what is measured with many of them.
 
 `python -m benchmarks.cast FOLDER` draws ten characters, three objects and three scenes, each with
-captions, masks and a concept.yaml, the same ones every time. Each has something that the model was
+captions, masks and a concept.yaml, the same ones every time; `order.txt` names them in the order in
+which fusions of few take them. Each has something that the model was
 never shown. `ember` and `sorrel` are both foxes; `ember` and `rusk` wear the same colours.
 """
 
@@ -150,7 +151,7 @@ ORDER = (
     *("ember", "bramble", "kip", "moonwood", "glimmer", "sorrel", "tansy", "rusk"),
     *("otto", "stripy", "reef", "wren", "fennel", "toadstool", "candy", "pixel"),
 )
-"""The first two, three, five, eight, fourteen are what smaller fusions take."""
+"""The first N are what a fusion of N takes; a same-class pair is among eight, as is a same-colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,7 @@ def draw_all(folder: Path) -> None:
             f"storyforge: 1\nkind: {member.kind}\nclass: {member.class_phrase}\nlicence: CC0-1.0\n"
         )
         (folder / member.name / "concept.yaml").write_text(text, encoding="utf-8")
+    (folder / "order.txt").write_text("\n".join(ORDER) + "\n", encoding="utf-8")
 
 
 def main() -> None:
