@@ -2,8 +2,8 @@
 
 `python -m benchmarks.cast FOLDER` draws ten characters, three objects and three scenes, each with
 captions, masks and a concept.yaml, the same ones every time; `order.txt` names them in the order in
-which fusions of few take them. Each has something that the model was
-never shown. `ember` and `sorrel` are both foxes; `ember` and `rusk` wear the same colours.
+which fusions of few take them. Each has something that the model was never shown. `ember` and
+`sorrel` are both foxes; `ember` and `rusk` wear the same colours.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ ORDER = (
     *("ember", "bramble", "kip", "moonwood", "glimmer", "sorrel", "tansy", "rusk"),
     *("otto", "stripy", "reef", "wren", "fennel", "toadstool", "candy", "pixel"),
 )
-"""The first N are what a fusion of N takes; a same-class pair is among eight, as is a same-colour."""
+"""The first N are what a fusion of N takes; among eight are a pair of one class and one of one
+colour."""
 
 
 @dataclass(frozen=True, slots=True)
