@@ -168,6 +168,21 @@ def test_the_verb_judges_keeps_its_pictures_and_goes_on(story: Path, clip: Path)
     assert again["concepts"] == told["concepts"]
 
 
+def test_a_story_may_follow_evaluate_or_evaluate_story(story: Path, clip: Path) -> None:
+    options = ["--clip", str(clip), "--prompts", "1", "--json"]
+    short = CliRunner().invoke(app, ["evaluate", *options, str(story)])
+    long = CliRunner().invoke(app, ["evaluate", "story", str(story), *options])
+    assert short.exit_code == long.exit_code == 0, short.output + long.output
+    assert json.loads(short.stdout)["drawn"] == 12
+    assert json.loads(long.stdout)["drawn"] == 0
+
+
+def test_evaluate_alone_and_its_help_name_what_can_be_judged() -> None:
+    for words in (["evaluate"], ["evaluate", "--help"]):
+        said = " ".join(CliRunner().invoke(app, words).output.split())
+        assert "Judge every concept alone and fused" in said
+
+
 def test_an_unknown_concept_gets_a_guess(story: Path, clip: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(story), "pipp", "--clip", str(clip)])
     assert done.exit_code == 1

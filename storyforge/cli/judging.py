@@ -1,4 +1,4 @@
-"""The verb that judges: how well concepts are kept, and how well they stand beside each other."""
+"""The verbs that judge: how well concepts are kept, and how well they stand beside each other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,33 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from storyforge.cli.options import AsJson, Steps, StoreFolder, StoryFile
-from storyforge.cli.program import app
+from storyforge.cli.program import group
 from storyforge.terminal import Progress, duration, show_table, tell, tell_json
 
 
-@app.command()
-def evaluate(
+class _Subjects(TyperGroup):
+    """What can be judged; whatever is none of them is taken for a story's file."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read `evaluate story.yaml` as `evaluate story story.yaml`."""
+        asks_for_help = bool(args) and args[0] in ctx.help_option_names
+        if args and args[0] not in self.commands and not asks_for_help:
+            args = ["story", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluate = group(
+    "evaluate",
+    "Judge pictures by a CLIP; `evaluate STORY` is short for `evaluate story STORY`.",
+    _Subjects,
+)
+
+
+@evaluate.command("story")
+def judge_story(
     story: StoryFile,
     concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
     clip: Annotated[
@@ -34,7 +53,7 @@ def evaluate(
 ) -> None:
     """Judge every concept alone and fused, and the panels region by region."""
     from storyforge.evaluate.tables import table
-    from storyforge.evaluation import Exam, evaluate
+    from storyforge.evaluation.story import Exam, evaluate
 
     exam = Exam(story, tuple(concepts or ()), clip, prompts, seeds, panels, steps, store, out)
     with Progress() as progress:

@@ -53,9 +53,9 @@ app = typer.Typer(
 )
 
 
-def group(name: str, about: str) -> typer.Typer:
+def group(name: str, about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """Open a group of verbs, such as `cache`."""
-    made = typer.Typer(help=about, no_args_is_help=True)
+    made = typer.Typer(cls=cls, help=about, no_args_is_help=True)
     app.add_typer(made, name=name)
     return made
 

@@ -156,8 +156,7 @@ def of_concept(
 
     `on_step` hears every one of `STEPS` denoising steps.
     """
-    alone = FusedModel(base.reference, base.hash, {concept.name: concept.tokens}, concept.deltas)
-    return through(base, concept, alone, packing, on_step)
+    return through(base, concept, concept.alone(), packing, on_step)
 
 
 def through(

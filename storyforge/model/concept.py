@@ -56,6 +56,10 @@ class Concept:
             self.licence,
         )
 
+    def alone(self) -> FusedModel:
+        """The model that knows this concept and nothing else."""
+        return FusedModel(self.base, self.base_hash, {self.name: self.tokens}, self.deltas)
+
     def save(self, path: Path) -> None:
         """Write one `.safetensors` file in half precision."""
         tensors = {"concept.words": self.tokens.words}

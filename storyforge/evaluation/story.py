@@ -10,22 +10,18 @@ run goes on; nothing is read off pictures that a concept was learnt from, other 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-import numpy as np
 from PIL import Image
 
 from storyforge import story as stories
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
-from storyforge.evaluate.embed import Clip, Vectors, open_clip
+from storyforge.evaluate.embed import Clip, Vectors
 from storyforge.evaluate.metrics import Sighting, Togetherness, image_alignment, together
 from storyforge.evaluate.prompts import prompts_for, with_articles
 from storyforge.evaluate.scoring import (
@@ -38,13 +34,15 @@ from storyforge.evaluate.scoring import (
     references_of,
     threshold,
 )
-from storyforge.executor import Tell, run
+from storyforge.evaluation.gallery import Gallery, Sitting, alone, keyed
+from storyforge.evaluation.judge import clip_for
+from storyforge.evaluation.results import finite, write_results
+from storyforge.executor import Tell
 from storyforge.layout import closest
 from storyforge.outline import missing
 from storyforge.panels import PanelTask
-from storyforge.plan import FuseTask, Plan, TrainTask, base_of, draw_up
+from storyforge.plan import Plan, TrainTask, base_of, draw_up
 from storyforge.store import Store
-from storyforge.story import FuseSettings
 from storyforge.workshop import Workshop
 
 FORMAT: Final = 1
@@ -89,7 +87,7 @@ class Report:
 
     def content(self) -> dict[str, object]:
         """As plain JSON; what could not be measured is null."""
-        told = {name: _finite(each) for name, each in asdict(self).items() if name != "folder"}
+        told = {name: finite(each) for name, each in asdict(self).items() if name != "folder"}
         return {"schema_version": FORMAT, **told, "folder": str(self.folder)}
 
 
@@ -114,25 +112,19 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
     started = perf_counter()
     story = stories.read(exam.path)
     base = base_of(story)
-    reference = exam.clip or ("pocket" if base.reference == "pocket" else None)
-    if reference is None:
-        message = f"the base `{base.reference}` has no CLIP of its own"
-        raise EnvironmentProblem(message, hint="give `--clip` a folder or a hub id")
-    clip = open_clip(reference)
+    clip = clip_for(base.reference, exam.clip)
     plan = draw_up(story, base=base)
     store = Store(exam.store or story.folder / ".storyforge")
     folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    gallery = Gallery(folder / "pictures")
     learnt = _asked(plan, exam.concepts)
     shop = _prepared(plan, store, exam, tell)
     probes = [probe for task in learnt for probe in _probes(plan, task, exam)]
-    drawn = _draw(probes, shop, folder / "pictures", tell)
+    drawn = _draw(probes, shop, gallery, tell)
     tell("judging", 0, 1)
     references = {task.concept: references_of(clip, task) for task in plan.train}
     marks = {
-        task.concept: marks_of(
-            clip, task, references[task.concept], _given(probes, task, folder / "pictures")
-        )
+        task.concept: marks_of(clip, task, references[task.concept], _given(probes, task, gallery))
         for task in learnt
     }
     sightings = tuple(_sightings(plan, store, clip, references)) if exam.panels else ()
@@ -141,7 +133,7 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
     report = Report(
         base=base.reference,
         base_hash=base.hash,
-        clip=reference,
+        clip=clip.reference,
         concepts=marks,
         panels=together(sightings, thresholds) if exam.panels else None,
         sightings=sightings,
@@ -192,7 +184,7 @@ def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
                     continue
                 words = plain if condition == "base" else prompt.format(f"<{task.concept}>")
                 drawn = _task(plan, task, condition, words, exam)
-                drawn = _keyed(replace(drawn, seed=int.from_bytes(digest[:4]) >> 1))
+                drawn = keyed(replace(drawn, seed=int.from_bytes(digest[:4]) >> 1))
                 yield _Probe(task.concept, condition, kind, prompt, plain, seed, drawn)
 
 
@@ -223,70 +215,32 @@ def _task(plan: Plan, task: TrainTask, condition: Condition, words: str, exam: E
     )
 
 
-def _keyed(task: PanelTask) -> PanelTask:
-    """The task named by all that decides about its pixels."""
-    text = json.dumps({**asdict(task), "panel": ""}, sort_keys=True, default=str)
-    return replace(task, key=hashlib.sha256(text.encode()).hexdigest()[:20])
-
-
-def _draw(probes: Sequence[_Probe], shop: Workshop, pictures: Path, tell: Tell) -> int:
+def _draw(probes: Sequence[_Probe], shop: Workshop, gallery: Gallery, tell: Tell) -> int:
     """Draw the probes that have no picture yet, model by model; how many those were."""
     groups: dict[tuple[Condition, str | None], list[_Probe]] = {}
     for probe in probes:
-        if not (pictures / f"{probe.task.key}.png").is_file():
-            groups.setdefault((probe.condition, probe.task.fused), []).append(probe)
-    for (condition, _), group in groups.items():
-        model = _model(condition, group[0], shop, tell)
-        work = partial(_sample, pictures, model)
-        tasks = tuple(probe.task for probe in group)
-        for failure in run(work, [tasks], 1, tell, lambda *_: None):
-            raise failure.error
-    return sum(len(group) for group in groups.values())
+        groups.setdefault((probe.condition, probe.task.fused), []).append(probe)
+    sittings = [
+        Sitting(_model(condition, group[0], shop), tuple(probe.task for probe in group))
+        for (condition, _), group in groups.items()
+    ]
+    return gallery.draw(sittings, tell)
 
 
-def _model(condition: Condition, probe: _Probe, shop: Workshop, tell: Tell) -> Path | None:
-    """The fused model that a probe is drawn with; a concept alone is the mean of one."""
-    from storyforge.fuse import fusion
-
+def _model(condition: Condition, probe: _Probe, shop: Workshop) -> Path | None:
+    """The model that a probe is drawn with."""
     if condition == "base":
         return None
     if condition == "fused":
         assert shop.plan.fuse is not None
         return shop.store.path("fused", shop.plan.fuse.key)
     task = next(task for task in shop.plan.train if task.concept == probe.concept)
-    key = hashlib.sha256(f"alone/{task.key}".encode()).hexdigest()[:20]
-    if not shop.store.has("fused", key):
-        settings = FuseSettings(solver="average")
-        known = dict(shop.plan.fuse.statistics) if shop.plan.fuse else {}
-        alone = FuseTask(
-            key=key,
-            base=task.base,
-            base_hash=task.base_hash,
-            concepts=((task.concept, task.key),),
-            settings=settings,
-            statistics=((task.concept, known.get(task.concept, key)),),
-        )
-        files = {task.concept: shop.store.path("concepts", task.key)}
-        with shop.store.make("fused", key) as path:
-            fusion.perform(alone, files, shop.store, path, tell)
-    return shop.store.path("fused", key)
+    return alone(shop.store, task.concept, task.key)
 
 
-def _sample(pictures: Path, model: Path | None, tasks: tuple[PanelTask, ...], tell: Tell) -> None:
-    from storyforge.sample import sampler
-
-    @contextmanager
-    def keep(task: PanelTask) -> Iterator[Path]:
-        part = pictures / f"{task.key}.part.png"
-        yield part
-        part.replace(pictures / f"{task.key}.png")
-
-    sampler.perform(tasks, model, keep, tell)
-
-
-def _given(probes: Sequence[_Probe], task: TrainTask, pictures: Path) -> list[Given]:
+def _given(probes: Sequence[_Probe], task: TrainTask, gallery: Gallery) -> list[Given]:
     return [
-        Given(probe.condition, probe.kind, probe.plain, pictures / f"{probe.task.key}.png")
+        Given(probe.condition, probe.kind, probe.plain, gallery.path(probe.task))
         for probe in probes
         if probe.concept == task.concept
     ]
@@ -311,24 +265,10 @@ def _sightings(
 
 
 def _write(report: Report, probes: Sequence[_Probe]) -> None:
-    """`evaluation.json` and `index.html` in the folder."""
     from storyforge.evaluate.tables import Shown, page
 
     content = report.content()
-    told = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (report.folder / "evaluation.json").write_text(told, encoding="utf-8")
     shown = [
         Shown(p.concept, p.condition, p.kind, p.plain, f"pictures/{p.task.key}.png") for p in probes
     ]
-    (report.folder / "index.html").write_text(page(content, shown), encoding="utf-8")
-
-
-def _finite(value: object) -> object:
-    """The same with NaN, which JSON does not know, as None, and rounded to what means something."""
-    if isinstance(value, float):
-        return round(value, 4) if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value
+    write_results(report.folder, content, page(content, shown))

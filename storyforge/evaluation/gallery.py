@@ -1,0 +1,93 @@
+"""Pictures drawn to be judged: each once, kept under the name of all that decides about its pixels.
+
+An interrupted run goes on where it was; a picture that several protocols ask for is one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from storyforge.executor import Tell, run
+from storyforge.panels import PanelTask, drawn_from
+from storyforge.plan import key_of
+from storyforge.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """Pictures that are drawn one after the other with one model.
+
+    model     a fused model's folder; None for the base
+    concepts  files of the concepts whose own weights some picture is drawn with, by name
+    """
+
+    model: Path | None
+    tasks: tuple[PanelTask, ...]
+    concepts: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """A folder of pictures by key; it is made when the first is drawn."""
+
+    folder: Path
+
+    def path(self, task: PanelTask) -> Path:
+        """Where the picture of a keyed task hangs, drawn or not."""
+        return self.folder / f"{task.key}.png"
+
+    def draw(self, sittings: Sequence[Sitting], tell: Tell, jobs: int = 1) -> int:
+        """Draw what is missing, `jobs` sittings at a time; how many pictures those were.
+
+        Raises what made a sitting fail; pictures that were finished before are kept.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lacking: list[Sitting] = []
+        seen: set[str] = set()
+        for sitting in sittings:
+            tasks = {task.key: task for task in sitting.tasks if task.key not in seen}
+            tasks = {key: task for key, task in tasks.items() if not self.path(task).is_file()}
+            seen.update(tasks)
+            if tasks:
+                lacking.append(replace(sitting, tasks=tuple(tasks.values())))
+        for failure in run(partial(_sit, self), lacking, jobs, tell, lambda *_: None):
+            raise failure.error
+        return sum(len(sitting.tasks) for sitting in lacking)
+
+
+def keyed(task: PanelTask) -> PanelTask:
+    """The task named by all that decides about its pixels; its own name does not."""
+    return replace(task, key=key_of({**drawn_from(task), "panel": ""}))
+
+
+def _sit(gallery: Gallery, sitting: Sitting, tell: Tell) -> None:
+    from storyforge.sample import sampler
+
+    @contextmanager
+    def keep(task: PanelTask) -> Iterator[Path]:
+        path = gallery.path(task)
+        part = path.with_suffix(".part.png")
+        yield part
+        part.replace(path)
+
+    sampler.perform(sitting.tasks, sitting.model, keep, tell, sitting.concepts)
+
+
+def alone(store: Store, name: str, key: str) -> Path:
+    """The model that knows one learnt concept and nothing else, under the name that prompts say.
+
+    key  of the concept's file in the store
+    """
+    from storyforge.model.concept import Concept
+
+    made = key_of({"make": "concept alone 1", "name": name, "concept": key})
+    if not store.has("fused", made):
+        concept = Concept.load(store.path("concepts", key)).renamed(name)
+        with store.make("fused", made) as folder:
+            folder.mkdir()
+            concept.alone().save(folder)
+    return store.path("fused", made)
