@@ -141,23 +141,28 @@ class Base:
 
 
 def base_of(story: Story) -> Base:
-    """Find the story's base: the embedded one, a path seen from the story, or a hub id.
+    """Find the story's base, as `base_at` does from the story's folder."""
+    return base_at(story.base, story.folder)
+
+
+def base_at(reference: str, folder: Path) -> Base:
+    """Find a base: the embedded one, a path seen from the folder, or a hub id.
 
     A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
     there is nothing at the path.
     """
-    if story.base == "pocket":
+    if reference == "pocket":
         if not _POCKET.is_dir():
             message = "the embedded model is not in this installation"
             raise EnvironmentProblem(message, hint="install storyforge again")
         return Base("pocket", fingerprint(_POCKET))
-    path = (story.folder / Path(story.base).expanduser()).absolute()
+    path = (folder / Path(reference).expanduser()).absolute()
     if path.exists():
         return Base(str(path), fingerprint(path))
-    if path.suffix == ".safetensors" or not _HUB_ID.fullmatch(story.base):
+    if path.suffix == ".safetensors" or not _HUB_ID.fullmatch(reference):
         hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
         raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
-    return Base(story.base, story.base)
+    return Base(reference, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +196,11 @@ def draw_up(story: Story, *, base: Base, order: Order = Order()) -> Plan:
         if isinstance(spec, Path):
             keys[name] = fingerprint(spec)[:_KEY_DIGITS]
         else:
-            train.append(_train_task(name, spec, base, recipes))
+            train.append(train_task(name, spec, base, recipes))
             keys[name] = train[-1].key
     shown = [(name, keys[name]) for name in _shown(story)]
     fused = shown and story.compose == "fused"
-    fuse = _fuse_task(story, base, shown, recipes) if fused else None
+    fuse = fuse_task(story.fuse, base, shown, recipes) if fused else None
     panels = tuple(_panel_tasks(story, base, order, fuse, shown, recipes))
     books = tuple(_book_tasks(story, panels, order, recipes))
     return Plan(story, tuple(train), fuse, panels, books, recipes)
@@ -214,7 +219,8 @@ def _shown(story: Story) -> tuple[str, ...]:
     return tuple(name for name in story.concepts if name in shown)
 
 
-def _train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Recipe]) -> TrainTask:
+def train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Recipe]) -> TrainTask:
+    """The task of learning one concept; its recipe is entered in `recipes`."""
     folder = spec.pictures().absolute()
     files = sorted(file for file in folder.rglob("*") if _is_read(file, folder))
     images = tuple(file.name for file in files if file.parent == folder and _is_picture(file))
@@ -254,19 +260,23 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASK)
 
 
-def _fuse_task(
-    story: Story, base: Base, keys: list[tuple[str, str]], recipes: dict[str, Recipe]
+def fuse_task(
+    settings: FuseSettings, base: Base, keys: list[tuple[str, str]], recipes: dict[str, Recipe]
 ) -> FuseTask:
-    recipe: Recipe = {"make": "fusion 1", "base": base.hash, "settings": story.fuse}
+    """The task of fusing concepts, given as pairs of a name and its file's key.
+
+    Its recipe, and those of what is watched for it, are entered in `recipes`.
+    """
+    recipe: Recipe = {"make": "fusion 1", "base": base.hash, "settings": settings}
     key = _entered(recipes, {**recipe, "concepts": dict(keys)})
-    kept = story.fuse.statistics or "full"
+    kept = settings.statistics or "full"
     watched: Recipe = {"make": "statistics 1", "base": base.hash, "kept": kept}
     return FuseTask(
         key=key,
         base=base.reference,
         base_hash=base.hash,
         concepts=tuple(keys),
-        settings=story.fuse,
+        settings=settings,
         statistics=tuple((n, _entered(recipes, {**watched, "concept": own})) for n, own in keys),
         ordinary=_entered(recipes, watched),
     )

@@ -83,7 +83,7 @@ class Workshop:
         if not tasks:
             return
         self._begin()
-        work = partial(_learn, self.store.root, logs)
+        work = partial(learn_concept, self.store.root, logs)
         failures = run(work, tasks, jobs or _usual_jobs(len(tasks)), self.tell, self._keep)
         self._regret(failures)
 
@@ -93,7 +93,9 @@ class Workshop:
             return
         self._begin()
         files = {name: self._concept_file(name, key) for name, key in task.concepts}
-        self._regret(run(partial(_fuse, self.store, files), [task], 1, self.tell, self._keep))
+        self._regret(
+            run(partial(fuse_concepts, self.store, files), [task], 1, self.tell, self._keep)
+        )
         self.note_all()
 
     def _concept_file(self, name: str, key: str) -> Path:
@@ -247,7 +249,8 @@ def _about(task: Task, tell: Tell) -> Tell:
     return lambda what, done, total: tell(f"{subject_of(task)}: {what}", done, total)
 
 
-def _learn(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) -> None:
+def learn_concept(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) -> None:
+    """Learn one concept into the store at `root`."""
     from storyforge.train import edlora
 
     store = Store(root)
@@ -256,7 +259,8 @@ def _learn(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) -> None:
         edlora.perform(task, path, store.scratch(task.key), _about(task, tell), own)
 
 
-def _fuse(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -> None:
+def fuse_concepts(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -> None:
+    """Fuse concepts, whose files are given by name, into the store."""
     from storyforge.fuse import fusion
 
     with store.make("fused", task.key) as path:

@@ -7,13 +7,17 @@ depend on how well the base draws.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, new_tokens
+from storyforge.pocket.pretrain.clip import new_clip, write_clip
+from storyforge.pocket.pretrain.parts import weights_folder
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,14 @@ def pip(base: BaseModel) -> ConceptTokens:
     tokens = new_tokens(base, "pip", "fox", torch.Generator().manual_seed(2))
     noise = torch.randn(tokens.words.shape, generator=torch.Generator().manual_seed(3))
     return ConceptTokens("pip", tokens.words + 0.1 * tokens.words.std() * noise)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained CLIP of the embedded model's kind."""
+    folder = tmp_path_factory.mktemp("clip")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = new_clip(CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer"))
+    write_clip(made, folder)
+    return folder

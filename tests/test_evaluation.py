@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from transformers import CLIPTokenizer
 from typer.testing import CliRunner
 
 from storyforge import golden
@@ -26,8 +24,6 @@ from storyforge.evaluate.metrics import (
 )
 from storyforge.evaluate.prompts import prompts_for
 from storyforge.plan import base_of, draw_up
-from storyforge.pocket.pretrain.clip import write_clip
-from storyforge.pocket.pretrain.parts import weights_folder
 from storyforge.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -80,19 +76,6 @@ def test_every_kind_has_four_times_five_prompts(kind: str, pocket: bool) -> None
     every = [prompt for group in prompts.values() for prompt in group]
     assert len(set(every)) == 20
     assert all(prompt.count("{}") == 1 for prompt in every)
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained CLIP of the embedded model's kind."""
-    from storyforge.pocket.pretrain.clip import new_clip
-
-    folder = tmp_path_factory.mktemp("clip")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = new_clip(CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer"))
-    write_clip(made, folder)
-    return folder
 
 
 def test_vectors_are_of_length_one_and_in_the_order_given(clip: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -68,3 +70,72 @@ def judge_story(
         tell(f"{told.regions} regions: {nearest}, missing in {told.missing:.0%}")
     tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
     typer.echo(report.folder / "index.html")
+
+
+@evaluate.command("fusion")
+def judge_fusion(
+    concepts: Annotated[
+        Path,
+        typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`."),
+    ],
+    n: Annotated[
+        str | None, typer.Option("--n", metavar="N,N", help="How many to fuse [2,3,5,8,14].")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", metavar="NAME,NAME", help="Which to compare [all].")
+    ] = None,
+    base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Fuse on this.")] = "pocket",
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+    ] = None,
+    prompts: Annotated[
+        int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
+    ] = 2,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt.")] = 1,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 20,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For pictures and results [DIR/evaluation/]."),
+    ] = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare ways to learn and fuse concepts, against how many there are."""
+    from storyforge.evaluate.fusionpage import table
+    from storyforge.evaluation.fusion import Exam, evaluate, routes_named
+
+    exam = Exam(
+        concepts=concepts,
+        counts=_numbers(n),
+        routes=routes_named(_names(methods)),
+        base=base,
+        clip=clip,
+        prompts=prompts,
+        seeds=seeds,
+        steps=steps,
+        jobs=jobs,
+        store=store,
+        out=out,
+        command=shlex.join(["storyforge", *sys.argv[1:]]),
+    )
+    with Progress() as progress:
+        report = evaluate(exam, progress)
+    if as_json:
+        tell_json(report.content)
+    else:
+        show_table(*table(report.content))
+    tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
+    tell(str(report.folder / "index.html"))
+
+
+def _names(asked: str | None) -> list[str]:
+    return [name.strip() for name in asked.split(",")] if asked else []
+
+
+def _numbers(asked: str | None) -> tuple[int, ...]:
+    names = _names(asked)
+    for name in names:
+        if not name.isdecimal():
+            raise typer.BadParameter(f"`{name}` is no number of concepts", param_hint="--n")
+    return tuple(map(int, names))

@@ -54,9 +54,16 @@ class Gallery:
             seen.update(tasks)
             if tasks:
                 lacking.append(replace(sitting, tasks=tuple(tasks.values())))
-        for failure in run(partial(_sit, self), lacking, jobs, tell, lambda *_: None):
+        drawn, total = 0, sum(len(sitting.tasks) for sitting in lacking)
+
+        def count(what: str, done: int, of: int) -> None:
+            nonlocal drawn
+            drawn += 1
+            tell("drawing pictures", drawn, total)
+
+        for failure in run(partial(_sit, self), lacking, jobs, count, lambda *_: None):
             raise failure.error
-        return sum(len(sitting.tasks) for sitting in lacking)
+        return total
 
 
 def keyed(task: PanelTask) -> PanelTask:
@@ -65,6 +72,7 @@ def keyed(task: PanelTask) -> PanelTask:
 
 
 def _sit(gallery: Gallery, sitting: Sitting, tell: Tell) -> None:
+    """Draw one sitting; `tell` hears of every finished picture, and of nothing else."""
     from storyforge.sample import sampler
 
     @contextmanager
@@ -73,8 +81,9 @@ def _sit(gallery: Gallery, sitting: Sitting, tell: Tell) -> None:
         part = path.with_suffix(".part.png")
         yield part
         part.replace(path)
+        tell("drawn", 1, 1)
 
-    sampler.perform(sitting.tasks, sitting.model, keep, tell, sitting.concepts)
+    sampler.perform(sitting.tasks, sitting.model, keep, lambda *_: None, sitting.concepts)
 
 
 def alone(store: Store, name: str, key: str) -> Path:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
 from storyforge.errors import EnvironmentProblem
-from storyforge.evaluate.embed import Clip, open_clip
+from storyforge.evaluate.embed import Clip, Vectors, open_clip
+from storyforge.evaluate.ensemble import Look
+from storyforge.evaluation.asking import Question
+from storyforge.evaluation.gallery import Gallery
+from storyforge.panels import PanelTask
 
 
 def clip_for(base: str, asked: str | None) -> Clip:
@@ -19,3 +29,31 @@ def clip_for(base: str, asked: str | None) -> Clip:
         message = f"the base `{base}` has no CLIP of its own"
         raise EnvironmentProblem(message, hint="give `--clip` a folder or a hub id")
     return open_clip(reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A CLIP that looks at every picture of a gallery, and reads every prompt, once.
+
+    seen  picture's key -> (d,)
+    read  prompt -> (d,)
+    """
+
+    clip: Clip
+    gallery: Gallery
+    seen: dict[str, Vectors] = field(default_factory=dict)
+    read: dict[str, Vectors] = field(default_factory=dict)
+
+    def look(self, answers: Sequence[tuple[Question, PanelTask]]) -> Look:
+        """What some drawn pictures look like, beside what was asked."""
+        lacking = {task.key: task for _, task in answers if task.key not in self.seen}
+        pictures = [Image.open(self.gallery.path(task)) for task in lacking.values()]
+        self.seen.update(zip(lacking, self.clip.pictures(pictures), strict=True))
+        prompts = [question.plain for question, _ in answers]
+        new = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self.read))
+        self.read.update(zip(new, self.clip.words(new), strict=True))
+        none = np.zeros((0, self.clip.width), np.float32)
+        return Look(
+            np.stack([self.seen[task.key] for _, task in answers]) if answers else none,
+            np.stack([self.read[prompt] for prompt in prompts]) if answers else none,
+        )

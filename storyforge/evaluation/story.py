@@ -9,10 +9,8 @@ run goes on; nothing is read off pictures that a concept was learnt from, other 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import product
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -23,9 +21,7 @@ from storyforge import story as stories
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.evaluate.embed import Clip, Vectors
 from storyforge.evaluate.metrics import Sighting, Togetherness, image_alignment, together
-from storyforge.evaluate.prompts import prompts_for, with_articles
 from storyforge.evaluate.scoring import (
-    CONDITIONS,
     Condition,
     Given,
     Marks,
@@ -34,7 +30,8 @@ from storyforge.evaluate.scoring import (
     references_of,
     threshold,
 )
-from storyforge.evaluation.gallery import Gallery, Sitting, alone, keyed
+from storyforge.evaluation.asking import Question, Style, questions
+from storyforge.evaluation.gallery import Gallery, Sitting, alone
 from storyforge.evaluation.judge import clip_for
 from storyforge.evaluation.results import finite, write_results
 from storyforge.executor import Tell
@@ -93,14 +90,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """One picture to be drawn: by whom, of what, and what it is called."""
+    """One picture to be drawn: by whom, and in answer to what."""
 
-    concept: str
+    question: Question
     condition: Condition
-    kind: str
-    prompt: str
-    plain: str
-    seed: int
     task: PanelTask
 
 
@@ -174,45 +167,22 @@ def _prepared(plan: Plan, store: Store, exam: Exam, tell: Tell) -> Workshop:
 
 def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
     """Every picture of one concept, the three conditions from the same seeds."""
-    fused = dict(plan.fuse.concepts) if plan.fuse else {}
-    for kind, prompts in prompts_for(task.kind, pocket=task.base == "pocket").items():
-        for prompt, seed in product(prompts[: exam.prompts], range(exam.seeds)):
-            plain = with_articles(prompt.format(_class_words(task)))
-            digest = hashlib.sha256(f"{prompt}/{seed}".encode()).digest()
-            for condition in CONDITIONS:
-                if condition == "fused" and fused.get(task.concept) != task.key:
-                    continue
-                words = plain if condition == "base" else prompt.format(f"<{task.concept}>")
-                drawn = _task(plan, task, condition, words, exam)
-                drawn = keyed(replace(drawn, seed=int.from_bytes(digest[:4]) >> 1))
-                yield _Probe(task.concept, condition, kind, prompt, plain, seed, drawn)
-
-
-def _class_words(task: TrainTask) -> str:
-    return f"a {task.class_phrase}" if task.kind == "scene" else task.class_phrase
-
-
-def _task(plan: Plan, task: TrainTask, condition: Condition, words: str, exam: Exam) -> PanelTask:
-    models = {"base": None, "single": task.key, "fused": plan.fuse.key if plan.fuse else None}
-    style = f", {plan.story.style}" if plan.story.style else ""
-    return PanelTask(
-        key="",
-        panel=f"{task.concept}, {condition}: {words}",
-        page=0,
-        base=task.base,
-        base_hash=task.base_hash,
-        fused=models[condition],
-        prompt=words + style,
-        negative=plan.story.negative,
-        regions=(),
+    sampling = plan.story.sampling
+    style = Style(
+        base=(task.base, task.base_hash),
+        steps=exam.steps or sampling.steps,
         size=plan.story.size,
-        steps=exam.steps or plan.story.sampling.steps,
-        guidance_scale=plan.story.sampling.guidance_scale,
-        scheduler=plan.story.sampling.scheduler,
-        region_blend=1.0,
-        seed=0,
-        alt=None,
+        guidance_scale=sampling.guidance_scale,
+        scheduler=sampling.scheduler,
+        style=plan.story.style,
+        negative=plan.story.negative,
     )
+    models: dict[Condition, str | None] = {"base": None, "single": task.key}
+    if plan.fuse and dict(plan.fuse.concepts).get(task.concept) == task.key:
+        models["fused"] = plan.fuse.key
+    for question in questions(task, exam.prompts, exam.seeds):
+        for condition, model in models.items():
+            yield _Probe(question, condition, style.task(question, model))
 
 
 def _draw(probes: Sequence[_Probe], shop: Workshop, gallery: Gallery, tell: Tell) -> int:
@@ -234,15 +204,20 @@ def _model(condition: Condition, probe: _Probe, shop: Workshop) -> Path | None:
     if condition == "fused":
         assert shop.plan.fuse is not None
         return shop.store.path("fused", shop.plan.fuse.key)
-    task = next(task for task in shop.plan.train if task.concept == probe.concept)
+    task = next(task for task in shop.plan.train if task.concept == probe.question.concept)
     return alone(shop.store, task.concept, task.key)
 
 
 def _given(probes: Sequence[_Probe], task: TrainTask, gallery: Gallery) -> list[Given]:
     return [
-        Given(probe.condition, probe.kind, probe.plain, gallery.path(probe.task))
+        Given(
+            probe.condition,
+            probe.question.kind,
+            probe.question.plain,
+            gallery.path(probe.task),
+        )
         for probe in probes
-        if probe.concept == task.concept
+        if probe.question.concept == task.concept
     ]
 
 
@@ -269,6 +244,13 @@ def _write(report: Report, probes: Sequence[_Probe]) -> None:
 
     content = report.content()
     shown = [
-        Shown(p.concept, p.condition, p.kind, p.plain, f"pictures/{p.task.key}.png") for p in probes
+        Shown(
+            concept=probe.question.concept,
+            condition=probe.condition,
+            kind=probe.question.kind,
+            prompt=probe.question.plain,
+            source=f"pictures/{probe.task.key}.png",
+        )
+        for probe in probes
     ]
     write_results(report.folder, content, page(content, shown))

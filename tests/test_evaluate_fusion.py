@@ -1,0 +1,221 @@
+"""What fusing costs: its arithmetic by hand, and the verb on two concepts that are learnt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from storyforge import golden
+from storyforge import story as stories
+from storyforge.cli import app
+from storyforge.evaluate.ensemble import Look, tally, upper_bound
+from storyforge.evaluate.fusionpage import charts, table
+from storyforge.evaluation.asking import Question, Style
+from storyforge.evaluation.cast import Cast, read_cast
+from storyforge.evaluation.fusion import ROUTES
+from storyforge.fuse import statistics
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import FusedModel
+from storyforge.model.tokens import ConceptTokens
+from storyforge.plan import base_at, base_of, draw_up
+from storyforge.sample.sampler import picture
+
+ROOT = Path(__file__).parents[1]
+EAST, NORTH = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
+BOTH = np.concatenate([EAST, NORTH])
+
+
+def test_every_concept_counts_the_same_however_many_pictures_it_has() -> None:
+    looks = {"pip": Look(EAST, EAST), "juna": Look(BOTH, np.concatenate([NORTH, NORTH]))}
+    told = tally(looks, {"pip": EAST, "juna": NORTH})
+    assert told.image == pytest.approx((1 + 0.5) / 2)
+    assert told.text == pytest.approx((2.5 + 1.25) / 2)
+    assert told.identified == pytest.approx((1 + 0.5) / 2)
+
+
+def test_a_picture_as_much_like_another_concept_is_not_identified() -> None:
+    told = tally({"pip": Look(EAST, EAST)}, {"pip": EAST, "twin": EAST})
+    assert told.identified == 0
+
+
+def test_the_upper_bound_leaves_out_concepts_of_one_picture() -> None:
+    assert upper_bound({"pip": BOTH, "juna": EAST}) == 0
+    assert np.isnan(upper_bound({"juna": EAST}))
+
+
+def figures(image: float | None) -> dict[str, float | None]:
+    names = ("image_single", "image_fused", "image_drop", "text_single", "text_fused")
+    return {**dict.fromkeys((*names, "identified_fused"), image)}
+
+
+def test_curves_run_from_the_smallest_to_the_largest_number_of_concepts() -> None:
+    bounds = {"image_lower": 0.1, "image_upper": 0.9, "text_lower": 0.2, "identified_lower": 0.5}
+    counts = ("2", "8", "14")
+    content = {
+        "n": {
+            n: {"p-plus": figures(value)} for n, value in zip(counts, (0.8, 0.6, 0.4), strict=True)
+        },
+        "bounds": dict.fromkeys(counts, bounds),
+    }
+    first = charts(content)[0]
+    assert [said for _, said in first.across] == ["2", "8", "14"]
+    (fused, lower, upper) = first.curves
+    (x0, y0), (x1, y1), (x2, y2) = fused.points
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2)
+    assert y0 < y1 < y2
+    assert lower.dashed
+    assert max(y for _, y in upper.points) < y0
+    assert [row[:3] for row in table(content)[1]] == [
+        ("2", "p-plus", "0.800"),
+        ("8", "p-plus", "0.600"),
+        ("14", "p-plus", "0.400"),
+    ]
+
+
+def test_a_figure_that_could_not_be_measured_is_a_gap() -> None:
+    bounds = {"image_lower": 0.1, "image_upper": None, "text_lower": 0.2, "identified_lower": 0.5}
+    content = {"n": {"2": {"p-plus": figures(None)}}, "bounds": {"2": bounds}}
+    assert charts(content)[0].curves[0].points == ()
+    assert table(content)[1][0][2] == "–"
+
+
+def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: ConceptTokens) -> None:
+    dice = torch.Generator().manual_seed(5)
+    juna = ConceptTokens("juna", pip.words + 0.1 * torch.randn(pip.words.shape, generator=dice))
+    question = Question("pip", "property", "a fox", "a <pip> sitting", 0, seed=7)
+    task = Style((base.reference, base.hash), steps=1, size=(64, 64)).task(question, "words")
+    single = FusedModel(base.reference, base.hash, {"pip": pip}, {})
+    joined = FusedModel(base.reference, base.hash, {"juna": juna, "pip": pip}, {})
+    assert np.array_equal(picture(base, single, task), picture(base, joined, task))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two concepts that are learnt already, by ED-LoRA."""
+    made = tmp_path_factory.mktemp("cast")
+    for name in ("juna", "pip"):
+        shutil.copytree(ROOT / "concepts" / name, made / name)
+    (made / "order.txt").write_text("pip\njuna\n", encoding="utf-8")
+    cast = opened(made)
+    fixture = golden.folder_of(ROOT / "stories" / "fox-and-lantern.yaml") / "concepts"
+    for task in cast.tasks("ed-lora", 2):
+        with cast.store.make("concepts", task.key) as out:
+            shutil.copyfile(fixture / f"{task.concept}.safetensors", out)
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Watch fewer steps: what is seen of a concept is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "STEPS", 1)
+        yield
+
+
+def opened(folder: Path) -> Cast:
+    return read_cast(folder, base_at("pocket", Path.cwd()))
+
+
+def asked(folder: Path, clip: Path, *more: str) -> list[str]:
+    methods = "ed-lora+closed-form,ed-lora+averaging"
+    words = ["evaluate", "fusion", "--concepts", str(folder), "--methods", methods]
+    return [*words, "--clip", str(clip), "--prompts", "1", "--steps", "1", *more]
+
+
+def test_concepts_are_taken_in_the_order_that_is_written(folder: Path) -> None:
+    assert [task.concept for task in opened(folder).tasks("lora", 2)] == ["pip", "juna"]
+    assert [task.concept for task in opened(folder).tasks("lora", 1)] == ["pip"]
+
+
+def test_what_a_story_has_learnt_is_found(folder: Path, tmp_path: Path) -> None:
+    spec = (folder / "pip" / "concept.yaml").read_text(encoding="utf-8")
+    (tmp_path / "pip").mkdir()
+    where = f"images: {folder / 'pip'}\ntrain: {{method: lora}}\n"
+    (tmp_path / "pip" / "concept.yaml").write_text(spec + where, encoding="utf-8")
+    path = tmp_path / "story.yaml"
+    told = "storyforge: 1\ntitle: A\ncharacters: {pip: pip}\npages: [{text: Once.}]\n"
+    path.write_text(told, encoding="utf-8")
+    read = stories.read(path)
+    (task,) = draw_up(read, base=base_of(read)).train
+    cast = opened(folder)
+    assert task.key == cast.tasks("lora", 1)[0].key
+    assert task.key != cast.tasks("ed-lora", 1)[0].key
+
+
+def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Path) -> None:
+    first = CliRunner().invoke(app, asked(folder, clip, "--json"))
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    assert list(told["n"]) == ["2"]
+    assert list(told["n"]["2"]) == ["ed-lora+closed-form", "ed-lora+averaging"]
+    singles = {row["image_single"] for row in told["n"]["2"].values()}
+    assert len(singles) == 1, "both are compared with the same pictures"
+    for row in told["n"]["2"].values():
+        assert row["image_drop"] == pytest.approx(
+            row["image_single"] - row["image_fused"], abs=2e-4
+        )
+        assert list(row["kinds"]) == ["character"]
+        assert list(row["concepts"]) == ["pip", "juna"]
+    assert {"base", "clip", "prompts", "seeds", "steps", "versions", "date", "command"} <= set(told)
+    assert "drew 32 pictures" in first.stderr, "base, alone, twice fused: 2 concepts, 4 prompts"
+    out = folder / "evaluation"
+    assert json.loads((out / "evaluation.json").read_text())["n"] == told["n"]
+    pictures = sorted((out / "pictures").glob("*.png"))
+    assert len(pictures) == 32
+    page = (out / "index.html").read_text()
+    assert page.count("<svg") == 4
+    assert all(f"pictures/{picture.name}" in page for picture in pictures)
+
+    pictures[0].unlink()
+    again = CliRunner().invoke(app, asked(folder, clip, "--n", "1,2"))
+    assert again.exit_code == 0, again.output
+    assert "drew 9 pictures" in again.stderr, "the lost one, and one concept fused by two methods"
+    assert "ed-lora+averaging" in again.stdout
+
+
+def test_more_concepts_than_there_are_is_one_clear_error(folder: Path, clip: Path) -> None:
+    done = CliRunner().invoke(app, asked(folder, clip, "--n", "2,3"))
+    assert done.exit_code == 1
+    assert "cannot fuse 3 concepts" in done.stderr
+    assert "holds 2" in done.stderr
+
+
+def test_an_unknown_method_gets_a_guess(folder: Path) -> None:
+    words = ["evaluate", "fusion", "--concepts", str(folder), "--methods", "ed-lora+average"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "did you mean `ed-lora+averaging`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [("pip\njunna\n", "did you mean `juna`"), (None, "no concepts in")],
+)
+def test_a_folder_that_cannot_be_read_is_one_clear_error(
+    folder: Path, tmp_path: Path, order: str | None, said: str
+) -> None:
+    if order is not None:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        (tmp_path / "order.txt").write_text(order, encoding="utf-8")
+    done = CliRunner().invoke(app, ["evaluate", "fusion", "--concepts", str(tmp_path)])
+    assert done.exit_code == 1
+    assert said in done.stderr
+
+
+def test_the_methods_have_the_papers_names() -> None:
+    learnt = {name: route.train for name, route in ROUTES.items()}
+    assert learnt == {
+        "ed-lora+closed-form": "ed-lora",
+        "ed-lora+lbfgs": "ed-lora",
+        "ed-lora+averaging": "ed-lora",
+        "lora+averaging": "lora",
+        "p-plus": "p-plus",
+        "custom-diffusion": "custom-diffusion",
+    }
