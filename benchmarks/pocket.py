@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import control as controls
 from benchmarks import judge as judges
 from storyforge.evaluate.embed import POCKET_CLIP, open_clip
 from storyforge.evaluate.prompts import with_articles
@@ -187,7 +188,7 @@ def main() -> None:
         "vae_psnr": psnr(vae, [HELD_OUT_SEED + 100 + i for i in range(32)], "cpu"),
         "seconds_per_picture": seconds_per_picture(base),
         "pipeline_mb": sum(file.stat().st_size for file in files) / 1e6,
-        "control": None,
+        "control": controls.measure(base, judge, controls.asked_for(64, FIRST_SEED), 1)[0],
         "clip": clip_figures(4 * CROWD),
     }
     if args.sheet:

@@ -15,13 +15,20 @@ from typing import Final
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.layout import Box, Corners, RegionShape
-from storyforge.samplesettings import Compose, Control, RegionModel
+from storyforge.pose import Stand
+from storyforge.samplesettings import Compose, Control, Drawn, RegionModel
 from storyforge.story import Panel, Story
 from storyforge.subject import text_in
-from storyforge.wording import negative_prompt, panel_prompt, region_prompt
+from storyforge.wording import negative_prompt, panel_prompt, pose_of, region_prompt
 
 _NOT_DRAWN: Final = ("key", "page", "base", "alt")
 """Fields of a panel's task that change no pixel."""
+
+ADAPTERS: Final = Path(__file__).parent / "pocket" / "adapters"
+"""Those that came with the embedded model; a story calls them `pocket/…`."""
+
+_OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
+"""Which of them reads what is drawn."""
 
 _ALWAYS: Final = ("mask",)
 """Fields that a recipe names though they have a default: they were there from the beginning."""
@@ -60,15 +67,20 @@ class ControlTask:
     adapter     a folder, or a hub id
     weight      how strongly it speaks, 1 for plainly
     start, end  the part of the steps in which it speaks, each in [0, 1]
+    picture     a file; None if it is drawn
     region      a region's name; None for the whole picture
+    draw        how `stands` are drawn
+    stands      who stands where, those in front last
     """
 
     adapter: Path | str
-    picture: Path
+    picture: Path | None
     weight: float = 1.0
     start: float = 0.0
     end: float = 1.0
     region: str | None = None
+    draw: Drawn | None = None
+    stands: tuple[Stand, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +196,7 @@ def panel_task(
         guidance_rescale=sampling.guidance_rescale,
         method=method,
         concepts=concepts if method.needs_concepts else (),
-        controls=tuple(_control_task(story, panel, control) for control in panel.control),
+        controls=tuple(_control_task(story, panel, each, base[0]) for each in panel.control),
         refine=_refine_task(story, panel),
     )
 
@@ -236,17 +248,60 @@ def _beside(story: Story, path: str) -> Path:
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
-def _control_task(story: Story, panel: Panel, control: Control) -> ControlTask:
-    folder, picture = _beside(story, control.adapter), _beside(story, control.picture)
-    if not folder.is_dir() and not _HUB_ID.fullmatch(control.adapter):
-        raise EnvironmentProblem(f"panel `{panel.id}`: no adapter in `{folder}`")
-    if not picture.is_file():
+def _control_task(story: Story, panel: Panel, control: Control, base: str) -> ControlTask:
+    picture = _beside(story, control.picture) if control.picture else None
+    if picture is not None and not picture.is_file():
         raise EnvironmentProblem(f"panel `{panel.id}`: no picture at `{picture}`")
     if control.region is not None and control.region not in panel.regions:
         message = f"panel `{panel.id}`: `control` names the region `{control.region}`"
         raise EnvironmentProblem(message, hint="known: " + (", ".join(panel.regions) or "none"))
-    adapter = folder if folder.is_dir() else control.adapter
-    return ControlTask(adapter, picture, control.weight, control.start, control.end, control.region)
+    return ControlTask(
+        adapter=_adapter(story, panel, control, base),
+        picture=picture,
+        weight=control.weight,
+        start=control.start,
+        end=control.end,
+        region=control.region,
+        draw=control.draw,
+        stands=_stands(story, panel, control) if control.draw else (),
+    )
+
+
+def _adapter(story: Story, panel: Panel, control: Control, base: str) -> Path | str:
+    """Its folder, beside the story or in the package, or its hub id."""
+    name = control.adapter
+    if name is None and control.draw is not None and base == "pocket":
+        name = _OF_POCKET[control.draw]
+    if name is None:
+        message = f"panel `{panel.id}`: `control` names no `adapter` made for `{base}`"
+        raise EnvironmentProblem(message, hint="only the embedded model brings adapters of its own")
+    folder = _beside(story, name)
+    if name.startswith("pocket/") and not folder.is_dir():
+        folder = ADAPTERS / name.removeprefix("pocket/")
+    elif not folder.is_dir() and _HUB_ID.fullmatch(name):
+        return name
+    if not folder.is_dir():
+        known = sorted(f"pocket/{path.name}" for path in ADAPTERS.glob("*/"))
+        message = f"panel `{panel.id}`: no adapter in `{folder}`"
+        raise EnvironmentProblem(message, hint=f"the embedded model has {', '.join(known)}")
+    return folder
+
+
+def _stands(story: Story, panel: Panel, control: Control) -> tuple[Stand, ...]:
+    """Who and what is drawn: bodies in their poses, and for a sketch everything else, too."""
+    shapes = story.region_shapes(panel)
+    names = [name for name in panel.regions if control.region in {None, name}]
+    stands = []
+    for name in sorted(names, key=lambda name: shapes[name].z):
+        pose = pose_of(story, panel, name)
+        if control.draw == "sketch" and panel.regions[name].concept in story.characters:
+            pose = pose or "standing"
+        if control.draw == "sketch" or pose is not None:
+            stands.append(Stand(shapes[name].bounds(), pose, shapes[name].facing))
+    if not stands:
+        message = f"panel `{panel.id}`: `control` has nothing to draw"
+        raise EnvironmentProblem(message, hint="give a region a `pose`, such as `pose: waving`")
+    return tuple(stands)
 
 
 def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
@@ -264,7 +319,9 @@ def drawn_from(task: PanelTask) -> dict[str, object]:
     return {"make": "panel 1"} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
 
 
-def _said(task: PanelTask | RegionTask | ControlTask | RefineTask | Method) -> dict[str, object]:
+def _said(
+    task: PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand,
+) -> dict[str, object]:
     """The fields of a task by name, without those of later origin that are at their defaults."""
     said: dict[str, object] = {}
     for each in fields(task):
@@ -275,7 +332,7 @@ def _said(task: PanelTask | RegionTask | ControlTask | RefineTask | Method) -> d
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, PanelTask | RegionTask | ControlTask | RefineTask | Method):
+    if isinstance(value, PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand):
         return _said(value)
     if isinstance(value, tuple):
         return [_plain(part) for part in value]

@@ -89,11 +89,17 @@ class Skeleton:
         scale = min(height, width / WIDTH)
         x, y = left + (width - WIDTH * scale) / 2, top + height - scale
 
-        def moved(joint: Joint) -> Joint:
-            return Joint(x + scale * joint.x, y + scale * joint.y)
+        return self.enlarged(scale)._shifted(x, y)
 
-        joints = tuple(None if joint is None else moved(joint) for joint in self.joints)
-        return Skeleton(joints, moved(self.head), scale * self.radius)
+    def enlarged(self, times: float) -> Skeleton:
+        """All of it, its place too, in a unit that is smaller by so much."""
+        joints = tuple(j and Joint(times * j.x, times * j.y) for j in self.joints)
+        head = Joint(times * self.head.x, times * self.head.y)
+        return Skeleton(joints, head, times * self.radius)
+
+    def _shifted(self, x: float, y: float) -> Skeleton:
+        joints = tuple(j and Joint(x + j.x, y + j.y) for j in self.joints)
+        return Skeleton(joints, Joint(x + self.head.x, y + self.head.y), self.radius)
 
     def mirrored(self) -> Skeleton:
         """The pose turned to the other side of its room; the right hand stays a right hand."""
@@ -254,13 +260,16 @@ def keypoint_picture(stands: Sequence[Stand], width: int, height: int) -> Image.
 
     Later figures are drawn over earlier ones; what has no pose is left out.
     """
+    bodies = [stand.skeleton(width, height) for stand in stands]
+    return stick_figures([body for body in bodies if body is not None], width, height)
+
+
+def stick_figures(bodies: Sequence[Skeleton], width: int, height: int) -> Image.Image:
+    """Bodies, placed in pixels, as `keypoint_picture` draws them."""
     picture = Image.new("RGB", (width * _FINER, height * _FINER))
     pen = ImageDraw.Draw(picture)
     radius = max(1.0, _STICK * min(width, height)) * _FINER
-    for stand in stands:
-        body = stand.skeleton(*picture.size)
-        if body is None:
-            continue
+    for body in (each.enlarged(_FINER) for each in bodies):
         for (a, b), colour in zip(LIMBS, COLOURS, strict=False):
             start, end = body.joints[a], body.joints[b]
             if start is not None and end is not None:

@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Scheduler = Literal["ddim", "dpm++2m", "euler", "lcm", "tcd", "unipc"]
 RegionModel = Literal["fused", "exact-text", "exact"]
 Compose = Literal["fused", "training-free"]
+Drawn = Literal["pose", "sketch"]
 
 
 class Sampling(BaseModel):
@@ -54,10 +55,14 @@ class Control(BaseModel):
 
     model_config = _STRICT
 
-    adapter: str = Field(min_length=1)
-    """a folder, or a hub id with or without @revision"""
-    picture: str = Field(min_length=1)
+    adapter: str | None = Field(default=None, min_length=1)
+    """a folder, a hub id with or without @revision, or one that came with the embedded model:
+    `pocket/keypose`, `pocket/sketch`, `pocket/controlnet-sketch`"""
+    picture: str | None = Field(default=None, min_length=1)
     """what the adapter reads: a sketch, a pose, edges; its path is relative to the story's"""
+    draw: Drawn | None = None
+    """draw that picture from the regions: stick figures in their poses, or outlines; the embedded
+    model has an adapter for either"""
     weight: float = Field(default=1.0, ge=0, le=10)
     """how strongly it speaks"""
     start: Share = 0.0
@@ -66,6 +71,16 @@ class Control(BaseModel):
     """until which part of the steps it speaks"""
     region: str | None = None
     """the region that it speaks to; the whole picture if left out"""
+
+    @model_validator(mode="after")
+    def _one_picture(self) -> Self:
+        if (self.picture is None) == (self.draw is None):
+            message = "say either `picture`, a file, or `draw`, which is `pose` or `sketch`"
+            raise PydanticCustomError("one_picture", message)
+        if self.picture is not None and self.adapter is None:
+            message = "an `adapter` has to read this picture, such as `pocket/sketch`"
+            raise PydanticCustomError("no_adapter", message)
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import control as controls
 from benchmarks import judge as judges
 from benchmarks import pocket
 from storyforge.evaluate.prompts import with_articles
@@ -58,3 +59,19 @@ def test_one_model_picture_is_drawn_for_each_prompt() -> None:
     made = pocket.drawn(open_base("pocket", ""), ["a fox", "an owl"], 0)
     assert [picture.shape for picture in made] == [(256, 256, 3)] * 2
     assert not np.array_equal(made[0], made[1])
+
+
+def test_the_edges_of_a_drawing_lie_on_its_own_and_not_on_those_of_another() -> None:
+    one, other = controls.asked_for(2, 5)
+    (drawing, masks), (strange, _) = world.draw(one), world.draw(other)
+    assert controls.edge_overlap(drawing, drawing, masks[0]) == 1.0
+    assert controls.edge_overlap(strange, drawing, masks[0]) < 0.5
+    assert controls.edge_overlap(np.full_like(drawing, 200), drawing, masks[0]) < 0.5
+
+
+def test_a_prompt_for_control_says_everything_but_the_pose() -> None:
+    for picture in controls.asked_for(8, 5):
+        words = controls.unposed(picture)
+        assert picture.subjects[0].what.species in words
+        assert picture.subjects[0].what.pose not in words
+        assert world.SAID["side"][picture.subjects[0].side][0] in words

@@ -221,10 +221,31 @@ def test_a_control_that_is_not_there_is_refused_by_the_panels_name(folder: Path)
         ("{adapter: nowhere, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
         ("{adapter: a/b, picture: nowhere.png}", "panel `end`: no picture"),
         ("{adapter: a/b, picture: concepts/pip/1.png, region: two}", "region `two`"),
+        ("{adapter: pocket/nothing, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
+        ("{adapter: a/b, draw: pose}", "panel `end`: `control` has nothing to draw"),
     ]:
         story = story_with(folder, "id: end", f"id: end, control: [{control}]")
         with pytest.raises(EnvironmentProblem, match=message):
             draw_up(story, base=BASE)
+
+
+def test_what_is_drawn_from_the_layout_is_part_of_the_recipe(folder: Path) -> None:
+    def key(shape: str) -> str:
+        regions = f"regions: {{one: {{{shape}, concept: pip}}}}"
+        control = f"{regions}, control: [{{adapter: a/b, draw: pose}}]"
+        story = story_with(folder, "regions: {one: {at: whole, concept: pip}}", control)
+        return keys(draw_up(story, base=BASE))["panel end"]
+
+    shapes = ("at: left, pose: waving", "at: left, pose: running", "at: right, pose: waving")
+    shapes += ("at: left, pose: waving, facing: left", "at: left, pose: waving, z: 1")
+    assert len({key(shape) for shape in shapes}) == len(shapes)
+    assert key(shapes[0]) == key(shapes[0])
+
+
+def test_only_the_embedded_model_brings_adapters(folder: Path) -> None:
+    story = story_with(folder, "id: end", "id: end, control: [{draw: sketch}]")
+    with pytest.raises(EnvironmentProblem, match="names no `adapter` made for `owner/model`"):
+        draw_up(story, base=Base("owner/model", "hash"))
 
 
 def test_training_free_fuses_nothing_and_draws_from_the_concepts(folder: Path) -> None:

@@ -7,6 +7,7 @@ forests are not known here.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 import skia
@@ -34,6 +35,10 @@ class Brush:
         """Draw on `canvas`."""
         self.canvas = canvas
         self.ink = ink
+
+    def within(self, scale: float) -> Self:
+        """The same brush for what is drawn at `scale` inside: its lines stay as wide."""
+        return type(self)(self.canvas, self.ink / scale)
 
     @contextmanager
     def at(

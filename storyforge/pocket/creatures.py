@@ -184,8 +184,7 @@ def _arms(b: Brush, look: Look) -> None:
     right, left = ends.get(look.pose, (tuple((-x, y) for x, y in down), down))
     if look.pose == "holding" and look.holding:
         with b.at(0.38, -0.32, scale=0.34):
-            inner = Brush(b.canvas, b.ink / 0.34)
-            draw_thing(inner, look.holding, COLOURS[look.holding_colour])
+            draw_thing(b.within(0.34), look.holding, COLOURS[look.holding_colour])
     for arm in (left, right):
         b.stroke(list(arm), _sleeve(look), 0.085)
         hand = look.coat_of_fur()

@@ -24,10 +24,11 @@ from storyforge.pocket.looks import (
     SPECIES,
     Look,
 )
-from storyforge.pocket.places import PLACES, TIMES, WEATHERS, Stage, draw_place
+from storyforge.pocket.places import PLACES, TIMES, WEATHERS, draw_place
 from storyforge.pocket.things import THINGS, draw_thing
 
 SIDES = ("left", "middle", "right")
+INK_WIDTH = 0.0095  # of a subject's lines, in fractions of the picture
 HOLDABLE = ("ball", "balloon", "flower", "star", "apple", "book", "umbrella", "gift")
 
 
@@ -87,7 +88,7 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         layer = paint.surface(size)
         layer.getCanvas().scale(size, size)
         _shadow(Brush(canvas, 0.008), subject)
-        _put(layer, subject)
+        put(Brush(layer.getCanvas(), INK_WIDTH / subject.size), subject)
         alpha = paint.pixels(layer)[..., 3]
         masks = [np.minimum(mask, 255 - alpha) for mask in masks] + [alpha]
         canvas.save()
@@ -110,9 +111,8 @@ def _shadow(b: Brush, subject: Subject) -> None:
     )
 
 
-def _put(layer: "object", subject: Subject) -> None:
-    canvas = layer.getCanvas()  # type: ignore[attr-defined]
-    b = Brush(canvas, 0.0095 / subject.size)
+def put(b: Brush, subject: Subject) -> None:
+    """Draw a subject in its place; the brush is as wide as its lines are in the subject's size."""
     with b.at(subject.x, subject.ground, scale=subject.size):
         if isinstance(subject.what, Look):
             draw_creature(b, subject.what)
@@ -389,11 +389,11 @@ def sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
 __all__ = [
     "LABELS",
     "Picture",
-    "Stage",
     "Subject",
     "Thing",
     "describe",
     "draw",
     "imagine",
     "labels",
+    "put",
 ]

@@ -22,6 +22,7 @@ from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.attention import Residuals
 from storyforge.model.base import BaseModel
 from storyforge.panels import ControlTask
+from storyforge.pose import keypoint_picture, sketch_picture
 
 Adapter: TypeAlias = T2IAdapter | ControlNetModel
 _CLASSES: Mapping[str, type[Adapter]] = {
@@ -49,8 +50,36 @@ def open_adapter(reference: Path | str, base: BaseModel) -> Adapter:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the adapter `{where}`: {reason}") from exc
+    if not _fits(made, base):
+        raise EnvironmentProblem(
+            f"the adapter `{where}` does not fit the base `{base.reference}`",
+            hint="an adapter belongs to the kind of model that it was trained with",
+        )
     adapter: Adapter = made.to(base.device).eval().requires_grad_(False)
     return adapter
+
+
+def _fits(adapter: Adapter, base: BaseModel) -> bool:
+    """Whether what it says has the shape that the U-Net adds."""
+    widths = list(base.unet.config.block_out_channels)
+    if isinstance(adapter, T2IAdapter):
+        return list(adapter.config.channels) == widths
+    config = adapter.config
+    same = ("in_channels", "layers_per_block", "cross_attention_dim")
+    alike = all(config[name] == base.unet.config[name] for name in same)
+    return alike and list(config.block_out_channels) == widths
+
+
+def condition_of(task: ControlTask, size: tuple[int, int], channels: int) -> torch.Tensor:
+    """(1, channels, h, w) in [0, 1]: what an adapter reads, in (width, height) pixels.
+
+    Raises:
+      StoryForgeError: if the file cannot be read.
+    """
+    if task.picture is not None:
+        return read_condition(task.picture, size, channels)
+    drawn = (keypoint_picture if task.draw == "pose" else sketch_picture)(task.stands, *size)
+    return _tensor(drawn, channels)
 
 
 def read_condition(path: Path, size: tuple[int, int], channels: int) -> torch.Tensor:
@@ -62,9 +91,13 @@ def read_condition(path: Path, size: tuple[int, int], channels: int) -> torch.Te
     try:
         with Image.open(path) as file:
             picture = file.convert("L" if channels == 1 else "RGB")
-            pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+            return _tensor(picture.resize(size, Image.Resampling.LANCZOS), channels)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
         raise StoryForgeError(f"cannot read the control picture `{path}`: {exc}") from exc
+
+
+def _tensor(picture: Image.Image, channels: int) -> torch.Tensor:
+    pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.float32)
     return torch.from_numpy(pixels / 255).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)[None]
 
 
@@ -163,7 +196,7 @@ class Rack:
                 self.opened[task.adapter] = open_adapter(task.adapter, self.base)
             adapter = self.opened[task.adapter]
             channels = _channels(adapter)
-            picture = read_condition(task.picture, size, channels).to(self.base.device)
+            picture = condition_of(task, size, channels).to(self.base.device)
             whole = torch.ones(1, 1, device=self.base.device)
             area = whole if task.region is None else areas[task.region]
             made.append(Control(task, adapter, picture.to(self.base.dtype), area[None, None]))

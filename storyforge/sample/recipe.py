@@ -92,7 +92,8 @@ def _extras(task: PanelTask) -> dict[str, object]:
         "controls": [
             {
                 "adapter": each.adapter.name if isinstance(each.adapter, Path) else each.adapter,
-                "picture": each.picture.name,
+                "picture": each.picture and each.picture.name,
+                **({"draw": each.draw} if each.draw else {}),
                 "weight": each.weight,
                 "start": each.start,
                 "end": each.end,

@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+from storyforge.pocket.pretrain.adapters import PEAK as ADAPTERS
+from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.denoiser import train_text, train_unet
 from storyforge.pocket.pretrain.run import Job, launch
-from storyforge.pocket.pretrain.ship import ship, ship_clip
+from storyforge.pocket.pretrain.ship import ship, ship_adapters, ship_clip
 from storyforge.pocket.pretrain.vae import train_vae
 
 STAGES = {
@@ -17,8 +19,10 @@ STAGES = {
     "ship": ship,
     "clip": train_clip,
     "ship-clip": ship_clip,
+    **dict.fromkeys(ADAPTERS, train_adapter),
+    "ship-adapters": ship_adapters,
 }
-BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12, "ship": 1, "ship-clip": 1}
+BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12} | dict.fromkeys(ADAPTERS, 8)
 
 
 def main() -> None:
@@ -55,7 +59,7 @@ def main() -> None:
             workers=args.workers
             if args.device == "cpu" and not args.stage.startswith("ship")
             else 1,
-            batch_size=args.batch_size or BATCH[args.stage],
+            batch_size=args.batch_size or BATCH.get(args.stage, 1),
             pictures=args.pictures,
             seed=args.seed,
         ),

@@ -112,7 +112,8 @@ def captions(
     return [world.describe(p, dice) for p in pictures], torch.tensor(rows)
 
 
-def _ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    """(n, 77) ids, padded as the model was trained."""
     ids: torch.Tensor = tokenizer(
         texts,
         padding="max_length",
@@ -147,7 +148,7 @@ def train_text(job: Job, team: Team) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * clock.factor(spent)
         with torch.autocast(job.device, torch.bfloat16):
-            features = text(_ids(tokenizer, texts).to(job.device)).last_hidden_state
+            features = text(token_ids(tokenizer, texts).to(job.device)).last_hidden_state
         loss, accuracy = heads(features, labels.to(job.device))
         optimizer.zero_grad()
         loss.backward()
@@ -261,7 +262,7 @@ class Denoiser:
         texts = ["" if dice.random() < CAPTION_DROPOUT else t for t in texts]
         clean = latents.values[row].float().to(device)
         with torch.autocast(device, torch.bfloat16):
-            features = self.text(_ids(self.tokenizer, texts).to(device)).last_hidden_state
+            features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
             cover = latents.cover[row].to(device)
             loss = _diffusion_loss(self.unet, self.scheduler, clean, cover, features, dice)
         label_loss, _ = self.heads(features, labels.to(device))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -11,6 +11,10 @@ PICTURE = 256
 LATENT_CHANNELS = 12
 TEXT_WIDTH = 160
 POSITIONS = 77
+WIDTHS = (64, 112, 128)
+HEADS = (4, 7, 8)
+DOWNSCALE = 16
+"""Pixels a side of one latent cell."""
 COLOUR_PAIRS = 6
 """Channels +R −R +G −G +B −B that the VAE passes through at the start of training."""
 
@@ -101,16 +105,31 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def new_unet() -> UNet2DConditionModel:
     """Three levels (16, 8, 4 cells), two layers each: 16 cross-attention sites, as in SD 1.5."""
     return UNet2DConditionModel(
-        sample_size=PICTURE // 16,
+        sample_size=PICTURE // DOWNSCALE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 112, 128),
+        block_out_channels=WIDTHS,
         layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
-        attention_head_dim=(4, 7, 8),
+        attention_head_dim=HEADS,
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
+    )
+
+
+def new_controlnet() -> ControlNetModel:
+    """The U-Net's encoder with attention at its coarsest level alone, to stay under 6 MB."""
+    return ControlNetModel(
+        in_channels=LATENT_CHANNELS,
+        block_out_channels=WIDTHS,
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        attention_head_dim=HEADS,
+        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=16,
+        conditioning_embedding_out_channels=(8, 16, 24, 32, 64),
     )
 
 
@@ -132,6 +151,11 @@ def new_scheduler() -> DDIMScheduler:
 def weights_folder() -> Path:
     """Where the package keeps its weights."""
     return Path(__file__).parents[1] / "weights"
+
+
+def adapters_folder() -> Path:
+    """Where the package keeps its adapters."""
+    return Path(__file__).parents[1] / "adapters"
 
 
 def clip_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Stages `ship` and `ship-clip`: put what was trained into the package."""
+"""Stages `ship`, `ship-clip` and `ship-adapters`: put what was trained into the package."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from transformers import CLIPTokenizer
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.adapters import PEAK, new_adapter
 from storyforge.pocket.pretrain.denoiser import assemble
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
@@ -59,3 +60,18 @@ def ship_clip(job: Job, team: Team) -> None:
     shutil.copytree(job.folder / "clip", target)
     for file in target.iterdir():
         file.chmod(0o644)
+
+
+def ship_adapters(job: Job, team: Team) -> None:
+    """Write the averaged weights of every adapter that was trained, in fp16, into the package."""
+    for name in PEAK:
+        checkpoint = job.folder / f"{name}.safetensors"
+        if not checkpoint.is_file():
+            continue
+        adapter = new_adapter(name)
+        adapter.load_state_dict(under(load_file(checkpoint), "ema.adapter."))
+        target = parts.adapters_folder() / name
+        shutil.rmtree(target, ignore_errors=True)
+        adapter.half().save_pretrained(target)
+        for file in target.iterdir():
+            file.chmod(0o644)

@@ -1,0 +1,120 @@
+"""Conditions that the illustrator gives, training on them, and the adapters that are shipped."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+)
+
+from storyforge.pocket import pencil, world
+from storyforge.pocket.looks import Look
+from storyforge.pocket.pretrain import parts, ship
+from storyforge.pocket.pretrain.adapters import new_adapter, train_adapter
+from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
+from storyforge.pocket.pretrain.run import Job, Team
+from storyforge.pose import keypoint_picture
+
+ALONE = Team(0, 1)
+LIMIT = 12_000_000
+"""Bytes of all adapters in the package."""
+
+
+def dice(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def picture_of(pose: str, x: float = 0.5) -> world.Picture:
+    look = Look("fox", "orange", "coat", pose=pose)
+    return world.Picture("forest", "day", "clear", (world.Subject(look, x, 0.9, 0.6),), 1)
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_is_made_by_its_seed(name: str) -> None:
+    picture = world.imagine(dice(4))
+    one, other = (CONDITIONS[name](picture, dice(9)) for _ in range(2))
+    assert one.size == (256, 256)
+    assert one.tobytes() == other.tobytes()
+
+
+def test_a_sketch_has_its_lines_where_the_drawing_has_its_ink() -> None:
+    picture = picture_of("waving")
+    lines = pencil.sketch(picture) > 127
+    drawing, masks = world.draw(picture)
+    dark = drawing.max(2) < 128
+    assert lines.sum() > 1000
+    assert not lines[masks[0] == 0].any()
+    assert dark[lines].mean() > 0.9
+
+
+def test_a_stick_figure_stands_where_the_creature_stands() -> None:
+    for x in (0.25, 0.75):
+        picture = picture_of("jumping", x)
+        columns = np.nonzero(np.asarray(CONDITIONS["keypose"](picture, dice(1))).max(2))[1]
+        assert abs(columns.mean() / 256 - x) < 0.05
+
+
+def test_a_mirrored_creature_has_a_mirrored_figure() -> None:
+    look = Look("fox", "orange", "coat", pose="running", mirror=True)
+    turned = world.Subject(look, 0.5, 0.9, 0.6)
+    figures = [
+        np.asarray(keypoint_picture([stand_of(s)], 64, 64)).max(2) > 64
+        for s in (picture_of("running").subjects[0], turned)
+    ]
+    assert (figures[0] & figures[1][:, ::-1]).sum() > 0.9 * figures[0].sum()
+    assert (figures[0] & figures[1]).sum() < 0.5 * figures[0].sum()
+
+
+def test_things_have_no_pose() -> None:
+    ball = world.Subject(world.Thing("ball", "red"), 0.5, 0.9, 0.4)
+    assert stand_of(ball).pose is None
+
+
+def job(folder: Path, stage: str) -> Job:
+    return Job(stage, folder, 0.02, 0.0, "cpu", 1, 2, 2, 0)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_adapters_train_for_a_second_go_on_and_are_shipped_as_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "adapters_folder", lambda: tmp_path / "shipped")
+    shipped = []
+    with torch.random.fork_rng():
+        for name in ("keypose", "controlnet-sketch"):
+            train_adapter(job(tmp_path, name), ALONE)
+        for _ in range(2):
+            ship.ship_adapters(job(tmp_path, "ship-adapters"), ALONE)
+            shipped.append(digests(tmp_path / "shipped"))
+        train_adapter(job(tmp_path, "keypose"), ALONE)
+        ship.ship_adapters(job(tmp_path, "ship-adapters"), ALONE)
+    assert shipped[0] == shipped[1]
+    assert {Path(name).parts[0] for name in shipped[0]} == {"keypose", "controlnet-sketch"}
+    changed = {n for n, d in digests(tmp_path / "shipped").items() if d != shipped[0][n]}
+    assert changed == {"keypose/diffusion_pytorch_model.safetensors"}
+
+
+def test_a_controlnet_adds_nothing_before_its_first_step() -> None:
+    net = new_adapter("controlnet-sketch")
+    assert isinstance(net, ControlNetModel)
+    with torch.no_grad():
+        down, mid = net(
+            torch.randn(1, parts.LATENT_CHANNELS, 16, 16),
+            torch.tensor([500]),
+            torch.randn(1, parts.POSITIONS, parts.TEXT_WIDTH),
+            torch.rand(1, 3, parts.PICTURE, parts.PICTURE),
+            return_dict=False,
+        )
+    assert all((each == 0).all() for each in (*down, mid))
