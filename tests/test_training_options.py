@@ -22,6 +22,7 @@ from storyforge.model.attention import Reader, predict, reading
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept
+from storyforge.model.gaze import Gaze
 from storyforge.model.lora import Delta, attached
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens
 from storyforge.plan import _plain
@@ -33,7 +34,7 @@ from storyforge.train.drift import drift_of
 from storyforge.train.edlora import learn
 from storyforge.train.learner import Average, Learner
 from storyforge.train.logs import Logs
-from storyforge.train.loss import Gaze, snr_weights
+from storyforge.train.loss import outside, snr_weights
 from storyforge.train.material import Material, draw, material
 from storyforge.train.prior import PriorSet
 from storyforge.train.recipe import METHODS, Recipe
@@ -231,7 +232,7 @@ def looked(base: BaseModel, made: Learner, mask: Tensor) -> Tensor:
         text = encode(base, prompts, made.tokens())
         with reading(base, Reader(text)), gaze.watching():
             predict(base, latents, torch.tensor([500, 500]), text)
-    return gaze.outside("pip", prompts, masks, [True, True])
+    return outside(gaze, "pip", prompts, masks, [True, True])
 
 
 def test_what_is_looked_at_lies_inside_or_outside_of_the_mask(base: BaseModel) -> None:

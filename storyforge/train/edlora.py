@@ -20,6 +20,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.executor import Tell
 from storyforge.model.attention import Reader, predict, reading
 from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.gaze import Gaze
 from storyforge.model.lora import attached
 from storyforge.model.tokens import encode, token_ids
 from storyforge.plan import TrainTask
@@ -29,7 +30,7 @@ from storyforge.train.drift import drift_of
 from storyforge.train.journal import Journal, preview_prompts
 from storyforge.train.learner import Average, Learner
 from storyforge.train.logs import Logs
-from storyforge.train.loss import Gaze, picture_losses, snr_weights
+from storyforge.train.loss import outside, picture_losses, snr_weights
 from storyforge.train.material import Material, Noised, draw, material, noised
 from storyforge.train.optimizer import make_optimizer
 from storyforge.train.prior import PriorSet, prior_set
@@ -221,7 +222,7 @@ def _pass(
                 made = predict(base, part.noisy, part.times, text)
             loss = _loss(made, part, recipe, scheduler)
             if gaze is not None:
-                astray = gaze.outside(learner.name, part.prompts, part.weights, part.pointed)
+                astray = outside(gaze, learner.name, part.prompts, part.weights, part.pointed)
                 share = len(part.prompts) / recipe.batch_size
                 loss = loss + recipe.attention_reg * share * astray
             if not math.isfinite(loss.item()):
