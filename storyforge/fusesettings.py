@@ -45,5 +45,8 @@ class FuseSettings(BaseModel):
     """how often to watch again through the fused model and solve anew"""
     rank: int | None = Field(default=None, ge=1, le=4096)
     """the largest rank of a fused delta; smaller files, at a loss that the report states"""
+    area: Literal["picture", "subject"] | None = None
+    """what of the pictures decides: all alike, or `subject` above all, where the concept's own
+    words are looked for; watching then takes twice as long"""
     statistics: Literal["full", "compact"] | None = None
     """how what concepts see is kept: `compact` takes a quarter of the room for large models"""

@@ -78,5 +78,6 @@ def fusion_of(path: Path, where: Path | None) -> Fusion | None:
         spec = story.concepts[name]
         files[f"concept {name}"] = spec if isinstance(spec, Path) else store.path("concepts", key)
     for name, key in task.statistics:
-        files[f"what {name} sees"] = store.path("statistics", key)
+        if store.has("statistics", key):
+            files[f"what {name} sees"] = store.path("statistics", key)
     return Fusion(task, FusedModel.load(fused), files)

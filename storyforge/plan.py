@@ -271,13 +271,15 @@ def fuse_task(
     key = _entered(recipes, {**recipe, "concepts": dict(keys)})
     kept = settings.statistics or "full"
     watched: Recipe = {"make": "statistics 1", "base": base.hash, "kept": kept}
+    subject = {"area": "subject"} if settings.area == "subject" else {}
+    own = [(name, {**watched, "concept": each, **subject}) for name, each in keys]
     return FuseTask(
         key=key,
         base=base.reference,
         base_hash=base.hash,
         concepts=tuple(keys),
         settings=settings,
-        statistics=tuple((n, _entered(recipes, {**watched, "concept": own})) for n, own in keys),
+        statistics=tuple((name, _entered(recipes, recipe)) for name, recipe in own),
         ordinary=_entered(recipes, watched),
     )
 

@@ -139,6 +139,9 @@ class TrainSettings(BaseModel):
     """longest embedding, in lengths of the encoder's own words; 1.4 is usual"""
     attention_reg: float | None = Field(default=None, ge=0, le=1)
     """weight of the pull of the concept's attention into the masks; 0.0025 is usual"""
+    statistics: Literal["full", "compact"] | None = None
+    """keep what fusing needs to know in the concept's own file, so that whoever has the file fuses
+    it without drawing; `compact` takes a quarter of the room"""
 
 
 class ConceptSpec(BaseModel):

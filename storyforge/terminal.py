@@ -314,6 +314,7 @@ def card_content(card: Card) -> dict[str, object]:
         "rank": card.rank,
         "drift": card.drift,
         "bytes": card.size,
+        "statistics_bytes": card.statistics,
         "path": str(card.path),
         "recipe": dict(card.recipe),
     }

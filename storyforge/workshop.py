@@ -257,6 +257,10 @@ def learn_concept(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) ->
     with store.make("concepts", task.key) as path:
         own = None if logs is None else logs.of(task.concept)
         edlora.perform(task, path, store.scratch(task.key), _about(task, tell), own)
+        if task.settings.statistics is not None:
+            from storyforge.fuse import carried
+
+            carried.perform(task, path, _about(task, tell))
 
 
 def fuse_concepts(store: Store, concepts: dict[str, Path], task: FuseTask, tell: Tell) -> None:

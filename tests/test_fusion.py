@@ -29,11 +29,17 @@ from storyforge.store import Store
 
 WIDTH, RANK = 8, 2
 AS_USUAL = FuseSettings()
+IN_FP32 = {"rtol": 1e-5, "atol": 1e-5}
 ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
 
 
 def silent(what: str, done: int, total: int) -> None:
     """Hear nothing."""
+
+
+def as_it_is(gram: Tensor) -> Tensor:
+    """Keep a whole Gram."""
+    return gram
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
@@ -170,7 +176,7 @@ def drift(change: Tensor, ordinary: Tensor) -> float:
 
 
 def test_every_distinct_input_has_a_gram_of_mean_diagonal_one(base: BaseModel) -> None:
-    grams, _ = statistics.watch(base, plain(base), ["a fox", "a lamp"])
+    grams, _ = statistics.watch(base, plain(base), ["a fox", "a lamp"], as_it_is)
     assert set(grams) == set(base.family.inputs)
     for name, gram in grams.items():
         width = base.linears[base.family.inputs[name][0]].in_features
@@ -178,26 +184,28 @@ def test_every_distinct_input_has_a_gram_of_mean_diagonal_one(base: BaseModel) -
         assert gram.dtype == torch.float64
         torch.testing.assert_close(gram, gram.T)
         torch.testing.assert_close(gram.diagonal().mean(), torch.ones((), dtype=torch.float64))
-        assert torch.linalg.eigvalsh(gram).min() > -1e-9
+        # Summed in fp32, far finer than the steps in which it is kept.
+        assert torch.linalg.eigvalsh(gram).min() > -1e-6
 
 
 def test_keys_and_values_see_the_text_of_both_guidance_branches(base: BaseModel) -> None:
     pip = concept(base, "pip", "fox", seed=1, only="unet.")
     prompts = ["<pip> in a wood", "a fox"]
     model = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, pip.deltas)
-    grams = statistics.watch(base, model, prompts)[0]
+    grams = statistics.watch(base, model, prompts, as_it_is)[0]
     with torch.no_grad():
         said = encode(base, [*prompts, "", ""], model.tokens)
     for group, site in enumerate(base.family.cross_sites):
         rows = said[group].flatten(0, 1).double()
-        torch.testing.assert_close(grams[f"unet.{site}.kv"], solve.normalised(rows.T @ rows))
+        wanted = solve.normalised(rows.T @ rows)
+        torch.testing.assert_close(grams[f"unet.{site}.kv"], wanted, **IN_FP32)
 
 
 def test_in_text_layers_each_guidance_branch_counts_half(base: BaseModel) -> None:
     pip = concept(base, "pip", "fox", seed=1)
     bare = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, {})
     first = "text_encoder." + next(n for n in base.family.inputs if n.endswith("qkv"))[13:]
-    unsaid = statistics.watch(base, bare, [""])[0][first]
+    unsaid = statistics.watch(base, bare, [""], as_it_is)[0][first]
     rows: list[Tensor] = []
     with torch.no_grad():
         layer = base.linears[base.family.inputs[first][0]]
@@ -205,8 +213,8 @@ def test_in_text_layers_each_guidance_branch_counts_half(base: BaseModel) -> Non
         encode(base, ["<pip> waving"], bare.tokens)
         handle.remove()
     said = solve.normalised(rows[0].double().T @ rows[0].double())
-    both = statistics.watch(base, bare, ["<pip> waving"])[0][first]
-    torch.testing.assert_close(both, (said + unsaid) / 2)
+    both = statistics.watch(base, bare, ["<pip> waving"], as_it_is)[0][first]
+    torch.testing.assert_close(both, (said + unsaid) / 2, **IN_FP32)
 
 
 def test_statistics_repeat_to_the_bit(base: BaseModel) -> None:

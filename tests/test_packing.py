@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from storyforge.fuse import solve
-from storyforge.fuse.packing import Compact, Full, Packed, unpacked
+from storyforge.fuse.packing import Compact, Full, Packed, Sum, fold, unfold, unpacked
 
 
 def gram(width: int, *, seed: int = 0) -> Tensor:
@@ -17,6 +17,24 @@ def gram(width: int, *, seed: int = 0) -> Tensor:
     mix = torch.randn(width, width, generator=dice, dtype=torch.float64)
     root = mix * fall + 0.3
     return solve.normalised(root @ root.T)
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 16])
+def test_a_folded_matrix_comes_back_from_half_the_room(width: int) -> None:
+    square = gram(width) + gram(width).T
+    folded = fold(square)
+    assert folded.numel() <= (width + 1) ** 2 / 2
+    assert torch.equal(unfold(folded, square.diagonal()), square)
+
+
+def test_a_sum_of_rows_is_their_gram_however_they_come() -> None:
+    rows = torch.randn(90, 7, generator=torch.Generator().manual_seed(1))
+    parts = Sum.of(rows[:40])
+    parts.add(rows[40:41])
+    parts.add(rows[41:])
+    exact = rows.double().T @ rows.double()
+    torch.testing.assert_close(parts.gram(), exact, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(Sum.of(rows).gram(), exact, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 16, 33])

@@ -118,6 +118,17 @@ def test_what_a_concept_is_seen_to_do_hangs_on_no_other(folder: Path) -> None:
     assert {name for name in kept if kept[name] != now[name]} == {"pip"}
 
 
+def test_looking_at_the_subject_is_seen_anew_and_the_ordinary_is_not(folder: Path) -> None:
+    before = draw_up(story_with(folder), base=BASE).fuse
+    (folder / "story.yaml").write_text(STORY.replace("title:", "fuse: {area: subject}\ntitle:"))
+    after = draw_up(read(folder / "story.yaml"), base=BASE).fuse
+    assert before is not None
+    assert after is not None
+    assert before.ordinary == after.ordinary
+    kept, now = dict(before.statistics), dict(after.statistics)
+    assert all(kept[name] != now[name] for name in kept)
+
+
 def test_settings_of_fusion_that_are_left_out_are_in_no_key(folder: Path) -> None:
     plan = draw_up(story_with(folder), base=BASE)
     assert plan.fuse is not None

@@ -104,6 +104,7 @@ def _lines(card: Card) -> Iterator[tuple[str, str]]:
     yield "layers changed", f"{changed}, rank {card.rank}" if changed else "none"
     yield "drift", "not measured" if card.drift is None else f"{card.drift:.1%}"
     yield "file", f"{size(card.size)}, {card.path}"
+    yield "statistics", f"{size(card.statistics)} of the file" if card.statistics else "not in it"
     for name, value in sorted(card.recipe.items()):
         if name != "drift":
             yield name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else str(value)

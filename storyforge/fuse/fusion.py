@@ -18,6 +18,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.executor import Tell
 from storyforge.fuse import solve, statistics
 from storyforge.fuse.account import Account, account
+from storyforge.fuse.carried import carried
 from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
@@ -37,7 +38,8 @@ def perform(
 ) -> None:
     """Fuse the concepts of `task` and write the fused model into the folder `out`.
 
-    Statistics that the store has are taken from there, others are taken and kept.
+    Statistics are those in the concepts' own files, else those that the store has; others are
+    taken and kept there.
 
     concepts  name in the story -> its file
 
@@ -49,15 +51,23 @@ def perform(
         concept.fits_hash(task.base, task.base_hash)
     terms = Terms.of(task.settings, [concept.name for concept in cast])
     keys = [key for _, key in task.statistics]
-    lacking = [key for key in keys if not store.has("statistics", key)]
+    # What files bring was seen in whole pictures.
+    own = [None if terms.subject else carried(concepts[concept.name]) for concept in cast]
+    lacking = [
+        key
+        for key, brought in zip(keys, own, strict=True)
+        if brought is None and not store.has("statistics", key)
+    ]
     preserving = terms.preserves and not store.has("statistics", task.ordinary)
     base = None
     if lacking or preserving or terms.chain or terms.refine:
         base = open_base(task.base, task.base_hash, device=best_device())
     started = perf_counter()
-    shelf = _Shelf(store, base, Compact if task.settings.statistics == "compact" else Full, tell)
-    shelf.total = statistics.STEPS * (len(lacking) + preserving)
-    seen = [shelf.of_concept(key, concept) for key, concept in zip(keys, cast, strict=True)]
+    packing = Compact if task.settings.statistics == "compact" else Full
+    shelf = _Shelf(store, base, packing, tell, subject=terms.subject)
+    shelf.total = statistics.STEPS * ((1 + terms.subject) * len(lacking) + preserving)
+    triples = zip(own, keys, cast, strict=True)
+    seen = [brought or shelf.of_concept(key, concept) for brought, key, concept in triples]
     ordinary = shelf.of_base(task.ordinary) if terms.preserves else None
     spent = perf_counter() - started
     fused = fuse(cast, seen, ordinary, terms, tell, base)
@@ -77,6 +87,7 @@ class _Shelf:
     base: BaseModel | None
     packing: type[Full] | type[Compact]
     tell: Tell
+    subject: bool = False
     total: int = 0
     done: int = 0
 
@@ -86,7 +97,10 @@ class _Shelf:
             hears = self._hears(f"watching `{concept.name}`")
             base = self._opened()
             with self.store.make("statistics", key) as path:
-                statistics.of_concept(base, concept, self.packing, hears).save(path)
+                seen = statistics.of_concept(
+                    base, concept, self.packing, hears, subject=self.subject
+                )
+                seen.save(path)
         return Statistics.load(self.store.path("statistics", key))
 
     def of_base(self, key: str) -> Statistics:
@@ -184,22 +198,26 @@ class _Solution:
             return
         stage = Family.stage(source)
         grams = [each.gram(source) for each in seen]
-        weighted = [w * gram for w, gram in zip(self.terms.weights, grams, strict=True)]
+        pairs = zip(self.terms.weights, grams, strict=True)
+        weighted = [gram if weight == 1 else weight * gram for weight, gram in pairs]
         own = [[_delta(self.cast, concept, name) for concept in self.cast] for name in linears]
         ups = [[delta.up for delta in each] for each in own]
         downs = [[delta.down for delta in each] for each in own]
         held = self._held(source, stage, weighted)
         words = [each.words[source] for each in seen] if source in seen[0].words else None
         problem = Problem(stage, ups, downs, weighted, held, self.terms.weights, words)
-        total = torch.stack(weighted).sum(0) + held
         for index, (linear, fused) in enumerate(
             zip(linears, solved(self.terms.solver, problem), strict=True)
         ):
-            whole = joined([Delta(u, d) for u, d in zip(ups[index], fused, strict=True)])
+            whole, used = (
+                joined([Delta(u, d) for u, d in zip(ups[index], fused, strict=True)]),
+                None,
+            )
             if self.terms.rank is not None and self.terms.rank < whole.rank:
+                total = torch.stack(weighted).sum(0) + held
                 up, down, lost = solve.compressed(whole.up, whole.down, total, self.terms.rank)
                 whole, self.lost[linear] = Delta(up, down), lost
-            used = (whole.up, whole.down)
+                used = (whole.up, whole.down)
             self.deltas[linear] = whole
             self.fits[linear] = solve.fit(ups[index], downs[index], fused, grams, used)
 
@@ -218,6 +236,7 @@ class _Solution:
                 base,
                 concept,
                 FusedModel(base.reference, base.hash, tokens, {**concept.deltas, **self.deltas}),
+                subject=self.terms.subject,
             )
             for concept in self.cast
         ]

@@ -1,9 +1,9 @@
 """Gram matrices small enough to keep: as correlations of 16 bits, or as few eigenvectors.
 
-A Gram G (d, d) is kept in d² or d²/4 bytes instead of 8d². Both forms stay positive definite: what
-lies under the step of 16 bits, and what the kept eigenvectors leave over, counts as isotropic. (To
-drop the rest instead would tell the solver that nothing is ever seen there.) What each costs is
-measured by `python -m benchmarks.fusion`.
+A Gram G (d, d) is kept in d² or d²/4 bytes instead of 8d², and in 2d² while it is being summed. All
+forms stay positive definite: what lies under the step of 16 bits, and what the kept eigenvectors
+leave over, counts as isotropic. (To drop the rest instead would tell the solver that nothing is
+ever seen there.) What each costs is measured by `python -m benchmarks.fusion`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,71 @@ EIGENVECTORS: Final = 8
 """A compact Gram keeps d/8 eigenvectors."""
 
 
+def fold(square: Tensor) -> Tensor:
+    """A symmetric matrix without its diagonal, in half the room.
+
+    square  (d, d)  d = 2h or 2h − 1
+
+    Returns (h, 2h): its lower half, the upper left triangle in the place above the diagonal.
+    """
+    half = (len(square) + 1) // 2
+    even = torch.nn.functional.pad(square, (0, 2 * half - len(square)) * 2)
+    right = even[half:, half:].tril(-1) + even[:half, :half].triu(1)
+    return torch.cat([even[half:, :half], right], dim=1)
+
+
+def unfold(folded: Tensor, diagonal: Tensor) -> Tensor:
+    """The matrix (d, d) that was folded to (h, 2h), with its diagonal (d,) and in its precision."""
+    half, width = len(folded), len(diagonal)
+    left, lower, upper = folded[:, :half], folded[:, half:].tril(-1), folded[:, half:].triu(1)
+    square = diagonal.new_empty(2 * half, 2 * half)
+    square[half:, :half], square[:half, half:] = left, left.T
+    square[half:, half:] = lower + lower.T
+    square[:half, :half] = upper + upper.T
+    square = square[:width, :width]
+    square.diagonal().copy_(diagonal)
+    return square
+
+
+@dataclass(slots=True)
+class Sum:
+    """XXᵀ while the rows of X pass, in fp32: finer than what is kept of it in the end.
+
+    diagonal  (d,)
+    folded    (h, 2h)
+    """
+
+    diagonal: Tensor
+    folded: Tensor
+
+    @staticmethod
+    def of(rows: Tensor) -> Sum:
+        """Begin with the first rows (n, d)."""
+        square = _square(rows)
+        return Sum(square.diagonal().clone(), fold(square))
+
+    def add(self, rows: Tensor) -> None:
+        """Add more rows (n, d)."""
+        square = _square(rows)
+        self.diagonal += square.diagonal()
+        self.folded += fold(square)
+
+    def gram(self) -> Tensor:
+        """(d, d), fp64."""
+        return unfold(self.folded, self.diagonal.double())
+
+
+def _square(rows: Tensor) -> Tensor:
+    rows = rows.float()
+    return (rows.T @ rows).cpu()
+
+
 @dataclass(frozen=True, slots=True)
 class Full:
     """A Gram as its correlations.
 
     scale   (d,)    fp32  roots of the diagonal
-    folded  (h, 2h) int16 d = 2h or 2h − 1; the lower half of the correlations, their upper left
-            triangle folded into the place above the diagonal
+    folded  (h, 2h) int16 the correlations, see `fold`
     """
 
     scale: Tensor
@@ -45,22 +103,14 @@ class Full:
         scale = gram.double().diagonal().clamp_min(0).sqrt()
         inverse = torch.where(scale > 0, 1 / scale, 0)
         steps = (gram.double() * inverse[:, None] * inverse * _STEPS).round().to(torch.int16)
-        half = (len(scale) + 1) // 2
-        square = torch.nn.functional.pad(steps, (0, 2 * half - len(scale)) * 2)
-        right = square[half:, half:].tril(-1) + square[:half, :half].triu(1)
-        return Full(scale.float(), torch.cat([square[half:, :half], right], dim=1).contiguous())
+        return Full(scale.float(), fold(steps).contiguous())
 
     def gram(self) -> Tensor:
         """(d, d), fp64."""
-        half, width = len(self.folded), len(self.scale)
-        left, right = self.folded[:, :half].float(), self.folded[:, half:].float()
-        square = torch.empty(2 * half, 2 * half)
-        square[half:, :half], square[:half, half:] = left, left.T
-        square[half:, half:] = right.tril(-1) + right.tril(-1).T
-        square[:half, :half] = right.triu(1) + right.triu(1).T
-        doubt = _NOISE * math.sqrt(width)
-        square = square[:width, :width].mul_((1 - doubt) / _STEPS).fill_diagonal_(1)
-        return (square * self.scale[:, None] * self.scale).double()
+        step = (1 - _NOISE * math.sqrt(len(self.scale))) / _STEPS
+        scale = self.scale.double()
+        square = unfold(self.folded, torch.full_like(scale, 1 / step))
+        return square.mul_(scale[:, None]).mul_(step * scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds of it."""

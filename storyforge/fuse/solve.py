@@ -51,11 +51,13 @@ def pull(
     """
     if ridge < 0 or preservation < 0:
         raise ValueError(f"ridge {ridge} and preservation {preservation} must not be negative")
-    total = _sum(grams)
-    held = ridge * torch.eye(len(total), dtype=torch.float64, device=total.device)
+    mean = _mean_diagonal(grams)
+    width, device = len(grams[0]), grams[0].device
+    held = torch.zeros(width, width, dtype=torch.float64, device=device)
     if preserved is not None:
-        held += preservation * preserved.double()
-    return total.diagonal().mean() * held
+        torch.mul(preserved.double(), preservation * mean, out=held)
+    held.diagonal().add_(ridge * mean)
+    return held
 
 
 def closed_form(downs: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor) -> list[Tensor]:
@@ -73,7 +75,7 @@ def closed_form(downs: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor) 
     wanted = torch.cat(
         [down.double() @ gram.double() for down, gram in zip(downs, grams, strict=True)]
     )
-    solved = _divided(wanted, _sum(grams) + held)
+    solved = _divided(wanted, _sum([held, *grams]))
     parts = torch.split(solved, [len(down) for down in downs])
     return [part.to(down.dtype) for part, down in zip(parts, downs, strict=True)]
 
@@ -222,17 +224,24 @@ def fit(
     """
     every_up = torch.cat([up.double() for up in ups], dim=1)
     every_down = torch.cat([down.double() for down in fused])
-    used_up, used_down = whole or (every_up, every_down)
+    lengths = every_up.T @ every_up
     ranks = [len(down) for down in fused]
     wanted, missed, spilt = [], [], []
     for up, down, gram in zip(ups, downs, grams, strict=True):
         b, a, g = up.double(), down.double(), gram.double()
-        wanted.append(_energies(b, a, g).sum().clamp_min(0))
-        used = torch.cat([used_up.double(), b], dim=1), torch.cat([used_down.double(), -a])
-        missed.append(_energies(*used, g).sum().clamp_min(0))
-        shares = torch.split(_energies(every_up, every_down, g), ranks)
-        row = [torch.split(share, ranks, dim=1)[j].sum() for j, share in enumerate(shares)]
-        spilt.append(torch.stack(row).clamp_min(0))
+        own, read = a @ g, every_down @ g
+        desired = ((b.T @ b) * (own @ a.T)).sum()
+        shares = lengths * (read @ every_down.T)
+        done, common = shares.sum(), ((every_up.T @ b) * (read @ a.T)).sum()
+        if whole is not None:
+            used_up, used_down = whole[0].double(), whole[1].double()
+            done = ((used_up.T @ used_up) * (used_down @ g @ used_down.T)).sum()
+            common = ((used_up.T @ b) * (used_down @ own.T)).sum()
+        wanted.append(desired.clamp_min(0))
+        missed.append((done - 2 * common + desired).clamp_min(0))
+        rows = enumerate(torch.split(shares, ranks))
+        own_shares = [torch.split(row, ranks, dim=1)[j].sum() for j, row in rows]
+        spilt.append(torch.stack(own_shares).clamp_min(0))
     return Fit(torch.stack(wanted), torch.stack(missed), torch.stack(spilt))
 
 
@@ -257,10 +266,18 @@ def compressed(up: Tensor, down: Tensor, seen: Tensor, rank: int) -> tuple[Tenso
     return (turn @ kept).to(up), (kept.T @ core).to(down), error
 
 
+def _mean_diagonal(grams: Sequence[Tensor]) -> float:
+    """Mean diagonal of the sum of N × (d, d)."""
+    return sum(gram.diagonal().double().mean().item() for gram in grams)
+
+
 def _sum(grams: Sequence[Tensor]) -> Tensor:
     if not grams:
         raise ValueError("there is no Gram to solve with")
-    return torch.stack([gram.double() for gram in grams]).sum(0)
+    total = grams[0].to(torch.float64, copy=True)
+    for gram in grams[1:]:
+        total += gram
+    return total
 
 
 def _divided(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -276,8 +293,3 @@ def _divided(rows: Tensor, matrix: Tensor) -> Tensor:
 def _energy(delta: Tensor, gram: Tensor) -> Tensor:
     """‖ΔX‖² = tr(ΔGΔᵀ)."""
     return ((delta @ gram) * delta).sum()
-
-
-def _energies(up: Tensor, down: Tensor, gram: Tensor) -> Tensor:
-    """BᵀB ∘ AGAᵀ (r, r), whose sum is ‖BAX‖²; B (m, r), A (r, d), G (d, d)."""
-    return (up.T @ up) * (down @ gram @ down.T)

@@ -10,11 +10,11 @@ watching it again `through` a fused model is the exception.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.fuse.packing import Compact, Full, Packed, unpacked
+from storyforge.fuse.area import Area, subject_area
+from storyforge.fuse.packing import Compact, Full, Packed, Sum, unpacked
 from storyforge.fuse.solve import normalised
 from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel
@@ -32,8 +33,10 @@ from storyforge.model.family import token_table
 from storyforge.model.lora import merged
 from storyforge.model.tokens import WORDS, encode, token_ids
 
-Grams = dict[str, Tensor]
-"""Distinct input, as `family.inputs` names it -> (d, d), fp64, on the CPU, mean diagonal 1."""
+Sums = dict[str, Sum]
+"""Distinct input, as `family.inputs` names it -> what was seen there so far."""
+
+Kept = TypeVar("Kept")
 
 FORMAT: Final = "1"
 _MARK: Final = "storyforge.statistics"
@@ -111,6 +114,11 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write one `.safetensors` file."""
+        tensors, metadata = self.content()
+        save_file(tensors, path, metadata)
+
+    def content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What a file holds of it: tensors and metadata."""
         tensors = {f"{name}.words": words.half() for name, words in self.words.items()}
         for name, packed in self.packed.items():
             tensors |= {f"{name}.{part}": value for part, value in packed.tensors().items()}
@@ -119,7 +127,21 @@ class Statistics:
             "base_hash": self.base_hash,
             "readers": json.dumps({name: list(own) for name, own in self.readers.items()}),
         }
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path, metadata)
+        return {key: value.contiguous() for key, value in tensors.items()}, metadata
+
+    @staticmethod
+    def of_content(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> Statistics:
+        """What a file holds, put together; ValueError or KeyError if it holds no statistics."""
+        if meta.get(_MARK) != FORMAT:
+            raise ValueError("it does not hold statistics")
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            name, part = key.rsplit(".", 1)
+            parts.setdefault(name, {})[part] = value
+        readers = {name: tuple(own) for name, own in json.loads(meta["readers"]).items()}
+        packed = {name: unpacked(parts[name]) for name in readers}
+        words = {n: own["words"].float() for n, own in parts.items() if "words" in own}
+        return Statistics(meta["base_hash"], readers, packed, words)
 
     @staticmethod
     def load(path: Path) -> Statistics:
@@ -132,16 +154,7 @@ class Statistics:
             with safe_open(path, "pt") as file:
                 meta = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if meta.get(_MARK) != FORMAT:
-                raise EnvironmentProblem(f"`{path}` does not hold statistics", hint=hint)
-            parts: dict[str, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                name, part = key.rsplit(".", 1)
-                parts.setdefault(name, {})[part] = value
-            readers = {name: tuple(own) for name, own in json.loads(meta["readers"]).items()}
-            packed = {name: unpacked(parts[name]) for name in readers}
-            words = {n: own["words"].float() for n, own in parts.items() if "words" in own}
-            return Statistics(meta["base_hash"], readers, packed, words)
+            return Statistics.of_content(tensors, meta)
         except (OSError, SafetensorError, KeyError, ValueError) as exc:
             raise EnvironmentProblem(f"cannot read `{path}`: {exc}", hint=hint) from exc
 
@@ -151,12 +164,15 @@ def of_concept(
     concept: Concept,
     packing: type[Full] | type[Compact] = Full,
     on_step: OnStep | None = None,
+    *,
+    subject: bool = False,
 ) -> Statistics:
     """What the layers see while `concept` alone draws itself.
 
-    `on_step` hears every one of `STEPS` denoising steps.
+    on_step  hears every one of `STEPS` denoising steps, twice for `subject`
+    subject  whether spatial layers see above all where the concept is
     """
-    return through(base, concept, concept.alone(), packing, on_step)
+    return through(base, concept, concept.alone(), packing, on_step, subject=subject)
 
 
 def through(
@@ -165,11 +181,15 @@ def through(
     model: FusedModel,
     packing: type[Full] | type[Compact] = Full,
     on_step: OnStep | None = None,
+    *,
+    subject: bool = False,
 ) -> Statistics:
     """What the layers see while `model` draws `concept`."""
     prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
-    packed, text = _record(base, model, prompts, packing, on_step)
+    keep: Callable[[Tensor], Packed] = packing.of
     where = _positions(base, prompts, list(model.tokens), concept.name)
+    found = where if subject else None
+    packed, text = watch(base, model, prompts, keep, on_step, where=found)
     words = {
         f"unet.{site}.kv": _average_words(text[group], where)
         for group, site in enumerate(base.family.cross_sites)
@@ -183,20 +203,9 @@ def of_base(
     on_step: OnStep | None = None,
 ) -> Statistics:
     """What the layers ordinarily see: the base without any concept."""
-    packed, _ = _record(base, plain(base), ORDINARY_PROMPTS, packing, on_step)
+    keep: Callable[[Tensor], Packed] = packing.of
+    packed, _ = watch(base, plain(base), ORDINARY_PROMPTS, keep, on_step)
     return Statistics(base.hash, base.family.inputs, packed, {})
-
-
-def _record(
-    base: BaseModel,
-    model: FusedModel,
-    prompts: Sequence[str],
-    packing: type[Full] | type[Compact],
-    on_step: OnStep | None,
-) -> tuple[dict[str, Packed], Tensor]:
-    """Every input's packed Gram, and the prompts' text features (G, n, T, d)."""
-    grams, text = watch(base, model, prompts, on_step)
-    return {name: packing.of(gram) for name, gram in grams.items()}, text
 
 
 def _positions(
@@ -216,40 +225,62 @@ def _average_words(text: Tensor, where: Sequence[tuple[int, int]]) -> Tensor:
 
 @torch.no_grad()
 def watch(
-    base: BaseModel, model: FusedModel, prompts: Sequence[str], on_step: OnStep | None = None
-) -> tuple[Grams, Tensor]:
+    base: BaseModel,
+    model: FusedModel,
+    prompts: Sequence[str],
+    keep: Callable[[Tensor], Kept],
+    on_step: OnStep | None = None,
+    *,
+    where: Sequence[tuple[int, int]] | None = None,
+) -> tuple[dict[str, Kept], Tensor]:
     """What the layers see while `model` draws `prompts`, all in one batch and from seeds 0, 1, ….
 
     The same prompts give the same noise, so that models differ by nothing but what they learnt.
 
-    Returns the Gram of every input, and the prompts' text features (G, n, T, d).
+    keep   what to make of the Gram (d, d), fp64, on the CPU, mean diagonal 1, of an input: only one
+           at a time is there in full
+    where  the places of the two words in each prompt that show where spatial layers are to look
+           above all; None for everywhere
+
+    Returns that of every input, and the prompts' text features (G, n, T, d).
     """
     with merged(base, model.deltas):
         with _watched(base) as said:
             positive = encode(base, prompts, model.tokens)
         with _watched(base) as unsaid:
             negative = encode(base, [""] * len(prompts), model.tokens)
-        with _watched(base) as drawn:
+        both = torch.cat([negative, positive], dim=1)
+        area = subject_area(base, both, where, STEPS, on_step) if where is not None else None
+        with _watched(base, area) as drawn:
             denoise(
                 base,
-                Reader(torch.cat([negative, positive], dim=1)),
+                Reader(both),
                 start_latents(base, list(range(len(prompts)))),
                 steps=STEPS,
                 on_step=on_step,
             )
-    # Prompts without a concept are encoded once for all groups: in plain sums they would not count.
-    text = {name: normalised(gram) + normalised(unsaid[name]) for name, gram in said.items()}
-    grams = {name: normalised(gram) for name, gram in {**text, **drawn}.items()}
-    return grams, positive
+    kept: dict[str, Kept] = {}
+    for name in list(said):
+        # Prompts without a concept are encoded once for all groups: plain sums would forget them.
+        halves = normalised(said.pop(name).gram()) + normalised(unsaid.pop(name).gram())
+        kept[name] = keep(normalised(halves))
+    for name in list(drawn):
+        kept[name] = keep(normalised(drawn.pop(name).gram()))
+    return kept, positive
 
 
 @contextmanager
-def _watched(base: BaseModel) -> Iterator[Grams]:
-    """Fill a mapping with XXᵀ (d, d) of every input that passes while the block runs."""
-    sums: Grams = {}
+def _watched(base: BaseModel, area: Area | None = None) -> Iterator[Sums]:
+    """Fill a mapping with XXᵀ of every input that passes while the block runs.
+
+    area  what each cell counts in spatial layers, in both guidance branches; None for all alike
+    """
+    sums: Sums = {}
     # All linears of an input see the same; the first stands for them.
     handles = [
-        base.linears[readers[0]].register_forward_pre_hook(_Adder(sums, name))
+        base.linears[readers[0]].register_forward_pre_hook(
+            _Adder(sums, name, area if base.family.stage(name) == "spatial" else None)
+        )
         for name, readers in base.family.inputs.items()
     ]
     try:
@@ -260,10 +291,16 @@ def _watched(base: BaseModel) -> Iterator[Grams]:
 
 
 class _Adder:
-    def __init__(self, sums: Grams, name: str) -> None:
-        self.sums, self.name = sums, name
+    def __init__(self, sums: Sums, name: str, area: Area | None) -> None:
+        self.sums, self.name, self.area = sums, name, area
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = inputs[0].flatten(0, -2).double()
-        gram = (rows.T @ rows).cpu()
-        self.sums[self.name] = self.sums[self.name] + gram if self.name in self.sums else gram
+        seen = inputs[0]
+        if self.area is not None:
+            counts = self.area[seen.shape[1]].sqrt()
+            seen = seen * torch.cat([counts, counts])[..., None]
+        rows = seen.flatten(0, -2)
+        if self.name in self.sums:
+            self.sums[self.name].add(rows)
+        else:
+            self.sums[self.name] = Sum.of(rows)

@@ -34,6 +34,7 @@ class Terms:
     chain         whether each stage is watched through the fused ones before it
     refine        how often all is watched again through the fused model
     rank          the largest of a fused delta; None for N·r
+    subject       whether what is seen where the concept is counts above all
     """
 
     solver: Solver
@@ -44,6 +45,7 @@ class Terms:
     chain: bool = False
     refine: int = 0
     rank: int | None = None
+    subject: bool = False
 
     @staticmethod
     def of(settings: FuseSettings, names: Sequence[str]) -> Terms:
@@ -65,6 +67,7 @@ class Terms:
             chain=settings.stages == "chain" and not alone,
             refine=0 if alone else settings.refine or 0,
             rank=settings.rank,
+            subject=settings.area == "subject",
         )
 
     @property

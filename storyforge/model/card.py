@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
+from typing import Final
 
 from safetensors import SafetensorError, safe_open
 
 from storyforge.errors import EnvironmentProblem
 
+CARRIED: Final = "statistics."
+"""How tensors and metadata begin that are not the concept but what is seen while it is drawn."""
+
 _DOWN = ".lora_A.weight"
+
+_BYTES: Final = {"I16": 2, "F16": 2, "F32": 4}
+"""Of a number, by the name that safetensors has for its type; statistics hold no others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """One concept's file.
 
-    words    (words, groups, d) of its embeddings
-    changed  part of the base -> how many of its linears the concept changes
-    rank     largest of these changes; 0 without any
-    size     bytes of the file
+    words       (words, groups, d) of its embeddings
+    changed     part of the base -> how many of its linears the concept changes
+    rank        largest of these changes; 0 without any
+    size        bytes of the file
+    statistics  bytes of these that hold what fusing needs to know; 0 if it has to be watched
     """
 
     path: Path
@@ -35,6 +44,7 @@ class Card:
     changed: Mapping[str, int]
     rank: int
     size: int
+    statistics: int
     recipe: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -53,8 +63,11 @@ class Card:
         try:
             with safe_open(path, "np") as file:
                 meta = file.metadata() or {}
-                shapes = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as exc:
+                slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+                shapes = {k: tuple(v.get_shape()) for k, v in slices.items()}
+                held = [v for k, v in slices.items() if k.startswith(CARRIED)]
+                carried = sum(prod(v.get_shape()) * _BYTES[v.get_dtype()] for v in held)
+        except (OSError, SafetensorError, KeyError) as exc:
             raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
         if "storyforge.format" not in meta or "concept.words" not in shapes:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
@@ -73,6 +86,7 @@ class Card:
                 {"text encoder": text, "unet": len(linears) - text},
                 max((shapes[name + _DOWN][0] for name in linears), default=0),
                 path.stat().st_size,
+                carried,
                 json.loads(meta["recipe"]),
             )
         except (KeyError, ValueError) as exc:

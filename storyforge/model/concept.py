@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.base import BaseModel
+from storyforge.model.card import CARRIED
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 
@@ -187,8 +188,8 @@ def _half(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
+            own = [key for key in file.keys() if not key.startswith(CARRIED)]  # noqa: SIM118
+            return {key: file.get_tensor(key).float() for key in own}, file.metadata() or {}
     except (OSError, SafetensorError) as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
 

@@ -1,0 +1,56 @@
+"""Where in a picture a concept is, so that what is seen there can count more than the rest.
+
+The concept's own words tell: cells count as they read them, over all steps and sites of a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from storyforge.model.attention import Reader
+from storyforge.model.base import BaseModel
+from storyforge.model.denoising import OnStep, denoise, start_latents
+from storyforge.model.gaze import Gaze
+
+REST: Final = 0.1
+"""What a cell counts where the words are looked for least: were it nothing, the rest of the picture
+could become anything."""
+
+Area = dict[int, Tensor]
+"""Cells of a level -> (n, cells) in [REST, 1], what each cell of n pictures counts."""
+
+
+@torch.no_grad()
+def subject_area(
+    base: BaseModel,
+    text: Tensor,
+    where: Sequence[tuple[int, int]],
+    steps: int,
+    on_step: OnStep | None = None,
+) -> Area:
+    """Draw, with whatever is merged into the base, and see where two words are looked for.
+
+    text   (G, 2n, T, d)  the n negative prompts first
+    where  n places of the two words
+    """
+    gaze, count = Gaze(base), len(where)
+    words = torch.tensor(where, device=base.device)
+    sums: dict[int, Tensor] = {}
+
+    def look(step: int, total: int, latents: Tensor) -> None:
+        for seen in gaze.maps(range(count, 2 * count), words):
+            read = seen.mean(2)
+            sums[read.shape[1]] = sums.get(read.shape[1], torch.zeros_like(read)) + read
+        if on_step is not None:
+            on_step(step, total, latents)
+
+    noise = start_latents(base, list(range(count)))
+    with gaze.watching():
+        denoise(base, Reader(text), noise, steps=steps, on_step=look)
+    return {
+        cells: REST + (1 - REST) * read / read.amax(1, keepdim=True) for cells, read in sums.items()
+    }

@@ -1,0 +1,223 @@
+"""What a concept is seen to need: weighted to where it is, and carried in its own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.fuse import carried, fusion, statistics
+from storyforge.fuse.area import REST, subject_area
+from storyforge.fuse.packing import Compact
+from storyforge.fuse.statistics import Statistics
+from storyforge.fusesettings import FuseSettings
+from storyforge.model.base import BaseModel
+from storyforge.model.card import Card
+from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens, encode, token_ids
+from storyforge.plan import FuseTask
+from storyforge.store import Store
+
+LINES = ("<it>", "<it> on the left, in a forest")
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _little_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "STEPS", 1)
+    monkeypatch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES})
+    monkeypatch.setattr(statistics, "ORDINARY_PROMPTS", ("a fox",))
+
+
+@pytest.fixture(scope="module")
+def concept(base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens) -> Concept:
+    return Concept("pip", "object", "fox", pip, deltas, "pocket", base.hash)
+
+
+def in_text(base: BaseModel, concept: Concept) -> tuple[Tensor, list[tuple[int, int]]]:
+    """What the U-Net reads of two prompts, negative ones first, and where the words stand."""
+    prompts = [line.replace("<it>", "<pip>") for line in LINES]
+    text = encode(base, ["", "", *prompts], {"pip": concept.tokens})
+    first = [token_ids(base, prompt, ["pip"]) for prompt in prompts]
+    starts = [ids.index(max(ids) - 1) for ids in first]
+    return text, [(start, start + 1) for start in starts]
+
+
+def test_every_level_has_an_area_and_somewhere_it_counts_in_full(
+    base: BaseModel, concept: Concept
+) -> None:
+    with torch.no_grad():
+        area = subject_area(base, *in_text(base, concept), steps=1)
+    assert {int(cells**0.5) ** 2 for cells in area} == set(area)
+    for counts in area.values():
+        assert len(counts) == 2
+        assert torch.equal(counts.amax(1), torch.ones(2))
+        assert REST <= counts.min() < 1
+
+
+def test_the_area_lies_where_the_words_are_read(base: BaseModel, concept: Concept) -> None:
+    text, where = in_text(base, concept)
+    with torch.no_grad():
+        words = subject_area(base, text, where, steps=1)
+        others = subject_area(base, text, [(0, 0), (0, 0)], steps=1)
+    assert any(not torch.allclose(words[cells], others[cells], atol=1e-2) for cells in words)
+
+
+def test_only_spatial_layers_look_at_the_subject_above_all(
+    base: BaseModel, concept: Concept
+) -> None:
+    plainly = statistics.of_concept(base, concept)
+    closely = statistics.of_concept(base, concept, subject=True)
+    for source in plainly.readers:
+        same = torch.equal(plainly.gram(source), closely.gram(source))
+        assert same == (base.family.stage(source) != "spatial"), source
+    assert not base.unet._forward_hooks
+
+
+def test_an_area_that_is_everywhere_weighs_nothing(
+    base: BaseModel, concept: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plainly = statistics.of_concept(base, concept)
+    found = subject_area
+
+    def everywhere(*args: object) -> dict[int, Tensor]:
+        return {cells: torch.ones_like(counts) for cells, counts in found(*args).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(statistics, "subject_area", everywhere)
+    closely = statistics.of_concept(base, concept, subject=True)
+    assert all(torch.equal(plainly.gram(s), closely.gram(s)) for s in plainly.readers)
+
+
+@pytest.fixture(scope="module")
+def seen(base: BaseModel, concept: Concept) -> Statistics:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "STEPS", 1)
+        patch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES})
+        return statistics.of_concept(base, concept, Compact)
+
+
+@pytest.fixture
+def plain(concept: Concept, tmp_path: Path) -> Path:
+    path = tmp_path / "pip.safetensors"
+    concept.save(path)
+    return path
+
+
+def test_a_concept_carries_its_statistics_and_is_otherwise_as_before(
+    plain: Path, seen: Statistics
+) -> None:
+    before, size = Concept.load(plain), plain.stat().st_size
+    assert carried.carried(plain) is None
+    carried.carry(plain, seen)
+    after, brought = Concept.load(plain), carried.carried(plain)
+    assert brought is not None
+    assert brought.readers == seen.readers
+    assert all(torch.equal(brought.gram(s), seen.gram(s)) for s in seen.readers)
+    assert torch.equal(after.tokens.words, before.tokens.words)
+    assert set(after.deltas) == set(before.deltas)
+    assert all(torch.equal(after.deltas[n].up, d.up) for n, d in before.deltas.items())
+    card = Card.read(plain)
+    assert card.changed["unet"] == sum(n.startswith("unet.") for n in before.deltas)
+    assert 0 < card.statistics < plain.stat().st_size - size + 1
+
+
+def test_carrying_twice_is_carrying_once(plain: Path, seen: Statistics) -> None:
+    carried.carry(plain, seen)
+    once = plain.read_bytes()
+    carried.carry(plain, seen)
+    assert plain.read_bytes() == once
+    assert [path.name for path in plain.parent.iterdir()] == [plain.name]
+
+
+def test_a_concept_without_statistics_says_so(plain: Path) -> None:
+    assert Card.read(plain).statistics == 0
+    with safe_open(plain, "pt") as file:
+        assert not any(key.startswith("statistics") for key in (*file.keys(), *file.metadata()))
+
+
+def task(base: BaseModel, **settings: object) -> FuseTask:
+    asked = FuseSettings.model_validate({"preservation": 0, **settings})
+    concepts = (("pip", "k1"), ("twin", "k2"))
+    watched = (("pip", "s1"), ("twin", "s2"))
+    return FuseTask("key", "pocket", base.hash, concepts, asked, watched, "s0")
+
+
+def test_concepts_that_carry_their_statistics_are_fused_without_a_model(
+    base: BaseModel,
+    plain: Path,
+    seen: Statistics,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carried.carry(plain, seen)
+    monkeypatch.setattr(fusion, "open_base", pytest.fail)
+    store = Store(tmp_path / "store")
+    files = {"pip": plain, "twin": plain}
+    fusion.perform(task(base), files, store, tmp_path / "out", silent)
+    fused = FusedModel.load(tmp_path / "out")
+    assert list(fused.tokens) == ["pip", "twin"]
+    assert not store.ls()
+
+
+def test_a_concept_that_lacks_statistics_is_watched_beside_one_that_has_them(
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "twin.safetensors"
+    bare.write_bytes(plain.read_bytes())
+    carried.carry(plain, seen)
+    monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
+    store = Store(tmp_path / "store")
+    fusion.perform(task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent)
+    assert [product.key for product in store.ls()] == ["s2"]
+
+
+def test_looking_at_the_subject_watches_again_what_was_seen_in_whole_pictures(
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried.carry(plain, seen)
+    monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
+    store, heard = Store(tmp_path / "store"), []
+    asked = task(base, area="subject")
+    fusion.perform(
+        asked,
+        {"pip": plain, "twin": plain},
+        store,
+        tmp_path / "out",
+        lambda what, done, total: heard.append((done, total)),
+    )
+    assert {product.key for product in store.ls()} == {"s1", "s2"}
+    assert [each for each in heard if each[1] == 4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_damaged_statistics_in_a_concept_are_refused_by_name(
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path
+) -> None:
+    broken = Statistics("another", seen.readers, seen.packed, seen.words)
+    carried.carry(plain, broken)
+    store = Store(tmp_path / "store")
+    with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors.*another base"):
+        fusion.perform(task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent)
+    gone = dict(list(seen.packed.items())[1:])
+    carried.carry(plain, Statistics(base.hash, seen.readers, gone, seen.words))
+    with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
+        carried.carried(plain)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None], ids=["empty", "other", "cut"])
+def test_a_corrupt_concept_is_refused_by_name_before_anything_is_written(
+    base: BaseModel, plain: Path, tmp_path: Path, damage: bytes | None
+) -> None:
+    whole = plain.read_bytes()
+    plain.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    store = Store(tmp_path / "store")
+    with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
+        fusion.perform(task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent)
+    assert not (tmp_path / "out").exists()
