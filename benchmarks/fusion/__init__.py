@@ -1,0 +1,1 @@
+"""Fusion measured: its solver, its memory, its time; see `__main__`."""

@@ -1,0 +1,127 @@
+"""Many concepts of Stable Diffusion 1.5's size fused from statistics on disk.
+
+The Grams are stand-ins with energies like recorded ones; what is timed is reading the files,
+unpacking, solving every layer and accounting for it, on two threads. No layer is watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+
+import torch
+from torch import Tensor
+
+from benchmarks.fusion.embedded import Scene, silent
+from benchmarks.fusion.shapes import RANK, Input, directions, energies, stable_diffusion
+from benchmarks.fusion.solvers import gram_of, like
+from storyforge.fuse import fusion
+from storyforge.fuse.packing import Full
+from storyforge.fuse.solve import normalised
+from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.terms import Terms
+from storyforge.fusesettings import FuseSettings
+from storyforge.model.concept import Concept
+from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens
+from storyforge.store import size_of
+
+THREADS = 2
+
+ROUNDS = 2
+"""How often adding and beginning afresh take turns; the least time of each counts."""
+
+Seconds = tuple[float, float]
+"""Of the processor, all threads together, and of the clock."""
+
+
+def measure(scene: Scene, count: int, shrink: int) -> dict[str, object]:
+    """Fuse `count` concepts, then one more: with what is at hand, and from the files again."""
+    shapes = stable_diffusion(shrink)
+    dice = torch.Generator().manual_seed(0)
+    cast = [_concept(f"c{index}", shapes, dice) for index in range(count + 1)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        with TemporaryDirectory() as scratch:
+            files = _written(scene, shapes, count + 2, Path(scratch), dice)
+            return _timed(cast, files)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _timed(cast: list[Concept], files: list[Path]) -> dict[str, object]:
+    """The last file is the base's."""
+    most = len(cast)
+
+    def fused(seen: list[Statistics]) -> None:
+        terms = Terms.of(FuseSettings(), [each.name for each in cast[: len(seen) - 1]])
+        fusion.fuse(cast[: len(seen) - 1], seen[:-1], seen[-1], terms, silent)
+
+    def read(paths: list[Path]) -> list[Statistics]:
+        return [Statistics.load(path) for path in paths]
+
+    few = [*files[: most - 1], files[-1]]
+    first = _spent(lambda: fused(read(few)))
+    had = read(few)
+    added, afresh = [], []
+    for _ in range(ROUNDS):
+        added.append(_spent(lambda: fused([*had[:-1], *read([files[most - 1]]), had[-1]])))
+        afresh.append(_spent(lambda: fused(read(files))))
+    return {
+        "concepts": most - 1,
+        "bytes_of_one": size_of(files[0]),
+        "cpu": {"ten": first[0], "eleventh": min(added)[0], "eleven_afresh": min(afresh)[0]},
+        "clock": {"ten": first[1], "eleventh": min(added)[1], "eleven_afresh": min(afresh)[1]},
+    }
+
+
+def _spent(work: Callable[[], None]) -> Seconds:
+    used, clock = process_time(), perf_counter()
+    work()
+    return round(process_time() - used, 2), round(perf_counter() - clock, 2)
+
+
+def _concept(name: str, shapes: tuple[Input, ...], dice: torch.Generator) -> Concept:
+    deltas = {
+        linear: Delta(
+            torch.randn(out, RANK, generator=dice), torch.randn(RANK, shape.width, generator=dice)
+        )
+        for shape in shapes
+        for linear, out in shape.linears
+    }
+    tokens = ConceptTokens(name, torch.zeros(2, 1, 1))
+    return Concept(name, "object", name, tokens, deltas, "stand-in", "stand-in")
+
+
+def _written(
+    scene: Scene, shapes: tuple[Input, ...], count: int, folder: Path, dice: torch.Generator
+) -> list[Path]:
+    """Statistics of so many concepts, one file each; inputs of one kind and width see alike."""
+    axes = {width: directions(width, dice) for width in {shape.width for shape in shapes}}
+    readers = {shape.source: tuple(name for name, _ in shape.linears) for shape in shapes}
+    files = []
+    for index in range(count):
+        known: dict[tuple[str, int], Full] = {}
+        for shape in shapes:
+            if (shape.kind, shape.width) not in known:
+                gram = scene.exact[index % len(scene.exact)][like(scene, shape)]
+                strengths = energies([gram], shape.width)[0]
+                known[shape.kind, shape.width] = _packed(strengths, axes[shape.width], dice)
+        packed = {shape.source: _copied(known[shape.kind, shape.width]) for shape in shapes}
+        files.append(folder / f"{index}.safetensors")
+        Statistics("stand-in", readers, dict(packed), {}).save(files[-1])
+    return files
+
+
+def _packed(strengths: Tensor, axes: Tensor, dice: torch.Generator) -> Full:
+    """A Gram of these energies, each of them a little off, as no two concepts see the same."""
+    own = strengths * torch.exp(0.5 * torch.randn(len(strengths), generator=dice))
+    return Full.of(normalised(gram_of(own, axes)))
+
+
+def _copied(packed: Full) -> Full:
+    """A copy of its own: no two tensors of a file may share memory."""
+    return Full(packed.scale.clone(), packed.folded.clone())
