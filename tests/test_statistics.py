@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
+from test_training import train_task
 from torch import Tensor
 
+from storyforge import workshop
 from storyforge.errors import EnvironmentProblem
 from storyforge.fuse import carried, fusion, statistics
 from storyforge.fuse.area import REST, subject_area
@@ -22,6 +25,7 @@ from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, encode, token_ids
 from storyforge.plan import FuseTask
 from storyforge.store import Store
+from storyforge.train import edlora
 
 LINES = ("<it>", "<it> on the left, in a forest")
 
@@ -33,7 +37,7 @@ def silent(what: str, done: int, total: int) -> None:
 @pytest.fixture(autouse=True)
 def _little_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "STEPS", 1)
-    monkeypatch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES})
+    monkeypatch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES, "character": LINES})
     monkeypatch.setattr(statistics, "ORDINARY_PROMPTS", ("a fox",))
 
 
@@ -100,7 +104,7 @@ def test_an_area_that_is_everywhere_weighs_nothing(
 def seen(base: BaseModel, concept: Concept) -> Statistics:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statistics, "STEPS", 1)
-        patch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES})
+        patch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES, "character": LINES})
         return statistics.of_concept(base, concept, Compact)
 
 
@@ -120,7 +124,9 @@ def test_a_concept_carries_its_statistics_and_is_otherwise_as_before(
     after, brought = Concept.load(plain), carried.carried(plain)
     assert brought is not None
     assert brought.readers == seen.readers
-    assert all(torch.equal(brought.gram(s), seen.gram(s)) for s in seen.readers)
+    for source, packed in seen.packed.items():
+        back = brought.packed[source].tensors()
+        assert all(torch.equal(back[part], tensor) for part, tensor in packed.tensors().items())
     assert torch.equal(after.tokens.words, before.tokens.words)
     assert set(after.deltas) == set(before.deltas)
     assert all(torch.equal(after.deltas[n].up, d.up) for n, d in before.deltas.items())
@@ -131,9 +137,11 @@ def test_a_concept_carries_its_statistics_and_is_otherwise_as_before(
 
 def test_carrying_twice_is_carrying_once(plain: Path, seen: Statistics) -> None:
     carried.carry(plain, seen)
-    once = plain.read_bytes()
+    once = load_file(plain)
     carried.carry(plain, seen)
-    assert plain.read_bytes() == once
+    twice = load_file(plain)
+    assert once.keys() == twice.keys()
+    assert all(torch.equal(twice[key], tensor) for key, tensor in once.items())
     assert [path.name for path in plain.parent.iterdir()] == [plain.name]
 
 
@@ -141,6 +149,21 @@ def test_a_concept_without_statistics_says_so(plain: Path) -> None:
     assert Card.read(plain).statistics == 0
     with safe_open(plain, "pt") as file:
         assert not any(key.startswith("statistics") for key in (*file.keys(), *file.metadata()))
+
+
+@pytest.mark.parametrize("asked", ["compact", None])
+def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    for room in (edlora, carried):
+        monkeypatch.setattr(room, "open_base", lambda *_, **__: base)
+    settings = {"statistics": asked} if asked else {}
+    learnt = train_task(base, tmp_path, steps=1, **settings)
+    workshop._learn(tmp_path / "store", None, learnt, silent)
+    path = Store(tmp_path / "store").path("concepts", "key")
+    brought = carried.carried(path)
+    assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)
+    assert brought is None or set(map(type, brought.packed.values())) == {Compact}
 
 
 def task(base: BaseModel, **settings: object) -> FuseTask:

@@ -44,11 +44,12 @@ def measured(folder: Path, *, quick: bool) -> dict[str, object]:
     """All figures."""
     torch.set_num_threads(1)
     cast = [Concept.load(path) for path in sorted(folder.glob("*.safetensors"))]
+    cast = cast[:2] if quick else cast
     base = open_base("pocket", fingerprint(WEIGHTS))
     for concept in cast:
         concept.fits(base)
     shrink, every, count = (8, 40, 3) if quick else (1, embedded.EVERY, 10)
-    scene = told("watching concepts", lambda: embedded.watched(base, cast))
+    scene = told("watching concepts", lambda: embedded.watched(base, cast, every))
     room = told("comparing memory", lambda: memory.compare(shrink))
     crowd = told("fusing many", lambda: many.measure(scene, count, shrink))
     spent = crowd["cpu"]
@@ -57,7 +58,7 @@ def measured(folder: Path, *, quick: bool) -> dict[str, object]:
     ways = told("comparing ways to fuse", lambda: embedded.compare_solvers(scene))
     collision = told("measuring collisions", lambda: embedded.collisions(scene))
     again = embedded.re_solving(scene)
-    on_pocket = told("racing on recorded rows", lambda: solvers.on_embedded(scene, every))
+    on_pocket = told("racing on recorded rows", lambda: solvers.on_embedded(scene))
     raced = told("racing on large layers", lambda: solvers.on_stable_diffusion(scene, shrink))
     return {
         "solver": raced,

@@ -25,7 +25,7 @@ from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, Terms
 from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.model.base import BaseModel
-from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.concept import Concept
 from storyforge.store import size_of
 
 SOLVERS: tuple[Solver, ...] = ("closed-form", "average", "sum")
@@ -40,6 +40,7 @@ class Scene:
     """Concepts and what is seen of them.
 
     exact     Grams in full precision
+    rows      parts (n, d) of all that passed into some inputs
     seconds   to watch each concept
     sizes     bytes of one concept's statistics, by packing
     """
@@ -47,18 +48,22 @@ class Scene:
     base: BaseModel
     cast: list[Concept]
     exact: list[dict[str, Tensor]]
+    rows: list[dict[str, list[Tensor]]]
     seen: list[Statistics]
     ordinary: Statistics
     seconds: list[float]
     sizes: dict[str, int]
 
 
-def watched(base: BaseModel, cast: list[Concept]) -> Scene:
-    """Watch every concept once."""
-    exact, seen, seconds = [], [], []
+def watched(base: BaseModel, cast: list[Concept], every: int = EVERY) -> Scene:
+    """Watch every concept once, and record the rows of one input in so many."""
+    sources = list(base.family.inputs)[::every]
+    exact, rows, seen, seconds = [], [], [], []
     for concept in cast:
         started = process_time()
-        grams, _ = statistics.watch(base, alone(base, concept), told_of(concept), whole)
+        rows.append({source: [] for source in sources})
+        with _hearing(base, rows[-1]):
+            grams, _ = statistics.watch(base, concept.alone(), told_of(concept), whole)
         packed = {source: Full.of(gram) for source, gram in grams.items()}
         seconds.append(process_time() - started)
         exact.append(grams)
@@ -70,13 +75,7 @@ def watched(base: BaseModel, cast: list[Concept]) -> Scene:
         few = {source: Compact.of(gram) for source, gram in exact[0].items()}
         Statistics(base.hash, seen[0].readers, few, {}).save(path)
         sizes["compact"] = size_of(path)
-    return Scene(base, cast, exact, seen, statistics.of_base(base), seconds, sizes)
-
-
-def alone(base: BaseModel, concept: Concept) -> FusedModel:
-    """The model that knows one concept."""
-    tokens = {concept.name: concept.tokens}
-    return FusedModel(base.reference, base.hash, tokens, concept.deltas)
+    return Scene(base, cast, exact, rows, seen, statistics.of_base(base), seconds, sizes)
 
 
 def told_of(concept: Concept) -> list[str]:
@@ -90,12 +89,10 @@ def whole(gram: Tensor) -> Tensor:
     return gram
 
 
-def layers(scene: Scene, every: int = EVERY) -> Iterator[Layer]:
+def layers(scene: Scene) -> Iterator[Layer]:
     """One linear of some inputs, with the rows that were seen there of every concept."""
     base = scene.base
-    sources = list(base.family.inputs)[::every]
-    rows = [recorded(base, alone(base, each), told_of(each), sources) for each in scene.cast]
-    for source in sources:
+    for source in scene.rows[0]:
         linear = base.family.inputs[source][0]
         deltas = [each.deltas[linear] for each in scene.cast]
         yield Layer(
@@ -103,18 +100,8 @@ def layers(scene: Scene, every: int = EVERY) -> Iterator[Layer]:
             base.linears[linear].weight.detach().float(),
             [d.scale * d.up.float() for d in deltas],
             [d.down.float() for d in deltas],
-            [each[source] for each in rows],
+            [torch.cat(each[source]) for each in scene.rows],
         )
-
-
-def recorded(
-    base: BaseModel, model: FusedModel, prompts: list[str], sources: Sequence[str]
-) -> dict[str, Tensor]:
-    """All rows (n, d) that pass into some inputs while the model draws."""
-    passed: dict[str, list[Tensor]] = {source: [] for source in sources}
-    with _hearing(base, passed):
-        statistics.watch(base, model, prompts, whole)
-    return {source: torch.cat(parts) for source, parts in passed.items()}
 
 
 @contextmanager

@@ -81,11 +81,11 @@ def relative_size(scene: Scene) -> float:
     return sorted(shares)[len(shares) // 2]
 
 
-def on_embedded(scene: Scene, every: int) -> dict[str, object]:
+def on_embedded(scene: Scene) -> dict[str, object]:
     """Races on features that were recorded."""
     races = (
         (layer.stage, f"{sum(map(len, layer.inputs))} rows of {layer.base.shape[1]}", raced(layer))
-        for layer in layers(scene, every)
+        for layer in layers(scene)
     )
     return summed(races)
 
