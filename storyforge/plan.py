@@ -49,6 +49,7 @@ _MASK: Final = "-mask"
 _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 _POCKET: Final = Path(__file__).parent / "pocket" / "weights"
+_POCKET_CLIP: Final = Path(__file__).parent / "pocket" / "clip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class TrainTask:
     images   the pictures' names
     base     how to open the base model: `pocket`, an absolute path, or a hub id
     licence  under which the pictures may be used; not part of the key
+    clip     how to open the CLIP that judges on the way: `pocket`, an absolute path, or a hub id;
+             None if nothing is judged, or by nobody known
     """
 
     key: str
@@ -71,6 +74,7 @@ class TrainTask:
     base_hash: str
     settings: TrainSettings
     licence: str | None = None
+    clip: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,19 +228,20 @@ def train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Reci
     folder = spec.pictures().absolute()
     files = sorted(file for file in folder.rglob("*") if _is_read(file, folder))
     images = tuple(file.name for file in files if file.parent == folder and _is_picture(file))
-    key = _entered(
-        recipes,
-        {
-            "make": "concept 1",
-            "kind": spec.kind,
-            "class": spec.class_,
-            "pictures": {file.relative_to(folder).as_posix(): file for file in files},
-            "base": base.hash,
-            "settings": spec.train,
-        },
-    )
+    recipe: Recipe = {
+        "make": "concept 1",
+        "kind": spec.kind,
+        "class": spec.class_,
+        "pictures": {file.relative_to(folder).as_posix(): file for file in files},
+        "base": base.hash,
+        "settings": spec.train,
+    }
+    clip = _clip_of(spec, base)
+    if clip is not None:
+        where = _POCKET_CLIP if clip == "pocket" else Path(clip)
+        recipe["clip"] = where if where.exists() else clip
     return TrainTask(
-        key=key,
+        key=_entered(recipes, recipe),
         concept=name,
         kind=spec.kind,
         class_phrase=spec.class_,
@@ -246,7 +251,18 @@ def train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Reci
         base_hash=base.hash,
         settings=spec.train,
         licence=spec.licence,
+        clip=clip,
     )
+
+
+def _clip_of(spec: ConceptSpec, base: Base) -> str | None:
+    """The CLIP that judges while the concept is learnt; None if nothing is judged, or by nobody."""
+    if not spec.train.judged:
+        return None
+    if spec.train.clip is None:
+        return "pocket" if base.reference == "pocket" else None
+    path = (spec.folder / Path(spec.train.clip).expanduser()).absolute()
+    return str(path) if path.exists() else spec.train.clip
 
 
 def _is_read(file: Path, folder: Path) -> bool:

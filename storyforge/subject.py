@@ -142,6 +142,21 @@ class TrainSettings(BaseModel):
     statistics: Literal["full", "compact"] | None = None
     """keep what fusing needs to know in the concept's own file, so that whoever has the file fuses
     it without drawing; `compact` takes a quarter of the room"""
+    composed: float | None = Field(default=None, gt=0, le=1)
+    """share of the concept's pictures that show it cut out, beside others; needs masks"""
+    keep: Literal["best"] | None = None
+    """keep the step whose pictures a CLIP finds best, instead of the last one"""
+    stop_early: int | None = Field(default=None, ge=1, le=1000)
+    """end after so many checks without a better step, and keep the best one"""
+    check_every: int | None = Field(default=None, ge=1, le=1_000_000)
+    """steps between checks; an eighth of the run if there are any, and without `keep` only looks"""
+    clip: str | None = Field(default=None, min_length=1)
+    """the CLIP that checks: a folder, seen from here, or a hub id; the base's own if left out"""
+
+    @property
+    def judged(self) -> bool:
+        """Whether pictures are drawn and judged on the way."""
+        return any((self.keep, self.stop_early, self.check_every))
 
 
 class ConceptSpec(BaseModel):

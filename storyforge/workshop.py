@@ -251,12 +251,14 @@ def _about(task: Task, tell: Tell) -> Tell:
 
 def learn_concept(root: Path, logs: Logs | None, task: TrainTask, tell: Tell) -> None:
     """Learn one concept into the store at `root`."""
+    from storyforge.judging import judge_of
     from storyforge.train import edlora
 
-    store = Store(root)
+    store, judge = Store(root), judge_of(task)
     with store.make("concepts", task.key) as path:
         own = None if logs is None else logs.of(task.concept)
-        edlora.perform(task, path, store.scratch(task.key), _about(task, tell), own)
+        scratch = store.scratch(task.key)
+        edlora.perform(task, path, scratch, _about(task, tell), own, judge=judge)
         if task.settings.statistics is not None:
             from storyforge.fuse import carried
 

@@ -60,6 +60,7 @@ FLOORS: dict[str, int] = {
     "scaffold": 6,
     "bindery": 6,
     "inspection": 6,
+    "judging": 6,
     "workshop": 6,
     "workflow": 6,
     "fusing": 6,
@@ -82,7 +83,7 @@ FAMILIES += ({"samplesettings", "story"},)
 FAMILIES += ({"wording", "pins", "panels", "plan", "choice", "cost", "outline"},)
 FAMILIES += (
     {"scaffold", "bindery", "inspection", "workshop", "workflow", "publishing", "approval"}
-    | {"golden", "evaluation"},
+    | {"golden", "evaluation", "judging"},
 )
 FAMILIES += ({"terminal", "cli", "__main__"}, {"", "errors"})
 FAMILIES += ({"layout", "pose", "catalogue", "yamlmarks", "store", "executor", "book.trims"},)

@@ -93,6 +93,15 @@ def test_two_concepts_do_not_take_each_others_words(base: BaseModel, pip: Concep
     assert not torch.allclose(one, encode(base, ["a <juna>"], {"juna": juna}), atol=1e-3)
 
 
+@pytest.mark.parametrize("names", [["pip", "pipper", "pip-2"], ["pip-2", "pipper", "pip"]])
+def test_a_name_may_be_the_beginning_of_another(base: BaseModel, names: list[str]) -> None:
+    first = len(token_table(base.text_encoder))
+    ids = token_ids(base, "a <pipper>, a <pip> and a <pip-2>", names)
+    own = [i for i in ids if i >= first]
+    starts = [first + WORDS * names.index(name) for name in ("pipper", "pip", "pip-2")]
+    assert own == [start + word for start in starts for word in range(WORDS)]
+
+
 def test_a_class_phrase_of_several_tokens_is_their_mean(base: BaseModel) -> None:
     ids = base.tokenizer("tiny red chow chow", add_special_tokens=False).input_ids
     assert len(ids) >= 4

@@ -134,10 +134,15 @@ def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
 
 
 def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:
-    before = {name: linear.weight.clone() for name, linear in base.linears.items()}
+    parts = (base.unet, base.vae, base.text_encoder)
+    before = [{name: each.clone() for name, each in part.state_dict().items()} for part in parts]
     recipe = replace(RECIPE, steps=1)
     learn(base, learner(base), toy(base, "a <pip>"), recipe, tmp_path, silent)
-    assert all(torch.equal(before[name], base.linears[name].weight) for name in before)
+    for part, kept in zip(parts, before, strict=True):
+        after = part.state_dict()
+        assert after.keys() == kept.keys(), "nothing was added, such as rows for new words"
+        assert all(torch.equal(kept[name], after[name]) for name in kept)
+        assert not any(weight.requires_grad for weight in part.parameters())
 
 
 def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:

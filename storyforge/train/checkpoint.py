@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from storyforge.train.learner import Average, Learner
 from storyforge.train.recipe import Recipe
+from storyforge.train.stopping import Check, Seen
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Progress:
     losses   of every step so far
     average  of the weights; None without EMA
     scaler   of fp16 losses; None in other precisions
+    seen     checks of the run; None if nothing is judged
     """
 
     learner: Learner
@@ -29,6 +31,7 @@ class Progress:
     losses: list[float]
     average: Average | None = None
     scaler: torch.amp.GradScaler | None = None
+    seen: Seen | None = None
 
 
 def keep(path: Path, progress: Progress, recipe: Recipe) -> None:
@@ -36,6 +39,8 @@ def keep(path: Path, progress: Progress, recipe: Recipe) -> None:
     tensors = {f"learner.{k}": v for k, v in progress.learner.state_dict().items()}
     if progress.average is not None:
         tensors |= {f"average.{i}": mean for i, mean in enumerate(progress.average.weights)}
+    if progress.seen is not None:
+        tensors |= {f"best.{i}": weight for i, weight in enumerate(progress.seen.weights)}
     numbers: dict[str, float] = {}
     for index, state in progress.optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -49,6 +54,9 @@ def keep(path: Path, progress: Progress, recipe: Recipe) -> None:
         "numbers": json.dumps(numbers),
         "groups": json.dumps([_scalars(group) for group in progress.optimizer.param_groups]),
         "scaler": json.dumps(progress.scaler.state_dict() if progress.scaler else {}),
+        "checks": json.dumps([astuple(check) for check in progress.seen.checks])
+        if progress.seen
+        else "[]",
     }
     part = path.with_suffix(".part")
     save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, part, meta)
@@ -75,6 +83,10 @@ def resume(path: Path, progress: Progress, recipe: Recipe) -> None:
     if progress.average is not None:
         for index, mean in enumerate(progress.average.weights):
             mean.copy_(tensors[f"average.{index}"])
+    if progress.seen is not None:
+        progress.seen.checks[:] = [Check(*each) for each in json.loads(meta["checks"])]
+        count = sum(key.startswith("best.") for key in tensors)
+        progress.seen.weights[:] = [tensors[f"best.{i}"] for i in range(count)]
     _give_back(progress.optimizer, tensors, meta)
     if progress.scaler is not None:
         progress.scaler.load_state_dict(json.loads(meta["scaler"]))

@@ -25,6 +25,7 @@ from storyforge.model.lora import attached
 from storyforge.model.tokens import encode, token_ids
 from storyforge.plan import TrainTask
 from storyforge.train.checkpoint import Progress, keep, resume
+from storyforge.train.composing import with_composed
 from storyforge.train.dataset import Example, read_examples
 from storyforge.train.drift import drift_of
 from storyforge.train.journal import Journal, preview_prompts
@@ -35,6 +36,8 @@ from storyforge.train.material import Material, Noised, draw, material, noised
 from storyforge.train.optimizer import make_optimizer
 from storyforge.train.prior import PriorSet, prior_set
 from storyforge.train.recipe import Recipe, recipe_of
+from storyforge.train.stopping import Judge
+from storyforge.train.watch import Watch
 
 SAVE_EVERY = 25
 """Steps between checkpoints."""
@@ -52,9 +55,17 @@ class BrokeDown(StoryForgeError):
 
 
 def perform(
-    task: TrainTask, out: Path, scratch: Path, tell: Tell, logs: Logs | None = None
+    task: TrainTask,
+    out: Path,
+    scratch: Path,
+    tell: Tell,
+    logs: Logs | None = None,
+    *,
+    judge: Judge | None = None,
 ) -> None:
     """Train the concept of `task` and write it to `out`; checkpoints go to `scratch`.
+
+    `judge` looks at pictures on the way, if the task's settings say so.
 
     Raises:
       StoryForgeError: for pictures or captions that cannot be used, before the first step; if the
@@ -65,12 +76,18 @@ def perform(
     examples = _examples(task, base, recipe)
     learner = Learner(base, task.concept, task.class_phrase, recipe)
     seen = material(base, examples, _prior(base, recipe, scratch, tell), scratch.parent / "latents")
+    if recipe.composed is not None:
+        concept, kept = (task.concept, task.class_phrase), _own_folder(base, scratch)
+        seen = with_composed(base, seen, concept, kept, tell, seed=recipe.seed)
     journal = None
     if logs is not None:
         prompts = preview_prompts(task.kind, task.concept, task.class_phrase)
         journal = Journal(base, logs, prompts, examples[0].pixels, recipe.steps)
+    watch = None
+    if task.settings.judged and judge is not None:
+        watch = Watch(base, judge, task, recipe, tell, logs)
     try:
-        losses = learn(base, learner, seen, recipe, scratch, tell, journal)
+        losses = learn(base, learner, seen, recipe, scratch, tell, journal, watch)
     except BrokeDown as exc:
         raise _rescued(exc, task, base, recipe, scratch) from exc
     tail = losses[-max(1, len(losses) // 10) :]
@@ -79,6 +96,7 @@ def perform(
         "pictures": len(examples),
         "masks": sum(e.mask is not None for e in examples),
         "loss_last_tenth": sum(tail) / len(tail),
+        **(watch.told() if watch is not None else {}),
     }
     with torch.no_grad():
         tell("measuring drift", 0, 1)
@@ -109,8 +127,12 @@ def _examples(task: TrainTask, base: BaseModel, recipe: Recipe) -> list[Example]
 def _prior(base: BaseModel, recipe: Recipe, scratch: Path, tell: Tell) -> PriorSet | None:
     if not recipe.prior_rows:
         return None
-    mark = hashlib.sha256(base.hash.encode()).hexdigest()[:20]
-    return prior_set(base, scratch.parent / f"prior-{mark}", tell)
+    return prior_set(base, _own_folder(base, scratch), tell)
+
+
+def _own_folder(base: BaseModel, scratch: Path) -> Path:
+    """Where pictures that the base drew itself are kept for all of its concepts."""
+    return scratch.parent / f"prior-{hashlib.sha256(base.hash.encode()).hexdigest()[:20]}"
 
 
 def _rescued(
@@ -146,23 +168,34 @@ def learn(
     scratch: Path,
     tell: Tell,
     journal: Journal | None = None,
+    watch: Watch | None = None,
 ) -> list[float]:
     """Run the steps that are left, and return the loss of every step.
+
+    With a watch the run may end early, and the learner has the weights of the step it chose.
 
     Raises:
       BrokeDown: if the loss is no longer a number; the last checkpoint is left as it is.
     """
     progress = _progress(base, learner, recipe)
     scheduler = DDPMScheduler.from_config(base.scheduler_config)
+    if watch is not None:
+        progress.seen = watch.seen
     resume(scratch / STATE, progress, recipe)
+    if watch is not None:
+        watch.begin()
     if journal is not None:
         journal.begin(progress)
     try:
         for step in range(len(progress.losses), recipe.steps):
+            if watch is not None and watch.over:
+                break
             tell("learning", step, recipe.steps)
             _step(base, progress, seen, recipe, scheduler)
             if journal is not None:
                 journal.step(progress, 1 - step / recipe.steps)
+            if watch is not None:
+                watch.look(progress)
             done = len(progress.losses)
             if done % SAVE_EVERY == 0 and done < recipe.steps:
                 keep(scratch / STATE, progress, recipe)
@@ -174,6 +207,8 @@ def learn(
     tell("learning", recipe.steps, recipe.steps)
     if progress.average is not None:
         progress.average.give(learner)
+    if watch is not None:
+        watch.settle(learner)
     return progress.losses
 
 

@@ -1,4 +1,4 @@
-"""By-products of a training run: the loss as JSONL and as a curve, previews as a contact sheet.
+"""By-products of a training run: losses and checks as JSONL and curves, previews as a sheet.
 
 They lie in a folder that the author names, not in the store: they are for looking at, and nothing
 is made from them. Needs no torch.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,9 @@ from typing import Final
 from PIL import Image
 
 from storyforge.store import write_whole
-from storyforge.train.sheets import Cell, write_curve, write_sheet
+from storyforge.train.curves import write_curve, write_curves
+from storyforge.train.sheets import Cell, write_sheet
+from storyforge.train.stopping import Check, score
 
 PREVIEWS: Final = 4
 """Times at which previews are drawn, after those of step 0."""
@@ -51,6 +53,21 @@ class Logs:
         write_whole(self.folder / "loss.jsonl", "".join(f"{line}\n" for line in lines).encode())
         words = f"{title}: loss of {len(losses)} steps, and its mean over 25"
         write_curve(losses, words, self.folder / "loss.png")
+
+    def write_checks(self, title: str, checks: Sequence[Check], chosen: int) -> None:
+        """Write `alignment.jsonl` and `alignment.png`: how alike, and how obedient, step by step.
+
+        chosen  the step whose weights are kept, as far as is known
+        """
+        start = checks[0]
+        lines = [json.dumps({**asdict(c), "score": score(c, start)}) for c in checks]
+        write_whole(self.folder / "alignment.jsonl", "".join(f"{x}\n" for x in lines).encode())
+        curves = {
+            "image alignment": [(check.step, check.image) for check in checks],
+            "text alignment": [(check.step, check.text) for check in checks],
+        }
+        words = f"{title}: held-out prompts; step 0 is the base's own, {chosen} is kept"
+        write_curves(curves, words, chosen, self.folder / "alignment.png")
 
     def preview_steps(self, steps: int) -> set[int]:
         """The steps after which previews are drawn; 0 is before the first."""

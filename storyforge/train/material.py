@@ -26,14 +26,16 @@ CAPTION_DROPOUT = 0.2
 class Material:
     """What a step draws from.
 
-    latents  (c, h, w) of each example
-    masks    (1, h, w) weight of each latent cell in the loss
+    latents   (c, h, w) of each example
+    masks     (1, h, w) weight of each latent cell in the loss
+    composed  how many of the examples, the last ones, show the concept pasted beside others
     """
 
     examples: list[Example]
     latents: list[torch.Tensor]
     masks: list[torch.Tensor]
     prior: PriorSet | None
+    composed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
     """The pictures of one step, those of one shape together, in the order in which they came."""
     ordinary = recipe.prior_rows if seen.prior else 0
     own = recipe.batch_size - ordinary
-    rows = torch.randint(0, len(seen.examples), (own,), generator=dice).tolist()
+    rows = _own_rows(seen, recipe, own, dice)
     prompts = []
     for row in rows:
         captions = seen.examples[row].captions
@@ -147,6 +149,17 @@ def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
         weights += list(torch.ones_like(latents[:, :1]))
         pointed += [False] * ordinary
     return [_together(clean, weights, prompts, pointed, shape) for shape in _shapes(clean)]
+
+
+def _own_rows(seen: Material, recipe: Recipe, count: int, dice: torch.Generator) -> list[int]:
+    """Which examples are shown; some of them are composed if the recipe says so."""
+    plain = len(seen.examples) - seen.composed
+    rows: list[int] = torch.randint(0, plain, (count,), generator=dice).tolist()
+    if not seen.composed or recipe.composed is None:
+        return rows
+    others = torch.randint(plain, len(seen.examples), (count,), generator=dice).tolist()
+    chosen = torch.rand(count, generator=dice) < recipe.composed
+    return [b if yes else a for a, b, yes in zip(rows, others, chosen.tolist(), strict=True)]
 
 
 def _shapes(clean: Sequence[torch.Tensor]) -> list[torch.Size]:

@@ -6,6 +6,7 @@ A concept that leaves other prompts alone does not fight the other concepts when
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,23 +34,27 @@ class PriorSet:
 
 def prior_set(base: BaseModel, folder: Path, tell: Tell) -> PriorSet:
     """The prior pictures of `base`, read from `folder` or drawn and kept there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "prior.safetensors"
-    with FileLock(folder / "prior.lock"):
-        if not path.is_file():
-            _draw(base, path, tell)
-    with safe_open(path, "pt") as file:
-        prompts = tuple(file.metadata()["prompts"].split("\n"))
-        return PriorSet(file.get_tensor("latents").float(), prompts)
-
-
-def _draw(base: BaseModel, path: Path, tell: Tell) -> None:
     count, texts = base.habits.prior_pictures, base.habits.prior_prompts
     prompts = [texts[i % len(texts)] for i in range(count)]
-    made = []
+    return own_pictures(base, folder / "prior.safetensors", prompts, tell)
+
+
+def own_pictures(base: BaseModel, path: Path, prompts: Sequence[str], tell: Tell) -> PriorSet:
+    """What the base draws of the prompts, read from the file or drawn and kept there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            _draw(base, path, prompts, tell)
+    with safe_open(path, "pt") as file:
+        drawn = tuple(file.metadata()["prompts"].split("\n"))
+        return PriorSet(file.get_tensor("latents").float(), drawn)
+
+
+def _draw(base: BaseModel, path: Path, prompts: Sequence[str], tell: Tell) -> None:
+    made, count = [], len(prompts)
     for start in range(0, count, _BATCH):
         tell("drawing ordinary pictures", start, count)
-        some = prompts[start : start + _BATCH]
+        some = list(prompts[start : start + _BATCH])
         text = encode(base, [""] * len(some) + some, {})
         seeds = list(range(start, start + len(some)))
         made.append(denoise(base, Reader(text), start_latents(base, seeds)).cpu())

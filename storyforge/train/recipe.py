@@ -35,6 +35,9 @@ METHODS = {
 is, Textual Inversion (Gal et al. 2022), P+ (Voynov et al. 2023), and Custom Diffusion (Kumari et
 al. 2023): a word, and the keys and values of cross-attention."""
 
+_CHECKS = 8
+"""Times at which a run is judged, if nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -61,6 +64,20 @@ class Recipe:
     min_snr_gamma: float | None = None
     norm_guard: float | None = None
     attention_reg: float = 0.0
+    composed: float | None = None
+    keep: str | None = None
+    stop_early: int | None = None
+    check_every: int | None = None
+
+    @property
+    def check_steps(self) -> int:
+        """Steps between two checks."""
+        return self.check_every or max(1, self.steps // _CHECKS)
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best step is kept instead of the last."""
+        return self.keep == "best" or self.stop_early is not None
 
     @property
     def prior_rows(self) -> int:
@@ -109,4 +126,8 @@ def recipe_of(task: TrainTask, base: BaseModel) -> Recipe:
         min_snr_gamma=own.min_snr_gamma,
         norm_guard=own.norm_guard,
         attention_reg=own.attention_reg or 0.0,
+        composed=own.composed,
+        keep=own.keep,
+        stop_early=own.stop_early,
+        check_every=own.check_every,
     )
