@@ -242,9 +242,8 @@ def test_cells_outside_every_region_are_those_of_the_plain_model(
     assert not torch.allclose(made[:, 0], plain[:, 0], atol=1e-4)
 
 
-def test_keys_and_values_are_computed_once_per_panel(
-    base: BaseModel, text: Tensor, latents: Tensor
-) -> None:
+def keys_computed(base: BaseModel, reader: Reader, latents: Tensor) -> list[str]:
+    """The sites at which keys are computed during two steps, each as often as they are."""
     calls: list[str] = []
     handles = [
         base.linears[f"unet.{site}.to_k"].register_forward_hook(
@@ -252,11 +251,24 @@ def test_keys_and_values_are_computed_once_per_panel(
         )
         for site in base.family.cross_sites
     ]
-    reader = Reader(text, [whole(base, text), whole(base, text)])
     denoise(base, reader, latents[:1], steps=2)
     for handle in handles:
         handle.remove()
-    assert sorted(calls) == sorted(3 * base.family.cross_sites)
+    return sorted(calls)
+
+
+def test_keys_and_values_are_computed_once_per_panel(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    reader = Reader(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
+    assert keys_computed(base, reader, latents) == sorted(3 * base.family.cross_sites)
+
+
+def test_no_keys_are_computed_of_a_text_that_no_cell_reads(
+    base: BaseModel, text: Tensor, latents: Tensor
+) -> None:
+    reader = Reader(text, [whole(base, text)], kernel="loop")
+    assert keys_computed(base, reader, latents) == sorted(base.family.cross_sites)
 
 
 def test_keys_and_values_are_computed_anew_outside_sampling(

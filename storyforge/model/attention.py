@@ -45,16 +45,19 @@ class RegionText:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """The regions on the cells of one level.
+    """Who reads what on the cells of one level: the global text first, then the regions.
 
     rest    (b, cells, 1)  what is left to the global text
-    inside  of each region: the cells it has a share in
-    shares  of each region: (cells inside, 1), the blend taken in
+    askers  (n,) cells that ask, those of the same text one behind the other
+    counts  how many of them ask each text
+    layers  (cells,) which asker answers for each cell, and (b, cells, 1) for how much of it;
+            None for all of it. The layers of a cell add up to it; one is enough without overlaps
     """
 
     rest: torch.Tensor
-    inside: list[torch.Tensor]
-    shares: list[torch.Tensor]
+    askers: torch.Tensor
+    counts: list[int]
+    layers: list[tuple[torch.Tensor, torch.Tensor | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +142,13 @@ class Reader:
         """The regions on the cells of a level; made once."""
         if cells not in self.fields:
             total = torch.zeros(self.text.shape[1], cells, device=self.text.device)
-            inside, shares = [], []
-            for region in self.regions:
+            parts = torch.zeros(1 + len(self.regions), *total.shape, device=self.text.device)
+            for part, region in zip(parts[1:], self.regions, strict=True):
                 share = region.shares[cells].to(total)
                 total[_rows(region)] += share
-                inside.append(share.nonzero().flatten())
-                shares.append((self.blend * share[inside[-1]])[:, None].to(self.text))
-            total = torch.where(total > _WHOLE, 1.0, total)
-            rest = (1 - self.blend * total)[..., None].to(self.text)
-            self.fields[cells] = _Field(rest, inside, shares)
+                part[_rows(region)] = self.blend * share
+            parts[0] = 1 - self.blend * torch.where(total > _WHOLE, 1.0, total)
+            self.fields[cells] = _field_of(parts.to(self.text))
         return self.fields[cells]
 
     def positive(self) -> Reader:
@@ -171,6 +172,23 @@ class Reader:
             self.isolation,
             kernel=self.kernel,
         )
+
+
+def _field_of(parts: torch.Tensor) -> _Field:
+    """From (1 + regions, b, cells), what each text has of each cell."""
+    asked = (parts != 0).any(1)
+    counts = asked.sum(1)
+    askers = asked.nonzero()[:, 1]
+    number = (asked.flatten().cumsum(0) - 1).clamp(min=0).reshape(asked.shape)
+    depth = asked.cumsum(0)
+    layers: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    for deep in range(1, int(depth.max()) + 1):
+        here = asked & (depth == deep)
+        who = here.int().argmax(0)
+        share = (parts * here[:, None]).sum(0)[..., None]
+        chosen = number.gather(0, who[None])[0]
+        layers.append((chosen, None if bool((share == 1).all()) else share))
+    return _Field(parts[0][..., None], askers, counts.tolist(), layers)
 
 
 def _rows(region: RegionText) -> list[int] | slice:
@@ -252,57 +270,67 @@ class _CrossProcessor:
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(b, n, d) to (b, n, d)."""
-        q = _heads(attn, attn.to_q(hidden_states))
-        made = _attend(q, *self.reader.keys_and_values(attn, self.group, -1))
-        if self.reader.regions:
-            kernel = self.reader.kernel or ("batched" if q.is_cuda else "loop")
-            made = (self._batched if kernel == "batched" else self._loop)(attn, q, made)
-            self._look(attn, q)
+        asked = attn.to_q(hidden_states)
+        if not self.reader.regions:
+            heads = self.reader.keys_and_values(attn, self.group, -1)
+            return _output(attn, _attend(_heads(attn, asked), *heads))
+        kernel = self.reader.kernel or ("batched" if asked.is_cuda else "loop")
+        made = (self._batched if kernel == "batched" else self._loop)(attn, asked)
+        self._look(attn, asked)
         return _output(attn, made)
 
-    def _loop(self, attn: Attention, q: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
-        """One attention for each region, of its own cells alone."""
-        parts = self.reader.field(plain.shape[1])
-        result = plain * parts.rest
-        for index, region in enumerate(self.reader.regions):
-            inside, share = parts.inside[index], parts.shares[index]
-            heads = self.reader.keys_and_values(attn, self.group, index)
-            if region.rows is None:
-                result[:, inside] += share * _attend(q[:, :, inside], *heads)
-            else:
-                rows = torch.tensor(region.rows, device=q.device)[:, None]
-                result[rows, inside] += share * _attend(q[rows[:, 0]][:, :, inside], *heads)
-        return result
+    def _loop(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
+        """One attention for each text, of its own cells alone."""
+        parts = self.reader.field(asked.shape[1])
+        pieces = torch.split(asked.index_select(1, parts.askers), parts.counts, 1)
+        made = torch.cat(
+            [
+                self._answer(attn, piece, index - 1)
+                for index, piece in enumerate(pieces)
+                if piece.shape[1]
+            ],
+            1,
+        )
+        answers = [
+            made.index_select(1, who) if share is None else share * made.index_select(1, who)
+            for who, share in parts.layers
+        ]
+        return sum(answers[1:], answers[0])
 
-    def _batched(self, attn: Attention, q: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
-        """One attention of all regions on all cells: more work in fewer and equal calls."""
-        parts, regions = self.reader.field(plain.shape[1]), self.reader.regions
-        asked = [q[_rows(region)] for region in regions]
+    def _answer(self, attn: Attention, piece: torch.Tensor, region: int) -> torch.Tensor:
+        """(b, n, d): what cells are told by the global text (region −1) or a region's."""
+        heads = self.reader.keys_and_values(attn, self.group, region)
+        rows = None if region < 0 else self.reader.regions[region].rows
+        if rows is None:
+            return _attend(_heads(attn, piece), *heads)
+        made = torch.zeros_like(piece)
+        made[list(rows)] = _attend(_heads(attn, piece[list(rows)]), *heads)
+        return made
+
+    def _batched(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
+        """One attention of all texts on all cells: more work in fewer and equal calls."""
+        cells, regions, q = asked.shape[1], self.reader.regions, _heads(attn, asked)
+        parts = [q, *(q[_rows(region)] for region in regions)]
         heads = [
-            self.reader.keys_and_values(attn, self.group, index) for index in range(len(regions))
+            self.reader.keys_and_values(attn, self.group, index)
+            for index in range(-1, len(regions))
         ]
         keys, values = (torch.cat(each) for each in zip(*heads, strict=True))
-        made = _attend(torch.cat(asked), keys, values)
-        result = plain * parts.rest
-        for region, own in zip(regions, _pieces(made, asked), strict=True):
-            share = self.reader.blend * region.shares[plain.shape[1]][:, None].to(own)
+        whole = _attend(torch.cat(parts), keys, values)
+        plain, *made = torch.split(whole, [len(each) for each in parts])
+        result = plain * self.reader.field(cells).rest
+        for region, own in zip(regions, made, strict=True):
+            share = self.reader.blend * region.shares[cells][:, None].to(own)
             result[_rows(region)] += share * own
         return result
 
-    def _look(self, attn: Attention, q: torch.Tensor) -> None:
+    def _look(self, attn: Attention, asked: torch.Tensor) -> None:
         watch = self.reader.watch
-        if watch is None or watch.cells != q.shape[2]:
+        if watch is None or watch.cells != asked.shape[1]:
             return
         for index, positions in enumerate(watch.positions):
             keys, _ = self.reader.keys_and_values(attn, self.group, index)
-            watch.note(watch.cross[index], _map(q, keys)[..., positions])
-
-
-def _pieces(whole: torch.Tensor, like: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-    first = 0
-    for each in like:
-        yield whole[first : first + len(each)]
-        first += len(each)
+            watch.note(watch.cross[index], _map(_heads(attn, asked), keys)[..., positions])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ same on a base without any fused model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta, Local, difference, merged
 from storyforge.model.tokens import PLACEHOLDER, encode
-from storyforge.panels import PanelTask
+from storyforge.panels import PanelTask, RegionTask
 from storyforge.sample.regions import Size, shares_of
 
 Concepts = Mapping[str, Concept]
@@ -57,14 +57,13 @@ def reading_of(
     """
     shares = shares_of(base, task.regions, latent)
     scene = _background(task, concepts) if _injected(task) else None
-    text, heads = _read(base, model, scene, [task.negative, task.prompt])
+    owners = [scene, *(_owner(task, concepts, region.concept) for region in task.regions)]
+    whole, *read = _read(base, model, owners, [task, *task.regions])
     texts = []
-    for index, region in enumerate(task.regions):
-        own = _owner(task, concepts, region.concept)
-        features, made = _read(base, model, own, [region.negative, region.prompt])
+    for index, (features, heads) in enumerate(read):
         grids = {cells: grid[index] for cells, grid in shares.items()}
-        texts.append(RegionText(features, grids, heads=made))
-    reader = Reader(text, texts, blend=task.region_blend, heads=heads)
+        texts.append(RegionText(features, grids, heads=heads))
+    reader = Reader(whole[0], texts, blend=task.region_blend, heads=whole[1])
     return Reading(reader, tuple(_local(base, model, concepts, task, shares, scene)), shares)
 
 
@@ -86,11 +85,29 @@ def _background(task: PanelTask, concepts: Concepts) -> Concept | None:
 
 
 def _read(
-    base: BaseModel, model: FusedModel, own: Concept | None, prompts: list[str]
+    base: BaseModel,
+    model: FusedModel,
+    owners: Sequence[Concept | None],
+    asked: Sequence[PanelTask | RegionTask],
+) -> list[tuple[torch.Tensor, dict[int, Heads]]]:
+    """Features of each negative prompt and prompt; keys and values if they are not the model's.
+
+    What is read with the model's own weights is encoded at once, and nothing of it twice.
+    """
+    prompts = [[each.negative, each.prompt] for each in asked]
+    pairs = [pair for pair, own in zip(prompts, owners, strict=True) if own is None]
+    shared = [prompt for pair in pairs for prompt in pair]
+    usual = iter(torch.split(encode(base, shared, model.tokens), 2, 1) if shared else ())
+    return [
+        (next(usual), {}) if own is None else _read_by(base, model, own, pair)
+        for pair, own in zip(prompts, owners, strict=True)
+    ]
+
+
+def _read_by(
+    base: BaseModel, model: FusedModel, own: Concept, prompts: list[str]
 ) -> tuple[torch.Tensor, dict[int, Heads]]:
-    """Features of the prompts, and keys and values if they are not to be the model's."""
-    if own is None:
-        return encode(base, prompts, model.tokens), {}
+    """The same by a concept's own weights, which change for it alone."""
     names = [name for name in base.linears if base.family.stage(name) != "spatial"]
     with merged(base, difference(own.deltas, model.deltas, names)):
         features = encode(base, prompts, model.tokens)
