@@ -129,6 +129,62 @@ def judge_fusion(
     tell(str(report.folder / "index.html"))
 
 
+@evaluate.command("regions")
+def judge_regions(
+    concepts: Annotated[
+        Path,
+        typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`."),
+    ],
+    n: Annotated[
+        int | None, typer.Option("--n", min=2, help="How many concepts take part [all].")
+    ] = None,
+    panels: Annotated[int, typer.Option("--panels", min=1, help="How many to draw.")] = 40,
+    methods: Annotated[
+        str | None, typer.Option("--methods", metavar="NAME,NAME", help="Which to compare [all].")
+    ] = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="MODEL", help="Draw with this.")
+    ] = "pocket",
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 20,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="For pictures and results [DIR/regions/]."),
+    ] = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare ways to keep several subjects of one picture apart."""
+    from storyforge.evaluate.regionspage import table
+    from storyforge.evaluation.regions import Exam, evaluate
+    from storyforge.evaluation.ways import ways_named
+
+    exam = Exam(
+        concepts=concepts,
+        count=n,
+        panels=panels,
+        ways=ways_named(_names(methods)),
+        base=base,
+        clip=clip,
+        steps=steps,
+        jobs=jobs,
+        store=store,
+        out=out,
+        command=shlex.join(["storyforge", *sys.argv[1:]]),
+    )
+    with Progress() as progress:
+        report = evaluate(exam, progress)
+    if as_json:
+        tell_json(report.content)
+    else:
+        show_table(*table(report.content))
+    tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
+    tell(str(report.folder / "index.html"))
+
+
 def _names(asked: str | None) -> list[str]:
     return [name.strip() for name in asked.split(",")] if asked else []
 

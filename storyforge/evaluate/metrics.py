@@ -7,7 +7,7 @@ several subjects in one picture, which those papers do not measure, regions are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +57,11 @@ class Sighting:
         """Whether no other concept is more alike."""
         return max(self.likeness, key=lambda name: self.likeness[name]) == self.concept
 
+    def margin(self, others: Iterable[str]) -> float:
+        """How much more alike its own concept is than the most alike of some others."""
+        rivals = [self.likeness[name] for name in others if name != self.concept]
+        return self.likeness[self.concept] - max(rivals)
+
 
 @dataclass(frozen=True, slots=True)
 class Togetherness:
@@ -102,4 +107,42 @@ def together(sightings: Sequence[Sighting], thresholds: Mapping[str, float]) -> 
         else np.nan,
         missing=float(np.mean(lost)),
         leakage=leakage,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Apartness:
+    """How well the subjects of one picture are told from each other.
+
+    apart     share of the regions that are more like their own concept than like any other of the
+              panel, in [0, 1]
+    complete  share of the panels where all are
+    margin    mean of how much more, in [−2, 2]
+    margins   the mean of each panel
+    """
+
+    apart: float
+    complete: float
+    margin: float
+    margins: Mapping[str, float]
+
+
+def apartness(sightings: Sequence[Sighting]) -> Apartness:
+    """Sum up panels of several subjects; NaN without any."""
+    panels: dict[str, list[Sighting]] = {}
+    for sighting in sightings:
+        panels.setdefault(sighting.panel, []).append(sighting)
+    seen = {
+        panel: [each.margin(other.concept for other in own) for each in own]
+        for panel, own in panels.items()
+        if len(own) > 1
+    }
+    if not seen:
+        return Apartness(np.nan, np.nan, np.nan, {})
+    every = [margin for margins in seen.values() for margin in margins]
+    return Apartness(
+        apart=float(np.mean([margin > 0 for margin in every])),
+        complete=float(np.mean([min(margins) > 0 for margins in seen.values()])),
+        margin=float(np.mean(every)),
+        margins={panel: float(np.mean(margins)) for panel, margins in seen.items()},
     )

@@ -10,7 +10,12 @@ from typing import Final, Literal
 from PIL import Image, ImageOps
 
 from storyforge.evaluate.embed import Clip, Vectors
-from storyforge.evaluate.metrics import among_themselves, image_alignment, text_alignment
+from storyforge.evaluate.metrics import (
+    Sighting,
+    among_themselves,
+    image_alignment,
+    text_alignment,
+)
 from storyforge.layout import Box
 from storyforge.plan import TrainTask
 
@@ -109,6 +114,30 @@ def cut(picture: Image.Image, box: Box) -> Image.Image:
             round(box.y1 * height),
         )
     )
+
+
+def sightings_of(
+    clip: Clip,
+    panel: str,
+    picture: Path,
+    regions: Sequence[tuple[str, Box, str]],
+    references: Mapping[str, Vectors],
+) -> list[Sighting]:
+    """Every region of a panel, cut out of its picture, against all references.
+
+    regions  (name, box, concept)
+    """
+    with Image.open(picture) as opened:
+        seen = clip.pictures([cut(opened, box) for _, box, _ in regions])
+    return [
+        Sighting(
+            panel,
+            region,
+            concept,
+            {name: image_alignment(row[None], rows) for name, rows in references.items()},
+        )
+        for (region, _, concept), row in zip(regions, seen, strict=True)
+    ]
 
 
 def threshold(references: Vectors, marks: Marks | None) -> float:

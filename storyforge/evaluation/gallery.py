@@ -5,11 +5,14 @@ An interrupted run goes on where it was; a picture that several protocols ask fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter, process_time
 
 from storyforge.executor import Tell, run
 from storyforge.panels import PanelTask, drawn_from
@@ -39,6 +42,17 @@ class Gallery:
     def path(self, task: PanelTask) -> Path:
         """Where the picture of a keyed task hangs, drawn or not."""
         return self.folder / f"{task.key}.png"
+
+    def seconds(self, task: PanelTask) -> float:
+        """What drawing a picture took, of the processor or, on an accelerator, by the clock.
+
+        NaN where nobody looked.
+        """
+        try:
+            told = json.loads(self.path(task).with_suffix(".json").read_text(encoding="ascii"))
+            return float(told["seconds"])
+        except (OSError, ValueError, KeyError):
+            return math.nan
 
     def draw(self, sittings: Sequence[Sitting], tell: Tell, jobs: int = 1) -> int:
         """Draw what is missing, `jobs` sittings at a time; how many pictures those were.
@@ -71,19 +85,48 @@ def keyed(task: PanelTask) -> PanelTask:
     return replace(task, key=key_of({**drawn_from(task), "panel": ""}))
 
 
+@dataclass(slots=True)
+class _Clock:
+    """Seconds of the pictures that are drawn together, an equal share for each.
+
+    On a processor they are the process's own: what else the machine does takes none of them.
+    """
+
+    read: Callable[[], float]
+    drawing: int = 0
+    together: int = 0
+    began: float = 0.0
+
+    def begin(self) -> None:
+        """Take in one more picture."""
+        if self.drawing == 0:
+            self.together, self.began = 0, self.read()
+        self.drawing += 1
+        self.together += 1
+
+    def end(self) -> float:
+        """Let one go; its seconds."""
+        self.drawing -= 1
+        return (self.read() - self.began) / self.together
+
+
 def _sit(gallery: Gallery, sitting: Sitting, tell: Tell) -> None:
-    """Draw one sitting; `tell` hears of every finished picture, and of nothing else."""
+    from storyforge.model.base import best_device
     from storyforge.sample import sampler
+
+    clock = _Clock(process_time if best_device().type == "cpu" else perf_counter)
 
     @contextmanager
     def keep(task: PanelTask) -> Iterator[Path]:
         path = gallery.path(task)
         part = path.with_suffix(".part.png")
+        clock.begin()
         yield part
+        spent = json.dumps({"seconds": round(clock.end(), 4)})
+        path.with_suffix(".json").write_text(spent, encoding="ascii")
         part.replace(path)
-        tell("drawn", 1, 1)
 
-    sampler.perform(sitting.tasks, sitting.model, keep, lambda *_: None, sitting.concepts)
+    sampler.perform(sitting.tasks, sitting.model, keep, tell, sitting.concepts)
 
 
 def alone(store: Store, name: str, key: str) -> Path:

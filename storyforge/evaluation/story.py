@@ -15,19 +15,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from PIL import Image
-
 from storyforge import story as stories
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.evaluate.embed import Clip, Vectors
-from storyforge.evaluate.metrics import Sighting, Togetherness, image_alignment, together
+from storyforge.evaluate.metrics import Sighting, Togetherness, together
 from storyforge.evaluate.scoring import (
     Condition,
     Given,
     Marks,
-    cut,
     marks_of,
     references_of,
+    sightings_of,
     threshold,
 )
 from storyforge.evaluation.asking import Question, Style, questions
@@ -226,17 +224,12 @@ def _sightings(
 ) -> Iterator[Sighting]:
     """Every region that asks for a concept with references, cut out of its panel."""
     solid = {**plan.story.characters, **plan.story.objects}
-    names = [name for name in references if name in solid]
+    known = {name: rows for name, rows in references.items() if name in solid}
     for task in plan.panels:
-        if not store.has("panels", task.key):
-            continue
-        asked = [region for region in task.regions if region.concept in names]
-        with Image.open(store.path("panels", task.key)) as picture:
-            seen = clip.pictures([cut(picture, region.box) for region in asked])
-        for region, row in zip(asked, seen, strict=True):
-            assert region.concept is not None
-            alike = {name: image_alignment(row[None], references[name]) for name in names}
-            yield Sighting(task.panel, region.name, region.concept, alike)
+        if store.has("panels", task.key):
+            asked = [(r.name, r.box, r.concept) for r in task.regions if r.concept in known]
+            path = store.path("panels", task.key)
+            yield from sightings_of(clip, task.panel, path, asked, known)
 
 
 def _write(report: Report, probes: Sequence[_Probe]) -> None:

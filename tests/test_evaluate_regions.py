@@ -1,0 +1,278 @@
+"""Subjects beside each other: the panels that are drawn up, the ways to draw them, the verb."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from storyforge import golden
+from storyforge.cli import app
+from storyforge.errors import StoryForgeError
+from storyforge.evaluate.metrics import Sighting, apartness
+from storyforge.evaluate.sheet import write_sheet
+from storyforge.evaluation.cast import read_cast
+from storyforge.evaluation.gallery import _Clock
+from storyforge.evaluation.staging import caption, staged
+from storyforge.evaluation.ways import WAYS, Models, task_of, ways_named
+from storyforge.fuse import statistics
+from storyforge.panels import Method, PanelTask
+from storyforge.plan import Base, base_at
+from storyforge.story import Panel, Story
+from storyforge.subject import ConceptSpec
+
+ROOT = Path(__file__).parents[1]
+LEARNT = golden.folder_of(ROOT / "stories" / "fox-and-lantern.yaml") / "concepts"
+CLASSES = {
+    "ember": "fox",
+    "sorrel": "fox",
+    "rusk": "bear",
+    "kip": "elephant",
+    "otto": "dog",
+}
+
+
+def spec(name: str, kind: str, said: str) -> ConceptSpec:
+    content = {"kind": kind, "class": said, "name": name, "folder": Path("/cast") / name}
+    return ConceptSpec.model_validate(content)
+
+
+CAST = [
+    *(spec(name, "character", said) for name, said in CLASSES.items()),
+    spec("glimmer", "object", "yellow ball"),
+    spec("stripy", "object", "red ball"),
+    spec("reef", "scene", "beach"),
+]
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return staged(CAST, 40, 20)
+
+
+def cast_of(panel: Panel) -> list[str]:
+    return [str(region.concept) for region in panel.regions.values()]
+
+
+def test_half_of_the_panels_show_two_subjects_and_the_others_three_and_four(story: Story) -> None:
+    counts = [len(panel.regions) for _, panel in story.panels()]
+    assert [counts.count(number) for number in (2, 3, 4)] == [20, 12, 8]
+
+
+def test_one_panel_in_four_shows_two_of_a_class(story: Story) -> None:
+    foxes = [{"ember", "sorrel"} <= set(cast_of(panel)) for _, panel in story.panels()]
+    assert all(foxes[::4])
+
+
+def test_everybody_meets_everybody_but_objects(story: Story) -> None:
+    met = {
+        frozenset(pair) for _, panel in story.panels() for pair in combinations(cast_of(panel), 2)
+    }
+    names = [each.name for each in CAST if each.kind != "scene"]
+    wanted = {frozenset(pair) for pair in combinations(names, 2)}
+    assert met == wanted - {frozenset({"glimmer", "stripy"})}
+
+
+def test_regions_of_a_panel_do_not_overlap(story: Story) -> None:
+    for _, panel in story.panels():
+        for a, b in combinations(story.region_boxes(panel).values(), 2):
+            assert a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0, panel.id
+
+
+def test_the_same_cast_gives_the_same_panels(story: Story) -> None:
+    assert staged(CAST, 40, 20) == story
+
+
+def test_two_of_one_kind_are_enough_and_one_is_not() -> None:
+    pairs = staged(CAST[:2], 4, None)
+    assert {len(panel.regions) for _, panel in pairs.panels()} == {2}
+    with pytest.raises(StoryForgeError, match="nobody can stand beside another"):
+        staged([CAST[0], CAST[-1]], 4, None)
+
+
+def test_a_caption_names_everyone_with_a_side_and_a_pose(story: Story) -> None:
+    panel = next(panel for _, panel in story.panels() if panel.scene and len(panel.regions) == 2)
+    (left, one), (right, other) = panel.regions.items()
+    named, said = (caption(story, panel, named=named) for named in (True, False))
+    assert named == (
+        f"a <{one.concept}> {one.pose} on the left and a <{other.concept}> {other.pose} on the "
+        "right, in <reef>"
+    ).replace(" None", "")
+    assert "<" not in said
+    assert said.endswith("on the right, in a beach")
+    assert (left, right) == tuple(story.region_boxes(panel))
+
+
+MODELS = Models(
+    Base("pocket", "0" * 64),
+    {each.name: f"file of {each.name}" for each in CAST},
+    {"closed-form": "solved", "average": "averaged"},
+)
+
+
+def tasks(story: Story) -> dict[str, PanelTask]:
+    place = next((page, panel) for page, panel in story.panels() if panel.scene)
+    return {
+        name: task_of(name, way, story, place, MODELS)
+        for name, way in WAYS.items()
+        if not way.posed
+    }
+
+
+def test_every_way_has_its_own_pictures_from_the_same_seed(story: Story) -> None:
+    made = tasks(story)
+    assert len({task.key for task in made.values()}) == len(made)
+    assert len({task.seed for task in made.values()}) == 1
+
+
+def test_every_way_is_drawn_with_the_weights_that_it_is_named_for(story: Story) -> None:
+    made = tasks(story)
+    unfused = {name for name, task in made.items() if task.fused is None}
+    assert unfused == {name for name in made if name.startswith(("training-free", "strangers"))}
+    assert made["averaging-fused+regions"].fused == "averaged"
+    own = {name for name, task in made.items() if task.concepts}
+    assert own == {name for name in made if name.startswith(("training-free", "exact", "region-"))}
+    shown = set(dict(made["region-exact"].concepts))
+    assert shown == {"reef", *(r.concept for r in made["regions"].regions)}
+
+
+def test_training_free_without_a_part_lacks_that_part_alone(story: Story) -> None:
+    made, whole = tasks(story), Method("training-free", "fused", True, True, True, True)
+    assert made["training-free"].method == whole
+    for part in ("injection", "enhancement", "isolation", "reinitialisation"):
+        method = made[f"training-free-{part}"].method
+        off = {
+            name: getattr(method, name)
+            for name in ("injection", "enhancement", "isolation", "reinitialisation")
+        }
+        assert off == {name: name != part for name in off}
+
+
+def test_strangers_are_asked_for_by_their_class_and_plain_pictures_in_one_prompt(
+    story: Story,
+) -> None:
+    made = tasks(story)
+    said = made["strangers"]
+    assert "<" not in said.prompt + "".join(region.prompt for region in said.regions)
+    assert "in a beach" in said.prompt
+    assert made["plain"].regions == ()
+    for region in made["regions"].regions:
+        assert f"<{region.concept}>" in made["plain"].prompt
+
+
+def test_strangers_and_plain_regions_are_always_compared() -> None:
+    assert list(ways_named(["plain"])) == ["strangers", "plain", "regions"]
+    assert list(ways_named([])) == list(WAYS)
+
+
+def seen(panel: str, concept: str, **likeness: float) -> Sighting:
+    return Sighting(panel, concept, concept, likeness)
+
+
+def test_subjects_are_told_apart_from_those_of_their_own_panel_alone() -> None:
+    told = apartness(
+        [
+            seen("a", "pip", pip=0.7, juna=0.4, otto=0.9),
+            seen("a", "juna", pip=0.3, juna=0.5, otto=0.9),
+            seen("b", "pip", pip=0.2, juna=0.6, otto=0.1),
+            seen("b", "juna", pip=0.1, juna=0.6, otto=0.1),
+            seen("alone", "otto", pip=0.9, juna=0.6, otto=0.1),
+        ]
+    )
+    assert told.apart == pytest.approx(3 / 4)
+    assert told.complete == pytest.approx(1 / 2)
+    assert told.margins == pytest.approx({"a": (0.3 + 0.2) / 2, "b": (-0.4 + 0.5) / 2})
+    assert told.margin == pytest.approx((0.3 + 0.2 - 0.4 + 0.5) / 4)
+    assert math.isnan(apartness([seen("alone", "pip", pip=1.0)]).margin)
+
+
+def test_pictures_drawn_together_share_their_time() -> None:
+    times = iter([10.0, 14.0, 14.0, 20.0, 21.0])
+    clock = _Clock(lambda: next(times))
+    clock.begin()
+    clock.begin()
+    assert (clock.end(), clock.end()) == (2.0, 2.0)
+    clock.begin()
+    assert clock.end() == 1.0
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as file:
+        return file.convert("RGB")
+
+
+def test_a_sheet_has_a_row_for_each_way_and_a_column_for_each_panel(tmp_path: Path) -> None:
+    rows = [(c, [Image.new("RGB", (20, 20), c)] * 3) for c in ("red", "blue")]
+    one = opened(write_sheet(["a"], [rows[0]], tmp_path / "one.png"))
+    two = opened(write_sheet(["a", "b", "c"], rows, tmp_path / "two.png"))
+    assert two.width > one.width
+    assert two.height > one.height
+    colours = {colour for _, colour in two.getcolors(two.width * two.height) or []}
+    assert {(255, 0, 0), (0, 0, 255)} <= colours
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two concepts that are learnt already."""
+    made = tmp_path_factory.mktemp("cast")
+    for name in ("juna", "pip"):
+        shutil.copytree(ROOT / "concepts" / name, made / name)
+    cast = read_cast(made, base_at("pocket", Path.cwd()))
+    for task in cast.tasks("ed-lora", 2):
+        with cast.store.make("concepts", task.key) as out:
+            shutil.copyfile(LEARNT / f"{task.concept}.safetensors", out)
+    return made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Watch fewer steps: what is seen of a concept is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "STEPS", 1)
+        yield
+
+
+def asked(folder: Path, clip: Path, *more: str) -> list[str]:
+    words = ["evaluate", "regions", "--concepts", str(folder), "--methods", "plain,region-exact"]
+    return [*words, "--panels", "2", "--steps", "1", "--clip", str(clip), *more]
+
+
+def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Path) -> None:
+    first = CliRunner().invoke(app, asked(folder, clip, "--json"))
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    assert list(told["methods"]) == ["strangers", "plain", "regions", "region-exact"]
+    for figures in told["methods"].values():
+        assert figures["regions"] == len(figures["sightings"]) == 4
+        assert figures["seconds"] > 0
+        assert set(figures["leakage"]) == {"juna", "pip"}
+    assert told["methods"]["regions"]["seconds_ratio"] == 1
+    assert told["methods"]["regions"]["margin_over_regions"]["mean"] == 0
+    assert {"clip", "command", "date", "panels", "steps", "thresholds", "versions"} <= set(told)
+    assert "drew 8 pictures" in first.stderr
+    out = folder / "regions"
+    pictures = sorted((out / "pictures").glob("*.png"))
+    page = (out / "index.html").read_text()
+    assert all(f"pictures/{picture.name}" in page for picture in pictures)
+    assert opened(out / "sheet.png").height > 5 * 160
+    assert json.loads((out / "evaluation.json").read_text())["methods"] == told["methods"]
+
+    pictures[0].unlink()
+    again = CliRunner().invoke(app, asked(folder, clip))
+    assert again.exit_code == 0, again.output
+    assert "drew 1 pictures" in again.stderr
+    assert "region-exact" in again.stdout
+
+
+def test_an_unknown_way_gets_a_guess(folder: Path, clip: Path) -> None:
+    words = ["evaluate", "regions", "--concepts", str(folder), "--methods", "exact-texts"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "did you mean `exact-text`" in done.stderr
