@@ -77,8 +77,8 @@ def open_clip(reference: str) -> Clip:
     """Open `pocket`, a folder, or a hub id; EnvironmentProblem if it cannot be read."""
     where = str(POCKET_CLIP) if reference == "pocket" else reference
     if reference == "pocket" and not POCKET_CLIP.is_dir():
-        hint = "give `--clip` a folder, or train one: `python -m storyforge.pocket.pretrain --help`"
-        raise EnvironmentProblem("the embedded model comes without a CLIP so far", hint=hint)
+        hint = "install storyforge again, or give `--clip` a folder"
+        raise EnvironmentProblem("the embedded model's CLIP is not in this installation", hint=hint)
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

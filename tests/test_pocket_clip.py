@@ -1,0 +1,58 @@
+"""The embedded model's own CLIP, as it is shipped: a stock CLIP that knows its world."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
+
+pytest.importorskip("skia")
+
+from storyforge.evaluate.embed import POCKET_CLIP, open_clip
+from storyforge.pocket import world
+from storyforge.pocket.pretrain import clip as views
+
+HELD_OUT = 1 << 44
+"""Training draws with seeds that are tuples; no number is one of them."""
+
+
+def test_stock_transformers_open_the_folder() -> None:
+    model = CLIPModel.from_pretrained(POCKET_CLIP)
+    tokenizer = CLIPTokenizer.from_pretrained(POCKET_CLIP)
+    ids = tokenizer(["a fox in a red coat"], return_tensors="pt").input_ids
+    assert ids.max() < model.config.text_config.vocab_size
+
+
+def test_the_folder_is_small_enough_to_come_with_the_package() -> None:
+    assert sum(file.stat().st_size for file in POCKET_CLIP.iterdir()) <= 8e6
+
+
+def test_two_pictures_of_a_character_are_nearer_than_those_of_two() -> None:
+    clip, dice = open_clip("pocket"), np.random.default_rng(HELD_OUT)
+    looks = [views.random_character(dice) for _ in range(40)]
+    one, two = (
+        clip.pictures([Image.fromarray(views.view(look, dice).picture) for look in looks])
+        for _ in range(2)
+    )
+    alike = one @ two.T
+    assert (np.diag(alike) > np.median(alike, 1)).mean() >= 0.9
+
+
+def test_a_caption_finds_its_picture_among_others() -> None:
+    clip, dice = open_clip("pocket"), np.random.default_rng(HELD_OUT + 1)
+    shown = [views.scenery(dice) for _ in range(40)]
+    seen = clip.pictures([Image.fromarray(view.picture) for view in shown])
+    found = (clip.words([view.caption for view in shown]) @ seen.T).argmax(1)
+    assert (found == np.arange(40)).mean() >= 0.8
+
+
+def test_the_place_of_a_drawing_is_told_by_words_alone() -> None:
+    clip = open_clip("pocket")
+    places = list(world.SAID["place"])
+    said = clip.words([f"a picture {world.SAID['place'][place][0]}" for place in places])
+    right = 0
+    for index, place in enumerate(places):
+        dice = np.random.default_rng(HELD_OUT + 2 + index)
+        picture = next(p for _ in range(999) if (p := world.imagine(dice)).place == place)
+        drawn = Image.fromarray(world.draw(picture, 192)[0])
+        right += places[int((said @ clip.pictures([drawn])[0]).argmax())] == place
+    assert right >= len(places) - 2
