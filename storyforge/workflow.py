@@ -48,6 +48,7 @@ class Run:
     assets  whether HTML is a folder with its pictures beside it
     wrap    whether to make what a printer takes too: the cover that wraps the book, and its inside
     logs    where losses and previews of the training go; None for nowhere
+    previews  a folder where every picture can be seen while it is drawn
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Run:
     assets: bool = False
     wrap: bool = False
     logs: Logs | None = None
+    previews: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +359,7 @@ def made(
         shop.compose(wanted.books)
         shop.learn(wanted.train, run_.jobs, run_.logs)
         shop.fuse(wanted.fuse)
-        shop.draw(wanted.panels)
+        shop.draw(wanted.panels, run_.previews)
         shop.bind(wanted.books)
         printed = [task for task in asked.books if task.format == "pdf"]
         printed = [task for task in printed if store.has("pdf", task.key)]

@@ -102,8 +102,11 @@ class Workshop:
         spec = self.plan.story.concepts[name]
         return spec if isinstance(spec, Path) else self.store.path("concepts", key)
 
-    def draw(self, tasks: Sequence[PanelTask]) -> None:
-        """Draw pictures, the base opened once; those after a failed one are tried by themselves."""
+    def draw(self, tasks: Sequence[PanelTask], previews: Path | None = None) -> None:
+        """Draw pictures, the base opened once; those after a failed one are tried by themselves.
+
+        previews  a folder where they can be seen while they are drawn
+        """
         fuse = self.plan.fuse
         fused = self.store.path("fused", fuse.key) if fuse is not None else None
         if not tasks or (fuse is not None and not self.store.has("fused", fuse.key)):
@@ -111,7 +114,7 @@ class Workshop:
         if not all(file.is_file() for file in self._own_files(tasks).values()):
             return
         self._begin()
-        work = partial(_draw, self._drawn, fused, self._own_files(tasks))
+        work = partial(_draw, self._drawn, fused, self._own_files(tasks), previews)
         failures = run(work, [tuple(tasks)], 1, self.tell, lambda *_: None)
         rest = [(task,) for task in tasks if not self.store.has("panels", task.key)]
         if not failures or not rest:
@@ -281,9 +284,11 @@ def _draw(
     keep: Keeper,
     fused: Path | None,
     concepts: dict[str, Path],
+    previews: Path | None,
     tasks: tuple[PanelTask, ...],
     tell: Tell,
 ) -> None:
     from storyforge.sample import sampler
 
-    sampler.perform(tasks, fused, keep, tell, concepts)
+    preview = sampler.previews_in(previews) if previews else None
+    sampler.perform(tasks, fused, keep, tell, concepts, preview)

@@ -135,6 +135,12 @@ def test_only_the_panels_asked_for_are_drawn(story: Path) -> None:
     assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
 
 
+def test_pictures_can_be_seen_while_they_are_drawn(story: Path, tmp_path: Path) -> None:
+    words = ("--only", "two", "--steps", 6, "--previews", tmp_path / "looks")
+    assert made(invoke("render", story, "--json", *words))["panels"] == 1
+    assert [path.name for path in (tmp_path / "looks").iterdir()] == ["two.png"]
+
+
 def test_books_are_the_same_wherever_they_are_put(story: Path, tmp_path: Path) -> None:
     result = invoke("render", story, "--out", tmp_path / "out", "--to", "html")
     name = f"{story.parent.name}.html"

@@ -89,6 +89,7 @@ def in_story(code: str, *changes: tuple[str, str]) -> tuple[str, str, tuple[tupl
 
 
 JUNA = "centre: {concept: juna}"
+ALT = "        alt: Juna"
 PANEL = "      - {id: snow, prompt: snow, alt: Nobody is there.}\n"
 
 MUTATIONS = [
@@ -147,6 +148,10 @@ MUTATIONS = [
     in_story("SF303", ("juna: concepts/juna", "juna: ¦juna.safetensors")),
     in_story("SF303", ("juna: concepts/juna", "juna: ¦layouts")),
     in_story("SF303", ("{concept: juna}", "{concept: juna, mask: ¦mask.png}")),
+    in_story("SF303", (ALT, f"        control: [{{adapter: a/b, picture: ¦pose.png}}]\n{ALT}")),
+    in_story("SF303", (ALT, f"        control: [{{draw: pose, adapter: ¦my/own/pose}}]\n{ALT}")),
+    in_story("SF302", (ALT, f"        control: [{{draw: pose, region: ¦centr}}]\n{ALT}")),
+    in_story("SF303", (ALT, f"        refine: {{picture: ¦first.png}}\n{ALT}")),
     in_story("SF303", ("font: Andika", "font: ¦Andika.ttf")),
     in_story("SF304", ("{concept: juna}", "{concept: juna, box: ¦[0, 0, 1, 1.5]}")),
     in_story("SF304", ("{concept: juna}", "{concept: juna, at: ¦A1:D1}")),

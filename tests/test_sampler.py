@@ -24,7 +24,7 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.panels import Method, PanelTask, RefineTask, RegionTask
 from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
 from storyforge.sample.recipe import parameters, save_png
-from storyforge.sample.sampler import Studio, perform, picture, pictures
+from storyforge.sample.sampler import Studio, perform, picture, pictures, previews_in
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 
@@ -282,6 +282,17 @@ def test_a_preview_sees_the_picture_so_far_and_may_end_it(base: BaseModel, task:
         pictures(studio, [replace(task, steps=4)])
     side = smallest(base)
     assert seen == [(1, 4, (side, side, 3)), (2, 4, (side, side, 3))]
+
+
+def test_the_picture_so_far_can_be_seen_in_a_folder_and_is_not_the_last(
+    base: BaseModel, task: PanelTask, tmp_path: Path
+) -> None:
+    looks = tmp_path / "looks"
+    perform([replace(task, steps=6)], None, Shelf(tmp_path), silent, preview=previews_in(looks))
+    assert [path.name for path in looks.iterdir()] == ["found.png"]
+    seen, made = (Image.open(folder / "found.png").convert("RGB") for folder in (looks, tmp_path))
+    assert seen.size == made.size
+    assert seen.tobytes() != made.tobytes()
 
 
 def test_concepts_are_drawn_from_their_files_without_fusion(

@@ -150,6 +150,10 @@ def render(
         int | None,
         typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
     ] = None,
+    previews: Annotated[
+        Path | None,
+        typer.Option("--previews", metavar="DIR", help="Show pictures there as they are drawn."),
+    ] = None,
     out: OutFolder = None,
     to: Formats = None,
     assets: Assets = False,
@@ -163,7 +167,8 @@ def render(
     """Make all that is missing, then the book."""
     from storyforge import workflow
 
-    run = workflow.Run(story, order(to, lang, steps, ppi), store, out, jobs, assets)
+    asked = order(to, lang, steps, ppi)
+    run = workflow.Run(story, asked, store, out, jobs, assets, previews=previews)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if takes is not None:
         _show_takes(run, wanted, takes, as_json)

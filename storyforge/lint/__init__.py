@@ -23,6 +23,7 @@ from storyforge.lint.cast import (
     no_such,
     regions_of,
 )
+from storyforge.lint.control import check_control
 from storyforge.lint.pages import (
     check_alt,
     check_base,
@@ -81,6 +82,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
         check_shown(panel, cast, report)
         check_regions(panel, around, report)
         check_room(panel, around, coarsest, report)
+        check_control(panel, around.folder, report)
         check_speakers(panel, cast, report)
         check_panel(panel, base, report)
     check_alt(panels, report)

@@ -36,6 +36,19 @@ Preview = Callable[[PanelTask, int, int, np.ndarray], None]
 """Hears (panel, step, steps, (h, w, 3) uint8 picture so far); what it raises ends the drawing."""
 
 
+def previews_in(folder: Path) -> Preview:
+    """Keep the picture so far of every panel in a folder, each as `PANEL.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(task: PanelTask, step: int, steps: int, pixels: np.ndarray) -> None:
+        # Whoever looks on never sees half of a file.
+        part = folder / f"{task.panel}.part.png"
+        Image.fromarray(pixels).save(part)
+        part.replace(folder / f"{task.panel}.png")
+
+    return keep
+
+
 def _silent(what: str, done: int, total: int) -> None:
     """Hear nothing."""
 
