@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,9 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Pa
         assert list(row["concepts"]) == ["pip", "juna"]
     assert {"base", "clip", "prompts", "seeds", "steps", "versions", "date", "command"} <= set(told)
     assert "drew 32 pictures" in first.stderr, "base, alone, twice fused: 2 concepts, 4 prompts"
+    counted = [int(n) for n in re.findall(r"drawing pictures (\d+)/32", first.stderr)]
+    assert counted == sorted(counted), "progress goes forward"
+    assert max(counted) <= 32, "progress counts pictures, not their steps"
     out = folder / "evaluation"
     assert json.loads((out / "evaluation.json").read_text())["n"] == told["n"]
     pictures = sorted((out / "pictures").glob("*.png"))

@@ -68,12 +68,13 @@ class Gallery:
             seen.update(tasks)
             if tasks:
                 lacking.append(replace(sitting, tasks=tuple(tasks.values())))
-        drawn, total = 0, sum(len(sitting.tasks) for sitting in lacking)
+        waiting = {self.path(task) for sitting in lacking for task in sitting.tasks}
+        total = len(waiting)
 
         def count(what: str, done: int, of: int) -> None:
-            nonlocal drawn
-            drawn += 1
-            tell("drawing pictures", drawn, total)
+            # Steps are told as well, by several at a time: what hangs is what is drawn.
+            waiting.difference_update([path for path in waiting if path.is_file()])
+            tell("drawing pictures", total - len(waiting), total)
 
         for failure in run(partial(_sit, self), lacking, jobs, count, lambda *_: None):
             raise failure.error
