@@ -27,8 +27,9 @@ def test_a_folded_matrix_comes_back_from_half_the_room(width: int) -> None:
     assert torch.equal(unfold(folded, square.diagonal()), square)
 
 
-def test_a_sum_of_rows_is_their_gram_however_they_come() -> None:
-    rows = torch.randn(90, 7, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("width", [1, 2, 7, 8])
+def test_a_sum_of_rows_is_their_gram_however_they_come(width: int) -> None:
+    rows = torch.randn(90, width, generator=torch.Generator().manual_seed(1))
     parts = Sum.of(rows[:40])
     parts.add(rows[40:41])
     parts.add(rows[41:])

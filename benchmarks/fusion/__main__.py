@@ -2,8 +2,8 @@
 
 `python -m benchmarks.fusion --json` prints one JSON document; `--concepts DIR` names other concept
 files of the embedded model than those of the sample story; `--quick` shrinks everything, to see
-whether it runs. Seconds are of the processor, of all threads together, unless they say `clock`:
-only those do not depend on what else the machine does. Compare only figures of one run.
+whether it runs. All is done on one thread. Seconds are of the processor, unless they say `clock`:
+they depend little on what else the machine does. Compare only figures of one run.
 
 `solver`, `solver_pocket`    L-BFGS as published over the closed form: times, objectives
 `memory_ratio`               peak memory of streaming Grams over that of keeping features
@@ -85,7 +85,7 @@ def _run() -> dict[str, object]:
         "command": "python -m benchmarks.fusion " + " ".join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
         "processors": processors(),
-        "threads": {"races": 1, "many": many.THREADS},
+        "threads": torch.get_num_threads(),
         "versions": {
             "storyforge": __version__,
             "python": platform.python_version(),

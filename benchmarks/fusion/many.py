@@ -1,7 +1,8 @@
 """Many concepts of Stable Diffusion 1.5's size fused from statistics on disk.
 
 The Grams are stand-ins with energies like recorded ones; what is timed is reading the files,
-unpacking, solving every layer and accounting for it, on two threads. No layer is watched.
+unpacking, solving every layer and accounting for it, on one thread: two cores need no longer. No
+layer is watched.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 from storyforge.store import size_of
 
-THREADS = 2
-
 ROUNDS = 2
 """How often adding and beginning afresh take turns; the least time of each counts."""
 
 Seconds = tuple[float, float]
-"""Of the processor, all threads together, and of the clock."""
+"""Of the processor, and of the clock."""
 
 
 def measure(scene: Scene, count: int, shrink: int) -> dict[str, object]:
@@ -42,14 +41,9 @@ def measure(scene: Scene, count: int, shrink: int) -> dict[str, object]:
     shapes = stable_diffusion(shrink)
     dice = torch.Generator().manual_seed(0)
     cast = [_concept(f"c{index}", shapes, dice) for index in range(count + 1)]
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        with TemporaryDirectory() as scratch:
-            files = _written(scene, shapes, count + 2, Path(scratch), dice)
-            return _timed(cast, files)
-    finally:
-        torch.set_num_threads(before)
+    with TemporaryDirectory() as scratch:
+        files = _written(scene, shapes, count + 2, Path(scratch), dice)
+        return _timed(cast, files)
 
 
 def _timed(cast: list[Concept], files: list[Path]) -> dict[str, object]:

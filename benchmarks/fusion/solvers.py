@@ -28,17 +28,24 @@ CONCEPTS = 2
 """Both solvers' times grow alike with their number."""
 
 
-def on_stable_diffusion(scene: Scene, shrink: int) -> dict[str, object]:
+def on_stable_diffusion(scene: Scene, shrink: int) -> dict[str, dict[str, object]]:
     """One race for each shape and kind of input, in which one of its linears is solved.
 
-    Where several linears read an input, only the closed form saves work, as the Grams serve them
-    all; that is left out here.
+    `speedup` is that of these races. `speedup_whole` counts each race as often as there are such
+    layers: L-BFGS once for every linear, the closed form once for every input, as Grams and their
+    factors serve all linears that read it.
     """
-    shapes: dict[tuple[object, ...], Input] = {}
+    alike: dict[tuple[object, ...], list[Input]] = {}
     for each in stable_diffusion(shrink):
-        shapes.setdefault((each.stage, each.width, each.rows, each.linears[0][1]), each)
-    runs = ((each.stage, _words(each), raced(stand_in(scene, each))) for each in shapes.values())
-    return summed(runs)
+        alike.setdefault((each.stage, each.width, each.rows, each.linears[0][1]), []).append(each)
+    races = [(same, raced(stand_in(scene, same[0]))) for same in alike.values()]
+    found = summed((same[0].stage, _words(same[0]), race) for same, race in races)
+    for stage, figures in found.items():
+        own = [(same, race) for same, race in races if same[0].stage == stage]
+        searched = sum(sum(len(each.linears) for each in same) * r.searched for same, r in own)
+        closed = sum(len(same) * race.closed for same, race in own)
+        figures["speedup_whole"] = round(searched / closed, 1)
+    return found
 
 
 def _words(shape: Input) -> str:
@@ -81,7 +88,7 @@ def relative_size(scene: Scene) -> float:
     return sorted(shares)[len(shares) // 2]
 
 
-def on_embedded(scene: Scene) -> dict[str, object]:
+def on_embedded(scene: Scene) -> dict[str, dict[str, object]]:
     """Races on features that were recorded."""
     races = (
         (layer.stage, f"{sum(map(len, layer.inputs))} rows of {layer.base.shape[1]}", raced(layer))
@@ -90,7 +97,7 @@ def on_embedded(scene: Scene) -> dict[str, object]:
     return summed(races)
 
 
-def summed(races: Iterable[tuple[Stage, str, Race]]) -> dict[str, object]:
+def summed(races: Iterable[tuple[Stage, str, Race]]) -> dict[str, dict[str, object]]:
     """By stage: L-BFGS's time over the closed form's, and the worst ratio of objectives."""
     by: dict[Stage, list[tuple[str, Race]]] = {stage: [] for stage in STAGES}
     for stage, what, race in races:

@@ -67,23 +67,29 @@ class Sum:
     @staticmethod
     def of(rows: Tensor) -> Sum:
         """Begin with the first rows (n, d)."""
-        square = _square(rows)
-        return Sum(square.diagonal().clone(), fold(square))
+        return Sum(*_products(rows))
 
     def add(self, rows: Tensor) -> None:
         """Add more rows (n, d)."""
-        square = _square(rows)
-        self.diagonal += square.diagonal()
-        self.folded += fold(square)
+        diagonal, folded = _products(rows)
+        self.diagonal += diagonal
+        self.folded += folded
 
     def gram(self) -> Tensor:
         """(d, d), fp64."""
         return unfold(self.folded, self.diagonal.double())
 
 
-def _square(rows: Tensor) -> Tensor:
+def _products(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Diagonal and fold of XXᵀ; a quarter of it, twice there, is not computed."""
     rows = rows.float()
-    return (rows.T @ rows).cpu()
+    half = (rows.shape[1] + 1) // 2
+    upper, lower = rows[:, :half].T @ rows[:, :half], rows[:, half:].T @ rows
+    diagonal = torch.cat([upper.diagonal(), lower[:, half:].diagonal()])
+    missing = 2 * half - rows.shape[1]
+    folded = torch.nn.functional.pad(lower, (0, missing, 0, missing))
+    folded[:, half:].tril_(-1).add_(upper.triu_(1))
+    return diagonal.cpu(), folded.cpu()
 
 
 @dataclass(frozen=True, slots=True)
