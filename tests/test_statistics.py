@@ -159,7 +159,7 @@ def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
         monkeypatch.setattr(room, "open_base", lambda *_, **__: base)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
-    workshop._learn(tmp_path / "store", None, learnt, silent)
+    workshop.learn_concept(tmp_path / "store", None, learnt, silent)
     path = Store(tmp_path / "store").path("concepts", "key")
     brought = carried.carried(path)
     assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)
