@@ -132,6 +132,7 @@ class PanelTask:
     seed      31 bits, unless the author chose another
     alt       the picture in words; not part of the key
     concepts  pairs of a name and its file's key, where the method needs the files
+    loras     pairs of a LoRA's file and its weight
     """
 
     key: str
@@ -155,6 +156,7 @@ class PanelTask:
     concepts: tuple[tuple[str, str], ...] = ()
     controls: tuple[ControlTask, ...] = ()
     refine: RefineTask | None = None
+    loras: tuple[tuple[Path, float], ...] = ()
 
 
 def panel_task(
@@ -198,7 +200,15 @@ def panel_task(
         concepts=concepts if method.needs_concepts else (),
         controls=tuple(_control_task(story, panel, each, base[0]) for each in panel.control),
         refine=_refine_task(story, panel),
+        loras=tuple((_lora(story, each.file), each.weight) for each in sampling.lora),
     )
+
+
+def _lora(story: Story, file: str) -> Path:
+    path = _beside(story, file)
+    if not path.is_file():
+        raise EnvironmentProblem(f"no LoRA at `{path}`")
+    return path
 
 
 def method_of(story: Story) -> Method:

@@ -22,6 +22,17 @@ Compose = Literal["fused", "training-free"]
 Drawn = Literal["pose", "sketch"]
 
 
+class Lora(BaseModel):
+    """An ordinary LoRA file, as other tools write them."""
+
+    model_config = _STRICT
+
+    file: str = Field(min_length=1)
+    """a .safetensors file; its path is relative to the story's"""
+    weight: float = Field(default=1.0, ge=-4, le=4)
+    """how strongly it changes the model"""
+
+
 class Sampling(BaseModel):
     """How pictures are drawn; what is left out is the base family's own default."""
 
@@ -35,6 +46,8 @@ class Sampling(BaseModel):
     """how much of the contrast that guidance adds is taken back"""
     scheduler: Scheduler | None = None
     """the name of the noise schedule's solver"""
+    lora: tuple[Lora, ...] = Field(default=(), max_length=8)
+    """LoRA files that change the model after fusion: a style, or one that needs few steps"""
     region_blend: float = Field(default=1.0, ge=0, le=1)
     """how much a region listens to its own prompt (1) rather than to the panel's (0)"""
     regions: RegionModel = "fused"

@@ -151,6 +151,7 @@ MUTATIONS = [
     in_story("SF303", (ALT, f"        control: [{{adapter: a/b, picture: ¦pose.png}}]\n{ALT}")),
     in_story("SF303", (ALT, f"        control: [{{draw: pose, adapter: ¦my/own/pose}}]\n{ALT}")),
     in_story("SF302", (ALT, f"        control: [{{draw: pose, region: ¦centr}}]\n{ALT}")),
+    in_story("SF303", ("{steps: 20}", "{lora: [{file: ¦lcm.safetensors}]}")),
     in_story("SF303", (ALT, f"        refine: {{picture: ¦first.png}}\n{ALT}")),
     in_story("SF303", ("font: Andika", "font: ¦Andika.ttf")),
     in_story("SF304", ("{concept: juna}", "{concept: juna, box: ¦[0, 0, 1, 1.5]}")),

@@ -23,7 +23,7 @@ from storyforge.lint.cast import (
     no_such,
     regions_of,
 )
-from storyforge.lint.control import check_control
+from storyforge.lint.control import check_control, check_loras
 from storyforge.lint.pages import (
     check_alt,
     check_base,
@@ -93,5 +93,6 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_size(root, base, report)
     check_book(root, around.folder, report)
     check_base(root, around.folder, report)
+    check_loras(root, around.folder, report)
     for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
         check_length(node, report)

@@ -1,4 +1,4 @@
-"""Pictures and adapters that say where things stand, and pictures that are drawn over."""
+"""Files that a picture is drawn with: control pictures, adapters, LoRAs, pictures drawn over."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def check_control(panel: Node, folder: Path, report: Report) -> None:
     refine = panel.get("refine")
     if refine is not None:
         _check_file(refine.get("picture"), "picture to draw over", folder, report)
+
+
+def check_loras(root: Node, folder: Path, report: Report) -> None:
+    """Whether the files under `sampling: {lora: …}` are there."""
+    for lora in (root.get("sampling") or root).each("lora"):
+        _check_file(lora.get("file"), "LoRA", folder, report)
 
 
 def _check_file(node: Node | None, what: str, folder: Path, report: Report) -> None:

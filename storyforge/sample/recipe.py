@@ -89,6 +89,7 @@ def _extras(task: PanelTask) -> dict[str, object]:
         "isolation": method.isolation,
         "reinitialisation": method.reinitialisation,
         "concepts": dict(task.concepts),
+        "loras": [{"file": file.name, "weight": weight} for file, weight in task.loras],
         "controls": [
             {
                 "adapter": each.adapter.name if isinstance(each.adapter, Path) else each.adapter,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
+from storyforge.model.lorafile import loras_merged
 from storyforge.panels import Method, PanelTask, RefineTask
 from storyforge.sample.control import Rack
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
@@ -99,14 +101,18 @@ def perform(
         )
     studio = Studio(base, model, own, tell, preview)
     done = 0
+    most = 1 if base.device.type == "cpu" else _TOGETHER
     with merged(base, model.deltas):
-        for batch in _batches(tasks, 1 if base.device.type == "cpu" else _TOGETHER):
-            tell(f"drawing {batch[0].panel}", done, len(tasks))
-            with ExitStack() as stack:
-                paths = [stack.enter_context(out(task)) for task in batch]
-                for task, pixels, path in zip(batch, pictures(studio, batch), paths, strict=True):
-                    save_png(pixels, task, base, path)
-            done += len(batch)
+        for loras, some in groupby(tasks, lambda task: task.loras):
+            with loras_merged(base, dict(loras)):
+                for batch in _batches(list(some), most):
+                    tell(f"drawing {batch[0].panel}", done, len(tasks))
+                    with ExitStack() as stack:
+                        paths = [stack.enter_context(out(task)) for task in batch]
+                        made = zip(batch, pictures(studio, batch), paths, strict=True)
+                        for task, pixels, path in made:
+                            save_png(pixels, task, base, path)
+                    done += len(batch)
     tell("drawing", len(tasks), len(tasks))
 
 
