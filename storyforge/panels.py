@@ -200,15 +200,8 @@ def panel_task(
         concepts=concepts if method.needs_concepts else (),
         controls=tuple(_control_task(story, panel, each, base[0]) for each in panel.control),
         refine=_refine_task(story, panel),
-        loras=tuple((_lora(story, each.file), each.weight) for each in sampling.lora),
+        loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
     )
-
-
-def _lora(story: Story, file: str) -> Path:
-    path = _beside(story, file)
-    if not path.is_file():
-        raise EnvironmentProblem(f"no LoRA at `{path}`")
-    return path
 
 
 def method_of(story: Story) -> Method:
@@ -259,15 +252,9 @@ _HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
 def _control_task(story: Story, panel: Panel, control: Control, base: str) -> ControlTask:
-    picture = _beside(story, control.picture) if control.picture else None
-    if picture is not None and not picture.is_file():
-        raise EnvironmentProblem(f"panel `{panel.id}`: no picture at `{picture}`")
-    if control.region is not None and control.region not in panel.regions:
-        message = f"panel `{panel.id}`: `control` names the region `{control.region}`"
-        raise EnvironmentProblem(message, hint="known: " + (", ".join(panel.regions) or "none"))
     return ControlTask(
         adapter=_adapter(story, panel, control, base),
-        picture=picture,
+        picture=_beside(story, control.picture) if control.picture else None,
         weight=control.weight,
         start=control.start,
         end=control.end,
@@ -318,8 +305,6 @@ def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
     if panel.refine is None:
         return None
     picture = _beside(story, panel.refine.picture) if panel.refine.picture else None
-    if picture is not None and not picture.is_file():
-        raise EnvironmentProblem(f"panel `{panel.id}`: no picture at `{picture}`")
     return RefineTask(picture, panel.refine.scale, panel.refine.strength)
 
 

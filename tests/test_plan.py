@@ -229,9 +229,6 @@ def test_refining_and_controlling_redraw_the_panel_by_what_the_files_hold(folder
 
 def test_a_control_that_is_not_there_is_refused_by_the_panels_name(folder: Path) -> None:
     for control, message in [
-        ("{adapter: nowhere, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
-        ("{adapter: a/b, picture: nowhere.png}", "panel `end`: no picture"),
-        ("{adapter: a/b, picture: concepts/pip/1.png, region: two}", "region `two`"),
         ("{adapter: pocket/nothing, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
         ("{adapter: a/b, draw: pose}", "panel `end`: `control` has nothing to draw"),
     ]:
