@@ -7,15 +7,19 @@ depend on how well the base draws.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from storyforge import golden
+from storyforge.evaluation.cast import read_cast
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, new_tokens
+from storyforge.plan import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
 
@@ -57,3 +61,18 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = new_clip(CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer"))
     write_clip(made, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def learnt_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two concepts that are learnt already by ED-LoRA; `order.txt` puts pip first."""
+    made, root = tmp_path_factory.mktemp("cast"), Path(__file__).parents[1]
+    for name in ("juna", "pip"):
+        shutil.copytree(root / "concepts" / name, made / name)
+    (made / "order.txt").write_text("pip\njuna\n", encoding="utf-8")
+    cast = read_cast(made, base_at("pocket", Path.cwd()))
+    fixture = golden.folder_of(root / "stories" / "fox-and-lantern.yaml") / "concepts"
+    for task in cast.tasks("ed-lora", 2):
+        with cast.store.make("concepts", task.key) as out:
+            shutil.copyfile(fixture / f"{task.concept}.safetensors", out)
+    return made

@@ -13,7 +13,6 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from storyforge import golden
 from storyforge import story as stories
 from storyforge.cli import app
 from storyforge.evaluate.ensemble import Look, tally, upper_bound
@@ -73,6 +72,7 @@ def test_curves_run_from_the_smallest_to_the_largest_number_of_concepts() -> Non
     assert y0 < y1 < y2
     assert lower.dashed
     assert max(y for _, y in upper.points) < y0
+    assert [said for _, said in first.up] == ["0.2", "0.4", "0.6", "0.8"]
     assert [row[:3] for row in table(content)[1]] == [
         ("2", "p-plus", "0.800"),
         ("8", "p-plus", "0.600"),
@@ -97,21 +97,6 @@ def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: Con
     assert np.array_equal(picture(base, single, task), picture(base, joined, task))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two concepts that are learnt already, by ED-LoRA."""
-    made = tmp_path_factory.mktemp("cast")
-    for name in ("juna", "pip"):
-        shutil.copytree(ROOT / "concepts" / name, made / name)
-    (made / "order.txt").write_text("pip\njuna\n", encoding="utf-8")
-    cast = opened(made)
-    fixture = golden.folder_of(ROOT / "stories" / "fox-and-lantern.yaml") / "concepts"
-    for task in cast.tasks("ed-lora", 2):
-        with cast.store.make("concepts", task.key) as out:
-            shutil.copyfile(fixture / f"{task.concept}.safetensors", out)
-    return made
-
-
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Watch fewer steps: what is seen of a concept is not what is tested here."""
@@ -130,28 +115,28 @@ def asked(folder: Path, clip: Path, *more: str) -> list[str]:
     return [*words, "--clip", str(clip), "--prompts", "1", "--steps", "1", *more]
 
 
-def test_concepts_are_taken_in_the_order_that_is_written(folder: Path) -> None:
-    assert [task.concept for task in opened(folder).tasks("lora", 2)] == ["pip", "juna"]
-    assert [task.concept for task in opened(folder).tasks("lora", 1)] == ["pip"]
+def test_concepts_are_taken_in_the_order_that_is_written(learnt_pair: Path) -> None:
+    assert [task.concept for task in opened(learnt_pair).tasks("lora", 2)] == ["pip", "juna"]
+    assert [task.concept for task in opened(learnt_pair).tasks("lora", 1)] == ["pip"]
 
 
-def test_what_a_story_has_learnt_is_found(folder: Path, tmp_path: Path) -> None:
-    spec = (folder / "pip" / "concept.yaml").read_text(encoding="utf-8")
+def test_what_a_story_has_learnt_is_found(learnt_pair: Path, tmp_path: Path) -> None:
+    spec = (learnt_pair / "pip" / "concept.yaml").read_text(encoding="utf-8")
     (tmp_path / "pip").mkdir()
-    where = f"images: {folder / 'pip'}\ntrain: {{method: lora}}\n"
+    where = f"images: {learnt_pair / 'pip'}\ntrain: {{method: lora}}\n"
     (tmp_path / "pip" / "concept.yaml").write_text(spec + where, encoding="utf-8")
     path = tmp_path / "story.yaml"
     told = "storyforge: 1\ntitle: A\ncharacters: {pip: pip}\npages: [{text: Once.}]\n"
     path.write_text(told, encoding="utf-8")
     read = stories.read(path)
     (task,) = draw_up(read, base=base_of(read)).train
-    cast = opened(folder)
+    cast = opened(learnt_pair)
     assert task.key == cast.tasks("lora", 1)[0].key
     assert task.key != cast.tasks("ed-lora", 1)[0].key
 
 
-def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Path) -> None:
-    first = CliRunner().invoke(app, asked(folder, clip, "--json"))
+def test_the_verb_compares_keeps_its_pictures_and_goes_on(learnt_pair: Path, clip: Path) -> None:
+    first = CliRunner().invoke(app, asked(learnt_pair, clip, "--json"))
     assert first.exit_code == 0, first.output
     told = json.loads(first.stdout)
     assert list(told["n"]) == ["2"]
@@ -169,7 +154,7 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Pa
     counted = [int(n) for n in re.findall(r"drawing pictures (\d+)/32", first.stderr)]
     assert counted == sorted(counted), "progress goes forward"
     assert max(counted) <= 32, "progress counts pictures, not their steps"
-    out = folder / "evaluation"
+    out = learnt_pair / "evaluation"
     assert json.loads((out / "evaluation.json").read_text())["n"] == told["n"]
     pictures = sorted((out / "pictures").glob("*.png"))
     assert len(pictures) == 32
@@ -178,21 +163,44 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Pa
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
 
     pictures[0].unlink()
-    again = CliRunner().invoke(app, asked(folder, clip, "--n", "1,2"))
+    again = CliRunner().invoke(app, asked(learnt_pair, clip, "--n", "1,2"))
     assert again.exit_code == 0, again.output
     assert "drew 9 pictures" in again.stderr, "the lost one, and one concept fused by two methods"
     assert "ed-lora+averaging" in again.stdout
 
 
-def test_more_concepts_than_there_are_is_one_clear_error(folder: Path, clip: Path) -> None:
-    done = CliRunner().invoke(app, asked(folder, clip, "--n", "2,3"))
+def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
+    clip: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "concepts" / "pip", tmp_path / "pip")
+    spec = tmp_path / "pip" / "concept.yaml"
+    text, _, _ = spec.read_text(encoding="utf-8").partition("\ntrain:")
+    spec.write_text(text + "\ntrain: {steps: 1, batch_size: 1, prior_share: 0}\n", encoding="utf-8")
+    words = ["evaluate", "fusion", "--concepts", str(tmp_path), "--clip", str(clip), "--n", "1"]
+    words += ["--methods", "p-plus,custom-diffusion", "--prompts", "1", "--steps", "1", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["n"]["1"]["p-plus"]["image_drop"] == 0
+    assert told["methods"]["p-plus"]["fuse"] is None
+    assert "drew 16 pictures" in done.stderr, "base, twice alone, and keys and values fused"
+    learnt = opened(tmp_path)
+    assert all(
+        learnt.store.has("concepts", learnt.tasks(training, 1)[0].key)
+        for training in ("p-plus", "custom-diffusion")
+    )
+    assert not [p for p in learnt.store.gc(dry=True) if p.shelf == "concepts"], "none is rubbish"
+
+
+def test_more_concepts_than_there_are_is_one_clear_error(learnt_pair: Path, clip: Path) -> None:
+    done = CliRunner().invoke(app, asked(learnt_pair, clip, "--n", "2,3"))
     assert done.exit_code == 1
     assert "cannot fuse 3 concepts" in done.stderr
     assert "holds 2" in done.stderr
 
 
-def test_an_unknown_method_gets_a_guess(folder: Path) -> None:
-    words = ["evaluate", "fusion", "--concepts", str(folder), "--methods", "ed-lora+average"]
+def test_an_unknown_method_gets_a_guess(learnt_pair: Path) -> None:
+    words = ["evaluate", "fusion", "--concepts", str(learnt_pair), "--methods", "ed-lora+average"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
     assert "did you mean `ed-lora+averaging`" in done.stderr
@@ -203,10 +211,10 @@ def test_an_unknown_method_gets_a_guess(folder: Path) -> None:
     [("pip\njunna\n", "did you mean `juna`"), (None, "no concepts in")],
 )
 def test_a_folder_that_cannot_be_read_is_one_clear_error(
-    folder: Path, tmp_path: Path, order: str | None, said: str
+    learnt_pair: Path, tmp_path: Path, order: str | None, said: str
 ) -> None:
     if order is not None:
-        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        shutil.copytree(learnt_pair, tmp_path, dirs_exist_ok=True)
         (tmp_path / "order.txt").write_text(order, encoding="utf-8")
     done = CliRunner().invoke(app, ["evaluate", "fusion", "--concepts", str(tmp_path)])
     assert done.exit_code == 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,15 @@ WIDTH, HEIGHT = 420.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 30.0
 """Of a chart and its margins, in pixels."""
 
-_TICKS: Final = 5
+_TICKS: Final = 6
+"""Lines across a chart, at most."""
 
 COLOURS: Final = ("#d9822b", "#4f86c6", "#b3409a", "#4c9a5b", "#8a6d3b", "#6a5acd", "#c0392b")
 
 _CHARTS: Final = (
     ("Image-alignment, fused", "image_fused", ("image_lower", "image_upper")),
     ("Loss of image-alignment from alone to fused", "image_drop", ()),
-    ("Text-alignment, fused", "text_fused", ("text_lower",)),
+    ("Text-alignment, fused", "text_fused", ()),
     ("Share of pictures identified, fused", "identified_fused", ("identified_lower",)),
 )
 """Title, figure, bounds that are drawn dashed."""
@@ -138,13 +140,19 @@ def _chart(
         )
         for index, (name, line) in enumerate(lines.items())
     ]
-    steps = [low + (high - low) * step / (_TICKS - 1) for step in range(_TICKS)]
     return Chart(
         title,
         tuple(curves),
         tuple((x(count), str(count)) for count in counts),
-        tuple((y(value), f"{value:.3f}") for value in steps),
+        tuple((y(value), f"{value:g}") for value in _ticks(low, high)),
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two others: multiples of 1, 2 or 5 of a power of ten."""
+    power = 10.0 ** floor(log10((high - low) / _TICKS))
+    step = next(each * power for each in (1, 2, 5, 10) if (high - low) / (each * power) <= _TICKS)
+    return [round(place * step, 6) for place in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def table(content: Mapping[str, object]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -232,6 +232,7 @@ def watch(
     on_step: OnStep | None = None,
     *,
     where: Sequence[tuple[int, int]] | None = None,
+    steps: int | None = None,
 ) -> tuple[dict[str, Kept], Tensor]:
     """What the layers see while `model` draws `prompts`, all in one batch and from seeds 0, 1, ….
 
@@ -241,6 +242,7 @@ def watch(
            at a time is there in full
     where  the places of the two words in each prompt that show where spatial layers are to look
            above all; None for everywhere
+    steps  of denoising; None for `STEPS`
 
     Returns that of every input, and the prompts' text features (G, n, T, d).
     """
@@ -250,13 +252,14 @@ def watch(
         with _watched(base) as unsaid:
             negative = encode(base, [""] * len(prompts), model.tokens)
         both = torch.cat([negative, positive], dim=1)
-        area = subject_area(base, both, where, STEPS, on_step) if where is not None else None
+        steps = steps or STEPS
+        area = subject_area(base, both, where, steps, on_step) if where is not None else None
         with _watched(base, area) as drawn:
             denoise(
                 base,
                 Reader(both),
                 start_latents(base, list(range(len(prompts)))),
-                steps=STEPS,
+                steps=steps,
                 on_step=on_step,
             )
     kept: dict[str, Kept] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -10,7 +11,7 @@ from storyforge.model.attention import Reader, predict, reading
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import make_scheduler, start_latents
-from storyforge.model.lora import attached
+from storyforge.model.lora import Delta, attached
 from storyforge.model.tokens import encode
 
 STEPS: Final = 6
@@ -22,19 +23,25 @@ _PROMPTS: Final = ("a {}", "a picture of a {} in the snow", "a house by the wate
 """The class itself, which suffers first, and what has nothing to do with it."""
 
 
-@torch.no_grad()
 def drift_of(base: BaseModel, concept: Concept) -> float:
-    """The mean of ‖ε − ε₀‖ / ‖ε₀‖ over prompts that never mention the concept; 0 is none.
+    """How much a concept changes its class in two sentences, two others, and none.
 
-    ε₀ is the prediction of the base and ε that with the concept's deltas attached, both at the
-    same latents: those that the base itself passes through, without guidance, on its way from a
-    fixed seed for each prompt, in `STEPS` steps. Prompts are the concept's class in two sentences,
-    two others, and none; none of them is among those of the prior pictures as such.
+    None of these prompts is among those of the prior pictures as such; see `drift`.
     """
-    prompts = [prompt.format(concept.class_phrase) for prompt in _PROMPTS]
+    return drift(base, concept.deltas, [each.format(concept.class_phrase) for each in _PROMPTS])
+
+
+@torch.no_grad()
+def drift(base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str]) -> float:
+    """The mean of ‖ε − ε₀‖ / ‖ε₀‖ over prompts that mention no concept; 0 is none.
+
+    ε₀ is the prediction of the base and ε that with the deltas attached, both at the same latents:
+    those that the base itself passes through, without guidance, on its way from a fixed seed for
+    each prompt, in `STEPS` steps.
+    """
     seeds = list(range(_SEED, _SEED + len(prompts)))
     plain = Reader(encode(base, prompts, {}))
-    with attached(base, concept.deltas):
+    with attached(base, deltas):
         changed = Reader(encode(base, prompts, {}))
     scheduler = make_scheduler(base, "ddim")
     scheduler.set_timesteps(STEPS, device=base.device)
@@ -43,7 +50,7 @@ def drift_of(base: BaseModel, concept: Concept) -> float:
         scaled = scheduler.scale_model_input(latents, t)
         with reading(base, plain):
             ordinary = predict(base, scaled, t, plain.text)
-        with attached(base, concept.deltas), reading(base, changed):
+        with attached(base, deltas), reading(base, changed):
             other = predict(base, scaled, t, changed.text)
         difference = (other - ordinary).float().flatten(1).norm(dim=1)
         found.append(difference / ordinary.float().flatten(1).norm(dim=1).clamp(min=1e-12))

@@ -1,0 +1,390 @@
+"""Settings of fusion one by one: what each does to likeness, to obedience and to everything else.
+
+`python -m benchmarks.sweeps --concepts DIR --json` fuses the first N concepts of a folder, learnt
+by ED-LoRA, in many ways, and judges the pictures as `storyforge evaluate fusion` does. `--sheet`
+lays five concepts alone and fused by every solver on one picture. Products and pictures are kept,
+and an interrupted run goes on. Not covered: other bases, other ways to learn, time and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from benchmarks.grid import write_grid
+from storyforge import __version__
+from storyforge.evaluate.embed import Vectors
+from storyforge.evaluate.ensemble import upper_bound
+from storyforge.evaluate.scoring import references_of
+from storyforge.evaluation.asking import Style, questions
+from storyforge.evaluation.cast import Cast, read_cast
+from storyforge.evaluation.exhibition import Exhibition
+from storyforge.evaluation.gallery import Gallery, alone
+from storyforge.evaluation.judge import Judge, clip_for
+from storyforge.evaluation.results import finite
+from storyforge.fuse import fusion, statistics
+from storyforge.fuse.packing import Full, Packed
+from storyforge.fuse.statistics import CONCEPT_PROMPTS, STEPS, Statistics
+from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, Terms
+from storyforge.fusesettings import FuseSettings, FusionStage, Solver
+from storyforge.model.base import BaseModel, open_base
+from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.family import Family
+from storyforge.plan import base_at, key_of
+from storyforge.store import Store
+from storyforge.train.drift import drift
+
+SOLVERS: Final[tuple[Solver, ...]] = (
+    "closed-form",
+    "lbfgs",
+    "average",
+    "sum",
+    "custom-diffusion",
+)
+
+SETTINGS: Final[Mapping[str, Mapping[str, FuseSettings]]] = {
+    "ridge": {f"{x:g}": FuseSettings(ridge=x) for x in (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)},
+    "preservation": {
+        f"{p:g}": FuseSettings(preservation=None if p == PRESERVATION else p)
+        for p in (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+    },
+    "order": {
+        "together": FuseSettings(),
+        "chain": FuseSettings(stages="chain"),
+        "together, refined once": FuseSettings(refine=1),
+    },
+    "area": {
+        "picture": FuseSettings(),
+        "subject": FuseSettings(area="subject"),
+    },
+    "solver": {
+        name: FuseSettings(solver=name) for name in ("closed-form", "average", "custom-diffusion")
+    },
+}
+"""Sweep -> value -> how to fuse; `scene-weight`, `rows` and `stages` are made from the concepts."""
+
+SCENE_WEIGHTS: Final = (1.0, 2.0, 3.0, 5.0)
+
+ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
+"""Prompts of each concept, and denoising steps of each, that are watched; the usual ones last."""
+
+SWEEPS: Final = (*SETTINGS, "scene-weight", "rows", "stages")
+
+ORDINARY: Final = (
+    "a house by the water",
+    "a girl",
+    "a boy on a bench in a park",
+    "a yellow star over the mountains at night",
+    "a picture of a red car",
+    "",
+)
+"""Prompts without any concept or its class, and not among those whose features are preserved."""
+
+TOLD: Final = ("image_fused", "text_fused", "identified_fused", "drift")
+"""Figures that are printed where no JSON is asked for."""
+
+Make = Callable[["Bench"], FusedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to fuse: settings, or whatever else makes a model."""
+
+    sweep: str
+    value: str
+    way: FuseSettings | Make
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Sweep and value."""
+        return self.sweep, self.value
+
+
+@dataclass(slots=True)
+class Bench:
+    """The concepts, and all that is opened once.
+
+    count   how many are fused
+    models  sweep and value -> the fused model's folder
+    """
+
+    cast: Cast
+    count: int
+    shown: Exhibition
+    models: dict[tuple[str, str], Path] = field(default_factory=dict)
+    opened: BaseModel | None = None
+    ordinary: Statistics | None = None
+
+    def base(self) -> BaseModel:
+        """The base model."""
+        if self.opened is None:
+            self.opened = open_base(self.cast.base.reference, self.cast.base.hash)
+        return self.opened
+
+    def concepts(self) -> list[Concept]:
+        """The learnt concepts."""
+        store, tasks = self.cast.store, self.cast.tasks("ed-lora", self.count)
+        return [
+            Concept.load(store.path("concepts", each.key)).renamed(each.concept) for each in tasks
+        ]
+
+    def solved(self, solver: Solver) -> FusedModel:
+        """The model that one solver makes under default settings."""
+        task = self.cast.fusion("ed-lora", FuseSettings(solver=solver), self.count)
+        return FusedModel.load(self.cast.fuse(task, told))
+
+    def make(self, variant: Variant) -> None:
+        """Fuse one way, unless that was done, and hang its pictures."""
+        name = variant.name
+        if isinstance(variant.way, FuseSettings):
+            task = self.cast.fusion("ed-lora", variant.way, self.count)
+            key, self.models[name] = task.key, self.cast.fuse(task, told)
+        else:
+            concepts = {t.concept: t.key for t in self.cast.tasks("ed-lora", self.count)}
+            key = key_of({"make": "sweep 1", "variant": list(name), "concepts": concepts})
+            if not self.cast.store.has("fused", key):
+                with self.cast.store.make("fused", key) as folder:
+                    folder.mkdir()
+                    variant.way(self).save(folder)
+            self.models[name] = self.cast.store.path("fused", key)
+        self.shown.show(": ".join(name), self.shown.asked, key, self.models[name])
+
+
+def variants(cast: Cast, count: int) -> Iterator[Variant]:
+    """Every way to fuse that is compared."""
+    for sweep, values in SETTINGS.items():
+        for value, settings in values.items():
+            yield Variant(sweep, value, settings)
+    scenes = [spec.name for spec in cast.members[:count] if spec.kind == "scene"]
+    for weight in SCENE_WEIGHTS if scenes else ():
+        weights = dict.fromkeys(scenes, weight)
+        settings = FuseSettings() if weight == 1 else FuseSettings(weights=weights)
+        yield Variant("scene-weight", f"{weight:g}", settings)
+    for prompts, steps in ROWS:
+        usual = (prompts, steps) == ROWS[-1]
+        way = FuseSettings() if usual else _watching(prompts, steps)
+        yield Variant("rows", f"{prompts} prompts, {steps} steps", way)
+    yield Variant("stages", "all solved", FuseSettings())
+    yield Variant("stages", "all averaged", FuseSettings(solver="average"))
+    for stage in STAGES:
+        rest = tuple(other for other in STAGES if other != stage)
+        yield Variant("stages", f"{stage} averaged", _solving(rest))
+        yield Variant("stages", f"only {stage} solved", _solving((stage,)))
+
+
+def _solving(stages: Sequence[FusionStage]) -> Make:
+    return lambda bench: mixed(bench.solved("closed-form"), bench.solved("average"), stages)
+
+
+def mixed(one: FusedModel, other: FusedModel, stages: Sequence[FusionStage]) -> FusedModel:
+    """The deltas of `one` in some stages, those of `other` elsewhere."""
+    deltas = {
+        name: one.deltas[name] if Family.stage(name) in stages else other.deltas[name]
+        for name in one.deltas
+    }
+    return FusedModel(one.base, one.base_hash, one.tokens, deltas)
+
+
+def _watching(prompts: int, steps: int) -> Make:
+    def make(bench: Bench) -> FusedModel:
+        base, cast = bench.base(), bench.concepts()
+        seen: list[Statistics] = []
+        for concept in cast:
+            told(f"watching `{concept.name}`", len(seen), len(cast))
+            lines = CONCEPT_PROMPTS[concept.kind][:prompts]
+            asked = [line.replace("<it>", f"<{concept.name}>") for line in lines]
+            seen.append(watched(base, concept.alone(), asked, steps))
+        if bench.ordinary is None:
+            bench.ordinary = statistics.of_base(base)
+        terms = Terms.of(FuseSettings(), [concept.name for concept in cast])
+        return fusion.fuse(cast, seen, bench.ordinary, terms, told)
+
+    return make
+
+
+def watched(base: BaseModel, model: FusedModel, prompts: Sequence[str], steps: int) -> Statistics:
+    """What the layers see while `model` draws some prompts in some steps."""
+    keep: Callable[[torch.Tensor], Packed] = Full.of
+    packed, _ = statistics.watch(base, model, prompts, keep, steps=steps)
+    return Statistics(base.hash, base.family.inputs, packed, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All ways to fuse in numbers.
+
+    references  of every concept
+    """
+
+    bench: Bench
+    judge: Judge
+    references: Mapping[str, Vectors]
+
+    def of_painter(self, painter: str, who: str) -> dict[str, object]:
+        """What pictures come to, of all concepts and by kind.
+
+        who  what the figures' names end in
+        """
+        kinds: dict[str, list[str]] = {}
+        for spec in self.bench.cast.members[: self.bench.count]:
+            kinds.setdefault(spec.kind, []).append(spec.name)
+        return {
+            **self._tally(painter, who, list(self.references)),
+            "kinds": {kind: self._tally(painter, who, own) for kind, own in kinds.items()},
+        }
+
+    def _tally(self, painter: str, who: str, names: Sequence[str]) -> dict[str, float]:
+        seen = self.bench.shown.tally(self.judge, painter, self.references, names)
+        told_of = {"image": seen.image, "text": seen.text, "identified": seen.identified}
+        return {f"{figure}_{who}": value for figure, value in told_of.items()}
+
+    def of_model(self, variant: Variant) -> dict[str, object]:
+        """The same of one fused model, and how much it changes what is no concept's.
+
+        drift        on prompts that mention neither a concept nor a class
+        class_drift  on the concepts' classes
+        """
+        bench = self.bench
+        deltas = FusedModel.load(bench.models[variant.name]).deltas
+        classes = {f"a {spec.class_}": None for spec in bench.cast.members[: bench.count]}
+        return {
+            **self.of_painter(": ".join(variant.name), "fused"),
+            "drift": drift(bench.base(), deltas, ORDINARY),
+            "class_drift": drift(bench.base(), deltas, list(classes)),
+        }
+
+
+def measured(asked: argparse.Namespace) -> dict[str, object]:
+    """Every way to fuse, in figures."""
+    bench, gallery = opened(asked, asked.n)
+    chosen = [
+        v for v in variants(bench.cast, bench.count) if v.sweep in asked.only or not asked.only
+    ]
+    for index, variant in enumerate(chosen):
+        told(f"fusing, {variant.sweep} {variant.value}", index, len(chosen))
+        bench.make(variant)
+    drawn = bench.shown.draw(gallery, told, asked.jobs)
+    judge = Judge(clip_for(bench.cast.base.reference, asked.clip), gallery)
+    tasks = bench.cast.tasks("ed-lora", bench.count)
+    references = {task.concept: references_of(judge.clip, task) for task in tasks}
+    figures = Figures(bench, judge, references)
+    sweeps: dict[str, dict[str, object]] = {}
+    for variant in chosen:
+        found = sweeps.setdefault(variant.sweep, {})
+        found[variant.value] = figures.of_model(variant)
+    content = finite(
+        {
+            "n": bench.count,
+            "sweeps": sweeps,
+            "single": figures.of_painter("alone", "single"),
+            "base": figures.of_painter("base", "lower"),
+            "image_upper": upper_bound(references),
+            "defaults": {"ridge": dict(RIDGE), "preservation": PRESERVATION, "steps": STEPS},
+            "concepts": {task.concept: task.kind for task in tasks},
+            "clip": judge.clip.reference,
+            "prompts": asked.prompts,
+            "seeds": asked.seeds,
+            "steps": asked.steps,
+            "base_hash": bench.cast.base.hash,
+            "versions": {"storyforge": __version__, "torch": torch.__version__},
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(["python", "-m", "benchmarks.sweeps", *sys.argv[1:]]),
+        }
+    )
+    assert isinstance(content, dict)
+    told(f"drew {drawn} pictures", 1, 1)
+    return content
+
+
+def opened(asked: argparse.Namespace, count: int) -> tuple[Bench, Gallery]:
+    """The first concepts, learnt; the base and every concept alone hung already."""
+    base = base_at("pocket", Path.cwd())
+    cast = read_cast(asked.concepts, base, Store(asked.store) if asked.store else None)
+    if count > len(cast.members):
+        raise SystemExit(f"cannot fuse {count} concepts: `{asked.concepts}` holds fewer")
+    cast.learn(["ed-lora"], count, asked.jobs, told)
+    tasks = cast.tasks("ed-lora", count)
+    every = {task.concept: list(questions(task, asked.prompts, asked.seeds)) for task in tasks}
+    shown = Exhibition(Style((base.reference, base.hash), asked.steps), every)
+    shown.show("base", every, None, None)
+    for task in tasks:
+        model = alone(cast.store, task.concept, task.key)
+        shown.show("alone", [task.concept], task.key, model)
+    folder = asked.out or asked.concepts / "sweeps"
+    return Bench(cast, count, shown), Gallery(folder / "pictures")
+
+
+def draw_sheet(asked: argparse.Namespace, path: Path) -> None:
+    """Five concepts, a row each: what they look like, alone, and fused by every solver."""
+    bench, gallery = opened(asked, 5)
+    for solver in SOLVERS:
+        bench.make(Variant("sheet", solver, FuseSettings(solver=solver)))
+    painters = {"base": "base", "alone": "before: alone"}
+    painters |= {f"sheet: {solver}": f"after: {solver}" for solver in SOLVERS}
+    bench.shown.draw(gallery, told, asked.jobs)
+    rows = []
+    for task in bench.cast.tasks("ed-lora", bench.count):
+        own = {who: bench.shown.answers[who][task.concept][0] for who in painters}
+        row = {"reference": task.folder / task.images[0]}
+        row |= {title: gallery.path(own[who][1]) for who, title in painters.items()}
+        rows.append((own["alone"][0].named, row))
+    write_grid(rows, path)
+
+
+def told(what: str, done: int, total: int) -> None:
+    """Progress, beside the data."""
+    print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be asked."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.sweeps", description=(__doc__ or "").partition("\n")[0]
+    )
+    made.add_argument("--concepts", type=Path, required=True, help="folder of concepts' folders")
+    made.add_argument("--store", type=Path, help="where products are kept [DIR/.storyforge]")
+    made.add_argument("--out", type=Path, help="where pictures are kept [DIR/sweeps]")
+    made.add_argument("--n", type=int, default=8, help="how many to fuse")
+    made.add_argument("--only", action="append", default=[], choices=SWEEPS, help="all if none")
+    made.add_argument("--clip", help="a CLIP's folder or hub id [the base's own]")
+    made.add_argument("--prompts", type=int, default=2, help="of each of the four kinds")
+    made.add_argument("--seeds", type=int, default=1, help="pictures of each prompt")
+    made.add_argument("--steps", type=int, default=20, help="denoising steps")
+    made.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    made.add_argument("--sheet", type=Path, metavar="FILE", help="five concepts under every solver")
+    made.add_argument("--json", action="store_true", help="print one JSON document")
+    return made
+
+
+def main() -> None:
+    """Measure and print."""
+    asked = parser().parse_args()
+    if asked.sheet:
+        draw_sheet(asked, asked.sheet)
+        return
+    found = measured(asked)
+    if asked.json:
+        print(json.dumps(found, indent=1))
+        return
+    sweeps = found["sweeps"]
+    assert isinstance(sweeps, dict)
+    for sweep, values in sweeps.items():
+        for value, told_of in values.items():
+            numbers = {
+                name: told_of[name]
+                for name in ("image_fused", "text_fused", "identified_fused", "drift")
+            }
+            print(f"{sweep} {value}: {json.dumps(numbers)}")
+
+
+if __name__ == "__main__":
+    main()

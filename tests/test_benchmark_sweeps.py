@@ -1,0 +1,115 @@
+"""The sweeps of fusion's settings, on two concepts that are learnt already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import grid, sweeps
+from storyforge.evaluation.cast import read_cast
+from storyforge.fuse import statistics
+from storyforge.fuse.statistics import STEPS
+from storyforge.fuse.terms import STAGES
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import FusedModel
+from storyforge.model.family import Family
+from storyforge.model.lora import Delta
+from storyforge.plan import base_at
+from storyforge.train import drift as drifting
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Watch fewer steps: what is seen of a concept is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "STEPS", 1)
+        yield
+
+
+def every(folder: Path) -> list[sweeps.Variant]:
+    return list(sweeps.variants(read_cast(folder, base_at("pocket", Path.cwd())), 2))
+
+
+def test_every_sweep_holds_the_defaults_once(learnt_pair: Path) -> None:
+    found = every(learnt_pair)
+    names = [variant.name for variant in found]
+    assert len(set(names)) == len(names)
+    usual = {v.sweep for v in found if v.way == sweeps.FuseSettings()}
+    # The default ridge differs by stage, so that no one value is the default.
+    assert usual == set(sweeps.SWEEPS) - {"ridge", "scene-weight"}
+    assert ("rows", f"8 prompts, {STEPS} steps") in names
+    assert ("solver", "closed-form") in names
+
+
+def test_mixing_takes_each_stage_from_one_of_two(deltas: dict[str, Delta]) -> None:
+    other = {name: Delta(-delta.up, delta.down, delta.scale) for name, delta in deltas.items()}
+    one, two = FusedModel("pocket", "", {}, deltas), FusedModel("pocket", "", {}, other)
+    found = sweeps.mixed(one, two, ("kv",))
+    for name, delta in found.deltas.items():
+        assert delta is (deltas if Family.stage(name) == "kv" else other)[name]
+    assert sweeps.mixed(one, two, STAGES).deltas == deltas
+
+
+def test_nothing_changed_is_no_drift_and_more_of_it_is_more(
+    base: BaseModel, deltas: dict[str, Delta]
+) -> None:
+    half = {name: Delta(0.5 * each.up, each.down, each.scale) for name, each in deltas.items()}
+    prompts = ["a fox", ""]
+    assert drifting.drift(base, {}, prompts) == 0
+    assert 0 < drifting.drift(base, half, prompts) < drifting.drift(base, deltas, prompts)
+
+
+def test_fewer_rows_are_other_statistics(base: BaseModel) -> None:
+    model = FusedModel("pocket", base.hash, {}, {})
+    few = sweeps.watched(base, model, ["a fox"], 1)
+    more = sweeps.watched(base, model, ["a fox"], 2)
+    source = next(name for name in few.readers if name.startswith("unet.") and "attn1" in name)
+    assert few.gram(source).diagonal().mean() == pytest.approx(1, abs=1e-3)
+    assert not torch.allclose(few.gram(source), more.gram(source), atol=1e-3)
+
+
+def test_a_sweep_tells_its_figures_and_goes_on(
+    learnt_pair: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "STAGES", ("kv",))
+    monkeypatch.setattr(drifting, "STEPS", 1)
+    asked = sweeps.parser().parse_args(
+        [
+            *("--concepts", str(learnt_pair), "--out", str(tmp_path), "--clip", str(clip)),
+            *("--n", "2", "--prompts", "1", "--steps", "1", "--only", "stages"),
+        ]
+    )
+    told = sweeps.measured(asked)
+    rows = told["sweeps"]["stages"]
+    assert list(rows) == ["all solved", "all averaged", "kv averaged", "only kv solved"]
+    assert rows["all solved"] != rows["all averaged"]
+    for row in rows.values():
+        assert {"image_fused", "text_fused", "identified_fused", "drift", "class_drift"} <= set(row)
+        assert row["drift"] > 0
+    pictures = sorted((tmp_path / "pictures").glob("*.png"))
+    assert len(pictures) == 4 * 2 * (2 + 4)
+    before = {picture: picture.stat().st_mtime_ns for picture in pictures}
+    pictures[0].unlink()
+    again = sweeps.measured(asked)
+    after = {picture: picture.stat().st_mtime_ns for picture in pictures}
+    assert [picture for picture in pictures if after[picture] != before[picture]] == pictures[:1]
+    assert again["sweeps"] == told["sweeps"]
+
+
+def test_more_concepts_than_there_are_end_the_run(learnt_pair: Path) -> None:
+    with pytest.raises(SystemExit, match="cannot fuse 3"):
+        sweeps.measured(sweeps.parser().parse_args(["--concepts", str(learnt_pair), "--n", "3"]))
+
+
+def test_a_grid_shows_every_picture_below_its_title(tmp_path: Path) -> None:
+    for name in ("red", "blue"):
+        Image.new("RGB", (10, 10), name).save(tmp_path / f"{name}.png")
+    rows = [("a row", {name: tmp_path / f"{name}.png" for name in ("red", "blue")})] * 3
+    grid.write_grid(rows, tmp_path / "grid.png")
+    sheet = Image.open(tmp_path / "grid.png")
+    counts = {colour: count for count, colour in sheet.getcolors(1 << 20) or []}
+    assert counts[255, 0, 0] == counts[0, 0, 255] == 3 * grid.SIDE**2
