@@ -88,7 +88,13 @@ def conditions(name: str, pictures: Sequence[world.Picture]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def drawn(base: BaseModel, name: str, asked: Sequence[world.Picture], first: int) -> list[Pixels]:
+def drawn(
+    base: BaseModel,
+    name: str,
+    asked: Sequence[world.Picture],
+    first: int,
+    steps: int | None = None,
+) -> list[Pixels]:
     """The model's pictures under one adapter, or without (`off`); noise from seeds `first` on."""
     adapter = None if name == "off" else open_adapter(ADAPTERS / name, base)
     made: list[Pixels] = []
@@ -103,7 +109,8 @@ def drawn(base: BaseModel, name: str, asked: Sequence[world.Picture], first: int
             control = Control(task, adapter, torch.cat([seen, seen]), whole)
             extras = Extras(conditions=Controls(reader.text[0], [control]))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
-        pixels = base.decode(denoise(base, reader, noise, extras=extras)).permute(0, 2, 3, 1)
+        clean = denoise(base, reader, noise, steps=steps, extras=extras)
+        pixels = base.decode(clean).permute(0, 2, 3, 1)
         made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
         sys.stderr.write(f"{name}: {len(made)} of {len(asked)}\n")
     return made
@@ -138,11 +145,15 @@ def reconstructed(base: BaseModel, drawing: Pixels) -> Pixels:
 
 
 def measure(
-    base: BaseModel, judge: judges.Judge, asked: Sequence[world.Picture], first: int
+    base: BaseModel,
+    judge: judges.Judge,
+    asked: Sequence[world.Picture],
+    first: int,
+    steps: int | None = None,
 ) -> tuple[dict[str, object], dict[str, list[Pixels]]]:
     """The figures, and the pictures of every arm."""
     arms = [name for name in ARMS if name == "off" or (ADAPTERS / name).is_dir()]
-    made = {name: drawn(base, name, asked, first) for name in arms}
+    made = {name: drawn(base, name, asked, first, steps) for name in arms}
     drawings = [world.draw(picture) for picture in asked]
 
     def overlap(pictures: Sequence[Pixels]) -> float:
@@ -159,6 +170,7 @@ def measure(
     errors["drawings"] = wrong([drawing for drawing, _ in drawings])
     figures: dict[str, object] = {
         "pictures": len(asked),
+        "steps": steps or base.habits.steps,
         "sketch_iou": overlaps.get("sketch"),
         "pose_error": errors.get("keypose"),
         "off_vs_on": {"sketch_iou": overlaps, "pose_error": errors},
@@ -182,12 +194,13 @@ def main() -> None:
     """Measure, and show conditions beside pictures with and without them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.control", description=__doc__)
     parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--steps", type=int, help="denoising steps; the model's habit if left out")
     parser.add_argument("--sheet", type=Path, help="a PNG of the first twelve")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked = asked_for(args.pictures, 1 << 43)
-    figures, made = measure(open_base("pocket", ""), judges.open_judge(), asked, 1)
+    figures, made = measure(open_base("pocket", ""), judges.open_judge(), asked, 1, args.steps)
     if args.sheet:
         Image.fromarray(sheet(asked[:12], made)).save(args.sheet)
     print(json.dumps(figures))

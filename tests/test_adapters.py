@@ -10,15 +10,27 @@ import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    StableDiffusionAdapterPipeline,
+    StableDiffusionControlNetPipeline,
+    T2IAdapter,
 )
+from PIL import Image
+from torch import Tensor
 
+from storyforge.layout import Box
+from storyforge.model.attention import Reader
+from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.tokens import encode
+from storyforge.panels import ADAPTERS, ControlTask
 from storyforge.pocket import pencil, world
 from storyforge.pocket.looks import Look
 from storyforge.pocket.pretrain import parts, ship
-from storyforge.pocket.pretrain.adapters import new_adapter, train_adapter
+from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
 from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
 from storyforge.pocket.pretrain.run import Job, Team
-from storyforge.pose import keypoint_picture
+from storyforge.pose import Stand, keypoint_picture
+from storyforge.sample.control import Rack
 
 ALONE = Team(0, 1)
 LIMIT = 12_000_000
@@ -118,3 +130,69 @@ def test_a_controlnet_adds_nothing_before_its_first_step() -> None:
             return_dict=False,
         )
     assert all((each == 0).all() for each in (*down, mid))
+
+
+def test_the_shipped_adapters_are_small_and_whole() -> None:
+    files = [file for file in ADAPTERS.rglob("*") if file.is_file()]
+    assert {file.parent.name for file in files} == set(PEAK)
+    assert {file.suffix for file in files} == {".json", ".safetensors"}
+    assert sum(file.stat().st_size for file in files) <= LIMIT
+    assert all(file.stat().st_mode & 0o444 == 0o444 for file in files)
+
+
+# diffusers' adapter pipeline calls what diffusers wants no one to call.
+@pytest.mark.filterwarnings("ignore:The decode_latents method is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["keypose", "sketch"])
+def test_the_stock_adapter_pipeline_opens_and_draws(name: str) -> None:
+    adapter = T2IAdapter.from_pretrained(ADAPTERS / name, dtype=torch.float32)
+    pipe = StableDiffusionAdapterPipeline.from_pretrained(
+        POCKET, adapter=adapter, dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    condition = CONDITIONS[name](picture_of("waving"), dice(0))
+    made = pipe("a fox", image=condition, num_inference_steps=2, output_type="np").images
+    assert made.shape == (1, 256, 256, 3)
+    assert np.isfinite(made).all()
+
+
+def test_the_stock_controlnet_pipeline_opens_and_draws() -> None:
+    net = ControlNetModel.from_pretrained(ADAPTERS / "controlnet-sketch", dtype=torch.float32)
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(
+        POCKET, controlnet=net, dtype=torch.float32
+    )
+    pipe.set_progress_bar_config(disable=True)
+    condition = Image.fromarray(pencil.sketch(picture_of("waving"))).convert("RGB")
+    made = pipe("a fox", image=condition, num_inference_steps=2, output_type="np").images
+    assert made.shape == (1, 256, 256, 3)
+    assert np.isfinite(made).all()
+
+
+@pytest.fixture(scope="module")
+def pocket() -> BaseModel:
+    return open_base("pocket", "5eed" * 16)
+
+
+def drawn(base: BaseModel, control: ControlTask | None) -> Tensor:
+    """(3, h, w): a fox after two steps."""
+    reader = Reader(encode(base, ["", "a fox in a meadow"], {}))
+    tasks = [control] if control else []
+    made = Rack(base).controls(tasks, (base.side, base.side), reader.text[0], {})
+    noise = start_latents(base, [3])
+    return base.decode(denoise(base, reader, noise, steps=2, extras=Extras(conditions=made)))[0]
+
+
+def posed(name: str, left: float = 0.1, **changes: float | str) -> ControlTask:
+    stands = (Stand(Box(x0=left, y0=0.3, x1=left + 0.45, y1=0.9), "waving"),)
+    draw = "pose" if name == "keypose" else "sketch"
+    return ControlTask(ADAPTERS / name, None, draw=draw, stands=stands, **changes)
+
+
+@pytest.mark.parametrize("name", PEAK)
+def test_without_weight_a_shipped_adapter_changes_no_bit(pocket: BaseModel, name: str) -> None:
+    assert torch.equal(drawn(pocket, posed(name, weight=0.0)), drawn(pocket, None))
+
+
+@pytest.mark.parametrize("name", PEAK)
+def test_what_is_drawn_from_the_layout_moves_the_picture(pocket: BaseModel, name: str) -> None:
+    left, right = (drawn(pocket, posed(name, x)) for x in (0.02, 0.5))
+    assert (left - right).abs().mean() > 0.01

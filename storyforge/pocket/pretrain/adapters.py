@@ -65,8 +65,9 @@ def _begun(job: Job) -> Adapter:
     adapter, known = new_adapter(job.stage), job.folder / "keypose.safetensors"
     if job.stage == "sketch" and known.is_file():
         weights = under(load_file(known), "ema.adapter.")
-        colours = weights["adapter.conv_in.weight"].unflatten(1, (3, parts.DOWNSCALE**2))
-        adapter.load_state_dict(weights | {"adapter.conv_in.weight": colours.sum(1)})
+        first = "adapter.conv_in.weight"
+        colours = weights[first].reshape(parts.WIDTHS[0], 3, -1, *weights[first].shape[2:])
+        adapter.load_state_dict(weights | {first: colours.sum(1)})
     return adapter
 
 
