@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -56,7 +56,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was found of one variant: alignments in full, and of its words without the deltas."""
+    """What was found of one variant: alignments in full, and of its words without the deltas.
+
+    kinds  kind of prompt -> image- and text-alignment in full
+    """
 
     image: float
     text: float
@@ -64,6 +67,7 @@ class Figures:
     words_text: float
     drift: float
     size: int
+    kinds: Mapping[str, tuple[float, float]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Studio:
 
     def bounds(self, task: TrainTask) -> Bounds:
         """How alike pictures of the class are, and the references among themselves."""
-        image, text = self._marks(task, None, 0.0)
+        image, text = _means(self._marks(task, None, 0.0))
         return Bounds(image, text, among_themselves(references_of(self.clip, task)))
 
     def figures(self, task: TrainTask) -> Figures:
@@ -129,7 +133,8 @@ class Studio:
         card = Card.read(path)
         whole = self._marks(task, path, 1.0)
         words = self._marks(task, path, 0.0) if any(card.changed.values()) else whole
-        return Figures(*whole, *words, card.drift or 0.0, card.size)
+        drift = card.drift or 0.0
+        return Figures(*_means(whole), *_means(words), drift, card.size, whole)
 
     def strip(self, task: TrainTask, path: Path | None, strength: float) -> Path:
         """The pictures of all prompts in a row, drawn once: by the concept, or by the base alone.
@@ -154,23 +159,34 @@ class Studio:
         return strip
 
     def _asked(self, task: TrainTask) -> list[str]:
-        every = prompts_for(task.kind, pocket=self.base.reference == "pocket").values()
-        return [prompt for prompts in every for prompt in prompts[: self.prompts]]
+        every = self._kinds(task).values()
+        return [prompt for prompts in every for prompt in prompts]
+
+    def _kinds(self, task: TrainTask) -> dict[str, tuple[str, ...]]:
+        every = prompts_for(task.kind, pocket=self.base.reference == "pocket")
+        return {kind: prompts[: self.prompts] for kind, prompts in every.items()}
 
     def _plain(self, task: TrainTask) -> list[str]:
         """The prompts with the class in the concept's place."""
         who = f"a {task.class_phrase}" if task.kind == "scene" else task.class_phrase
         return [with_articles(prompt.format(who)) for prompt in self._asked(task)]
 
-    def _marks(self, task: TrainTask, path: Path | None, strength: float) -> tuple[float, float]:
-        """Image- and text-alignment."""
+    def _marks(
+        self, task: TrainTask, path: Path | None, strength: float
+    ) -> dict[str, tuple[float, float]]:
+        """Image- and text-alignment by kind of prompt; every kind has as many."""
         with Image.open(self.strip(task, path, strength)) as strip:
             side = strip.height
             tiles = [(x, 0, x + side, side) for x in range(0, strip.width, side)]
             seen = self.clip.pictures([strip.crop(tile) for tile in tiles])
-        said = self.clip.words(self._plain(task))
-        references = references_of(self.clip, task)
-        return image_alignment(seen, references), text_alignment(seen, said)
+        said, references = self.clip.words(self._plain(task)), references_of(self.clip, task)
+        marks, start = {}, 0
+        for kind, prompts in self._kinds(task).items():
+            rows = slice(start, start + len(prompts))
+            image = image_alignment(seen[rows], references)
+            marks[kind] = image, text_alignment(seen[rows], said[rows])
+            start = rows.stop
+        return marks
 
     @torch.no_grad()
     def _drawn(self, task: TrainTask, path: Path | None, strength: float) -> Image.Image:
@@ -196,3 +212,9 @@ class Studio:
 def seed_of(prompt: str) -> int:
     """The same noise for a prompt, whoever draws."""
     return int.from_bytes(hashlib.sha256(json.dumps(prompt).encode()).digest()[:4])
+
+
+def _means(marks: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Image- and text-alignment over all kinds."""
+    image, text = zip(*marks.values(), strict=True)
+    return sum(image) / len(image), sum(text) / len(text)

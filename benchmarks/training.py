@@ -49,9 +49,10 @@ Numbers = dict[str, float | None]
 class Order:
     """What is measured, and where it lies.
 
-    cast     the folder of the cast, drawn if it is not there
-    train    whether to train what the store lacks
-    prior    with prior pictures, without them, or both
+    cast      the folder of the cast, drawn if it is not there
+    train     whether to train what the store lacks
+    prior     with prior pictures, without them, or both
+    composed  share of each concept's pictures that show it pasted beside others; None for none
     """
 
     cast: Path
@@ -65,6 +66,7 @@ class Order:
     jobs: int
     train: bool
     sheet: Path | None
+    composed: float | None = None
 
     @property
     def base(self) -> Base:
@@ -74,7 +76,14 @@ class Order:
     def variants(self) -> list[Variant]:
         """All trainings, in the order in which a part of them tells the most."""
         return [
-            variant(self.cast / name, self.base, method, prior=prior, seed=seed)
+            variant(
+                self.cast / name,
+                self.base,
+                method,
+                prior=prior,
+                seed=seed,
+                composed=self.composed,
+            )
             for seed in self.seeds
             for prior in self.prior
             for method in self.methods
@@ -124,6 +133,7 @@ def summed(found: Found, *, prior: bool) -> dict[str, object]:
         "drift": over(lambda f: f.drift),
         "file_bytes": over(lambda f: f.size),
         "spread_of_seeds": {name: _spread(found, name, prior) for name in methods},
+        "kinds": {name: _kinds(found, name, prior) for name in methods},
         "trainings": {name: sum(_is(v, name, prior) for v in found) for name in methods},
     }
 
@@ -141,6 +151,18 @@ def _mean(
         if _is(each, method, prior):
             concepts.setdefault(each.task.concept, []).append(figure(figures))
     return round(mean(map(mean, concepts.values())), DIGITS) if concepts else None
+
+
+def _kinds(found: Found, method: str, prior: bool) -> dict[str, dict[str, float]]:
+    """Image- and text-alignment by kind of prompt, mean over all trainings."""
+    own = [figures.kinds for each, figures in found.items() if _is(each, method, prior)]
+    return {
+        kind: {
+            name: round(mean(kinds[kind][index] for kinds in own), DIGITS)
+            for index, name in enumerate(("image", "text"))
+        }
+        for kind in (own[0] if own else ())
+    }
 
 
 def _spread(found: Found, method: str, prior: bool) -> float | None:
@@ -169,7 +191,8 @@ def per_concept(found: Found, bounds: Mapping[str, Bounds]) -> dict[str, object]
     }
     for each, figures in found.items():
         words = f"{each.method}{'' if each.prior else ' without prior'}, seed {each.seed}"
-        told[each.task.concept][words] = rounded(asdict(figures))
+        numbers = {k: v for k, v in asdict(figures).items() if k != "kinds"}
+        told[each.task.concept][words] = rounded(numbers)
     return dict(told)
 
 
@@ -210,14 +233,14 @@ def _asked(module: str, words: Sequence[object]) -> object:
     return json.loads(done.stdout)
 
 
-def measured(order: Order, parts: Sequence[str], steps: int) -> dict[str, object]:
+def measured(order: Order, parts: Sequence[str], steps: int, batch: int) -> dict[str, object]:
     """The parts asked for; the others are null, and named among what is missing."""
     empty = dict.fromkeys(("image_alignment", "text_alignment", "embedding_only", "bounds"))
     found: dict[str, object] = {**empty, "missing": []}
     if "quality" in parts:
         found |= quality(order)
     found["pace"] = pace(order) if "pace" in parts else None
-    found["speed"] = trainspeed.compare(steps) if "speed" in parts else None
+    found["speed"] = trainspeed.compare(steps, batch) if "speed" in parts else None
     lacking = [part for part in PARTS if part not in parts]
     missing = found["missing"]
     assert isinstance(missing, list)
@@ -243,6 +266,7 @@ def read_order(words: argparse.Namespace) -> Order:
         jobs=words.jobs,
         train=not words.no_train,
         sheet=words.sheet,
+        composed=words.composed,
     )
 
 
@@ -262,10 +286,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     add("--no-prior", action="store_true", help="only without prior pictures")
     add("--only-prior", action="store_true", help="only with prior pictures")
+    add("--composed", type=float, help="share of pictures pasted beside others [none]")
     add("--prompts", type=int, default=3, help="of each of the four kinds, at most 5 [3]")
     add("--jobs", type=int, default=1, help="trainings at a time [1]")
     add("--no-train", action="store_true", help="judge what the store has, and train nothing")
     add("--steps", type=int, default=3, help="steps that are timed for `speed` [3]")
+    add("--batch", type=int, default=4, help="pictures a step for `speed`; 4 take 13 GB [4]")
     add("--sheet", type=Path, metavar="FILE", help="a PNG of what ED-LoRA drew")
     return parser
 
@@ -276,7 +302,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parts = words.only or (("quality",) if words.quick else PARTS)
     try:
-        print(json.dumps(measured(read_order(words), parts, words.steps)))
+        print(json.dumps(measured(read_order(words), parts, words.steps, words.batch)))
     except StoryForgeError as exc:
         raise SystemExit(f"{exc.message}; {exc.hint}" if exc.hint else exc.message) from exc
 

@@ -11,6 +11,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -64,21 +66,39 @@ def shapes() -> BaseModel:
     return BaseModel("random", "0" * 64, unet, vae, text, tokenizer, noise, Habits())
 
 
-def recipe(steps: int, share: float, parts: int) -> Recipe:
-    """What storyforge does on such a base, but for the number of steps."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One loop to be timed.
+
+    loop   `official` or `ours`
+    steps  that are timed, after one that is not
+    batch  pictures a step
+    share  of the batch that is the base's own pictures
+    parts  in which a batch is worked through
+    """
+
+    loop: str
+    steps: int
+    batch: int
+    share: float = 0.0
+    parts: int = 1
+
+
+def recipe(run: Run) -> Recipe:
+    """What storyforge does on such a base, but for the number of steps and pictures."""
     habits = Habits()
     return Recipe(
-        steps=steps,
-        batch_size=habits.train_batch,
+        steps=run.steps + 1,
+        batch_size=run.batch,
         rank=4,
         alpha=4.0,
         embedding_lr=habits.embedding_lr,
         text_lr=habits.text_lr,
         unet_lr=habits.unet_lr,
         noise_offset=habits.noise_offset,
-        prior_share=share,
+        prior_share=run.share,
         seed=0,
-        accumulate=parts,
+        accumulate=run.parts,
     )
 
 
@@ -93,34 +113,31 @@ def examples() -> list[Example]:
     ]
 
 
-def timed(loop: str, steps: int, share: float, parts: int) -> dict[str, object]:
-    """Run one loop here: seconds and processor seconds of each step after the first, and bytes."""
+def timed(run: Run) -> dict[str, object]:
+    """Do it here: seconds and processor seconds of each step after the first, and bytes."""
     torch.manual_seed(0)
-    base, asked = shapes(), recipe(steps + 1, share, parts)
+    base, asked = shapes(), recipe(run)
     learner = Learner(base, "pip", "fox", asked)
     marks: list[tuple[float, float]] = []
 
     def mark(*_: object) -> None:
         marks.append((perf_counter(), process_time()))
-        sys.stderr.write(f"{loop}: step {len(marks) - 1}\n")
+        sys.stderr.write(f"{run.loop}: step {len(marks) - 1}\n")
 
-    if loop == "official":
-        run, dice, seen = (
-            Official(base, learner, asked),
-            torch.Generator().manual_seed(0),
-            examples(),
-        )
+    if run.loop == "official":
+        official, dice = Official(base, learner, asked), torch.Generator().manual_seed(0)
+        shown = examples()
         for _ in range(asked.steps):
             mark()
-            rows = torch.randint(0, len(seen), (asked.batch_size,), generator=dice).tolist()
-            run.step([seen[row] for row in rows], dice)
+            rows = torch.randint(0, len(shown), (run.batch,), generator=dice).tolist()
+            official.step([shown[row] for row in rows], dice)
         mark()
     else:
         latents = torch.randn(2, 4, SIDE // 8, SIDE // 8)
-        prior = PriorSet(latents, ("a photo", "a landscape")) if share else None
-        seen_by_ours = material(base, examples(), prior)
+        prior = PriorSet(latents, ("a photo", "a landscape")) if run.share else None
+        seen = material(base, examples(), prior)
         with TemporaryDirectory() as scratch:
-            learn(base, learner, seen_by_ours, asked, Path(scratch), mark)
+            learn(base, learner, seen, asked, Path(scratch), mark)
     spent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks[1:], marks[2:], strict=False)]
     return {
         "seconds": median(wall for wall, _ in spent),
@@ -130,24 +147,26 @@ def timed(loop: str, steps: int, share: float, parts: int) -> dict[str, object]:
     }
 
 
-def compare(steps: int) -> dict[str, object]:
+def compare(steps: int, batch: int) -> dict[str, object]:
     """The loops one after the other, each in its own process, and their ratios."""
+    share = Habits().prior_share
     loops = {
-        "official": ("official", 0.0, 1),
-        "ours": ("ours", Habits().prior_share, 1),
-        "ours_in_parts": ("ours", Habits().prior_share, Habits().train_batch),
-        "ours_without_prior": ("ours", 0.0, 1),
+        "official": Run("official", steps, batch),
+        "ours": Run("ours", steps, batch, share),
+        "ours_in_parts": Run("ours", steps, batch, share, parts=batch),
+        "ours_without_prior": Run("ours", steps, batch),
     }
     found: dict[str, dict[str, float]] = {}
-    for name, (loop, share, parts) in loops.items():
-        words = [loop, "--steps", steps, "--share", share, "--parts", parts]
-        command = [sys.executable, "-m", "benchmarks.trainspeed", *map(str, words)]
+    for name, run in loops.items():
+        words = [f"--{key}={value}" for key, value in asdict(run).items()]
+        command = [sys.executable, "-m", "benchmarks.trainspeed", *words]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(done.stdout)
-    return {"loops": found, **ratios(found, "ours")}
+    others = {name: ratios(found, name) for name in ("ours_in_parts", "ours_without_prior")}
+    return {"batch": batch, "loops": found, **ratios(found, "ours"), **others}
 
 
-def ratios(found: dict[str, dict[str, float]], ours: str) -> dict[str, float]:
+def ratios(found: Mapping[str, Mapping[str, float]], ours: str) -> dict[str, float]:
     """How many steps ours does in the time of one of theirs, and its memory over theirs."""
     one, other = found["official"], found[ours]
     return {
@@ -160,13 +179,13 @@ def ratios(found: dict[str, dict[str, float]], ours: str) -> dict[str, float]:
 def main() -> None:
     """Time one loop and print it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainspeed", description=__doc__)
-    parser.add_argument("loop", choices=("official", "ours"))
+    parser.add_argument("--loop", choices=("official", "ours"), required=True)
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=Habits().train_batch)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--parts", type=int, default=1)
-    asked = parser.parse_args()
     torch.set_num_threads(1)
-    print(json.dumps(timed(asked.loop, asked.steps, asked.share, asked.parts)))
+    print(json.dumps(timed(Run(**vars(parser.parse_args())))))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,9 @@ class _Hook:
         self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
         down, up = self.delta.down.to(output), self.delta.up.to(output)
-        return output + self.scale * F.linear(F.linear(inputs[0], down), up)
+        if self.scale != 1:
+            up = self.scale * up  # the small factor, not every number of the output
+        return output + F.linear(F.linear(inputs[0], down), up)
 
 
 @dataclass(frozen=True, slots=True)

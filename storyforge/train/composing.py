@@ -1,7 +1,9 @@
 """Pictures of a concept beside others: cut out by its mask, pasted on pictures of the base's own.
 
-Who was only ever seen alone weakens beside a second subject. The pictures are made once a run from
-its seed, and drawn from like the others; the caption says who stands on which side.
+Who was only ever seen alone weakens beside a second subject, and turns it into a twin. The pictures
+are made once a run from its seed, and drawn from like the others; the caption says who stands on
+which side. They count in full, not inside the mask alone: what is around the subject the base has
+drawn itself, and it is to stay so.
 """
 
 from __future__ import annotations
@@ -122,7 +124,7 @@ def with_composed(
         seen,
         examples=seen.examples + more.examples,
         latents=seen.latents + more.latents,
-        masks=seen.masks + more.masks,
+        masks=seen.masks + [torch.ones_like(mask) for mask in more.masks],
         composed=len(made),
     )
 
