@@ -184,4 +184,4 @@ def test_without_a_clip_of_its_own_the_embedded_base_says_so(
     monkeypatch.setattr("storyforge.evaluate.embed.POCKET_CLIP", tmp_path / "none")
     done = CliRunner().invoke(app, ["evaluate", str(story)])
     assert done.exit_code == 3
-    assert "comes without a CLIP" in done.stderr
+    assert "CLIP is not in this installation" in done.stderr
