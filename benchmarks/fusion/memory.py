@@ -2,29 +2,25 @@
 
 `python -m benchmarks.fusion.memory keep` does as the published code: of every linear what it reads
 and what it says, in half precision, until all steps are done; then one layer at a time is put
-together and solved in fp32. `stream` adds the same rows into Grams as they pass and packs those.
-Features are ones: only their number matters. The figure is the highest resident memory, less what
-the process held before.
+together in fp32, as it is for the solver. `stream` adds the same rows into Grams as they pass and
+packs those. Features are ones: only their number matters. The figure is the highest resident
+memory, less what the process held before.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from benchmarks.fusion.shapes import STEPS, Input, stable_diffusion
+from storyforge.executor import forget_peak_memory, peak_memory
 from storyforge.fuse.packing import Full, Packed, Sum
 from storyforge.fuse.solve import normalised
-
-UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which a system counts the highest resident memory."""
 
 
 def compare(shrink: int) -> dict[str, float]:
@@ -91,17 +87,10 @@ def main() -> None:
     shapes = stable_diffusion(shrink)
     # The libraries' own memory is taken up before.
     Full.of(Sum.of(torch.ones(4, 8)).gram())
-    before = resident()
+    forget_peak_memory()
+    before = peak_memory()
     {"keep": keep, "stream": stream}[way](shapes)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT - before)
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory now; its peak so far where that is not told."""
-    told = Path("/proc/self/statm")
-    if told.is_file():
-        return int(told.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+    print(peak_memory() - before)
 
 
 if __name__ == "__main__":
