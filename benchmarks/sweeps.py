@@ -79,6 +79,9 @@ ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
 
 SWEEPS: Final = (*SETTINGS, "scene-weight", "rows", "stages")
 
+SHOWN: Final = 5
+"""Concepts on the sheet."""
+
 ORDINARY: Final = (
     "a house by the water",
     "a girl",
@@ -305,15 +308,18 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     return content
 
 
-def opened(asked: argparse.Namespace, count: int) -> tuple[Bench, Gallery]:
-    """The first concepts, learnt; the base and every concept alone hung already."""
+def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tuple[Bench, Gallery]:
+    """The first concepts, learnt; the base and every concept alone hung already.
+
+    most  pictures of each concept; None for all that are asked for
+    """
     base = base_at("pocket", Path.cwd())
     cast = read_cast(asked.concepts, base, Store(asked.store) if asked.store else None)
     if count > len(cast.members):
         raise SystemExit(f"cannot fuse {count} concepts: `{asked.concepts}` holds fewer")
     cast.learn(["ed-lora"], count, asked.jobs, told)
     tasks = cast.tasks("ed-lora", count)
-    every = {task.concept: list(questions(task, asked.prompts, asked.seeds)) for task in tasks}
+    every = {t.concept: list(questions(t, asked.prompts, asked.seeds))[:most] for t in tasks}
     shown = Exhibition(Style((base.reference, base.hash), asked.steps), every)
     shown.show("base", every, None, None)
     for task in tasks:
@@ -325,7 +331,7 @@ def opened(asked: argparse.Namespace, count: int) -> tuple[Bench, Gallery]:
 
 def draw_sheet(asked: argparse.Namespace, path: Path) -> None:
     """Five concepts, a row each: what they look like, alone, and fused by every solver."""
-    bench, gallery = opened(asked, 5)
+    bench, gallery = opened(asked, SHOWN, most=1)
     for solver in SOLVERS:
         bench.make(Variant("sheet", solver, FuseSettings(solver=solver)))
     painters = {"base": "base", "alone": "before: alone"}

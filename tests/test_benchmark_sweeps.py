@@ -105,6 +105,19 @@ def test_more_concepts_than_there_are_end_the_run(learnt_pair: Path) -> None:
         sweeps.measured(sweeps.parser().parse_args(["--concepts", str(learnt_pair), "--n", "3"]))
 
 
+def test_the_sheet_shows_every_concept_before_and_after_each_solver(
+    learnt_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "SOLVERS", ("average", "sum"))
+    monkeypatch.setattr(sweeps, "SHOWN", 2)
+    words = ["--concepts", str(learnt_pair), "--out", str(tmp_path), "--steps", "1"]
+    sweeps.draw_sheet(sweeps.parser().parse_args(words), tmp_path / "sheet.png")
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2 * (2 + 2)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == 5 * (grid.SIDE + grid.MARGIN) + grid.MARGIN
+        assert sheet.height > 2 * grid.SIDE
+
+
 def test_a_grid_shows_every_picture_below_its_title(tmp_path: Path) -> None:
     for name in ("red", "blue"):
         Image.new("RGB", (10, 10), name).save(tmp_path / f"{name}.png")
