@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import skia
 from PIL import Image
 
 from storyforge.pocket import brush as paint
@@ -187,9 +188,7 @@ SCENE_SHOTS: tuple[tuple[Look | Thing, float, str] | None, ...] = (
 )
 
 
-def put(
-    canvas_owner: "paint.skia.Surface", who: Look | Thing | Painter, x: float, size: float
-) -> None:
+def put(canvas_owner: skia.Surface, who: Look | Thing | Painter, x: float, size: float) -> None:
     """Draw a subject with its feet at (x, 0.92)."""
     b = Brush(canvas_owner.getCanvas(), 0.0095 / size)
     with b.at(x, 0.92, scale=size):
@@ -204,7 +203,7 @@ def put(
 def compose(
     place: str | Scenery,
     time: str,
-    subjects: list[tuple[Look | Thing | Painter, float, float]],
+    subjects: Sequence[tuple[Look | Thing | Painter, float, float]],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(256, 256, 3) picture and (256, 256) visible coverage of the last subject."""

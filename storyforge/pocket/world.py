@@ -5,7 +5,9 @@ words it, differently each time and often leaving things unsaid. The embedded mo
 these pairs. Not covered: anything a camera could see.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -188,7 +190,7 @@ def random_look(dice: np.random.Generator) -> Look:
     )
 
 
-SAID = {
+SAID: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "place": {
         "meadow": ("in a meadow", "in the meadow", "on a green meadow", "on the grass"),
         "forest": ("in a forest", "in the forest", "in the woods", "among trees"),
@@ -228,19 +230,19 @@ SAID = {
         "shirt": ("shirt", "sweater", "jumper"),
         "dress": ("dress",),
     },
-    "open": (
-        "",
-        "",
-        "",
-        "",
-        "a picture of ",
-        "a drawing of ",
-        "picture book illustration of ",
-        "a storybook picture of ",
-        "illustration of ",
-    ),
-    "close": ("", "", "", ", picture book illustration", ", soft light"),
 }
+OPENINGS: Final = (
+    "",
+    "",
+    "",
+    "",
+    "a picture of ",
+    "a drawing of ",
+    "picture book illustration of ",
+    "a storybook picture of ",
+    "illustration of ",
+)
+CLOSINGS: Final = ("", "", "", ", picture book illustration", ", soft light")
 
 
 def describe(picture: Picture, dice: np.random.Generator) -> str:
@@ -248,7 +250,7 @@ def describe(picture: Picture, dice: np.random.Generator) -> str:
     crowd = len(picture.subjects) > 1
     who = [_subject_words(dice, s, place=crowd or dice.random() < 0.65) for s in picture.subjects]
     setting = _setting_words(dice, picture)
-    opening, closing = _pick(dice, SAID["open"]), _pick(dice, SAID["close"])
+    opening, closing = _pick(dice, OPENINGS), _pick(dice, CLOSINGS)
     if dice.random() < 0.25:
         dice.shuffle(setting)
         return opening + ", ".join(who + setting) + closing
@@ -259,15 +261,12 @@ def describe(picture: Picture, dice: np.random.Generator) -> str:
     return opening + (f"{body}{',' if crowd else ''} {tail}" if tail else body) + closing
 
 
-def _pick(dice: np.random.Generator, words: object) -> str:
-    assert isinstance(words, tuple)
-    return str(words[int(dice.integers(len(words)))])
+def _pick(dice: np.random.Generator, words: Sequence[str]) -> str:
+    return words[int(dice.integers(len(words)))]
 
 
 def _words(dice: np.random.Generator, kind: str, name: str) -> str:
-    table = SAID[kind]
-    assert isinstance(table, dict)
-    return _pick(dice, table[name])
+    return _pick(dice, SAID[kind][name])
 
 
 def _setting_words(dice: np.random.Generator, picture: Picture) -> list[str]:
