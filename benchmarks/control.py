@@ -128,7 +128,8 @@ def edge_overlap(made: Pixels, drawing: Pixels, mask: Pixels) -> float:
 def _steepness(picture: Pixels) -> NDArray[np.float64]:
     light = np.asarray(Image.fromarray(picture).convert("L"), dtype=np.float64)
     down, across = np.gradient(light)
-    return np.hypot(down, across)
+    steepness: NDArray[np.float64] = np.hypot(down, across)
+    return steepness
 
 
 def _grown(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -114,7 +114,7 @@ def pixels(pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
 @torch.no_grad()
 def answers(judge: Judge, pictures: torch.Tensor) -> Answers:
     """The judge's choice for every question."""
-    made = [judge(part) for part in pictures.split(32)]
+    made = [judge(part) for part in torch.split(pictures, 32)]
     return {k: torch.cat([m[k] for m in made]).argmax(1).numpy() for k in made[0]}
 
 
@@ -203,9 +203,8 @@ def examine(judge: Judge, count: int, first: int = HELD_OUT) -> dict[str, float]
 def train(minutes: float, batch: int, peak: float) -> None:
     """Train from scratch, or on from the shipped weights; the averaged weights are kept."""
     torch.manual_seed(0)
-    judge = (open_judge().train() if WEIGHTS.is_file() else Judge()).to(
-        memory_format=torch.channels_last
-    )
+    judge = open_judge().train() if WEIGHTS.is_file() else Judge()
+    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {k: v.clone() for k, v in judge.state_dict().items()}
     optimizer = torch.optim.AdamW(judge.parameters(), lr=peak, weight_decay=0.02)
     started, recent = time.monotonic(), 0.0
@@ -220,7 +219,7 @@ def train(minutes: float, batch: int, peak: float) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             loss = _loss(judge(seen), right)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(judge.parameters(), 5.0)
         optimizer.step()
         keep = min(0.998, (1 + step) / (10 + step))

@@ -158,7 +158,8 @@ def stock(base: BaseModel, bench: Bench) -> Callable[[], np.ndarray]:
             guidance_scale=task.guidance_scale,
             output_type="np",
         ).images[0]
-        return np.rint(255 * made).astype(np.uint8)
+        picture: np.ndarray = np.rint(255 * made).astype(np.uint8)
+        return picture
 
     return draw
 

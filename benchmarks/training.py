@@ -252,7 +252,7 @@ def read_order(words: argparse.Namespace) -> Order:
     cast = words.cast
     if not all((cast / name / "concept.yaml").is_file() for name in words.concepts):
         draw_all(cast)
-    both = () if words.no_prior else (True,)
+    both: tuple[bool, ...] = () if words.no_prior else (True,)
     both += () if words.only_prior or words.quick else (False,)
     return Order(
         cast=cast,

@@ -125,14 +125,14 @@ def searched(layer: Layer, steps: int) -> tuple[Tensor, int]:
             part = slice(start, start + CHUNK)
             error = rows[part] @ weight.T - wanted[part]
             loss = error.square().sum() / wanted.numel()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         count += 1
         if total < lowest:
             best, lowest = weight.detach().clone(), total
         return total
 
-    search.step(closure)
+    search.step(closure)  # type: ignore[no-untyped-call]
     return best, count
 
 

@@ -111,7 +111,8 @@ def energies(grams: Sequence[Tensor], width: int) -> Tensor:
 
 def directions(width: int, dice: torch.Generator) -> Tensor:
     """(width, width): random, at right angles."""
-    return torch.linalg.qr(torch.randn(width, width, generator=dice)).Q
+    axes: Tensor = torch.linalg.qr(torch.randn(width, width, generator=dice)).Q
+    return axes
 
 
 def features(count: int, strengths: Tensor, axes: Tensor, dice: torch.Generator) -> Tensor:

@@ -81,7 +81,7 @@ def like(scene: Scene, shape: Input) -> str:
 def relative_size(scene: Scene) -> float:
     """How large the first concept's deltas are, as a share of the weights: the median."""
     base = scene.base
-    shares = [
+    shares: list[float] = [
         (delta.weight().norm() / base.linears[name].weight.norm()).item()
         for name, delta in scene.cast[0].deltas.items()
     ]
