@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     Tag,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -61,6 +62,7 @@ Language = Annotated[str, *_LANGUAGE]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Kind = Literal["character", "object", "scene"]
+Layers = Literal["text", "kv", "cross", "self"]
 
 
 def _text_form(value: object) -> str:
@@ -119,6 +121,9 @@ class TrainSettings(BaseModel):
         "ed-lora"
     )
     """how the concept is learnt"""
+    layers: tuple[Layers, ...] | None = Field(default=None, min_length=1)
+    """which layers learn, of `text`: the text encoder; `kv`: keys and values of what is read;
+    `cross`: the rest of that attention; `self`: attention within the picture. All if left out"""
     buckets: bool | None = None
     """whether pictures keep their shape; else their middle square is cut out"""
     flip: bool | None = None
@@ -152,6 +157,13 @@ class TrainSettings(BaseModel):
     """steps between checks; an eighth of the run if there are any, and without `keep` only looks"""
     clip: str | None = Field(default=None, min_length=1)
     """the CLIP that checks: a folder, seen from here, or a hub id; the base's own if left out"""
+
+    @model_validator(mode="after")
+    def _with_layers(self) -> Self:
+        if self.layers is not None and self.method not in {"ed-lora", "lora"}:
+            message = "`{method}` has no choice of `layers`; only `ed-lora` and `lora` have"
+            raise PydanticCustomError("no_layers", message, {"method": self.method})
+        return self
 
     @property
     def judged(self) -> bool:

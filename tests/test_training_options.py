@@ -398,6 +398,28 @@ def test_a_method_learns_what_it_is_known_for(base: BaseModel, method: str, tmp_
     }[method]
 
 
+@pytest.mark.parametrize(
+    ("layers", "ends"),
+    [
+        (("kv",), {"attn2.to_k", "attn2.to_v"}),
+        (("cross",), {"attn2.to_q", "attn2.to_out.0"}),
+        (("self",), {"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"}),
+    ],
+)
+def test_only_the_chosen_layers_of_the_unet_learn(
+    base: BaseModel, layers: tuple[str, ...], ends: set[str]
+) -> None:
+    names = learner(base, replace(SHORT, layers=layers)).deltas()
+    assert {".".join(name.split(".transformer_blocks.0.")[1:]) for name in names} == ends
+    text = {name for name in base.linears if name.startswith("text_encoder.")}
+    assert set(learner(base, replace(SHORT, layers=("text",))).deltas()) == text
+
+
+def test_a_method_that_has_no_choice_of_layers_says_so() -> None:
+    with pytest.raises(ValueError, match="`p-plus` has no choice of `layers`"):
+        TrainSettings.model_validate({"method": "p-plus", "layers": ["kv"]})
+
+
 @pytest.mark.parametrize("method", ["lora", "textual-inversion", "custom-diffusion"])
 def test_every_method_makes_a_concept_that_draws_as_it_was_learnt(
     quick: BaseModel, method: str, tmp_path: Path

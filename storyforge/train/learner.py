@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -14,7 +14,8 @@ from storyforge.model.family import token_table
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import WORDS, ConceptTokens, new_tokens
 from storyforge.plan import TrainTask
-from storyforge.train.recipe import METHODS, Recipe
+from storyforge.subject import Layers
+from storyforge.train.recipe import METHODS, Method, Recipe
 
 
 class Learner(nn.Module):
@@ -33,7 +34,7 @@ class Learner(nn.Module):
         self.word_length = token_table(base.text_encoder).float().norm(dim=-1).mean().item()
         full = method.linears == "kv"
         self.scale = 1.0 if full else recipe.alpha / recipe.rank
-        self.names = [n for n in base.linears if method.linears == "all" or _is_kv(base, n, full)]
+        self.names = list(_changed(base, method, recipe.layers))
         downs, ups = [], []
         for linear in (base.linears[each] for each in self.names):
             rank = linear.in_features if full else recipe.rank
@@ -99,8 +100,19 @@ class Learner(nn.Module):
         self.words.mul_((most * self.word_length / length).clamp(max=1))
 
 
-def _is_kv(base: BaseModel, linear: str, wanted: bool) -> bool:
-    return wanted and base.family.stage(linear) == "kv"
+def _changed(base: BaseModel, method: Method, layers: Sequence[str] | None) -> Iterator[str]:
+    """The linears that learn; of a method that changes all, those of the chosen layers."""
+    chosen = layers if method.linears == "all" else {"kv": ("kv",), "none": ()}[method.linears]
+    for linear in base.linears:
+        if chosen is None or _layers(base, linear) in chosen:
+            yield linear
+
+
+def _layers(base: BaseModel, linear: str) -> Layers:
+    stage = base.family.stage(linear)
+    if stage == "spatial":
+        return "cross" if ".attn2." in linear else "self"
+    return stage
 
 
 class Average:

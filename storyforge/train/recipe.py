@@ -54,6 +54,7 @@ class Recipe:
     prior_share: float
     seed: int
     method: str = "ed-lora"
+    layers: tuple[str, ...] | None = None
     buckets: bool = False
     flip: bool = False
     optimizer: str = "adamw"
@@ -116,6 +117,7 @@ def recipe_of(task: TrainTask, base: BaseModel) -> Recipe:
         prior_share=pick(own.prior_share, habits.prior_share),
         seed=own.seed,
         method=own.method,
+        layers=own.layers,
         buckets=bool(own.buckets),
         flip=bool(own.flip),
         optimizer=own.optimizer or "adamw",
