@@ -36,7 +36,7 @@ class FuseSettings(BaseModel):
     preservation: float | None = Field(default=None, ge=0)
     """weight of what the base says without concepts"""
     weights: dict[ConceptName, Share] | None = None
-    """how much a concept counts where concepts compete; 1 for those left out"""
+    """how much a concept counts where concepts compete; of those left out, scenes 3 and others 1"""
     strengths: dict[ConceptName, Strength] | None = None
     """how strongly a concept changes the base; 1 for those left out"""
     stages: Literal["together", "chain"] | None = None

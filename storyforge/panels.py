@@ -209,7 +209,7 @@ def method_of(story: Story) -> Method:
     said, free = story.sampling, story.compose == "training-free"
     return Method(
         compose=story.compose,
-        regions=said.regions,
+        regions=said.regions or ("fused" if free else "exact-text"),
         injection=said.injection,
         enhancement=free if said.enhancement is None else said.enhancement,
         isolation=free if said.isolation is None else said.isolation,

@@ -50,9 +50,9 @@ class Sampling(BaseModel):
     """LoRA files that change the model after fusion: a style, or one that needs few steps"""
     region_blend: float = Field(default=1.0, ge=0, le=1)
     """how much a region listens to its own prompt (1) rather than to the panel's (0)"""
-    regions: RegionModel = "fused"
+    regions: RegionModel | None = None
     """what a region with a concept is drawn with: the fused model, or the concept's own weights for
-    its text alone or for all of the region"""
+    its text alone (`exact-text`, if left out) or for all of the region"""
     injection: bool = True
     """training-free: a region is drawn with its concept's own cross-attention"""
     enhancement: bool | None = None

@@ -166,7 +166,7 @@ def fused_from(
 ) -> FusedModel:
     """Fuse concepts, everything watched anew."""
     seen = [seen_of(base, each) for each in cast]
-    terms = Terms.of(settings, [each.name for each in cast])
+    terms = Terms.of(settings, {each.name: each.kind for each in cast})
     return fusion.fuse(cast, seen, seen_of_base(base), terms, silent, base)
 
 
@@ -326,7 +326,7 @@ def test_two_concepts_of_one_class_are_warned_about(base: BaseModel) -> None:
     ]
     warnings = fused_from(base, cast).report["warnings"]
     assert isinstance(warnings, list)
-    named = [warning for warning in warnings if "class" in warning]
+    named = [warning for warning in warnings if "of the class" in warning]
     assert len(named) == 1
     assert all(word in named[0] for word in ("`pip`", "`rust`", "`fox`"))
 
@@ -559,7 +559,7 @@ def test_a_concept_of_no_strength_is_as_good_as_without_deltas(base: BaseModel) 
     pip, lamp = pair(base)
     fused = fused_from(base, [pip, lamp], FuseSettings(strengths={"lamp": 0.0}))
     silenced = Concept("lamp", "object", "lamp", lamp.tokens, {}, base.reference, base.hash)
-    terms = Terms.of(FuseSettings(), ["pip", "lamp"])
+    terms = Terms.of(FuseSettings(), {"pip": "character", "lamp": "object"})
     seen = [seen_of(base, each) for each in (pip, lamp)]
     other = fusion.fuse([pip, silenced], seen, seen_of_base(base), terms, silent)
     for linear, delta in other.deltas.items():
@@ -578,7 +578,7 @@ def test_adding_a_concept_and_removing_it_again_gives_the_same_bits(base: BaseMo
     ordinary = seen_of_base(base)
 
     def fused(count: int) -> FusedModel:
-        terms = Terms.of(FuseSettings(), [each.name for each in cast[:count]])
+        terms = Terms.of(FuseSettings(), {each.name: each.kind for each in cast[:count]})
         return fusion.fuse(cast[:count], seen[:count], ordinary, terms, silent)
 
     before, more, after = fused(2), fused(3), fused(2)
@@ -613,7 +613,7 @@ def test_refining_watches_the_fused_model(base: BaseModel) -> None:
     for each in cast:
         model = FusedModel(base.reference, base.hash, once.tokens, once.deltas)
         seen.append(statistics.through(base, each, model))
-    terms = Terms.of(FuseSettings(), ["pip", "lamp"])
+    terms = Terms.of(FuseSettings(), {"pip": "character", "lamp": "object"})
     expected = fusion.fuse(cast, seen, seen_of_base(base), terms, silent)
     for linear, delta in expected.deltas.items():
         torch.testing.assert_close(again.deltas[linear].weight(), delta.weight())
@@ -634,7 +634,7 @@ def test_a_smaller_rank_is_kept_and_its_price_told(base: BaseModel) -> None:
 def test_without_a_base_there_is_no_chain(base: BaseModel) -> None:
     cast = pair(base)
     seen = [seen_of(base, each) for each in cast]
-    terms = Terms.of(FuseSettings(stages="chain"), ["pip", "lamp"])
+    terms = Terms.of(FuseSettings(stages="chain"), {each.name: each.kind for each in cast})
     with pytest.raises(ValueError, match="not open"):
         fusion.fuse(cast, seen, seen_of_base(base), terms, silent)
 

@@ -17,6 +17,7 @@ from storyforge.model.lora import Delta, attached_locally, merged
 from storyforge.model.tokens import ConceptTokens, encode
 from storyforge.panels import Method, PanelTask, RegionTask
 from storyforge.sample.injection import reading_of
+from storyforge.samplesettings import RegionModel
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 FREE = Method(compose="training-free")
@@ -67,6 +68,11 @@ def panel(method: Method, box: Box = FRAME, prompt: str = "a house") -> PanelTas
         alt=None,
         method=method,
     )
+
+
+def whole(method: Method) -> PanelTask:
+    """A panel whose own prompt names the concept, and that has no regions."""
+    return replace(panel(method), prompt=PROMPTS[1], negative=PROMPTS[0], regions=())
 
 
 def noise(base: BaseModel) -> Tensor:
@@ -148,9 +154,32 @@ def test_a_scene_in_the_global_prompt_is_drawn_with_its_own_weights(
     base: BaseModel, pip: ConceptTokens, concept: Concept
 ) -> None:
     scene = replace(concept, kind="scene")
-    task = replace(panel(FREE, prompt=PROMPTS[1]), negative=PROMPTS[0], regions=())
-    made = drawn(base, unfused(base, pip), scene, task)
+    made = drawn(base, unfused(base, pip), scene, whole(FREE))
     assert_alike(made, alone(base, scene, cross_attention(base)))
+
+
+@pytest.mark.parametrize("regions", ["exact-text", "exact"])
+def test_a_prompt_of_one_concept_is_read_as_a_region_is(
+    base: BaseModel, fused: FusedModel, concept: Concept, regions: RegionModel
+) -> None:
+    method = Method(regions=regions)
+    made = drawn(base, fused, concept, whole(method))
+    assert_alike(made, drawn(base, fused, concept, panel(method)))
+    assert not torch.allclose(made, drawn(base, fused, concept, whole(Method())), atol=1e-2)
+
+
+@pytest.mark.parametrize("prompt", ["a <pip> and a <lamp>", "a <tree>"])
+def test_a_prompt_of_several_or_of_unknown_concepts_is_the_fused_models(
+    base: BaseModel, fused: FusedModel, concept: Concept, prompt: str
+) -> None:
+    tokens = dict.fromkeys(("pip", "lamp", "tree"), concept.tokens)
+    model, own = replace(fused, tokens=tokens), {"pip": concept, "lamp": concept}
+    task = replace(whole(Method(regions="exact-text")), prompt=prompt)
+    with torch.no_grad():
+        made = reading_of(base, model, own, task, (4, 4)).reader
+        expected = reading_of(base, model, {}, replace(task, method=Method()), (4, 4)).reader
+    assert torch.equal(made.text, expected.text)
+    assert not made.heads
 
 
 def test_outside_of_a_region_nothing_of_its_concept_is_added(

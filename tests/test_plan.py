@@ -165,7 +165,7 @@ SAMPLING = "title:", "sampling: {{{}}}\ntitle:"
 @pytest.mark.parametrize(
     "setting",
     [
-        *("regions: exact-text", "regions: exact", "guidance_rescale: 0.5"),
+        *("regions: fused", "regions: exact", "guidance_rescale: 0.5"),
         *("enhancement: true", "isolation: true", "reinitialisation: true"),
     ],
 )
@@ -179,7 +179,7 @@ def test_how_regions_are_drawn_makes_pictures_stale_and_no_model(
 @pytest.mark.parametrize(
     "setting",
     [
-        *("regions: fused", "injection: true", "enhancement: false", "isolation: false"),
+        *("regions: exact-text", "injection: true", "enhancement: false", "isolation: false"),
         *("reinitialisation: false", "region_blend: 1"),
     ],
 )
@@ -189,7 +189,8 @@ def test_a_default_that_is_written_out_makes_nothing_again(folder: Path, setting
 
 
 def test_a_plain_panels_key_hangs_on_what_it_always_hung_on(folder: Path) -> None:
-    plan = draw_up(story_with(folder), base=BASE)
+    old, new = SAMPLING
+    plan = draw_up(story_with(folder, old, new.format("regions: fused")), base=BASE)
     recipe = plan.recipes[plan.panels[0].key]
     drawn = {"prompt", "negative", "regions", "size", "steps", "seed", "region_blend"}
     assert recipe.keys() == drawn | {

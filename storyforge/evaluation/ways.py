@@ -47,25 +47,29 @@ class Way:
     posed: bool = False
 
 
+_FUSED: Final[Mapping[str, object]] = {"regions": "fused"}
+
+
 def _free(**off: bool) -> Way:
     return Way(off, "training-free", None)
 
 
 WAYS: Final[Mapping[str, Way]] = {
-    STRANGERS: Way(solver=None),
-    PLAIN: Way(),
-    REGIONS: Way(),
-    "regions+isolation": Way({"isolation": True}),
-    "regions+enhancement": Way({"enhancement": True}),
+    STRANGERS: Way(_FUSED, solver=None),
+    PLAIN: Way(_FUSED),
+    REGIONS: Way(_FUSED),
+    "regions+isolation": Way({**_FUSED, "isolation": True}),
+    "regions+enhancement": Way({**_FUSED, "enhancement": True}),
     "exact-text": Way({"regions": "exact-text"}),
+    "exact-text+isolation": Way({"regions": "exact-text", "isolation": True}),
     "region-exact": Way({"regions": "exact"}),
     "training-free": _free(),
     "training-free-injection": _free(injection=False),
     "training-free-enhancement": _free(enhancement=False),
     "training-free-isolation": _free(isolation=False),
     "training-free-reinitialisation": _free(reinitialisation=False),
-    "regions+pose": Way(posed=True),
-    "averaging-fused+regions": Way(solver="average"),
+    "regions+pose": Way(_FUSED, posed=True),
+    "averaging-fused+regions": Way(_FUSED, solver="average"),
 }
 """Every way by name; `training-free-X` is all of LoRA-Composer but X."""
 

@@ -49,7 +49,7 @@ def perform(
     cast = [Concept.load(concepts[name]).renamed(name) for name, _ in task.concepts]
     for concept in cast:
         concept.fits_hash(task.base, task.base_hash)
-    terms = Terms.of(task.settings, [concept.name for concept in cast])
+    terms = Terms.of(task.settings, {concept.name: concept.kind for concept in cast})
     keys = [key for _, key in task.statistics]
     # What files bring was seen in whole pictures.
     own = [None if terms.subject else carried(concepts[concept.name]) for concept in cast]

@@ -1,9 +1,10 @@
 """Whose weights every prompt of a panel is read with: the fused model's, or a concept's own.
 
-A region that knows its concept can do without the compromise of a fused model. Its text features,
-keys and values come from the concept's own deltas, once per panel; its spatial layers may have the
-concept's deltas on the region's cells alone. Region-aware injection (LoRA-Composer §3.2) is the
-same on a base without any fused model.
+A region that knows its concept can do without the compromise of a fused model: its text features,
+keys and values come from the concept's own deltas, once per panel, and its spatial layers may have
+the concept's deltas on the region's cells alone. The panel's scene has its own prompt and the rest
+of the cells likewise. Region-aware injection (LoRA-Composer §3.2) is the same on a base without any
+fused model.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def reading_of(
       latent: rows and columns of the latent grid.
     """
     shares = shares_of(base, task.regions, latent)
-    scene = _background(task, concepts) if _injected(task) else None
+    scene = _background(task, concepts)
     owners = [scene, *(_owner(task, concepts, region.concept) for region in task.regions)]
     whole, *read = _read(base, model, owners, [task, *task.regions])
     texts = []
@@ -72,16 +73,19 @@ def _injected(task: PanelTask) -> bool:
 
 
 def _owner(task: PanelTask, concepts: Concepts, name: str | None) -> Concept | None:
-    """The concept whose own weights a region is read with; None for those of the model."""
+    """The concept that a region is drawn with; None for the model."""
     wanted = task.method.regions != "fused" or _injected(task)
     return concepts[name] if wanted and name else None
 
 
 def _background(task: PanelTask, concepts: Concepts) -> Concept | None:
-    """The scene that the global prompt names, or else its only concept."""
-    named = [concepts[name] for name in dict.fromkeys(PLACEHOLDER.findall(task.prompt))]
-    scenes = [concept for concept in named if concept.kind == "scene"] or named
-    return scenes[0] if len(scenes) == 1 else None
+    """The only concept that the global prompt names; if injected, its only scene will do."""
+    if task.method.regions == "fused" and not _injected(task):
+        return None
+    named = [concepts.get(name) for name in dict.fromkeys(PLACEHOLDER.findall(task.prompt))]
+    scenes = [each for each in named if each and each.kind == "scene"]
+    chosen = scenes if scenes and _injected(task) else named
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _read(
@@ -129,15 +133,18 @@ def _local(
         chosen = _is_cross_output
     else:
         return []
-    parts, rest = [], {cells: torch.ones(cells, device=base.device) for cells in shares}
+    left = {cells: torch.ones(cells, device=base.device) for cells in shares}
+    parts, lost = [], {cells: torch.zeros_like(rest) for cells, rest in left.items()}
     for index, region in enumerate(task.regions):
         grids = {cells: task.region_blend * grid[index] for cells, grid in shares.items()}
+        left = {cells: rest - grids[cells] for cells, rest in left.items()}
         if own := _owner(task, concepts, region.concept):
             parts.append(Local(_some(own.deltas, chosen), grids))
-            parts.append(Local(_some(_negated(model.deltas), chosen), grids))
-        rest = {cells: left - grids[cells] for cells, left in rest.items()}
+            lost = {cells: gone + grids[cells] for cells, gone in lost.items()}
     if scene is not None:
-        parts.append(Local(_some(scene.deltas, chosen), rest))
+        parts.append(Local(_some(scene.deltas, chosen), left))
+        lost = {cells: gone + left[cells] for cells, gone in lost.items()}
+    parts.append(Local(_some(_negated(model.deltas), chosen), lost))
     return [part for part in parts if part.deltas]
 
 
