@@ -79,11 +79,24 @@ class Bounds:
     upper: float
 
 
-def variant(folder: Path, base: Base, method: str, *, prior: bool = True, seed: int = 0) -> Variant:
-    """The training of the concept in `folder`, all else by the base's habits."""
+def variant(
+    folder: Path,
+    base: Base,
+    method: str,
+    *,
+    prior: bool = True,
+    seed: int = 0,
+    composed: float | None = None,
+) -> Variant:
+    """The training of the concept in `folder`, all else by the base's habits.
+
+    composed  share of its pictures that show it pasted beside others; None for none
+    """
     said: dict[str, object] = {"method": method, "seed": seed}
     if not prior:
         said["prior_share"] = 0.0
+    if composed is not None:
+        said["composed"] = composed
     settings = TrainSettings.model_validate(said)
     spec = read_concept(folder).model_copy(update={"train": settings})
     return Variant(method, prior, seed, train_task(spec.name, spec, base, {}))

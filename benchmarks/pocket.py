@@ -154,6 +154,20 @@ def _auc(higher: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
     return float((higher[:, None] > lower[None]).mean())
 
 
+@torch.no_grad()
+def through(
+    vae: AutoencoderKL, judge: judges.Judge, shown: Sequence[world.Picture]
+) -> dict[str, float]:
+    """What the judge still finds in drawings that went through the VAE: no model can do better."""
+    made: list[Pixels] = []
+    for start in range(0, len(shown), BATCH):
+        part = np.stack([world.draw(picture)[0] for picture in shown[start : start + BATCH]])
+        rows = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
+        seen = vae.decode(vae.encode(rows).latent_dist.mean).sample.clamp(-1, 1)
+        made.extend(((seen + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return judges.accuracy(judges.answers(judge, judges.pixels(made)), judges.truth(shown))
+
+
 def seconds_per_picture(base: BaseModel) -> float:
     """Median of five single pictures, decoded, after one to warm up."""
     taken = []
@@ -183,6 +197,7 @@ def main() -> None:
     figures = {
         "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": 1000},
         "judge_on_drawings": judges.examine(judge, 1000),
+        "judge_through_vae": through(vae, judge, one),
         "one_subject": alone,
         "two_subjects_plain": crowd,
         "vae_psnr": psnr(vae, [HELD_OUT_SEED + 100 + i for i in range(32)], "cpu"),

@@ -13,34 +13,29 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import torch
 
+from benchmarks.fusionways import Bench, Make, Own, Variant, mixed, opened, told
 from benchmarks.grid import write_grid
 from storyforge import __version__
 from storyforge.evaluate.embed import Vectors
 from storyforge.evaluate.ensemble import upper_bound
 from storyforge.evaluate.scoring import references_of
-from storyforge.evaluation.asking import Style, questions
-from storyforge.evaluation.cast import Cast, read_cast
-from storyforge.evaluation.exhibition import Exhibition
-from storyforge.evaluation.gallery import Gallery, alone
+from storyforge.evaluation.cast import Cast
 from storyforge.evaluation.judge import Judge, clip_for
 from storyforge.evaluation.results import finite
 from storyforge.fuse import fusion, statistics
 from storyforge.fuse.packing import Full, Packed
 from storyforge.fuse.statistics import CONCEPT_PROMPTS, STEPS, Statistics
-from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, Terms
+from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, WEIGHTS, Terms
 from storyforge.fusesettings import FuseSettings, FusionStage, Solver
-from storyforge.model.base import BaseModel, open_base
-from storyforge.model.concept import Concept, FusedModel
-from storyforge.model.family import Family
-from storyforge.plan import base_at, key_of
-from storyforge.store import Store
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import FusedModel
 from storyforge.train.drift import drift
 
 SOLVERS: Final[tuple[Solver, ...]] = (
@@ -70,14 +65,14 @@ SETTINGS: Final[Mapping[str, Mapping[str, FuseSettings]]] = {
         name: FuseSettings(solver=name) for name in ("closed-form", "average", "custom-diffusion")
     },
 }
-"""Sweep -> value -> how to fuse; `scene-weight`, `rows` and `stages` are made from the concepts."""
+"""Sweep -> value -> how to fuse; the other sweeps are made from the concepts."""
 
 SCENE_WEIGHTS: Final = (1.0, 2.0, 3.0, 5.0)
 
 ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
 """Prompts of each concept, and denoising steps of each, that are watched; the usual ones last."""
 
-SWEEPS: Final = (*SETTINGS, "scene-weight", "rows", "stages")
+SWEEPS: Final = (*SETTINGS, "scene-weight", "rows", "stages", "own")
 
 SHOWN: Final = 5
 """Concepts on the sheet."""
@@ -95,72 +90,6 @@ ORDINARY: Final = (
 TOLD: Final = ("image_fused", "text_fused", "identified_fused", "drift")
 """Figures that are printed where no JSON is asked for."""
 
-Make = Callable[["Bench"], FusedModel]
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way to fuse: settings, or whatever else makes a model."""
-
-    sweep: str
-    value: str
-    way: FuseSettings | Make
-
-    @property
-    def name(self) -> tuple[str, str]:
-        """Sweep and value."""
-        return self.sweep, self.value
-
-
-@dataclass(slots=True)
-class Bench:
-    """The concepts, and all that is opened once.
-
-    count   how many are fused
-    models  sweep and value -> the fused model's folder
-    """
-
-    cast: Cast
-    count: int
-    shown: Exhibition
-    models: dict[tuple[str, str], Path] = field(default_factory=dict)
-    opened: BaseModel | None = None
-    ordinary: Statistics | None = None
-
-    def base(self) -> BaseModel:
-        """The base model."""
-        if self.opened is None:
-            self.opened = open_base(self.cast.base.reference, self.cast.base.hash)
-        return self.opened
-
-    def concepts(self) -> list[Concept]:
-        """The learnt concepts."""
-        store, tasks = self.cast.store, self.cast.tasks("ed-lora", self.count)
-        return [
-            Concept.load(store.path("concepts", each.key)).renamed(each.concept) for each in tasks
-        ]
-
-    def solved(self, solver: Solver) -> FusedModel:
-        """The model that one solver makes under default settings."""
-        task = self.cast.fusion("ed-lora", FuseSettings(solver=solver), self.count)
-        return FusedModel.load(self.cast.fuse(task, told))
-
-    def make(self, variant: Variant) -> None:
-        """Fuse one way, unless that was done, and hang its pictures."""
-        name = variant.name
-        if isinstance(variant.way, FuseSettings):
-            task = self.cast.fusion("ed-lora", variant.way, self.count)
-            key, self.models[name] = task.key, self.cast.fuse(task, told)
-        else:
-            concepts = {t.concept: t.key for t in self.cast.tasks("ed-lora", self.count)}
-            key = key_of({"make": "sweep 1", "variant": list(name), "concepts": concepts})
-            if not self.cast.store.has("fused", key):
-                with self.cast.store.make("fused", key) as folder:
-                    folder.mkdir()
-                    variant.way(self).save(folder)
-            self.models[name] = self.cast.store.path("fused", key)
-        self.shown.show(": ".join(name), self.shown.asked, key, self.models[name])
-
 
 def variants(cast: Cast, count: int) -> Iterator[Variant]:
     """Every way to fuse that is compared."""
@@ -170,7 +99,8 @@ def variants(cast: Cast, count: int) -> Iterator[Variant]:
     scenes = [spec.name for spec in cast.members[:count] if spec.kind == "scene"]
     for weight in SCENE_WEIGHTS if scenes else ():
         weights = dict.fromkeys(scenes, weight)
-        settings = FuseSettings() if weight == 1 else FuseSettings(weights=weights)
+        usual = weight == WEIGHTS["scene"]
+        settings = FuseSettings() if usual else FuseSettings(weights=weights)
         yield Variant("scene-weight", f"{weight:g}", settings)
     for prompts, steps in ROWS:
         usual = (prompts, steps) == ROWS[-1]
@@ -182,19 +112,13 @@ def variants(cast: Cast, count: int) -> Iterator[Variant]:
         rest = tuple(other for other in STAGES if other != stage)
         yield Variant("stages", f"{stage} averaged", _solving(rest))
         yield Variant("stages", f"only {stage} solved", _solving((stage,)))
+    yield Variant("own", "none", FuseSettings())
+    for stages in (("text",), ("kv",), ("text", "kv"), ("spatial",)):
+        yield Variant("own", " and ".join(stages), Own(stages))
 
 
 def _solving(stages: Sequence[FusionStage]) -> Make:
     return lambda bench: mixed(bench.solved("closed-form"), bench.solved("average"), stages)
-
-
-def mixed(one: FusedModel, other: FusedModel, stages: Sequence[FusionStage]) -> FusedModel:
-    """The deltas of `one` in some stages, those of `other` elsewhere."""
-    deltas = {
-        name: one.deltas[name] if Family.stage(name) in stages else other.deltas[name]
-        for name in one.deltas
-    }
-    return FusedModel(one.base, one.base_hash, one.tokens, deltas)
 
 
 def _watching(prompts: int, steps: int) -> Make:
@@ -208,7 +132,7 @@ def _watching(prompts: int, steps: int) -> Make:
             seen.append(watched(base, concept.alone(), asked, steps))
         if bench.ordinary is None:
             bench.ordinary = statistics.of_base(base)
-        terms = Terms.of(FuseSettings(), [concept.name for concept in cast])
+        terms = Terms.of(FuseSettings(), {concept.name: concept.kind for concept in cast})
         return fusion.fuse(cast, seen, bench.ordinary, terms, told)
 
     return make
@@ -251,16 +175,18 @@ class Figures:
         return {f"{figure}_{who}": value for figure, value in told_of.items()}
 
     def of_model(self, variant: Variant) -> dict[str, object]:
-        """The same of one fused model, and how much it changes what is no concept's.
+        """The same of one fused model, and, if it is one, how much it changes what is no concept's.
 
         drift        on prompts that mention neither a concept nor a class
         class_drift  on the concepts' classes
         """
-        bench = self.bench
+        bench, figures = self.bench, self.of_painter(": ".join(variant.name), "fused")
+        if variant.name not in bench.models:
+            return figures
         deltas = FusedModel.load(bench.models[variant.name]).deltas
         classes = {f"a {spec.class_}": None for spec in bench.cast.members[: bench.count]}
         return {
-            **self.of_painter(": ".join(variant.name), "fused"),
+            **figures,
             "drift": drift(bench.base(), deltas, ORDINARY),
             "class_drift": drift(bench.base(), deltas, list(classes)),
         }
@@ -291,7 +217,12 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
             "single": figures.of_painter("alone", "single"),
             "base": figures.of_painter("base", "lower"),
             "image_upper": upper_bound(references),
-            "defaults": {"ridge": dict(RIDGE), "preservation": PRESERVATION, "steps": STEPS},
+            "defaults": {
+                "ridge": dict(RIDGE),
+                "preservation": PRESERVATION,
+                "weights": dict(WEIGHTS),
+                "steps": STEPS,
+            },
             "concepts": {task.concept: task.kind for task in tasks},
             "clip": judge.clip.reference,
             "prompts": asked.prompts,
@@ -306,27 +237,6 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     assert isinstance(content, dict)
     told(f"drew {drawn} pictures", 1, 1)
     return content
-
-
-def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tuple[Bench, Gallery]:
-    """The first concepts, learnt; the base and every concept alone hung already.
-
-    most  pictures of each concept; None for all that are asked for
-    """
-    base = base_at("pocket", Path.cwd())
-    cast = read_cast(asked.concepts, base, Store(asked.store) if asked.store else None)
-    if count > len(cast.members):
-        raise SystemExit(f"cannot fuse {count} concepts: `{asked.concepts}` holds fewer")
-    cast.learn(["ed-lora"], count, asked.jobs, told)
-    tasks = cast.tasks("ed-lora", count)
-    every = {t.concept: list(questions(t, asked.prompts, asked.seeds))[:most] for t in tasks}
-    shown = Exhibition(Style((base.reference, base.hash), asked.steps), every)
-    shown.show("base", every, None, None)
-    for task in tasks:
-        model = alone(cast.store, task.concept, task.key)
-        shown.show("alone", [task.concept], task.key, model)
-    folder = asked.out or asked.concepts / "sweeps"
-    return Bench(cast, count, shown), Gallery(folder / "pictures")
 
 
 def draw_sheet(asked: argparse.Namespace, path: Path) -> None:
@@ -344,11 +254,6 @@ def draw_sheet(asked: argparse.Namespace, path: Path) -> None:
         row |= {title: gallery.path(own[who][1]) for who, title in painters.items()}
         rows.append((own["alone"][0].named, row))
     write_grid(rows, path)
-
-
-def told(what: str, done: int, total: int) -> None:
-    """Progress, beside the data."""
-    print(f"{what} {done}/{total}", file=sys.stderr, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -385,10 +290,7 @@ def main() -> None:
     assert isinstance(sweeps, dict)
     for sweep, values in sweeps.items():
         for value, told_of in values.items():
-            numbers = {
-                name: told_of[name]
-                for name in ("image_fused", "text_fused", "identified_fused", "drift")
-            }
+            numbers = {name: told_of[name] for name in TOLD if name in told_of}
             print(f"{sweep} {value}: {json.dumps(numbers)}")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import grid, sweeps
+from benchmarks import fusionways, grid, sweeps
 from storyforge.evaluation.cast import read_cast
 from storyforge.fuse import statistics
 from storyforge.fuse.statistics import STEPS
@@ -30,7 +30,7 @@ def quick() -> Iterator[None]:
         yield
 
 
-def every(folder: Path) -> list[sweeps.Variant]:
+def every(folder: Path) -> list[fusionways.Variant]:
     return list(sweeps.variants(read_cast(folder, base_at("pocket", Path.cwd())), 2))
 
 
@@ -48,10 +48,10 @@ def test_every_sweep_holds_the_defaults_once(learnt_pair: Path) -> None:
 def test_mixing_takes_each_stage_from_one_of_two(deltas: dict[str, Delta]) -> None:
     other = {name: Delta(-delta.up, delta.down, delta.scale) for name, delta in deltas.items()}
     one, two = FusedModel("pocket", "", {}, deltas), FusedModel("pocket", "", {}, other)
-    found = sweeps.mixed(one, two, ("kv",))
+    found = fusionways.mixed(one, two, ("kv",))
     for name, delta in found.deltas.items():
         assert delta is (deltas if Family.stage(name) == "kv" else other)[name]
-    assert sweeps.mixed(one, two, STAGES).deltas == deltas
+    assert fusionways.mixed(one, two, STAGES).deltas == deltas
 
 
 def test_nothing_changed_is_no_drift_and_more_of_it_is_more(

@@ -124,7 +124,7 @@ def compare_solvers(scene: Scene) -> dict[str, object]:
     found: dict[str, dict[str, object]] = {}
     spent: dict[str, float] = {}
     for solver in SOLVERS:
-        terms = Terms.of(FuseSettings(solver=solver), [each.name for each in scene.cast])
+        terms = Terms.of(FuseSettings(solver=solver), {c.name: c.kind for c in scene.cast})
         started = process_time()
         fused = fusion.fuse(scene.cast, scene.seen, scene.ordinary, terms, silent)
         spent[solver] = process_time() - started
@@ -209,7 +209,7 @@ def collisions(scene: Scene) -> dict[str, float]:
     def strongest(first: int, second: int, names: tuple[str, str]) -> float:
         cast = [scene.cast[i].renamed(name) for i, name in zip((first, second), names, strict=True)]
         seen = [scene.seen[first], scene.seen[second]]
-        terms = Terms.of(FuseSettings(), names)
+        terms = Terms.of(FuseSettings(), {each.name: each.kind for each in cast})
         told_of = fusion.fuse(cast, seen, scene.ordinary, terms, silent).report["interference"]
         assert isinstance(told_of, dict)
         return max(told_of["kv"][names[0]][names[1]], told_of["kv"][names[1]][names[0]])
@@ -227,7 +227,7 @@ def re_solving(scene: Scene) -> dict[str, float]:
     last = len(scene.cast) - 1
 
     def timed(count: int) -> float:
-        terms = Terms.of(FuseSettings(), [each.name for each in scene.cast[:count]])
+        terms = Terms.of(FuseSettings(), {c.name: c.kind for c in scene.cast[:count]})
         started = process_time()
         fusion.fuse(scene.cast[:count], scene.seen[:count], scene.ordinary, terms, silent)
         return process_time() - started
