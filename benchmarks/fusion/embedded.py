@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.fusion.race import Layer
 from storyforge.fuse import fusion, solve, statistics
 from storyforge.fuse.account import COLLISION
-from storyforge.fuse.packing import Compact, Full
+from storyforge.fuse.packing import Compact, Full, Packed
 from storyforge.fuse.solvers import Problem, solved
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, Terms
@@ -58,13 +58,16 @@ class Scene:
 def watched(base: BaseModel, cast: list[Concept], every: int = EVERY) -> Scene:
     """Watch every concept once, and record the rows of one input in so many."""
     sources = list(base.family.inputs)[::every]
-    exact, rows, seen, seconds = [], [], [], []
+    exact: list[dict[str, Tensor]] = []
+    rows: list[dict[str, list[Tensor]]] = []
+    seen: list[Statistics] = []
+    seconds: list[float] = []
     for concept in cast:
         started = process_time()
         rows.append({source: [] for source in sources})
         with _hearing(base, rows[-1]):
             grams, _ = statistics.watch(base, concept.alone(), told_of(concept), whole)
-        packed = {source: Full.of(gram) for source, gram in grams.items()}
+        packed: dict[str, Packed] = {source: Full.of(gram) for source, gram in grams.items()}
         seconds.append(process_time() - started)
         exact.append(grams)
         seen.append(Statistics(base.hash, base.family.inputs, packed, {}))
@@ -72,7 +75,7 @@ def watched(base: BaseModel, cast: list[Concept], every: int = EVERY) -> Scene:
         path = Path(scratch) / "statistics.safetensors"
         seen[0].save(path)
         sizes = {"full": size_of(path)}
-        few = {source: Compact.of(gram) for source, gram in exact[0].items()}
+        few: dict[str, Packed] = {source: Compact.of(gram) for source, gram in exact[0].items()}
         Statistics(base.hash, seen[0].readers, few, {}).save(path)
         sizes["compact"] = size_of(path)
     return Scene(base, cast, exact, rows, seen, statistics.of_base(base), seconds, sizes)
@@ -130,13 +133,13 @@ def compare_solvers(scene: Scene) -> dict[str, object]:
         spent[solver] = process_time() - started
         residuals = fused.report["residuals"]
         assert isinstance(residuals, dict)
-        mean = {
+        mean: dict[str, float] = {
             stage: sum(each[stage] for each in residuals.values()) / len(residuals)
             for stage in STAGES
         }
         found[solver] = {"residual": rounded(mean), "seconds": round(spent[solver], 3)}
-    for solver, numbers in found.items():
-        numbers["seconds_over_closed_form"] = round(spent[solver] / spent["closed-form"], 2)
+    for name, numbers in found.items():
+        numbers["seconds_over_closed_form"] = round(spent[name] / spent["closed-form"], 2)
     return dict(found)
 
 
@@ -160,7 +163,8 @@ def packings() -> dict[str, Callable[[Tensor], Tensor]]:
     def cut(gram: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(gram)
         kept = max(1, len(gram) // 8)
-        return (vectors[:, -kept:] * values[-kept:]) @ vectors[:, -kept:].T
+        largest: Tensor = (vectors[:, -kept:] * values[-kept:]) @ vectors[:, -kept:].T
+        return largest
 
     return {
         "full": lambda gram: Full.of(gram).gram(),
@@ -212,7 +216,8 @@ def collisions(scene: Scene) -> dict[str, float]:
         terms = Terms.of(FuseSettings(), {each.name: each.kind for each in cast})
         told_of = fusion.fuse(cast, seen, scene.ordinary, terms, silent).report["interference"]
         assert isinstance(told_of, dict)
-        return max(told_of["kv"][names[0]][names[1]], told_of["kv"][names[1]][names[0]])
+        moved: dict[str, dict[str, float]] = told_of["kv"]
+        return max(moved[names[0]][names[1]], moved[names[1]][names[0]])
 
     count = len(scene.cast)
     apart = [strongest(i, j, ("a", "b")) for i in range(count) for j in range(i)]
