@@ -64,6 +64,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cast_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sixteen concepts that measurements with many of them use, drawn."""
+    pytest.importorskip("skia")
+    from benchmarks.cast import draw_all
+
+    made = tmp_path_factory.mktemp("sixteen")
+    draw_all(made)
+    return made
+
+
+@pytest.fixture(scope="session")
 def learnt_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two concepts that are learnt already by ED-LoRA; `order.txt` puts pip first."""
     made, root = tmp_path_factory.mktemp("cast"), Path(__file__).parents[1]

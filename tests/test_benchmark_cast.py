@@ -11,22 +11,15 @@ from benchmarks import cast
 from storyforge.subject import read_concept
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cast")
-    cast.draw_all(folder)
-    return folder
-
-
-def test_every_member_is_a_concept_that_stories_can_read(drawn: Path) -> None:
+def test_every_member_is_a_concept_that_stories_can_read(cast_folder: Path) -> None:
     for member in cast.members():
-        spec = read_concept(drawn / member.name)
+        spec = read_concept(cast_folder / member.name)
         assert (spec.kind, spec.class_) == (member.kind, member.class_phrase)
 
 
-def test_the_order_names_every_folder_once(drawn: Path) -> None:
-    named = (drawn / "order.txt").read_text(encoding="utf-8").split()
-    assert sorted(named) == sorted(file.parent.name for file in drawn.glob("*/concept.yaml"))
+def test_the_order_names_every_folder_once(cast_folder: Path) -> None:
+    named = (cast_folder / "order.txt").read_text(encoding="utf-8").split()
+    assert sorted(named) == sorted(file.parent.name for file in cast_folder.glob("*/concept.yaml"))
     assert len(named) == len(set(named)) == 16
 
 
@@ -39,6 +32,6 @@ def test_two_share_a_species_and_two_their_colours() -> None:
     )
 
 
-def test_no_two_concepts_have_the_same_pictures(drawn: Path) -> None:
-    pictures = [Image.open(file).tobytes() for file in sorted(drawn.glob("*/01.png"))]
+def test_no_two_concepts_have_the_same_pictures(cast_folder: Path) -> None:
+    pictures = [Image.open(file).tobytes() for file in sorted(cast_folder.glob("*/01.png"))]
     assert len(pictures) == len(set(pictures)) == 16

@@ -20,29 +20,24 @@ from storyforge.train.recipe import METHODS
 BASE = Base("pocket", "5eed" * 16)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("cast")
-    cast.draw_all(made)
-    return made
-
-
-def test_the_concepts_are_two_of_each_kind_and_one_species(folder: Path) -> None:
-    kinds = [variant(folder / name, BASE, "lora").task.kind for name in training.CONCEPTS]
+def test_the_concepts_are_two_of_each_kind_and_one_species(cast_folder: Path) -> None:
+    kinds = [variant(cast_folder / name, BASE, "lora").task.kind for name in training.CONCEPTS]
     assert sorted(kinds) == ["character", "character", "object", "object", "scene", "scene"]
     one, other = (cast.CHARACTERS[name].species for name in training.CONCEPTS[:2])
     assert one == other
 
 
-def test_every_training_has_a_key_of_its_own_and_by_its_settings_alone(folder: Path) -> None:
+def test_every_training_has_a_key_of_its_own_and_by_its_settings_alone(
+    cast_folder: Path,
+) -> None:
     made = [
-        variant(folder / "ember", BASE, method, prior=prior, seed=seed)
+        variant(cast_folder / "ember", BASE, method, prior=prior, seed=seed)
         for method in METHODS
         for prior in (True, False)
         for seed in (0, 1)
     ]
     assert len({each.task.key for each in made}) == len(made)
-    assert variant(folder / "ember", BASE, "lora").task.settings.prior_share is None
+    assert variant(cast_folder / "ember", BASE, "lora").task.settings.prior_share is None
 
 
 def found(folder: Path, rows: dict[tuple[str, str, bool, int], float]) -> dict[Variant, Figures]:
@@ -54,9 +49,9 @@ def found(folder: Path, rows: dict[tuple[str, str, bool, int], float]) -> dict[V
     }
 
 
-def test_a_method_is_the_mean_over_concepts_of_the_mean_over_seeds(folder: Path) -> None:
+def test_a_method_is_the_mean_over_concepts_of_the_mean_over_seeds(cast_folder: Path) -> None:
     figures = found(
-        folder,
+        cast_folder,
         {
             ("ember", "lora", True, 0): 0.2,
             ("ember", "lora", True, 1): 0.4,
