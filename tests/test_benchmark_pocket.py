@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from benchmarks import control as controls
 from benchmarks import judge as judges
 from benchmarks import pocket
 from storyforge.evaluate.prompts import with_articles
-from storyforge.model.base import open_base
+from storyforge.model.base import BaseModel
 from storyforge.pocket import world
 
 ASKED = pocket.subjects_of(1, 3, 5) + pocket.subjects_of(2, 2, 9)
@@ -32,17 +34,19 @@ def test_a_prompt_says_everything_that_the_judge_is_asked() -> None:
     assert with_articles("a owl and a red apple") == "an owl and a red apple"
 
 
-def test_a_judge_that_is_right_finds_all_that_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_is_right_finds_all_that_was_asked(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawings = [world.draw(picture)[0] for picture in ASKED]
-    monkeypatch.setattr(pocket, "drawn", lambda base, prompts, first: drawings)
+    monkeypatch.setattr(pocket, "drawn", lambda *_: drawings)
     monkeypatch.setattr(judges, "answers", lambda judge, pictures: judges.truth(ASKED))
-    scores, made = pocket.obeyed(open_base("pocket", ""), judges.Judge(), ASKED, 0)
+    scores, made = pocket.obeyed(base, judges.Judge(), ASKED, 0)
     assert scores["species"] == scores["scene"] == scores["place"] == 1.0
     assert made is drawings
 
     wrong = {name: np.where(v > 0, v - 1, v + 1) for name, v in judges.truth(ASKED).items()}
     monkeypatch.setattr(judges, "answers", lambda judge, pictures: wrong)
-    assert pocket.obeyed(open_base("pocket", ""), judges.Judge(), ASKED, 0)[0]["scene"] == 0.0
+    assert pocket.obeyed(base, judges.Judge(), ASKED, 0)[0]["scene"] == 0.0
 
 
 def test_the_judge_answers_every_question_for_every_picture() -> None:
@@ -55,9 +59,10 @@ def test_the_judge_answers_every_question_for_every_picture() -> None:
     assert all(len(values) == len(ASKED) for values in made.values())
 
 
-def test_one_model_picture_is_drawn_for_each_prompt() -> None:
-    made = pocket.drawn(open_base("pocket", ""), ["a fox", "an owl"], 0)
-    assert [picture.shape for picture in made] == [(256, 256, 3)] * 2
+def test_one_model_picture_is_drawn_for_each_prompt(base: BaseModel) -> None:
+    quick = replace(base, habits=replace(base.habits, steps=2))
+    made = pocket.drawn(quick, ["a fox", "an owl"], 0)
+    assert [picture.shape for picture in made] == [(base.side, base.side, 3)] * 2
     assert not np.array_equal(made[0], made[1])
 
 
