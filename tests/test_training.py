@@ -22,7 +22,7 @@ from storyforge.plan import TrainTask
 from storyforge.subject import TrainSettings
 from storyforge.train import edlora
 from storyforge.train.dataset import Example
-from storyforge.train.edlora import SAVE_EVERY, learn
+from storyforge.train.edlora import learn
 from storyforge.train.learner import Learner
 from storyforge.train.loss import masked_loss
 from storyforge.train.material import Material, draw, material
@@ -158,9 +158,11 @@ def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_pat
     assert caught.value.hint
 
 
-LONG = replace(RECIPE, steps=SAVE_EVERY + 2)
-# Prompts without the concept are encoded once, not once per group: most steps are cheap.
-CAPTIONS = ("a <pip>", "a fox", "in the snow", "a house", "by night")
+SAVED = 2
+"""Steps before the checkpoint of the run that is killed."""
+
+LONG = replace(RECIPE, steps=SAVED + 2)
+CAPTIONS = ("a <pip>", "a <pip> by night")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -176,8 +178,9 @@ def _one_thread() -> Iterator[None]:
 def killed(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scratch folder of a run that was killed one step after its checkpoint."""
     folder = tmp_path_factory.mktemp("scratch")
-    with pytest.raises(Killed):
-        learn(base, learner(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVE_EVERY + 1))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(edlora, "SAVE_EVERY", SAVED)
+        learn(base, learner(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVED + 1))
     return folder
 
 
@@ -189,7 +192,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_was_not_killed(
     losses = learn(
         base, resumed, toy(base, *CAPTIONS), LONG, killed, lambda _, done, __: steps.append(done)
     )
-    assert steps[0] == SAVE_EVERY
+    assert steps[0] == SAVED
     assert losses == learn(base, whole, toy(base, *CAPTIONS), LONG, tmp_path, silent)
     for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(one, other)
