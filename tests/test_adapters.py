@@ -88,7 +88,7 @@ def test_things_have_no_pose() -> None:
 
 
 def job(folder: Path, stage: str) -> Job:
-    return Job(stage, folder, 0.02, 0.0, "cpu", 1, 2, 2, 0)
+    return Job(stage, folder, 0.005, 0.0, "cpu", 1, 2, 2, 0)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -99,7 +99,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_adapters_train_for_a_second_go_on_and_are_shipped_as_the_same_bytes(
+def test_adapters_train_for_a_moment_go_on_and_are_shipped_as_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "adapters_folder", lambda: tmp_path / "shipped")

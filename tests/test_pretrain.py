@@ -47,7 +47,7 @@ def job(folder: Path, **changes: object) -> Job:
     usual = {
         "stage": "unet",
         "folder": folder,
-        "minutes": 0.02,
+        "minutes": 0.005,
         "decay": 0.0,
         "device": "cpu",
         "workers": 1,
@@ -229,7 +229,7 @@ def steps_of(path: Path) -> int:
         return int(json.loads(file.metadata()["progress"])["step"])
 
 
-def test_text_and_unet_train_for_a_second_each_and_go_on_from_their_checkpoint(
+def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     folder: Path,
 ) -> None:
     with torch.random.fork_rng():
@@ -272,7 +272,7 @@ def test_views_of_one_character_differ_and_its_double_is_somebody_else() -> None
     assert not np.array_equal(one.picture, other.picture)
 
 
-def test_a_clip_trains_for_a_second_and_opens_with_the_stock_class(folder: Path) -> None:
+def test_a_clip_trains_for_a_moment_and_opens_with_the_stock_class(folder: Path) -> None:
     with torch.random.fork_rng():
         train_clip(job(folder, stage="clip"), ALONE)
     before = steps_of(folder / "clip.safetensors")
