@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -13,23 +12,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from storyforge import golden
 from storyforge.cli import app
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.metrics import Sighting, apartness
 from storyforge.evaluate.sheet import write_sheet
-from storyforge.evaluation.cast import read_cast
 from storyforge.evaluation.gallery import _Clock
 from storyforge.evaluation.staging import caption, staged
 from storyforge.evaluation.ways import WAYS, Models, task_of, ways_named
 from storyforge.fuse import statistics
 from storyforge.panels import Method, PanelTask
-from storyforge.plan import Base, base_at
+from storyforge.plan import Base
 from storyforge.story import Panel, Story
 from storyforge.subject import ConceptSpec
 
-ROOT = Path(__file__).parents[1]
-LEARNT = golden.folder_of(ROOT / "stories" / "fox-and-lantern.yaml") / "concepts"
 CLASSES = {
     "ember": "fox",
     "sorrel": "fox",
@@ -218,19 +213,6 @@ def test_a_sheet_has_a_row_for_each_way_and_a_column_for_each_panel(tmp_path: Pa
     assert {(255, 0, 0), (0, 0, 255)} <= colours
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two concepts that are learnt already."""
-    made = tmp_path_factory.mktemp("cast")
-    for name in ("juna", "pip"):
-        shutil.copytree(ROOT / "concepts" / name, made / name)
-    cast = read_cast(made, base_at("pocket", Path.cwd()))
-    for task in cast.tasks("ed-lora", 2):
-        with cast.store.make("concepts", task.key) as out:
-            shutil.copyfile(LEARNT / f"{task.concept}.safetensors", out)
-    return made
-
-
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     """Watch fewer steps: what is seen of a concept is not what is tested here."""
@@ -244,8 +226,8 @@ def asked(folder: Path, clip: Path, *more: str) -> list[str]:
     return [*words, "--panels", "2", "--steps", "1", "--clip", str(clip), *more]
 
 
-def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Path) -> None:
-    first = CliRunner().invoke(app, asked(folder, clip, "--json"))
+def test_the_verb_compares_keeps_its_pictures_and_goes_on(learnt_pair: Path, clip: Path) -> None:
+    first = CliRunner().invoke(app, asked(learnt_pair, clip, "--json"))
     assert first.exit_code == 0, first.output
     told = json.loads(first.stdout)
     assert list(told["methods"]) == ["strangers", "plain", "regions", "region-exact"]
@@ -257,7 +239,7 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Pa
     assert told["methods"]["regions"]["margin_over_regions"]["mean"] == 0
     assert {"clip", "command", "date", "panels", "steps", "thresholds", "versions"} <= set(told)
     assert "drew 8 pictures" in first.stderr
-    out = folder / "regions"
+    out = learnt_pair / "regions"
     pictures = sorted((out / "pictures").glob("*.png"))
     page = (out / "index.html").read_text()
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
@@ -265,14 +247,14 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(folder: Path, clip: Pa
     assert json.loads((out / "evaluation.json").read_text())["methods"] == told["methods"]
 
     pictures[0].unlink()
-    again = CliRunner().invoke(app, asked(folder, clip))
+    again = CliRunner().invoke(app, asked(learnt_pair, clip))
     assert again.exit_code == 0, again.output
     assert "drew 1 pictures" in again.stderr
     assert "region-exact" in again.stdout
 
 
-def test_an_unknown_way_gets_a_guess(folder: Path, clip: Path) -> None:
-    words = ["evaluate", "regions", "--concepts", str(folder), "--methods", "exact-texts"]
+def test_an_unknown_way_gets_a_guess(learnt_pair: Path) -> None:
+    words = ["evaluate", "regions", "--concepts", str(learnt_pair), "--methods", "exact-texts"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1
     assert "did you mean `exact-text`" in done.stderr
