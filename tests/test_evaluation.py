@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,11 +109,12 @@ pages:
 """
 
 
-@pytest.fixture
-def story(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A story of one concept that is learnt already."""
-    shutil.copytree(ROOT / "concepts" / "pip", tmp_path / "concepts" / "pip")
-    path = tmp_path / "stories" / "small.yaml"
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "concepts" / "pip", project / "concepts" / "pip")
+    path = project / "stories" / "small.yaml"
     path.parent.mkdir()
     path.write_text(STORY)
     read = stories.read(path)
@@ -123,11 +125,24 @@ def story(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_verb_judges_keeps_its_pictures_and_goes_on(story: Path, clip: Path) -> None:
-    words = ["evaluate", str(story), "--clip", str(clip), "--prompts", "1", "--json"]
-    first = CliRunner().invoke(app, words)
-    assert first.exit_code == 0, first.output
-    told = json.loads(first.stdout)
+def judged(line: str, story: Path, clip: Path) -> Any:
+    """What a command line says of the story."""
+    options = ["--clip", str(clip), "--prompts", "1", "--json"]
+    meant = {"STORY": [str(story)], "OPTIONS": options}
+    words = [each for word in line.split() for each in meant.get(word, [word])]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def first(story: Path, clip: Path) -> Any:
+    """What is said of the story when nothing is drawn yet."""
+    return judged("evaluate STORY OPTIONS", story, clip)
+
+
+def test_the_verb_judges_and_keeps_its_pictures(first: Any) -> None:
+    told = first
     assert told["drawn"] == 12
     scores = told["concepts"]["pip"]["conditions"]
     assert {name: score["pictures"] for name, score in scores.items()} == {
@@ -145,19 +160,15 @@ def test_the_verb_judges_keeps_its_pictures_and_goes_on(story: Path, clip: Path)
     assert len({Image.open(path).tobytes() for path in pictures}) == 8
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
 
-    pictures[0].unlink()
-    again = json.loads(CliRunner().invoke(app, words).stdout)
+
+@pytest.mark.parametrize("line", ["evaluate OPTIONS STORY", "evaluate story STORY OPTIONS"])
+def test_a_story_goes_on_after_evaluate_or_evaluate_story(
+    first: Any, story: Path, clip: Path, line: str
+) -> None:
+    min((Path(first["folder"]) / "pictures").glob("*.png")).unlink()
+    again = judged(line, story, clip)
     assert again["drawn"] == 1
-    assert again["concepts"] == told["concepts"]
-
-
-def test_a_story_may_follow_evaluate_or_evaluate_story(story: Path, clip: Path) -> None:
-    options = ["--clip", str(clip), "--prompts", "1", "--json"]
-    short = CliRunner().invoke(app, ["evaluate", *options, str(story)])
-    long = CliRunner().invoke(app, ["evaluate", "story", str(story), *options])
-    assert short.exit_code == long.exit_code == 0, short.output + long.output
-    assert json.loads(short.stdout)["drawn"] == 12
-    assert json.loads(long.stdout)["drawn"] == 0
+    assert again["concepts"] == first["concepts"]
 
 
 def test_evaluate_alone_and_its_help_name_what_can_be_judged() -> None:
