@@ -55,10 +55,13 @@ def stock(base: BaseModel) -> StableDiffusionPipeline:
 
 @pytest.mark.parametrize("guidance_scale", [4.0, 1.5])
 def test_the_plain_loop_is_the_stock_pipeline(base: BaseModel, guidance_scale: float) -> None:
-    latents = start_latents(base, [7])
+    latents = small(base, 7)
+    height, width = (base.vae_scale * cells for cells in latents.shape[2:])
     wanted = stock(base)(
         PROMPT,
         negative_prompt=NEGATIVE,
+        height=height,
+        width=width,
         latents=latents.clone(),
         num_inference_steps=3,
         guidance_scale=guidance_scale,
