@@ -119,7 +119,7 @@ def check(path: Path, goldens: Path | None, tell: Tell) -> Review:
         raise EnvironmentProblem(message, hint=remedy)
     with TemporaryDirectory(prefix="storyforge-") as scratch:
         drawn = draw(reduced(planned, record), folder / "concepts", Store(Path(scratch)), tell)
-        verdicts = tuple(_compared(folder, drawn))
+        verdicts = tuple(compared(folder, drawn))
         review = Review(folder, verdicts, None, _note(record))
         return review if review.passed else replace(review, sheet=_sheet(folder, verdicts, drawn))
 
@@ -144,7 +144,7 @@ def update(
         _learn(workflow.Run(path, store=store), stale, folder / "concepts", tell)
     with TemporaryDirectory(prefix="storyforge-") as scratch:
         drawn = draw(reduced(planned, record), folder / "concepts", Store(Path(scratch)), tell)
-        verdicts = tuple(_compared(folder, drawn))
+        verdicts = tuple(compared(folder, drawn))
         (folder / "changes.png").unlink(missing_ok=True)
         review = Review(folder, verdicts, _sheet(folder, verdicts, drawn))
         _keep(folder, verdicts, drawn)
@@ -205,6 +205,25 @@ def draw(planned: Plan, fixtures: Path, store: Store, tell: Tell) -> dict[str, P
     return {task.panel: store.path("panels", task.key) for task in planned.panels}
 
 
+def compared(folder: Path, drawn: Mapping[str, Path]) -> Iterator[Verdict]:
+    """A verdict on every panel that is drawn, then on every golden without one."""
+    for panel, path in drawn.items():
+        kept = _golden(folder, panel)
+        if not kept.is_file():
+            yield Verdict(panel, "new")
+            continue
+        old, new = _pixels(kept), _pixels(path)
+        if old.shape != new.shape:
+            yield Verdict(panel, "different")
+            continue
+        found = compare(old, new)
+        said: Said = "equal" if found.equal else "alike" if found.alike else "different"
+        yield Verdict(panel, said, found)
+    for path in sorted((folder / "panels").glob("*.png")):
+        if path.stem not in drawn:
+            yield Verdict(path.stem, "gone")
+
+
 def _planned(path: Path) -> Plan:
     story = stories.read(path)
     return draw_up(story, base=base_of(story))
@@ -250,25 +269,6 @@ def _raise_first(troubles: Sequence[Trouble]) -> None:
             raise trouble.error
         message = f"{trouble.subject}: {trouble.error.message}"
         raise TaskFailed(message, hint=trouble.error.hint) from trouble.error
-
-
-def _compared(folder: Path, drawn: Mapping[str, Path]) -> Iterator[Verdict]:
-    """A verdict on every panel that is drawn, then on every golden without one."""
-    for panel, path in drawn.items():
-        kept = _golden(folder, panel)
-        if not kept.is_file():
-            yield Verdict(panel, "new")
-            continue
-        old, new = _pixels(kept), _pixels(path)
-        if old.shape != new.shape:
-            yield Verdict(panel, "different")
-            continue
-        found = compare(old, new)
-        said: Said = "equal" if found.equal else "alike" if found.alike else "different"
-        yield Verdict(panel, said, found)
-    for path in sorted((folder / "panels").glob("*.png")):
-        if path.stem not in drawn:
-            yield Verdict(path.stem, "gone")
 
 
 def _golden(folder: Path, panel: str) -> Path:

@@ -6,7 +6,7 @@ The goldens are renewed by `storyforge golden update`, which alone writes them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from storyforge.store import Store
 
 STORY = Path(__file__).parents[1] / "stories" / "fox-and-lantern.yaml"
 GOLDENS = golden.folder_of(STORY)
+SAMPLES = sorted(STORY.parent.glob("*.yaml"))
 
 needs_goldens = pytest.mark.skipif(
     not GOLDENS.is_dir(), reason="no goldens of the sample; `storyforge golden update` makes them"
@@ -44,6 +45,56 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["golden", *map(str, words)])
 
 
+def small_plan(path: Path) -> Plan:
+    """What the goldens of a story are drawn by."""
+    story, record = stories.read(path), golden.read_record(golden.folder_of(path))
+    assert record is not None
+    return golden.reduced(draw_up(story, base=base_of(story)), record)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One for all samples: what concepts look like to the layers is watched once."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+samples = pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SAMPLES])
+
+
+@needs_goldens
+@samples
+def test_every_panel_of_a_sample_is_as_it_was(path: Path, store: Store) -> None:
+    folder = golden.folder_of(path)
+    drawn = golden.draw(small_plan(path), folder / "concepts", store, silent)
+    review = golden.Review(folder, tuple(golden.compared(folder, drawn)), None)
+    panels = [panel.id for _, panel in stories.read(path).panels()]
+    assert [verdict.panel for verdict in review.verdicts] == panels
+    assert review.passed, review.verdicts
+
+
+@needs_goldens
+@samples
+def test_the_fixtures_are_of_the_base_that_ships(path: Path) -> None:
+    folder, planned = golden.folder_of(path), small_plan(path)
+    record = golden.read_record(folder)
+    base_hash = base_of(planned.story).hash
+    fixtures = sorted((folder / "concepts").glob("*.safetensors"))
+    assert record is not None
+    assert planned.fuse is not None
+    assert [file.stem for file in fixtures] == sorted(name for name, _ in planned.fuse.concepts)
+    assert {record.base_hash, *(Concept.load(file).base_hash for file in fixtures)} == {base_hash}
+
+
+@needs_goldens
+def test_a_concept_is_the_same_in_the_goldens_of_every_sample() -> None:
+    """Else the samples could not share a store."""
+    seen: dict[str, set[bytes]] = {}
+    for path in SAMPLES:
+        for file in (golden.folder_of(path) / "concepts").glob("*.safetensors"):
+            seen.setdefault(file.name, set()).add(file.read_bytes())
+    assert [name for name, files in seen.items() if len(files) > 1] == []
+
+
 # The sample: a panel of two, and one where all four concepts meet.
 
 TWO, ALL = "meeting", "between"
@@ -51,10 +102,9 @@ TWO, ALL = "meeting", "between"
 
 @dataclass(frozen=True)
 class Sample:
-    """Two panels drawn as the goldens are, and all that they were drawn from."""
+    """The first story's panels at the goldens' size, and all that they are drawn from."""
 
     planned: Plan
-    pictures: Mapping[str, Path]
     base: BaseModel
     fused: FusedModel
 
@@ -85,28 +135,12 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    story = stories.read(STORY)
-    record = golden.read_record(GOLDENS)
-    assert record is not None
-    planned = golden.reduced(draw_up(story, base=base_of(story)), record)
-    few = replace(planned, panels=tuple(t for t in planned.panels if t.panel in {TWO, ALL}))
-    store = Store(tmp_path_factory.mktemp("store"))
-    pictures = golden.draw(few, GOLDENS / "concepts", store, silent)
-    fused = FusedModel.load(store.path("fused", few.fuse.key))
-    base = open_base(few.fuse.base, few.fuse.base_hash)
-    return Sample(few, pictures, base, fused)
-
-
-@needs_goldens
-@pytest.mark.parametrize("path", sorted(STORY.parent.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_panel_of_a_sample_is_as_it_was(path: Path) -> None:
-    done = run("check", path, "--json")
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    panels = [panel.id for _, panel in stories.read(path).panels()]
-    assert [each["panel"] for each in told["panels"]] == panels
-    assert told["passed"]
+def sample(store: Store) -> Sample:
+    planned = small_plan(STORY)
+    assert planned.fuse is not None
+    golden.draw(replace(planned, panels=()), GOLDENS / "concepts", store, silent)
+    fused = FusedModel.load(store.path("fused", planned.fuse.key))
+    return Sample(planned, open_base(planned.fuse.base, planned.fuse.base_hash), fused)
 
 
 @needs_goldens
@@ -140,16 +174,6 @@ def test_the_base_without_the_fused_deltas_does_not_pass(sample: Sample, panel: 
 @pytest.mark.parametrize("concept", ["pip", "juna", "lantern", "moonwood"])
 def test_a_dropped_concept_does_not_pass(sample: Sample, concept: str) -> None:
     assert not sample.likeness(sample.task(ALL), sample.without_deltas_of(concept)).alike
-
-
-@needs_goldens
-def test_the_fixtures_are_of_the_base_that_ships() -> None:
-    record = golden.read_record(GOLDENS)
-    base_hash = base_of(stories.read(STORY)).hash
-    fixtures = sorted((GOLDENS / "concepts").glob("*.safetensors"))
-    assert [path.stem for path in fixtures] == ["juna", "lantern", "moonwood", "pip"]
-    assert record is not None
-    assert {record.base_hash, *(Concept.load(path).base_hash for path in fixtures)} == {base_hash}
 
 
 # The verbs, on a story of two small pictures and two steps.
@@ -290,6 +314,7 @@ def test_a_fixture_is_learnt_once_for_each_base(
     edit(story, "pages:", "characters: {pip: ../concepts/pip}\npages:")
     edit(story, "a fox in", "<pip> in")
     run("update", story, "--reason", "first")
+    assert run("check", story).exit_code == 0
     fixture = golden.folder_of(story) / "concepts" / "pip.safetensors"
     edit(story, "the snow", "the rain")
     with untouched(fixture):
