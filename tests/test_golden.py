@@ -6,6 +6,7 @@ The goldens are renewed by `storyforge golden update`, which alone writes them.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -183,14 +184,34 @@ SMALL = {"golden": 1, "base_hash": "", "size": [64, 64], "steps": 2, "reason": "
 
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
+    """A story that may be changed, whose goldens are to be written."""
+    return small_story(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A story whose goldens are just written, and what was said of that."""
+    path = small_story(tmp_path_factory.mktemp("written"))
+    return path, run("update", path, "--reason", "first", "--json")
+
+
+@pytest.fixture
+def kept(written: tuple[Path, Result], tmp_path: Path) -> Path:
+    """A story that may be changed, whose goldens are just written."""
+    path, _ = written
+    shutil.copytree(path.parents[1], tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path / path.relative_to(path.parents[1])
+
+
+def small_story(project: Path) -> Path:
     """A story without concepts, on a base whose files may be changed; goldens are to be small."""
-    base = tmp_path / "base"
+    base = project / "base"
     for file in POCKET.rglob("*"):
         if file.is_file():
             link = base / file.relative_to(POCKET)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
-    path = tmp_path / "stories" / "small.yaml"
+    path = project / "stories" / "small.yaml"
     path.parent.mkdir()
     path.write_text(
         "storyforge: 1\ntitle: Small\nbase: ../base\npages:\n- panels:\n"
@@ -226,33 +247,33 @@ def verdicts(done: Result) -> dict[str, str]:
     return {each["panel"]: each["said"] for each in json.loads(done.stdout)["panels"]}
 
 
-def test_goldens_just_written_are_drawn_again_to_the_byte(story: Path) -> None:
-    written = run("update", story, "--reason", "first", "--json")
-    assert verdicts(written) == {"day": "new", "night": "new"}
-    assert json.loads(written.stdout)["sheet"] is None
-    checked = run("check", story, "--json")
+def test_goldens_just_written_are_drawn_again_to_the_byte(
+    written: tuple[Path, Result], kept: Path
+) -> None:
+    _, said = written
+    assert verdicts(said) == {"day": "new", "night": "new"}
+    assert json.loads(said.stdout)["sheet"] is None
+    checked = run("check", kept, "--json")
     assert verdicts(checked) == {"day": "equal", "night": "equal"}
     assert checked.exit_code == 0
 
 
-def test_a_changed_panel_fails_and_is_shown(story: Path) -> None:
-    run("update", story, "--reason", "first")
-    edit(story, "a fox in the snow", "a boy on a beach")
-    done = run("check", story)
-    sheet = golden.folder_of(story) / "changes.png"
+def test_a_changed_panel_fails_and_is_shown(kept: Path) -> None:
+    edit(kept, "a fox in the snow", "a boy on a beach")
+    done = run("check", kept)
+    sheet = golden.folder_of(kept) / "changes.png"
     assert done.exit_code == 1
     assert "different" in done.stdout
     assert str(sheet) in done.stderr
     assert read_picture(sheet).shape == (12 + 20 + 64 + 12, 12 + 3 * (64 + 12), 3)
 
 
-def test_an_update_touches_only_what_changed(story: Path) -> None:
-    run("update", story, "--reason", "first")
-    folder = golden.folder_of(story)
+def test_an_update_touches_only_what_changed(kept: Path) -> None:
+    folder = golden.folder_of(kept)
     was = (folder / "panels" / "day.png").read_bytes()
-    edit(story, "a fox in the snow", "a boy on a beach")
+    edit(kept, "a fox in the snow", "a boy on a beach")
     with untouched(folder / "panels" / "night.png"):
-        done = run("update", story, "--reason", "a boy suits the day", "--json")
+        done = run("update", kept, "--reason", "a boy suits the day", "--json")
     assert verdicts(done) == {"day": "different", "night": "equal"}
     assert Path(json.loads(done.stdout)["sheet"]).is_file()
     assert (folder / "panels" / "day.png").read_bytes() != was
@@ -261,24 +282,22 @@ def test_an_update_touches_only_what_changed(story: Path) -> None:
     assert (record.reason, record.size, record.steps) == ("a boy suits the day", (64, 64), 2)
 
 
-def test_panels_that_come_and_go_are_found_and_mended(story: Path) -> None:
-    run("update", story, "--reason", "first")
-    edit(story, "id: day", "id: dawn")
-    done = run("check", story, "--json")
+def test_panels_that_come_and_go_are_found_and_mended(kept: Path) -> None:
+    edit(kept, "id: day", "id: dawn")
+    done = run("check", kept, "--json")
     assert done.exit_code == 1
     assert verdicts(done) == {"dawn": "new", "night": "equal", "day": "gone"}
-    run("update", story, "--reason", "renamed")
-    panels = golden.folder_of(story) / "panels"
+    run("update", kept, "--reason", "renamed")
+    panels = golden.folder_of(kept) / "panels"
     assert sorted(path.name for path in panels.iterdir()) == ["dawn.png", "night.png"]
 
 
-def test_goldens_of_another_base_say_how_to_renew_them(story: Path) -> None:
-    run("update", story, "--reason", "first")
-    change_base(story)
-    done = run("check", story)
+def test_goldens_of_another_base_say_how_to_renew_them(kept: Path) -> None:
+    change_base(kept)
+    done = run("check", kept)
     assert done.exit_code == EnvironmentProblem.exit_code
     assert "drawn with another base" in done.stderr
-    assert f"storyforge golden update {story} --reason" in done.stderr
+    assert f"storyforge golden update {kept} --reason" in done.stderr
 
 
 def test_a_story_without_goldens_says_how_to_make_them(story: Path) -> None:
