@@ -28,6 +28,7 @@ from storyforge.panels import PanelTask
 from storyforge.plan import Plan, base_of, draw_up
 from storyforge.sample.sampler import picture
 from storyforge.store import Store
+from storyforge.train import drift
 
 STORY = Path(__file__).parents[1] / "stories" / "fox-and-lantern.yaml"
 GOLDENS = golden.folder_of(STORY)
@@ -324,6 +325,7 @@ def test_a_fixture_is_learnt_once_for_each_base(
     story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statistics, "STEPS", 1)
+    monkeypatch.setattr(drift, "STEPS", 1)
     concept = story.parents[1] / "concepts" / "pip"
     concept.mkdir(parents=True)
     (concept / "01.png").symlink_to(STORY.parents[1] / "concepts" / "pip" / "01.png")
