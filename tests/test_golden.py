@@ -26,7 +26,7 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta, merged
 from storyforge.panels import PanelTask
 from storyforge.plan import Plan, base_of, draw_up
-from storyforge.sample.sampler import picture
+from storyforge.sample.sampler import Studio, pictures
 from storyforge.store import Store
 from storyforge.train import drift
 
@@ -109,25 +109,25 @@ class Sample:
     planned: Plan
     base: BaseModel
     fused: FusedModel
+    concepts: dict[str, Concept]
 
     def task(self, panel: str) -> PanelTask:
         return next(task for task in self.planned.panels if task.panel == panel)
 
     def likeness(self, task: PanelTask, model: FusedModel | None = None) -> Likeness:
         """How like its golden the panel is when `task` is drawn with `model`."""
-        with merged(self.base, (model or self.fused).deltas):
-            drawn = picture(self.base, model or self.fused, task)
+        model = model or self.fused
+        with merged(self.base, model.deltas):
+            (drawn,) = pictures(Studio(self.base, model, self.concepts), [task])
         return compare(read_picture(GOLDENS / "panels" / f"{task.panel}.png"), drawn)
 
     def without_deltas_of(self, dropped: str) -> FusedModel:
         """The fused model less one concept's part: its rows of `down` and columns of `up`."""
-        names = [name for name, _ in self.planned.fuse.concepts]
-        files = [Concept.load(GOLDENS / "concepts" / f"{name}.safetensors") for name in names]
         deltas = {}
         for linear, delta in self.fused.deltas.items():
             owners = [
                 name
-                for name, concept in zip(names, files, strict=True)
+                for name, concept in self.concepts.items()
                 for _ in range(concept.deltas[linear].rank)
             ]
             kept = [index for index, owner in enumerate(owners) if owner != dropped]
@@ -142,7 +142,10 @@ def sample(store: Store) -> Sample:
     assert planned.fuse is not None
     golden.draw(replace(planned, panels=()), GOLDENS / "concepts", store, silent)
     fused = FusedModel.load(store.path("fused", planned.fuse.key))
-    return Sample(planned, open_base(planned.fuse.base, planned.fuse.base_hash), fused)
+    names = [name for name, _ in planned.fuse.concepts]
+    files = {name: Concept.load(GOLDENS / "concepts" / f"{name}.safetensors") for name in names}
+    base = open_base(planned.fuse.base, planned.fuse.base_hash)
+    return Sample(planned, base, fused, files)
 
 
 @needs_goldens
