@@ -16,7 +16,7 @@ from storyforge.model.denoising import start_latents
 from storyforge.model.lora import Delta, attached_locally, merged
 from storyforge.model.tokens import ConceptTokens, encode
 from storyforge.panels import Method, PanelTask, RegionTask
-from storyforge.sample.injection import reading_of
+from storyforge.sample.injection import SCENE, reading_of
 from storyforge.samplesettings import RegionModel
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
@@ -166,6 +166,22 @@ def test_a_prompt_of_one_concept_is_read_as_a_region_is(
     made = drawn(base, fused, concept, whole(method))
     assert_alike(made, drawn(base, fused, concept, panel(method)))
     assert not torch.allclose(made, drawn(base, fused, concept, whole(Method())), atol=1e-2)
+
+
+def test_who_stands_in_a_scene_is_read_with_some_of_the_scenes_weights(
+    base: BaseModel, fused: FusedModel, concept: Concept
+) -> None:
+    wood = replace(concept, name="wood", kind="scene", tokens=replace(concept.tokens, name="wood"))
+    both = replace(fused, tokens={**fused.tokens, "wood": wood.tokens})
+    task = panel(Method(regions="exact-text"), prompt="in <wood>")
+    prompt = "a <pip> in <wood>"
+    there = replace(task, regions=(replace(task.regions[0], prompt=prompt),))
+    with torch.no_grad(), merged(base, both.deltas):
+        made = reading_of(base, both, {"pip": concept, "wood": wood}, there, (4, 4)).reader
+    # The scene's deltas are the concept's own here: some more of the same.
+    with torch.no_grad(), merged(base, concept.deltas, 1 + SCENE):
+        expected = encode(base, [PROMPTS[0], prompt], both.tokens)
+    assert_alike(made.regions[0].text, expected)
 
 
 @pytest.mark.parametrize("prompt", ["a <pip> and a <lamp>", "a <tree>"])
