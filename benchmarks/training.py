@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, pstdev
 
@@ -28,6 +31,7 @@ from PIL import Image
 from benchmarks import trainspeed
 from benchmarks.cast import draw_all
 from benchmarks.methods import Bounds, Figures, Studio, Variant, learn, variant
+from storyforge import __version__
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.embed import open_clip
 from storyforge.model.base import POCKET, open_base
@@ -244,7 +248,18 @@ def measured(order: Order, parts: Sequence[str], steps: int, batch: int) -> dict
     lacking = [part for part in PARTS if part not in parts]
     missing = found["missing"]
     assert isinstance(missing, list)
-    return {**found, "missing": [*missing, *lacking]}
+    return {**found, "missing": [*missing, *lacking], "run": _run(order)}
+
+
+def _run(order: Order) -> dict[str, object]:
+    """What made the figures."""
+    packages = ("torch", "diffusers", "transformers")
+    return {
+        "command": shlex.join(["python", "-m", "benchmarks.training", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "base_hash": order.base.hash,
+        "versions": {"storyforge": __version__, **{name: version(name) for name in packages}},
+    }
 
 
 def read_order(words: argparse.Namespace) -> Order:

@@ -67,7 +67,7 @@ def reading_of(
     scene = _background(task, concepts)
     owners = [_owner(task, concepts, region.concept) for region in task.regions]
     pairs = zip(owners, task.regions, strict=True)
-    own = [scene.deltas if scene else None, *(_own_text(task, scene, *pair) for pair in pairs)]
+    own = [scene.deltas if scene else None, *(_own_text(task, concepts, *pair) for pair in pairs)]
     whole, *read = _read(base, model, own, [task, *task.regions])
     texts = []
     for index, (features, heads) in enumerate(read):
@@ -98,14 +98,14 @@ def _background(task: PanelTask, concepts: Concepts) -> Concept | None:
 
 
 def _own_text(
-    task: PanelTask, scene: Concept | None, owner: Concept | None, region: RegionTask
+    task: PanelTask, concepts: Concepts, owner: Concept | None, region: RegionTask
 ) -> Deltas | None:
     """The changes that a region's prompt is read with: its concept's, and some of its scene's."""
     if owner is None:
         return None
-    if scene is None or scene.kind != "scene" or _injected(task):
-        return owner.deltas
-    if f"<{scene.name}>" not in region.prompt:
+    named = [concepts.get(name) for name in PLACEHOLDER.findall(region.prompt)]
+    scene = next((each for each in named if each and each.kind == "scene"), owner)
+    if scene is owner or _injected(task):
         return owner.deltas
     some = {n: Delta(d.up, d.down, SCENE * d.scale) for n, d in scene.deltas.items()}
     both = {n: joined([owner.deltas[n], some[n]]) for n in owner.deltas.keys() & some}
