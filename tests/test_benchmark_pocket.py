@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -57,6 +58,22 @@ def test_the_judge_answers_every_question_for_every_picture() -> None:
     made = judges.answers(judge, seen)
     assert set(made) == set(judges.questions()) == set(judges.truth(ASKED))
     assert all(len(values) == len(ASKED) for values in made.values())
+
+
+def test_drawings_through_a_vae_that_loses_nothing_are_judged_as_drawings() -> None:
+    class Lossless:
+        def encode(self, x: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(latent_dist=SimpleNamespace(mean=x))
+
+        def decode(self, x: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(sample=x)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        judge = judges.Judge().eval()
+    drawings = judges.pixels([world.draw(picture)[0] for picture in ASKED])
+    expected = judges.accuracy(judges.answers(judge, drawings), judges.truth(ASKED))
+    assert pocket.through(Lossless(), judge, ASKED) == expected
 
 
 def test_one_model_picture_is_drawn_for_each_prompt(base: BaseModel) -> None:
