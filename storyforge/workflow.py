@@ -362,7 +362,7 @@ def made(
         shop.draw(wanted.panels, run_.previews)
         shop.bind(wanted.books)
         printed = [task for task in asked.books if task.format == "pdf"]
-        printed = [task for task in printed if store.has("pdf", task.key)]
+        printed = [t for t in printed if store.has("pdf", t.key) and shop.all_drawn(t)]
         findings = shop.bindery.judged(printed, tell)
         shop.note_all()
     shop.give_up_if_hopeless()

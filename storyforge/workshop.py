@@ -140,7 +140,7 @@ class Workshop:
 
     def bind(self, tasks: Sequence[BookTask]) -> None:
         """Bind books, unless pictures are missing."""
-        if all(self._all_drawn(task) for task in tasks):
+        if all(self.all_drawn(task) for task in tasks):
             self._begin()
             self._regret(run(self.bindery.perform, tasks, 1, self.tell, self._keep))
 
@@ -150,13 +150,14 @@ class Workshop:
         Raises StoryForgeError, naming the page on which something does not fit.
         """
         for task in tasks:
-            if self._all_drawn(task):
+            if self.all_drawn(task):
                 self.bindery.bound(task)
         if not self.bindery.books:
             for language in {task.language for task in tasks}:
                 proof(self.plan.story, language)
 
-    def _all_drawn(self, task: BookTask) -> bool:
+    def all_drawn(self, task: BookTask) -> bool:
+        """Whether all pictures of a book are there."""
         return all(picture_of(self.plan, self.store, *pair) for pair in task.panels)
 
     def counts(self) -> Counts:

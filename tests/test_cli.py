@@ -135,6 +135,12 @@ def test_only_the_panels_asked_for_are_drawn(story: Path) -> None:
     assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
 
 
+def test_lost_pictures_are_drawn_one_by_one_if_one_is_asked_for(story: Path) -> None:
+    for picture in (story.parent / ".storyforge" / "panels").iterdir():
+        picture.unlink()
+    assert made(invoke("render", story, "--json", "--only", "two")) == NOTHING | {"panels": 1}
+
+
 def test_pictures_can_be_seen_while_they_are_drawn(story: Path, tmp_path: Path) -> None:
     words = ("--only", "two", "--steps", 6, "--previews", tmp_path / "looks")
     assert made(invoke("render", story, "--json", *words))["panels"] == 1
