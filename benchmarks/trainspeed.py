@@ -75,6 +75,7 @@ class Run:
     batch  pictures a step
     share  of the batch that is the base's own pictures
     parts  in which a batch is worked through
+    again  whether activations are computed twice (gradient checkpointing); 0 or 1
     """
 
     loop: str
@@ -82,6 +83,7 @@ class Run:
     batch: int
     share: float = 0.0
     parts: int = 1
+    again: int = 0
 
 
 def recipe(run: Run) -> Recipe:
@@ -99,6 +101,7 @@ def recipe(run: Run) -> Recipe:
         prior_share=run.share,
         seed=0,
         accumulate=run.parts,
+        checkpointing=bool(run.again),
     )
 
 
@@ -154,6 +157,7 @@ def compare(steps: int, batch: int) -> dict[str, object]:
         "official": Run("official", steps, batch),
         "ours": Run("ours", steps, batch, share),
         "ours_in_parts": Run("ours", steps, batch, share, parts=batch),
+        "ours_checkpointed": Run("ours", steps, batch, share, parts=batch, again=1),
         "ours_without_prior": Run("ours", steps, batch),
     }
     found: dict[str, dict[str, float]] = {}
@@ -162,7 +166,7 @@ def compare(steps: int, batch: int) -> dict[str, object]:
         command = [sys.executable, "-m", "benchmarks.trainspeed", *words]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(done.stdout)
-    others = {name: ratios(found, name) for name in ("ours_in_parts", "ours_without_prior")}
+    others = {name: ratios(found, name) for name in loops if name.startswith("ours_")}
     return {"batch": batch, "loops": found, **ratios(found, "ours"), **others}
 
 
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=Habits().train_batch)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--again", type=int, default=0)
     torch.set_num_threads(1)
     print(json.dumps(timed(Run(**vars(parser.parse_args())))))
 

@@ -21,6 +21,9 @@ from storyforge.train.recipe import Recipe
 CAPTION_DROPOUT = 0.2
 """Part of the prior pictures that go without a caption, so that the empty prompt stays put."""
 
+_TOGETHER = 4
+"""Pictures that are encoded at once: the VAE's memory is not to outgrow that of the steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -112,18 +115,23 @@ def material(
 def _encoded(base: BaseModel, pixels: torch.Tensor, kept: Path | None) -> torch.Tensor:
     """(n, c, h, w) latents of (n, 3, H, W) pictures, from `kept` if they lie there."""
     if kept is None:
-        return base.encode(pixels.to(base.device))
+        return _few_by_few(base, pixels)
     about = f"{base.hash} {base.device.type} {base.dtype} {tuple(pixels.shape)} ".encode()
     digest = hashlib.sha256(about + pixels.contiguous().numpy().tobytes()).hexdigest()[:20]
     path = kept / f"{digest}.safetensors"
     if path.is_file():
         return load_file(path)["latents"].to(base.device)
-    latents = base.encode(pixels.to(base.device))
+    latents = _few_by_few(base, pixels)
     kept.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     save_file({"latents": latents.cpu().contiguous()}, part)
     part.replace(path)
     return latents
+
+
+def _few_by_few(base: BaseModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Encode (n, 3, H, W) pictures, not all of them in memory at once."""
+    return torch.cat([base.encode(some.to(base.device)) for some in torch.split(pixels, _TOGETHER)])
 
 
 def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
