@@ -19,11 +19,13 @@ from storyforge.store import Entry, Shelf, Store
 State = Literal["fresh", "stale", "pinned", "unneeded"]
 
 _FUSED_CHANGED: Final = "the fused model changed"
+_CONCEPTS_CHANGED: Final = "its concepts changed"
 
 _CHANGED: Final = {
     "base": "the base changed",
     "base_hash": "the base changed",
     "class": "its class changed",
+    "concepts": _CONCEPTS_CHANGED,
     "font": "the font changed",
     "fused": _FUSED_CHANGED,
     "guidance_scale": "guidance changed",
@@ -147,7 +149,7 @@ def _ignored(plan: Plan, pin: Pin, task: PanelTask) -> Iterator[str]:
         old["seed"] = new["seed"]
     if old.get("base_hash") == new.get("base_hash") and plan.fuse is not None and pin.model:
         yield from _learnt_since(plan, _typed(pin.model), _typed(plan.recipes[plan.fuse.key]))
-        old["fused"] = new["fused"]
+        old |= {field: new[field] for field in ("fused", "concepts") if field in new}
     yield from _changes(old, new)
 
 
@@ -175,8 +177,10 @@ def _why(key: str, recipe: Recipe, last: Entry | None) -> tuple[str, ...]:
 
 
 def _summed(changes: Iterable[str]) -> tuple[str, ...]:
-    """Each change once; a panel's prompt is part of its regions' prompts."""
+    """Each change once; a panel's prompt is in its regions' prompts, its concepts in its model."""
     told = dict.fromkeys(changes)
+    if _FUSED_CHANGED in told:
+        told.pop(_CONCEPTS_CHANGED, None)
     known = "prompt changed" in told
     return tuple(each for each in told if not (known and each.endswith("`: prompt changed")))
 
