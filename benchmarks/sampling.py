@@ -5,8 +5,9 @@ and with our sampler, with 0, 1, 3 and 6 regions: on the embedded model, and on 
 Diffusion 1.5 with random weights. Each picture of ours is drawn next to a stock one, in turns first
 and second, after a round to warm up. A ratio is the median of the rounds, of the processor's
 seconds, on one thread, so that what else the machine does hits both; `wall_ratio` is the same by
-the clock. Peak memory is that of a process of its own for each contender, from when the model is
-opened. Guidance is what LoRA-Composer adds to regions: a gradient step before a denoising step.
+the clock. Prompts are read once a picture: the fewer steps, the more their number shows. Peak
+memory is that of a process of its own for each contender, from when the model is opened. Guidance
+is what LoRA-Composer adds to regions: a gradient step before a denoising step.
 
 Not covered: accelerators, and what the pictures look like (random weights draw nothing).
 """
@@ -344,8 +345,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="on the embedded model [9]")
     parser.add_argument("--steps", type=int, default=20, help="on the embedded model [20]")
-    parser.add_argument("--sd15-rounds", type=int, default=3, help="[3]")
-    parser.add_argument("--sd15-steps", type=int, default=4, help="[4]")
+    parser.add_argument("--sd15-rounds", type=int, default=2, help="[2]")
+    parser.add_argument("--sd15-steps", type=int, default=10, help="[10]")
     parser.add_argument("--sd15-size", type=int, default=256, help="in pixels [256]")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wanted = parser.parse_args()
