@@ -2,8 +2,10 @@
 
 `python -m benchmarks.sampling --json` draws the same picture with stock `StableDiffusionPipeline`
 and with our sampler, with 0, 1, 3 and 6 regions: on the embedded model, and on the shapes of Stable
-Diffusion 1.5 with random weights. Each picture of ours is drawn next to a stock one, in turns first
-and second, after a round to warm up. A ratio is the median of the rounds, of the processor's
+Diffusion 1.5 with random weights. Then three regions each name a concept of random weights: read by
+one fused model (`fused`), and each by its concept's own text weights (`exact-text`, the usual way).
+Each picture of ours is drawn next to a stock one, in turns first and second, after a round to warm
+up. A ratio is the median of the rounds, of the processor's
 seconds, on one thread, so that what else the machine does hits both; `wall_ratio` is the same by
 the clock. Prompts are read once a picture: the fewer steps, the more their number shows. Peak
 memory is that of a process of its own for each contender, from when the model is opened. Guidance
@@ -18,11 +20,13 @@ import argparse
 import json
 import platform
 import resource
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -39,10 +43,15 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from storyforge.executor import processors
 from storyforge.layout import Box
 from storyforge.model.base import BaseModel, open_base
-from storyforge.model.concept import plain
+from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import make_scheduler, start_latents
+from storyforge.model.family import token_table
+from storyforge.model.lora import Delta, joined
+from storyforge.model.tokens import WORDS as CONCEPT_WORDS
+from storyforge.model.tokens import ConceptTokens
 from storyforge.panels import Method, PanelTask, RegionTask
 from storyforge.sample.sampler import Studio, picture, pictures
+from storyforge.samplesettings import RegionModel
 
 Shapes = Literal["pocket", "sd15"]
 
@@ -50,6 +59,15 @@ REGIONS: Final = (0, 1, 3, 6)
 ONE: Final = Box(x0=0.25, y0=0.2, x1=0.75, y1=1.0)
 WORDS: Final = ("a fox in a coat", "an owl", "a cat with a hat", "a red ball", "a bear", "a frog")
 WHOLE: Final = "a fox on the left and an owl on the right, in a forest by night"
+
+READ_BY: Final[tuple[RegionModel, ...]] = ("fused", "exact-text")
+"""Weights that concepts' prompts are read with."""
+
+CONTENDERS: Final = (*map(str, REGIONS), *READ_BY)
+"""Each is timed beside the stock pipeline."""
+
+RANK: Final = 4
+"""Of each concept's changes."""
 
 _PEAK: Final = "VmHWM:"
 """The line of /proc/self/status with the most memory that was resident, in KiB."""
@@ -171,6 +189,48 @@ def ours(base: BaseModel, bench: Bench, regions: int) -> Callable[[], np.ndarray
     return lambda: picture(base, model, task)
 
 
+def cast_of(base: BaseModel) -> dict[str, Concept]:
+    """Three concepts of random weights, with words of their own for every layer."""
+    torch.manual_seed(1)
+    wide = token_table(base.text_encoder).shape[1]
+    cast = {}
+    for name in ("pip", "juna", "ball"):
+        words = torch.randn(CONCEPT_WORDS, base.family.groups, wide)
+        deltas = {
+            linear: Delta(
+                0.01 * torch.randn(module.out_features, RANK),
+                0.01 * torch.randn(RANK, module.in_features),
+            )
+            for linear, module in base.linears.items()
+        }
+        tokens = ConceptTokens(name, 0.01 * words)
+        cast[name] = Concept(name, "character", "fox", tokens, deltas, base.reference, base.hash)
+    return cast
+
+
+def named(base: BaseModel, bench: Bench, regions: RegionModel) -> Callable[[], np.ndarray]:
+    """Our sampler, drawing three concepts of one fused model, a region each."""
+    cast = cast_of(base)
+    task = asked(base, bench, len(cast))
+    own = tuple(
+        replace(region, concept=name, prompt=f"{region.prompt} and <{name}>")
+        for region, name in zip(task.regions, cast, strict=True)
+    )
+    task = replace(task, regions=own, method=Method(regions=regions))
+    deltas = {
+        linear: joined([concept.deltas[linear] for concept in cast.values()])
+        for linear in base.linears
+    }
+    tokens = {name: concept.tokens for name, concept in cast.items()}
+    studio = Studio(base, FusedModel(base.reference, base.hash, tokens, deltas), cast)
+
+    def draw() -> np.ndarray:
+        (made,) = pictures(studio, [task])
+        return made
+
+    return draw
+
+
 def guided(base: BaseModel, bench: Bench, *, guidance: bool) -> Callable[[], list[Spent]]:
     """Three regions with LoRA-Composer's guidance or without, telling what every step takes."""
     method = Method(enhancement=guidance, isolation=guidance)
@@ -191,6 +251,18 @@ def guided(base: BaseModel, bench: Bench, *, guidance: bool) -> Callable[[], lis
     return draw
 
 
+def drawing(base: BaseModel, bench: Bench, contender: str) -> Callable[[], object]:
+    """What draws a picture in one of the ways that are compared."""
+    if contender == "stock":
+        return stock(base, bench)
+    if contender == "guidance":
+        return guided(base, bench, guidance=True)
+    for regions in READ_BY:
+        if contender == regions:
+            return named(base, bench, regions)
+    return ours(base, bench, int(contender))
+
+
 def timed(draw: Callable[[], object]) -> Spent:
     """What one picture takes."""
     processor, clock = process_time(), perf_counter()
@@ -209,17 +281,17 @@ def times(bench: Bench) -> dict[str, object]:
     warmed = whole()
     if not np.abs(warmed.astype(int) - ours(base, bench, 0)()).max() <= 1:
         raise SystemExit("our sampler and the stock pipeline do not draw the same picture")
-    for regions in REGIONS:
-        draw, pairs = ours(base, bench, regions), []
+    for contender in CONTENDERS:
+        draw, pairs = drawing(base, bench, contender), []
         draw()
         for number in range(bench.rounds):
             first, second = (whole, draw) if number % 2 else (draw, whole)
             spent = timed(first), timed(second)
             pairs.append(spent if number % 2 else spent[::-1])
-        told(f"{bench.shapes}, {regions} regions: {bench.rounds} rounds")
-        ratios[str(regions)] = median(own.processor / them.processor for them, own in pairs)
-        clocks[str(regions)] = median(own.clock / them.clock for them, own in pairs)
-        seconds[str(regions)] = median(own.processor for _, own in pairs)
+        told(f"{bench.shapes}, {contender}: {bench.rounds} rounds")
+        ratios[contender] = median(own.processor / them.processor for them, own in pairs)
+        clocks[contender] = median(own.clock / them.clock for them, own in pairs)
+        seconds[contender] = median(own.processor for _, own in pairs)
         beside += [them for them, _ in pairs]
     return {
         "ratio": rounded(ratios),
@@ -252,13 +324,7 @@ def guidance_times(bench: Bench) -> dict[str, object]:
 def peak(bench: Bench, contender: str) -> tuple[int, int]:
     """KiB that drawing has at most in this process, and how much of it was there before."""
     base = opened(bench.shapes)
-    draw: Callable[[], object]
-    if contender == "stock":
-        draw = stock(base, bench)
-    elif contender == "guidance":
-        draw = guided(base, bench, guidance=True)
-    else:
-        draw = ours(base, bench, int(contender))
+    draw = drawing(base, bench, contender)
     # From here on the kernel counts anew, where it lets us; else opening counts for all alike.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -286,13 +352,14 @@ def memory(bench: Bench, contenders: Sequence[str]) -> Iterator[tuple[str, tuple
 
 def memory_ratios(bench: Bench) -> tuple[dict[str, object], dict[str, object]]:
     """Of three regions to the stock pipeline, and of guidance to three regions."""
-    found = dict(memory(bench, ("stock", "3", "guidance")))
+    found = dict(memory(bench, ("stock", "3", "exact-text", "guidance")))
     added = {name: most - before for name, (most, before) in found.items()}
     mib = {name: round(most / 1024) for name, (most, _) in found.items()}
     regional = {
         "memory_ratio": round(found["3"][0] / found["stock"][0], 4),
         "memory_above_model_ratio": round(added["3"] / max(1, added["stock"]), 4),
-        "memory_mib": {"stock": mib["stock"], "3": mib["3"]},
+        "memory_ratio_exact_text": round(found["exact-text"][0] / found["stock"][0], 4),
+        "memory_mib": {name: mib[name] for name in ("stock", "3", "exact-text")},
     }
     guiding = {
         "memory_ratio": round(found["guidance"][0] / found["3"][0], 4),
@@ -327,6 +394,8 @@ def measured(benches: Sequence[Bench]) -> dict[str, object]:
         "ratio_of": "seconds of the processor, on one thread; median of the rounds",
         "machine": {"processors": processors(), "machine": platform.machine()},
         "versions": versions,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "benchmarks.sampling", *sys.argv[1:]]),
     }
 
 

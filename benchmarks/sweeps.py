@@ -69,10 +69,13 @@ SETTINGS: Final[Mapping[str, Mapping[str, FuseSettings]]] = {
 
 SCENE_WEIGHTS: Final = (1.0, 2.0, 3.0, 5.0)
 
+STRENGTHS: Final = (1.0, 1.15, 1.3, 1.5)
+"""Of every concept."""
+
 ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
 """Prompts of each concept, and denoising steps of each, that are watched; the usual ones last."""
 
-SWEEPS: Final = (*SETTINGS, "scene-weight", "rows", "stages", "own")
+SWEEPS: Final = (*SETTINGS, "scene-weight", "strength", "rows", "stages", "own")
 
 SHOWN: Final = 5
 """Concepts on the sheet."""
@@ -102,6 +105,10 @@ def variants(cast: Cast, count: int) -> Iterator[Variant]:
         usual = weight == WEIGHTS["scene"]
         settings = FuseSettings() if usual else FuseSettings(weights=weights)
         yield Variant("scene-weight", f"{weight:g}", settings)
+    for strength in STRENGTHS:
+        strong = {spec.name: strength for spec in cast.members[:count]}
+        settings = FuseSettings() if strength == 1 else FuseSettings(strengths=strong)
+        yield Variant("strength", f"{strength:g}", settings)
     for prompts, steps in ROWS:
         usual = (prompts, steps) == ROWS[-1]
         way = FuseSettings() if usual else _watching(prompts, steps)

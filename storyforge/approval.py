@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from storyforge import story as stories
 from storyforge.choice import check_panels, panel_named, take_of
@@ -24,13 +25,20 @@ from storyforge.store import Entry, Store, fingerprint, write_whole
 from storyforge.workflow import Outcome, Run, made, planned
 from storyforge.workshop import ledger_of
 
+if TYPE_CHECKING:
+    from storyforge.book.contact import Take
+
 
 @dataclass(frozen=True, slots=True)
 class Takes:
-    """What came of drawing takes: a contact sheet for each panel."""
+    """What came of drawing takes: a contact sheet for each panel.
+
+    likeness  panel -> take -> how alike it is to whom it shows, where somebody could judge
+    """
 
     outcome: Outcome
     sheets: tuple[Path, ...]
+    likeness: Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +62,13 @@ class Release:
     take: int | None
 
 
-def draw_takes(run_: Run, panels: Sequence[str], count: int, tell: Tell) -> Takes:
+def draw_takes(
+    run_: Run, panels: Sequence[str], count: int, tell: Tell, clip: str | None = None
+) -> Takes:
     """Draw takes 0 to `count` - 1 of each panel and lay them on a contact sheet; bind no book.
 
-    Takes that exist already are not drawn again.
+    Takes that exist already are not drawn again. A CLIP says how alike each is to whom it shows:
+    the one that is asked for, else the base's own, if it has one.
     """
     if not panels:
         hint = f"such as `storyforge render {run_.path} PANEL --takes {count}`"
@@ -76,29 +87,61 @@ def draw_takes(run_: Run, panels: Sequence[str], count: int, tell: Tell) -> Take
     takes = tuple(take for each in tasks.values() for take in each)
     asked = replace(drawn, panels=takes, books=(), recipes=recipes, pins={})
     outcome = made(run_, asked, store, tell, names)
-    sheets = [_sheet(run_, drawn, store, panel, each) for panel, each in tasks.items()]
-    return Takes(outcome, tuple(path for path in sheets if path is not None))
+    alike = _likenesses(drawn, store, takes, clip, tell)
+    sheets = []
+    for panel, each in tasks.items():
+        if cells := _cells(drawn, store, each, alike):
+            sheets.append(_sheet(run_, drawn, panel, cells))
+    likeness = {
+        panel: {number: alike[task.key] for number, task in enumerate(each) if task.key in alike}
+        for panel, each in tasks.items()
+    }
+    return Takes(outcome, tuple(sheets), likeness)
+
+
+def _likenesses(
+    drawn: Plan, store: Store, takes: Sequence[PanelTask], clip: str | None, tell: Tell
+) -> Mapping[str, float]:
+    """Likeness by key; nothing where the base has no CLIP and none is asked for."""
+    if clip is None and takes[0].base != "pocket":
+        return {}
+    from storyforge.evaluation.judge import clip_for
+    from storyforge.evaluation.takes import likenesses
+
+    tell("judging", 0, 1)
+    return likenesses(drawn, store, takes, clip_for(takes[0].base, clip))
 
 
 def _take_name(task: PanelTask, number: int) -> str:
     return f"{subject_of(task)} take {number}"
 
 
-def _sheet(
-    run_: Run, drawn: Plan, store: Store, panel: str, takes: Sequence[PanelTask]
-) -> Path | None:
-    """The contact sheet of one panel; None if none of its takes is drawn."""
-    from storyforge.book.contact import Take, write_takes
+def _cells(
+    drawn: Plan, store: Store, takes: Sequence[PanelTask], alike: Mapping[str, float]
+) -> list[Take]:
+    """Those takes of a panel that are drawn, by their number."""
+    from storyforge.book.contact import Take
 
+    panel = takes[0].panel
     (own,) = (task.key for task in drawn.panels if task.panel == panel)
     shown = drawn.pins[panel].key if panel in drawn.pins else own
-    cells = [
-        Take(number, task.seed, store.path("panels", task.key), task.key == shown)
+    return [
+        Take(
+            number,
+            task.seed,
+            store.path("panels", task.key),
+            task.key == shown,
+            alike.get(task.key),
+        )
         for number, task in enumerate(takes)
         if store.has("panels", task.key)
     ]
-    if not cells:
-        return None
+
+
+def _sheet(run_: Run, drawn: Plan, panel: str, cells: Sequence[Take]) -> Path:
+    """The contact sheet of one panel."""
+    from storyforge.book.contact import write_takes
+
     with TemporaryDirectory(prefix="storyforge-") as folder:
         data = write_takes(panel, cells, Path(folder) / "takes.png").read_bytes()
     target = file_of(drawn.story, run_.out, f".{panel}.takes.png")

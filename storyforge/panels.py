@@ -311,7 +311,8 @@ def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
 def drawn_from(task: PanelTask) -> dict[str, object]:
     """All that decides about the picture, and what was said of nothing else."""
     said = _said(task)
-    return {"make": "panel 1"} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
+    make = "panel 1" if task.method.regions == "fused" else "panel 2"
+    return {"make": make} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
 
 
 def _said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,10 @@ def test_a_renamed_concept_changes_its_name_alone(concept: Concept) -> None:
     assert other.renamed("pip") == concept
 
 
-def test_a_concept_of_this_base_fits(concept: Concept, base: BaseModel) -> None:
+def test_a_concept_of_this_base_fits_and_no_other(concept: Concept, base: BaseModel) -> None:
     concept.fits(base)
+    with pytest.raises(EnvironmentProblem):
+        replace(concept, base_hash="0ther" * 8).fits(base)
 
 
 def test_a_concept_of_another_base_is_refused_by_name(base: BaseModel, pip: ConceptTokens) -> None:
@@ -111,6 +114,12 @@ def missing(path: Path) -> None:
 def test_a_file_that_is_no_concept_is_an_environment_problem(write, tmp_path: Path) -> None:
     write(tmp_path / "pip.safetensors")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
+        Concept.load(tmp_path / "pip.safetensors")
+
+
+def test_a_concept_of_a_kind_that_there_is_not_is_refused(concept: Concept, tmp_path: Path) -> None:
+    replace(concept, kind="mood").save(tmp_path / "pip.safetensors")
+    with pytest.raises(EnvironmentProblem, match="`mood` is no kind of concept"):
         Concept.load(tmp_path / "pip.safetensors")
 
 

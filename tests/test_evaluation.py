@@ -171,6 +171,16 @@ def test_a_story_goes_on_after_evaluate_or_evaluate_story(
     assert again["concepts"] == first["concepts"]
 
 
+def test_takes_are_judged_as_panels_are(first: Any, story: Path, clip: Path) -> None:
+    words = ["render", str(story), "one", "--takes", "2", "--clip", str(clip), "--json"]
+    told = json.loads(CliRunner().invoke(app, words).stdout)["likeness"]["one"]
+    (sighting,) = first["sightings"]
+    assert told["0"] == pytest.approx(sighting["likeness"]["pip"], abs=1e-4)
+    assert told["1"] != told["0"]
+    said = CliRunner().invoke(app, words[:-1]).stderr
+    assert f"take {max(told, key=told.get)} is most alike" in said
+
+
 def test_evaluate_alone_and_its_help_name_what_can_be_judged() -> None:
     for words in (["evaluate"], ["evaluate", "--help"]):
         said = " ".join(CliRunner().invoke(app, words).output.split())

@@ -147,7 +147,8 @@ def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -
 
 def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:
     recipe = replace(RECIPE, steps=1, seed=2**63 - 1)
-    learn(base, learner(base, recipe), toy(base, "a fox"), recipe, tmp_path, silent)
+    losses = learn(base, learner(base, recipe), toy(base, "a fox"), recipe, tmp_path, silent)
+    assert len(losses) == 1
 
 
 def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from storyforge.errors import StoryForgeError
 _PICTURE: Final = 360
 _MARGIN: Final = 24
 _TITLE: Final = 56
-_LABEL: Final = 52
+_LABEL: Final = 60
 _FRAME: Final = 4
 """Pixels."""
 
@@ -31,12 +31,16 @@ _CHOSEN: Final = "#c2571a"
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One picture of the panel; `shown` if it is the one in the book."""
+    """One picture of the panel; `shown` if it is the one in the book.
+
+    likeness  to whom it shows, at most 1; None if nobody judged
+    """
 
     number: int
     seed: int
     picture: Path
     shown: bool
+    likeness: float | None = None
 
 
 def write_takes(panel: str, takes: Sequence[Take], path: Path) -> Path:
@@ -62,7 +66,7 @@ def write_takes(panel: str, takes: Sequence[Take], path: Path) -> Path:
 def _label(
     pen: ImageDraw.ImageDraw, take: Take, left: int, top: int, size: tuple[int, int]
 ) -> None:
-    """The number and the seed under a picture; a frame around the one in the book."""
+    """Number, seed and likeness under a picture; a frame around the one in the book."""
     width, height = size
     if take.shown:
         box = (left - _FRAME, top - _FRAME, left + width + _FRAME - 1, top + height + _FRAME - 1)
@@ -73,6 +77,8 @@ def _label(
     right = left + pen.textlength(f"{words}  ", font)
     note = f"seed {take.seed}" + (", in the book" if take.shown else "")
     pen.text((right, below + 4), note, _PALE, _font(15))
+    if take.likeness is not None:
+        pen.text((left, below + 25), f"likeness {take.likeness:.2f}", _PALE, _font(15))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -150,6 +150,9 @@ def render(
         int | None,
         typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
     ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="Judges the takes: a folder or hub id.")
+    ] = None,
     previews: Annotated[
         Path | None,
         typer.Option("--previews", metavar="DIR", help="Show pictures there as they are drawn."),
@@ -171,25 +174,32 @@ def render(
     run = workflow.Run(story, asked, store, out, jobs, assets, previews=previews)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if takes is not None:
-        _show_takes(run, wanted, takes, as_json)
+        _show_takes(run, wanted, takes, clip, as_json)
         return
     show_outcome(lambda tell: workflow.render(run, wanted, tell), as_json)
     _show_untranslated(story, lang)
 
 
-def _show_takes(run: Run, panels: Sequence[str], count: int, as_json: bool) -> None:
+def _show_takes(
+    run: Run, panels: Sequence[str], count: int, clip: str | None, as_json: bool
+) -> None:
     """Draw takes, and print the contact sheets that show them."""
     from storyforge import approval
 
     with Progress() as progress:
-        drawn = approval.draw_takes(run, panels, count, progress)
+        drawn = approval.draw_takes(run, panels, count, progress, clip)
     _tell_outcome(drawn.outcome)
     sheets = [str(path) for path in drawn.sheets]
     if as_json:
-        tell_json({**outcome_content(drawn.outcome), "sheets": sheets})
+        likeness = {panel: dict(each) for panel, each in drawn.likeness.items()}
+        tell_json({**outcome_content(drawn.outcome), "sheets": sheets, "likeness": likeness})
     else:
         for path in sheets:
             typer.echo(path)
+    for panel, each in drawn.likeness.items():
+        if each:
+            best = max(each, key=each.__getitem__)
+            tell(f"{panel}: take {best} is most alike ({each[best]:.2f})")
     tell(f"next: look at the numbers there, then `storyforge pick {run.path} PANEL TAKE`")
     _end(drawn.outcome)
 

@@ -118,7 +118,7 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
         task.concept: marks_of(clip, task, references[task.concept], _given(probes, task, gallery))
         for task in learnt
     }
-    sightings = tuple(_sightings(plan, store, clip, references)) if exam.panels else ()
+    seen = tuple(sightings(plan, store, clip, references)) if exam.panels else ()
     tell("judging", 1, 1)
     thresholds = {name: threshold(references[name], marks.get(name)) for name in references}
     report = Report(
@@ -126,8 +126,8 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
         base_hash=base.hash,
         clip=clip.reference,
         concepts=marks,
-        panels=together(sightings, thresholds) if exam.panels else None,
-        sightings=sightings,
+        panels=together(seen, thresholds) if exam.panels else None,
+        sightings=seen,
         drawn=drawn,
         seconds=perf_counter() - started,
         folder=folder,
@@ -219,7 +219,7 @@ def _given(probes: Sequence[_Probe], task: TrainTask, gallery: Gallery) -> list[
     ]
 
 
-def _sightings(
+def sightings(
     plan: Plan, store: Store, clip: Clip, references: Mapping[str, Vectors]
 ) -> Iterator[Sighting]:
     """Every region that asks for a concept with references, cut out of its panel."""

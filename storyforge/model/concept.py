@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import CARRIED
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
+from storyforge.subject import Kind
 
 FORMAT = "1"
 _ARCHITECTURE = "stable-diffusion-v1/storyforge-concept"
@@ -96,10 +98,12 @@ class Concept:
         if meta.get("storyforge.format") != FORMAT or "concept.words" not in tensors:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
         try:
-            name = meta["name"]
+            name, kind = meta["name"], meta["kind"]
+            if kind not in get_args(Kind):
+                raise ValueError(f"`{kind}` is no kind of concept")
             return Concept(
                 name,
-                meta["kind"],
+                kind,
                 meta["class"],
                 ConceptTokens(name, tensors["concept.words"]),
                 _deltas(tensors),

@@ -170,7 +170,8 @@ def _local(
     if scene is not None:
         parts.append(Local(_some(scene.deltas, chosen), left))
         lost = {cells: gone + left[cells] for cells, gone in lost.items()}
-    parts.append(Local(_some(_negated(model.deltas), chosen), lost))
+    if parts:
+        parts.append(Local(_some(_negated(model.deltas), chosen), lost))
     return [part for part in parts if part.deltas]
 
 
