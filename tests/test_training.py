@@ -225,6 +225,17 @@ def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
     assert weights[: batch - rows].eq(0.5).all()
 
 
+def test_a_share_of_no_whole_picture_is_met_over_many_steps(base: BaseModel) -> None:
+    prior = PriorSet(torch.full((1, *toy(base, "").latents[0].shape), 7.0), ("a fox",))
+    seen, recipe = toy(base, "a <pip>", prior=prior), replace(RECIPE, batch_size=2, prior_share=0.2)
+    dice = torch.Generator().manual_seed(0)
+    counts = [
+        (draw(seen, recipe, dice)[0].clean == 7).all((1, 2, 3)).sum().item() for _ in "x" * 500
+    ]
+    assert set(counts) == {0, 1}
+    assert 150 < sum(counts) < 250
+
+
 def test_some_prior_pictures_go_without_their_words(base: BaseModel) -> None:
     prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
     seen = toy(base, "a <pip>", prior=prior)

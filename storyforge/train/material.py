@@ -136,7 +136,7 @@ def _few_by_few(base: BaseModel, pixels: torch.Tensor) -> torch.Tensor:
 
 def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
     """The pictures of one step, those of one shape together, in the order in which they came."""
-    ordinary = recipe.prior_rows if seen.prior else 0
+    ordinary = _whole(recipe.prior_rows, dice) if seen.prior else 0
     own = recipe.batch_size - ordinary
     rows = _own_rows(seen, recipe, own, dice)
     prompts = []
@@ -157,6 +157,12 @@ def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
         weights += list(torch.ones_like(latents[:, :1]))
         pointed += [False] * ordinary
     return [_together(clean, weights, prompts, pointed, shape) for shape in _shapes(clean)]
+
+
+def _whole(mean: float, dice: torch.Generator) -> int:
+    """A whole number that is `mean` on average; nothing is thrown where `mean` is whole."""
+    least = int(mean)
+    return least + (mean > least and float(torch.rand(1, generator=dice)) < mean - least)
 
 
 def _own_rows(seen: Material, recipe: Recipe, count: int, dice: torch.Generator) -> list[int]:

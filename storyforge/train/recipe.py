@@ -81,9 +81,9 @@ class Recipe:
         return self.keep == "best" or self.stop_early is not None
 
     @property
-    def prior_rows(self) -> int:
-        """Pictures of a batch that the base drew itself; at least one is the concept's."""
-        return min(round(self.batch_size * self.prior_share), self.batch_size - 1)
+    def prior_rows(self) -> float:
+        """How many pictures of a batch the base drew itself, on average; never all of them."""
+        return min(round(self.batch_size * self.prior_share, 6), self.batch_size - 1)
 
     def told(self) -> dict[str, object]:
         """The recipe as plain JSON, without what was not asked for."""
