@@ -31,11 +31,11 @@ from storyforge.evaluation.judge import Judge, clip_for
 from storyforge.evaluation.results import finite
 from storyforge.fuse import fusion, statistics
 from storyforge.fuse.packing import Full, Packed
-from storyforge.fuse.statistics import CONCEPT_PROMPTS, STEPS, Statistics
+from storyforge.fuse.statistics import CONCEPT_PROMPTS, EMPHASIS, STEPS, Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, WEIGHTS, Terms
 from storyforge.fusesettings import FuseSettings, FusionStage, Solver
 from storyforge.model.base import BaseModel
-from storyforge.model.concept import FusedModel
+from storyforge.model.concept import Concept, FusedModel
 from storyforge.train.drift import drift
 
 SOLVERS: Final[tuple[Solver, ...]] = (
@@ -75,7 +75,10 @@ STRENGTHS: Final = (1.0, 1.15, 1.3, 1.5)
 ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
 """Prompts of each concept, and denoising steps of each, that are watched; the usual ones last."""
 
-SWEEPS: Final = (*SETTINGS, "scene-weight", "strength", "rows", "stages", "own")
+EMPHASES: Final = (1.0, 10.0, 30.0, 100.0)
+"""What a concept's words count where text is read."""
+
+SWEEPS: Final = (*SETTINGS, "scene-weight", "strength", "rows", "emphasis", "stages", "own")
 
 SHOWN: Final = 5
 """Concepts on the sheet."""
@@ -113,6 +116,9 @@ def variants(cast: Cast, count: int) -> Iterator[Variant]:
         usual = (prompts, steps) == ROWS[-1]
         way = FuseSettings() if usual else _watching(prompts, steps)
         yield Variant("rows", f"{prompts} prompts, {steps} steps", way)
+    for emphasis in EMPHASES:
+        way = FuseSettings() if emphasis == EMPHASIS else _watching(*ROWS[-1], emphasis)
+        yield Variant("emphasis", f"{emphasis:g}", way)
     yield Variant("stages", "all solved", FuseSettings())
     yield Variant("stages", "all averaged", FuseSettings(solver="average"))
     for stage in STAGES:
@@ -128,7 +134,7 @@ def _solving(stages: Sequence[FusionStage]) -> Make:
     return lambda bench: mixed(bench.solved("closed-form"), bench.solved("average"), stages)
 
 
-def _watching(prompts: int, steps: int) -> Make:
+def _watching(prompts: int, steps: int, emphasis: float = EMPHASIS) -> Make:
     def make(bench: Bench) -> FusedModel:
         base, cast = bench.base(), bench.concepts()
         seen: list[Statistics] = []
@@ -136,7 +142,7 @@ def _watching(prompts: int, steps: int) -> Make:
             told(f"watching `{concept.name}`", len(seen), len(cast))
             lines = CONCEPT_PROMPTS[concept.kind][:prompts]
             asked = [line.replace("<it>", f"<{concept.name}>") for line in lines]
-            seen.append(watched(base, concept.alone(), asked, steps))
+            seen.append(watched(base, concept, asked, steps, emphasis))
         if bench.ordinary is None:
             bench.ordinary = statistics.of_base(base)
         terms = Terms.of(FuseSettings(), {concept.name: concept.kind for concept in cast})
@@ -145,10 +151,18 @@ def _watching(prompts: int, steps: int) -> Make:
     return make
 
 
-def watched(base: BaseModel, model: FusedModel, prompts: Sequence[str], steps: int) -> Statistics:
-    """What the layers see while `model` draws some prompts in some steps."""
+def watched(
+    base: BaseModel, concept: Concept, prompts: Sequence[str], steps: int, emphasis: float
+) -> Statistics:
+    """What the layers see while a concept draws some prompts in some steps.
+
+    emphasis  what its words count where text is read
+    """
     keep: Callable[[torch.Tensor], Packed] = Full.of
-    packed, _ = statistics.watch(base, model, prompts, keep, steps=steps)
+    where = statistics.positions(base, prompts, [concept.name], concept.name)
+    packed, _ = statistics.watch(
+        base, concept.alone(), prompts, keep, where=where, steps=steps, emphasis=emphasis
+    )
     return Statistics(base.hash, base.family.inputs, packed, {})
 
 
@@ -229,6 +243,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
                 "preservation": PRESERVATION,
                 "weights": dict(WEIGHTS),
                 "steps": STEPS,
+                "emphasis": EMPHASIS,
             },
             "concepts": {task.concept: task.kind for task in tasks},
             "clip": judge.clip.reference,

@@ -283,10 +283,10 @@ def fuse_task(
 
     Its recipe, and those of what is watched for it, are entered in `recipes`.
     """
-    recipe: Recipe = {"make": "fusion 2", "base": base.hash, "settings": settings}
+    recipe: Recipe = {"make": "fusion 3", "base": base.hash, "settings": settings}
     key = _entered(recipes, {**recipe, "concepts": dict(keys)})
     kept = settings.statistics or "full"
-    watched: Recipe = {"make": "statistics 1", "base": base.hash, "kept": kept}
+    watched: Recipe = {"make": "statistics 2", "base": base.hash, "kept": kept}
     subject = {"area": "subject"} if settings.area == "subject" else {}
     own = [(name, {**watched, "concept": each, **subject}) for name, each in keys]
     return FuseTask(

@@ -15,9 +15,10 @@ from storyforge.fuse import statistics
 from storyforge.fuse.statistics import STEPS
 from storyforge.fuse.terms import STAGES
 from storyforge.model.base import BaseModel
-from storyforge.model.concept import FusedModel
+from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens
 from storyforge.plan import base_at
 from storyforge.train import drift as drifting
 
@@ -63,13 +64,19 @@ def test_nothing_changed_is_no_drift_and_more_of_it_is_more(
     assert 0 < drifting.drift(base, half, prompts) < drifting.drift(base, deltas, prompts)
 
 
-def test_fewer_rows_are_other_statistics(base: BaseModel) -> None:
-    model = FusedModel("pocket", base.hash, {}, {})
-    few = sweeps.watched(base, model, ["a fox"], 1)
-    more = sweeps.watched(base, model, ["a fox"], 2)
-    source = next(name for name in few.readers if name.startswith("unet.") and "attn1" in name)
-    assert few.gram(source).diagonal().mean() == pytest.approx(1, abs=1e-3)
-    assert not torch.allclose(few.gram(source), more.gram(source), atol=1e-3)
+def test_fewer_rows_and_less_emphasis_are_other_statistics(
+    base: BaseModel, pip: ConceptTokens
+) -> None:
+    concept = Concept("pip", "character", "fox", pip, {}, "pocket", base.hash)
+    few = sweeps.watched(base, concept, ["a <pip>"], 1, 1.0)
+    more = sweeps.watched(base, concept, ["a <pip>"], 2, 1.0)
+    stressed = sweeps.watched(base, concept, ["a <pip>"], 1, 9.0)
+    spatial = next(name for name in few.readers if name.startswith("unet.") and "attn1" in name)
+    read = next(name for name in few.readers if name.endswith(".kv"))
+    assert few.gram(spatial).diagonal().mean() == pytest.approx(1, abs=1e-3)
+    assert not torch.allclose(few.gram(spatial), more.gram(spatial), atol=1e-3)
+    assert torch.equal(few.gram(spatial), stressed.gram(spatial))
+    assert not torch.allclose(few.gram(read), stressed.gram(read), atol=1e-3)
 
 
 def test_a_sweep_tells_its_figures_and_goes_on(

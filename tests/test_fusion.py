@@ -217,6 +217,51 @@ def test_in_text_layers_each_guidance_branch_counts_half(base: BaseModel) -> Non
     torch.testing.assert_close(both, (said + unsaid) / 2, **IN_FP32)
 
 
+def test_a_concepts_words_count_more_than_others_where_text_is_read(base: BaseModel) -> None:
+    pip = concept(base, "pip", "fox", seed=1)
+    bare = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, {})
+    prompts, where = ["<pip> in a wood", "a <pip>"], [(1, 2), (2, 3)]
+    grams = statistics.watch(base, bare, prompts, as_it_is, where=where)[0]
+    plainly = statistics.watch(base, bare, prompts, as_it_is)[0]
+    with torch.no_grad():
+        said = encode(base, [*prompts, "", ""], bare.tokens)
+    for group, site in enumerate(base.family.cross_sites):
+        rows = said[group].double()
+        for row, places in enumerate(where):
+            rows[row, list(places)] *= statistics.EMPHASIS**0.5
+        rows = rows.flatten(0, 1)
+        wanted = solve.normalised(rows.T @ rows)
+        torch.testing.assert_close(grams[f"unet.{site}.kv"], wanted, **IN_FP32)
+    for name in grams:
+        same = torch.allclose(grams[name], plainly[name], rtol=1e-3)
+        assert same == (base.family.stage(name) == "spatial"), name
+
+
+def test_in_the_text_encoder_every_group_has_the_emphasis_on_its_own_prompts_words(
+    base: BaseModel,
+) -> None:
+    pip = concept(base, "pip", "fox", seed=1)
+    bare = FusedModel(base.reference, base.hash, {"pip": pip.tokens}, {})
+    prompts, where = ["<pip> in a wood", "a <pip>"], [(1, 2), (2, 3)]
+    first = "text_encoder." + next(n for n in base.family.inputs if n.endswith("qkv"))[13:]
+    rows: list[Tensor] = []
+    layer = base.linears[base.family.inputs[first][0]]
+    handle = layer.register_forward_pre_hook(lambda _, seen: rows.append(seen[0].double()))
+    with torch.no_grad():
+        encode(base, prompts, bare.tokens)
+        encode(base, [""], bare.tokens)
+    handle.remove()
+    said, groups = rows[0].clone(), base.family.groups
+    assert len(said) == 2 * groups
+    for row, places in enumerate(where):
+        for group in range(groups):
+            said[row * groups + group, list(places)] *= statistics.EMPHASIS**0.5
+    halves = [each.flatten(0, 1) for each in (said, rows[1])]
+    wanted = sum(solve.normalised(half.T @ half) for half in halves) / 2
+    made = statistics.watch(base, bare, prompts, as_it_is, where=where)[0][first]
+    torch.testing.assert_close(made, wanted, **IN_FP32)
+
+
 def test_statistics_repeat_to_the_bit(base: BaseModel) -> None:
     lamp = concept(base, "lamp", "lamp", seed=1)
     one, other = statistics.of_concept(base, lamp), statistics.of_concept(base, lamp)

@@ -29,7 +29,7 @@ from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
-from storyforge.model.family import token_table
+from storyforge.model.family import Stage, token_table
 from storyforge.model.lora import merged
 from storyforge.model.tokens import WORDS, encode, token_ids
 
@@ -38,11 +38,21 @@ Sums = dict[str, Sum]
 
 Kept = TypeVar("Kept")
 
+Stress = tuple[Sequence[tuple[int, int]], float]
+"""Places of two words in each prompt, and what they count where any other word counts 1."""
+
+Counts = Callable[[Tensor], Tensor]
+"""(n, T, d) features -> (n, T), what each row counts."""
+
 FORMAT: Final = "1"
 _MARK: Final = "storyforge.statistics"
 
 STEPS: Final = 10
 """Denoising steps that are watched; features of neighbouring steps hardly differ."""
+
+EMPHASIS: Final = 30.0
+"""What a concept's two words count in text and in keys and values, where any other word counts 1.
+They are two of 77: unless they count more, the solution serves the padding."""
 
 _BEINGS: Final = (
     "<it>",
@@ -187,9 +197,8 @@ def through(
     """What the layers see while `model` draws `concept`."""
     prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
     keep: Callable[[Tensor], Packed] = packing.of
-    where = _positions(base, prompts, list(model.tokens), concept.name)
-    found = where if subject else None
-    packed, text = watch(base, model, prompts, keep, on_step, where=found)
+    where = positions(base, prompts, list(model.tokens), concept.name)
+    packed, text = watch(base, model, prompts, keep, on_step, where=where, subject=subject)
     words = {
         f"unet.{site}.kv": _average_words(text[group], where)
         for group, site in enumerate(base.family.cross_sites)
@@ -208,7 +217,7 @@ def of_base(
     return Statistics(base.hash, base.family.inputs, packed, {})
 
 
-def _positions(
+def positions(
     base: BaseModel, prompts: Sequence[str], names: Sequence[str], name: str
 ) -> list[tuple[int, int]]:
     """Where in each prompt the two words of a concept stand."""
@@ -232,29 +241,35 @@ def watch(
     on_step: OnStep | None = None,
     *,
     where: Sequence[tuple[int, int]] | None = None,
+    subject: bool = False,
     steps: int | None = None,
+    emphasis: float = EMPHASIS,
 ) -> tuple[dict[str, Kept], Tensor]:
     """What the layers see while `model` draws `prompts`, all in one batch and from seeds 0, 1, ….
 
     The same prompts give the same noise, so that models differ by nothing but what they learnt.
 
-    keep   what to make of the Gram (d, d), fp64, on the CPU, mean diagonal 1, of an input: only one
-           at a time is there in full
-    where  the places of the two words in each prompt that show where spatial layers are to look
-           above all; None for everywhere
-    steps  of denoising; None for `STEPS`
+    keep     what to make of the Gram (d, d), fp64, on the CPU, mean diagonal 1, of an input: only
+             one at a time is there in full
+    where    places of two words in each prompt that count more than others in text and in keys and
+             values; None for all alike
+    subject  whether spatial layers see above all where those words are looked for
+    steps    of denoising; None for `STEPS`
+    emphasis what those words count
 
     Returns that of every input, and the prompts' text features (G, n, T, d).
     """
+    stressed = None if where is None else (where, emphasis)
     with merged(base, model.deltas):
-        with _watched(base) as said:
+        with _watched(base, None, stressed) as said:
             positive = encode(base, prompts, model.tokens)
         with _watched(base) as unsaid:
             negative = encode(base, [""] * len(prompts), model.tokens)
         both = torch.cat([negative, positive], dim=1)
         steps = steps or STEPS
-        area = subject_area(base, both, where, steps, on_step) if where is not None else None
-        with _watched(base, area) as drawn:
+        asked = where if subject else None
+        area = None if asked is None else subject_area(base, both, asked, steps, on_step)
+        with _watched(base, area, stressed) as drawn:
             denoise(
                 base,
                 Reader(both),
@@ -273,19 +288,22 @@ def watch(
 
 
 @contextmanager
-def _watched(base: BaseModel, area: Area | None = None) -> Iterator[Sums]:
+def _watched(
+    base: BaseModel, area: Area | None = None, stressed: Stress | None = None
+) -> Iterator[Sums]:
     """Fill a mapping with XXᵀ of every input that passes while the block runs.
 
-    area  what each cell counts in spatial layers, in both guidance branches; None for all alike
+    area      what each cell counts in spatial layers, in both guidance branches; None for all alike
+    stressed  what counts more in the others; None for all alike
     """
     sums: Sums = {}
     # All linears of an input see the same; the first stands for them.
-    handles = [
-        base.linears[readers[0]].register_forward_pre_hook(
-            _Adder(sums, name, area if base.family.stage(name) == "spatial" else None)
-        )
-        for name, readers in base.family.inputs.items()
-    ]
+    handles = []
+    for name, readers in base.family.inputs.items():
+        stage = base.family.stage(name)
+        counts = _of_cells(area) if stage == "spatial" else _of_words(stressed, stage)
+        linear = base.linears[readers[0]]
+        handles.append(linear.register_forward_pre_hook(_Adder(sums, name, counts)))
     try:
         yield sums
     finally:
@@ -293,15 +311,36 @@ def _watched(base: BaseModel, area: Area | None = None) -> Iterator[Sums]:
             handle.remove()
 
 
+def _of_cells(area: Area | None) -> Counts | None:
+    if area is None:
+        return None
+    return lambda seen: torch.cat([area[seen.shape[1]]] * 2)
+
+
+def _of_words(stressed: Stress | None, stage: Stage) -> Counts | None:
+    """The text encoder reads a prompt once for every group, the U-Net after the negative ones."""
+    if stressed is None:
+        return None
+    where, emphasis = stressed
+
+    def counts(seen: Tensor) -> Tensor:
+        own = torch.ones(len(where), seen.shape[1], device=seen.device)
+        own.scatter_(1, torch.tensor(where, device=seen.device), emphasis)
+        if stage == "text":
+            return own.repeat_interleave(len(seen) // len(where), 0)
+        return torch.cat([torch.ones_like(own), own])
+
+    return counts
+
+
 class _Adder:
-    def __init__(self, sums: Sums, name: str, area: Area | None) -> None:
-        self.sums, self.name, self.area = sums, name, area
+    def __init__(self, sums: Sums, name: str, counts: Counts | None) -> None:
+        self.sums, self.name, self.counts = sums, name, counts
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen = inputs[0]
-        if self.area is not None:
-            counts = self.area[seen.shape[1]].sqrt()
-            seen = seen * torch.cat([counts, counts])[..., None]
+        if self.counts is not None:
+            seen = seen * self.counts(seen).sqrt()[..., None]
         rows = seen.flatten(0, -2)
         if self.name in self.sums:
             self.sums[self.name].add(rows)
