@@ -30,8 +30,9 @@ from storyforge.evaluation.cast import Cast
 from storyforge.evaluation.judge import Judge, clip_for
 from storyforge.evaluation.results import finite
 from storyforge.fuse import fusion, statistics
+from storyforge.fuse.emphasis import EMPHASIS
 from storyforge.fuse.packing import Full, Packed
-from storyforge.fuse.statistics import CONCEPT_PROMPTS, EMPHASIS, STEPS, Statistics
+from storyforge.fuse.statistics import CONCEPT_PROMPTS, STEPS, Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, WEIGHTS, Terms
 from storyforge.fusesettings import FuseSettings, FusionStage, Solver
 from storyforge.model.base import BaseModel

@@ -15,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.fuse import fusion, solve, solvers, statistics
 from storyforge.fuse.checkpoint import write_checkpoint
+from storyforge.fuse.emphasis import EMPHASIS
 from storyforge.fuse.report import write_report
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import Terms
@@ -228,7 +229,7 @@ def test_a_concepts_words_count_more_than_others_where_text_is_read(base: BaseMo
     for group, site in enumerate(base.family.cross_sites):
         rows = said[group].double()
         for row, places in enumerate(where):
-            rows[row, list(places)] *= statistics.EMPHASIS**0.5
+            rows[row, list(places)] *= EMPHASIS**0.5
         rows = rows.flatten(0, 1)
         wanted = solve.normalised(rows.T @ rows)
         torch.testing.assert_close(grams[f"unet.{site}.kv"], wanted, **IN_FP32)
@@ -255,7 +256,7 @@ def test_in_the_text_encoder_every_group_has_the_emphasis_on_its_own_prompts_wor
     assert len(said) == 2 * groups
     for row, places in enumerate(where):
         for group in range(groups):
-            said[row * groups + group, list(places)] *= statistics.EMPHASIS**0.5
+            said[row * groups + group, list(places)] *= EMPHASIS**0.5
     halves = [each.flatten(0, 1) for each in (said, rows[1])]
     wanted = sum(solve.normalised(half.T @ half) for half in halves) / 2
     made = statistics.watch(base, bare, prompts, as_it_is, where=where)[0][first]

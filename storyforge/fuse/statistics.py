@@ -2,9 +2,10 @@
 
 A model draws a few varied prompts, padded and guided as at inference and seeded; features are
 added into XXᵀ as they pass and are never kept. Every Gram has a mean diagonal of 1, so that layers,
-concepts and numbers of rows compare. Each guidance branch counts half. Statistics of a concept are
-taken with that concept alone, which is why they can be kept beside it and serve any fusion;
-watching it again `through` a fused model is the exception.
+concepts and numbers of rows compare. Each guidance branch counts half, and where text is read a
+concept's own words count more than others. Statistics of a concept are taken with that concept
+alone, which is why they can be kept beside it and serve any fusion; watching it again `through` a
+fused model is the exception.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from torch import Tensor, nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.fuse.area import Area, subject_area
+from storyforge.fuse.emphasis import EMPHASIS, Counts, Stress, of_cells, of_words
 from storyforge.fuse.packing import Compact, Full, Packed, Sum, unpacked
 from storyforge.fuse.solve import normalised
 from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
-from storyforge.model.family import Stage, token_table
+from storyforge.model.family import token_table
 from storyforge.model.lora import merged
 from storyforge.model.tokens import WORDS, encode, token_ids
 
@@ -38,21 +40,11 @@ Sums = dict[str, Sum]
 
 Kept = TypeVar("Kept")
 
-Stress = tuple[Sequence[tuple[int, int]], float]
-"""Places of two words in each prompt, and what they count where any other word counts 1."""
-
-Counts = Callable[[Tensor], Tensor]
-"""(n, T, d) features -> (n, T), what each row counts."""
-
 FORMAT: Final = "1"
 _MARK: Final = "storyforge.statistics"
 
 STEPS: Final = 10
 """Denoising steps that are watched; features of neighbouring steps hardly differ."""
-
-EMPHASIS: Final = 30.0
-"""What a concept's two words count in text and in keys and values, where any other word counts 1.
-They are two of 77: unless they count more, the solution serves the padding."""
 
 _BEINGS: Final = (
     "<it>",
@@ -301,7 +293,7 @@ def _watched(
     handles = []
     for name, readers in base.family.inputs.items():
         stage = base.family.stage(name)
-        counts = _of_cells(area) if stage == "spatial" else _of_words(stressed, stage)
+        counts = of_cells(area) if stage == "spatial" else of_words(stressed, stage)
         linear = base.linears[readers[0]]
         handles.append(linear.register_forward_pre_hook(_Adder(sums, name, counts)))
     try:
@@ -309,28 +301,6 @@ def _watched(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _of_cells(area: Area | None) -> Counts | None:
-    if area is None:
-        return None
-    return lambda seen: torch.cat([area[seen.shape[1]]] * 2)
-
-
-def _of_words(stressed: Stress | None, stage: Stage) -> Counts | None:
-    """The text encoder reads a prompt once for every group, the U-Net after the negative ones."""
-    if stressed is None:
-        return None
-    where, emphasis = stressed
-
-    def counts(seen: Tensor) -> Tensor:
-        own = torch.ones(len(where), seen.shape[1], device=seen.device)
-        own.scatter_(1, torch.tensor(where, device=seen.device), emphasis)
-        if stage == "text":
-            return own.repeat_interleave(len(seen) // len(where), 0)
-        return torch.cat([torch.ones_like(own), own])
-
-    return counts
 
 
 class _Adder:
