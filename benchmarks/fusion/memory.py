@@ -4,12 +4,14 @@
 and what it says, in half precision, until all steps are done; then one layer at a time is put
 together in fp32, as it is for the solver. `stream` adds the same rows into Grams as they pass and
 packs those. Features are ones: only their number matters. The figure is the highest resident
-memory, less what the process held before.
+memory, less what the process held before. What is freed goes back to the system at once, both ways:
+else glibc's heap keeps some of it or not, and the same run differs by hundreds of megabytes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,7 +43,8 @@ def counted(shapes: tuple[Input, ...]) -> int:
 
 def _peak(way: str, shrink: int) -> int:
     command = [sys.executable, "-m", "benchmarks.fusion.memory", way, str(shrink)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    eager = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=eager)
     return int(json.loads(done.stdout))
 
 
