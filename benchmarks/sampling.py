@@ -5,11 +5,11 @@ and with our sampler, with 0, 1, 3 and 6 regions: on the embedded model, and on 
 Diffusion 1.5 with random weights. Then three regions each name a concept of random weights: read by
 one fused model (`fused`), and each by its concept's own text weights (`exact-text`, the usual way).
 Each picture of ours is drawn next to a stock one, in turns first and second, after a round to warm
-up. A ratio is the median of the rounds, of the processor's
-seconds, on one thread, so that what else the machine does hits both; `wall_ratio` is the same by
-the clock. Prompts are read once a picture: the fewer steps, the more their number shows. Peak
-memory is that of a process of its own for each contender, from when the model is opened. Guidance
-is what LoRA-Composer adds to regions: a gradient step before a denoising step.
+up. A ratio is the median of the rounds, of the processor's seconds, on one thread, so that what
+else the machine does hits both; `wall_ratio` is the same by the clock. Prompts are read once a
+picture: the fewer steps, the more their number shows. Peak memory is that of a process of its own
+for each contender, from when the model is opened. Guidance is what LoRA-Composer adds to regions: a
+gradient step before a denoising step.
 
 Not covered: accelerators, and what the pictures look like (random weights draw nothing).
 """
