@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -86,17 +87,15 @@ def variant(
     *,
     prior: bool = True,
     seed: int = 0,
-    composed: float | None = None,
+    recipe: Mapping[str, object] = MappingProxyType({}),
 ) -> Variant:
     """The training of the concept in `folder`, all else by the base's habits.
 
-    composed  share of its pictures that show it pasted beside others; None for none
+    recipe  settings as under `train:` in a concept's file
     """
-    said: dict[str, object] = {"method": method, "seed": seed}
+    said = {**recipe, "method": method, "seed": seed}
     if not prior:
         said["prior_share"] = 0.0
-    if composed is not None:
-        said["composed"] = composed
     settings = TrainSettings.model_validate(said)
     spec = read_concept(folder).model_copy(update={"train": settings})
     return Variant(method, prior, seed, train_task(spec.name, spec, base, {}))

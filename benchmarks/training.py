@@ -18,7 +18,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,9 @@ from statistics import mean, pstdev
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
+from pydantic import ValidationError
 
 from benchmarks import trainspeed
 from benchmarks.cast import draw_all
@@ -37,6 +39,7 @@ from storyforge.evaluate.embed import open_clip
 from storyforge.model.base import POCKET, open_base
 from storyforge.plan import Base
 from storyforge.store import Store, fingerprint
+from storyforge.subject import TrainSettings
 from storyforge.train.recipe import METHODS
 
 CONCEPTS = ("ember", "sorrel", "glimmer", "stripy", "moonwood", "reef")
@@ -56,7 +59,7 @@ class Order:
     cast      the folder of the cast, drawn if it is not there
     train     whether to train what the store lacks
     prior     with prior pictures, without them, or both
-    composed  share of each concept's pictures that show it pasted beside others; None for none
+    recipe    settings of every training as under `train:` in a concept's file
     """
 
     cast: Path
@@ -70,7 +73,7 @@ class Order:
     jobs: int
     train: bool
     sheet: Path | None
-    composed: float | None = None
+    recipe: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def base(self) -> Base:
@@ -86,7 +89,7 @@ class Order:
                 method,
                 prior=prior,
                 seed=seed,
-                composed=self.composed,
+                recipe=self.recipe,
             )
             for seed in self.seeds
             for prior in self.prior
@@ -281,8 +284,18 @@ def read_order(words: argparse.Namespace) -> Order:
         jobs=words.jobs,
         train=not words.no_train,
         sheet=words.sheet,
-        composed=words.composed,
+        recipe=words.train,
     )
+
+
+def _settings(text: str) -> dict[str, object]:
+    """`{steps: 400}`, checked."""
+    try:
+        said = yaml.safe_load(text)
+        TrainSettings.model_validate(said)
+    except (yaml.YAMLError, ValidationError) as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+    return dict(said)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -301,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     add("--no-prior", action="store_true", help="only without prior pictures")
     add("--only-prior", action="store_true", help="only with prior pictures")
-    add("--composed", type=float, help="share of pictures pasted beside others [none]")
+    add("--train", type=_settings, default={}, metavar="YAML", help="as in a concept.yaml [none]")
     add("--prompts", type=int, default=3, help="of each of the four kinds, at most 5 [3]")
     add("--jobs", type=int, default=1, help="trainings at a time [1]")
     add("--no-train", action="store_true", help="judge what the store has, and train nothing")
