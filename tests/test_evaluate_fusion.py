@@ -22,6 +22,7 @@ from storyforge.evaluation.cast import Cast, read_cast
 from storyforge.evaluation.fusion import ROUTES
 from storyforge.fuse import statistics
 from storyforge.model.base import BaseModel
+from storyforge.model.card import Card
 from storyforge.model.concept import FusedModel
 from storyforge.model.tokens import ConceptTokens
 from storyforge.plan import base_at, base_of, draw_up
@@ -149,6 +150,10 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(learnt_pair: Path, cli
         )
         assert list(row["kinds"]) == ["character"]
         assert list(row["concepts"]) == ["pip", "juna"]
+    for name, concept in told["concepts"].items():
+        drift = Card.read(opened(learnt_pair).file("ed-lora", name)).drift
+        assert concept["train"] == {}, "what was asked for, and nothing else"
+        assert concept["single"]["ed-lora"]["drift"] == pytest.approx(drift, abs=1e-4)
     assert {"base", "clip", "prompts", "seeds", "steps", "versions", "date", "command"} <= set(told)
     assert "drew 32 pictures" in first.stderr, "base, alone, twice fused: 2 concepts, 4 prompts"
     counted = [int(n) for n in re.findall(r"drawing pictures (\d+)/32", first.stderr)]
@@ -183,6 +188,9 @@ def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
     told = json.loads(done.stdout)
     assert told["n"]["1"]["p-plus"]["image_drop"] == 0
     assert told["methods"]["p-plus"]["fuse"] is None
+    pip = told["concepts"]["pip"]
+    assert pip["train"] == {"steps": 1, "batch_size": 1, "prior_share": 0}
+    assert pip["single"]["p-plus"]["drift"] == 0, "its words alone change nothing else"
     assert "drew 16 pictures" in done.stderr, "base, twice alone, and keys and values fused"
     learnt = opened(tmp_path)
     assert all(

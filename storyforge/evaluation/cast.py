@@ -41,10 +41,15 @@ class Cast:
 
     def tasks(self, training: Training, count: int) -> tuple[TrainTask, ...]:
         """How the first `count` are learnt by one method; all else is as concept.yaml says."""
-        return tuple(
-            train_task(spec.name, _by(spec, training), self.base, self.recipes)
-            for spec in self.members[:count]
-        )
+        return tuple(self._task(training, spec) for spec in self.members[:count])
+
+    def file(self, training: Training, name: str) -> Path:
+        """The file of a member that was learnt by one method."""
+        spec = next(spec for spec in self.members if spec.name == name)
+        return self.store.path("concepts", self._task(training, spec).key)
+
+    def _task(self, training: Training, spec: ConceptSpec) -> TrainTask:
+        return train_task(spec.name, _by(spec, training), self.base, self.recipes)
 
     def learn(self, trainings: Sequence[Training], count: int, jobs: int, tell: Tell) -> None:
         """Learn what the store lacks, method by method; raise what went wrong."""

@@ -33,6 +33,7 @@ from storyforge.evaluation.results import finite, write_results
 from storyforge.executor import Tell
 from storyforge.fusesettings import FuseSettings
 from storyforge.layout import closest
+from storyforge.model.card import Card
 from storyforge.plan import base_at
 from storyforge.store import Store
 
@@ -286,14 +287,22 @@ class _Results:
         return {
             "kind": spec.kind,
             "class": spec.class_,
+            "train": spec.train.model_dump(mode="json", exclude_unset=True),
             "image_upper": upper_bound({name: self.references[name]}),
             "image_lower": lower.image,
             "text_lower": lower.text,
             "single": {
-                training: {"image": seen.image, "text": seen.text, "identified": seen.identified}
-                for training in _trainings(self.exam)
-                for seen in (self._seen(_alone(training), name),)
+                training: self._single(name, training) for training in _trainings(self.exam)
             },
+        }
+
+    def _single(self, name: str, training: Training) -> dict[str, object]:
+        seen = self._seen(_alone(training), name)
+        return {
+            "image": seen.image,
+            "text": seen.text,
+            "identified": seen.identified,
+            "drift": Card.read(self.cast.file(training, name)).drift,
         }
 
     def _seen(self, painter: str, name: str) -> Tally:
