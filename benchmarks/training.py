@@ -288,8 +288,8 @@ def read_order(words: argparse.Namespace) -> Order:
     )
 
 
-def _settings(text: str) -> dict[str, object]:
-    """`{steps: 400}`, checked."""
+def settings(text: str) -> dict[str, object]:
+    """What stands under `train:`, as `{steps: 400}`; an error of argparse if it is none."""
     try:
         said = yaml.safe_load(text)
         TrainSettings.model_validate(said)
@@ -314,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     add("--no-prior", action="store_true", help="only without prior pictures")
     add("--only-prior", action="store_true", help="only with prior pictures")
-    add("--train", type=_settings, default={}, metavar="YAML", help="as in a concept.yaml [none]")
+    add("--train", type=settings, default={}, metavar="YAML", help="as in a concept.yaml [none]")
     add("--prompts", type=int, default=3, help="of each of the four kinds, at most 5 [3]")
     add("--jobs", type=int, default=1, help="trainings at a time [1]")
     add("--no-train", action="store_true", help="judge what the store has, and train nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 pytest.importorskip("skia")
 
-from benchmarks import cast, training
+from benchmarks import cast, recipes, training
 from benchmarks.methods import Bounds, Figures, Variant, seed_of, variant
 from benchmarks.official import with_room
 from benchmarks.pace import Watchman, steps_to
 from benchmarks.trainspeed import ratios
-from storyforge.plan import Base
+from storyforge.evaluation.cast import read_cast
+from storyforge.plan import Base, base_at
 from storyforge.train.recipe import METHODS
 
 BASE = Base("pocket", "5eed" * 16)
@@ -120,3 +122,27 @@ def test_a_table_with_room_keeps_its_rows() -> None:
 
 def test_all_draw_a_prompt_from_the_same_noise() -> None:
     assert seed_of("a {} in the snow") == seed_of("a {} in the snow") != seed_of("a {} by night")
+
+
+def test_a_recipe_is_what_stands_in_a_concepts_file(cast_folder: Path) -> None:
+    plain = variant(cast_folder / "ember", BASE, "lora")
+    asked = variant(cast_folder / "ember", BASE, "lora", recipe=training.settings("{steps: 50}"))
+    assert (plain.task.settings.steps, asked.task.settings.steps) == (None, 50)
+    assert plain.task.key != asked.task.key
+    for wrong in ("{stepz: 50}", "{steps: -1}", "fifty", "", "{steps: ["):
+        with pytest.raises(ArgumentTypeError):
+            training.settings(wrong)
+
+
+def test_concepts_by_another_recipe_are_the_same_but_for_it(
+    cast_folder: Path, tmp_path: Path
+) -> None:
+    base = base_at("pocket", Path.cwd())
+    own = read_cast(cast_folder, base)
+    for again in (1, 2):
+        same = read_cast(recipes.by_recipe(cast_folder, {}, tmp_path / "a"), base)
+        assert [task.key for task in same.tasks("ed-lora", 3)] == [
+            task.key for task in own.tasks("ed-lora", 3)
+        ], f"the same order, pictures and settings, time {again}"
+    short = read_cast(recipes.by_recipe(cast_folder, {"steps": 50}, tmp_path / "b"), base)
+    assert {task.settings.steps for task in short.tasks("ed-lora", 3)} == {50}
