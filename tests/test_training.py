@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,7 +207,7 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(base: BaseModel, kil
 
 
 @pytest.mark.parametrize(
-    ("batch", "share", "rows"), [(5, 0.4, 2), (4, 0.0, 0), (4, 0.25, 1), (4, 0.99, 3), (1, 0.9, 0)]
+    ("batch", "share", "rows"), [(5, 0.4, 2), (4, 0.0, 0), (4, 0.25, 1), (4, 0.99, 3), (1, 0.0, 0)]
 )
 def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
     base: BaseModel, batch: int, share: float, rows: int
@@ -225,15 +226,33 @@ def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
     assert weights[: batch - rows].eq(0.5).all()
 
 
-def test_a_share_of_no_whole_picture_is_met_over_many_steps(base: BaseModel) -> None:
+@pytest.mark.parametrize(("batch", "share"), [(2, 0.2), (1, 0.4)])
+def test_a_share_of_no_whole_picture_is_met_over_many_steps(
+    base: BaseModel, batch: int, share: float
+) -> None:
     prior = PriorSet(torch.full((1, *toy(base, "").latents[0].shape), 7.0), ("a fox",))
-    seen, recipe = toy(base, "a <pip>", prior=prior), replace(RECIPE, batch_size=2, prior_share=0.2)
+    seen = toy(base, "a <pip>", prior=prior)
+    recipe = replace(RECIPE, batch_size=batch, prior_share=share)
     dice = torch.Generator().manual_seed(0)
-    counts = [
-        (draw(seen, recipe, dice)[0].clean == 7).all((1, 2, 3)).sum().item() for _ in "x" * 500
-    ]
+    drawn = [draw(seen, recipe, dice) for _ in "x" * 500]
+    counts = [(one.clean == 7).all((1, 2, 3)).sum().item() for (one,) in drawn]
+    assert {len(one.prompts) for (one,) in drawn} == {batch}
     assert set(counts) == {0, 1}
     assert 150 < sum(counts) < 250
+
+
+@pytest.mark.parametrize("method", ["ed-lora", "textual-inversion"])
+def test_a_batch_of_one_ordinary_picture_can_be_learnt_from(
+    base: BaseModel, method: str, tmp_path: Path
+) -> None:
+    prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
+    recipe = replace(RECIPE, prior_share=0.9, steps=3, method=method)
+    seen, made = toy(base, "a <pip>", prior=prior), learner(base, recipe)
+    dice = [torch.Generator().manual_seed(recipe.seed * 1_000_003 + step) for step in range(3)]
+    assert any("<pip>" not in draw(seen, recipe, each)[0].prompts[0] for each in dice)
+    losses = learn(base, made, seen, recipe, tmp_path, silent)
+    assert all(map(math.isfinite, losses))
+    assert len(losses) == 3
 
 
 def test_some_prior_pictures_go_without_their_words(base: BaseModel) -> None:

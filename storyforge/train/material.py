@@ -152,7 +152,7 @@ def draw(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[Batch]:
             "" if quiet else seen.prior.prompts[row]
             for row, quiet in zip(extra, silent.tolist(), strict=True)
         ]
-        latents = seen.prior.latents[extra].to(clean[0])
+        latents = seen.prior.latents[extra].to(seen.latents[0])
         clean += list(latents)
         weights += list(torch.ones_like(latents[:, :1]))
         pointed += [False] * ordinary

@@ -82,8 +82,11 @@ class Recipe:
 
     @property
     def prior_rows(self) -> float:
-        """How many pictures of a batch the base drew itself, on average; never all of them."""
-        return min(round(self.batch_size * self.prior_share, 6), self.batch_size - 1)
+        """How many pictures of a batch the base drew itself, on average.
+
+        Never all of several; a batch of one shows the base's own in that share of the steps.
+        """
+        return min(round(self.batch_size * self.prior_share, 6), max(self.batch_size - 1, 1))
 
     def told(self) -> dict[str, object]:
         """The recipe as plain JSON, without what was not asked for."""
