@@ -32,7 +32,10 @@ KEPT = ("versions", "date", "base_hash", "clip", "prompts", "seeds", "steps")
 
 
 def by_recipe(concepts: Path, recipe: Mapping[str, object], folder: Path) -> Path:
-    """A folder of the same concepts, in the same order, all to be learnt by one recipe."""
+    """A folder of the same concepts, in the same order, all to be learnt by one recipe.
+
+    folder  written anew; what is in it is lost
+    """
     shutil.rmtree(folder, ignore_errors=True)
     members = read_cast(concepts, base_at("pocket", Path.cwd())).members
     for spec in members:
@@ -54,7 +57,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     for place, recipe in enumerate(asked.train):
         told(f"recipe {recipe}", place, len(asked.train))
         exam = Exam(
-            concepts=by_recipe(asked.concepts, recipe, out / "concepts"),
+            concepts=by_recipe(asked.concepts, recipe, out / ".asked"),
             counts=tuple(asked.n),
             routes=routes_named([METHOD]),
             prompts=asked.prompts,
