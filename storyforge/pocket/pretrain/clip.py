@@ -332,6 +332,7 @@ def _loss(
 
 def write_clip(clip: CLIPModel, folder: Path) -> None:
     """Write model, tokenizer and picture settings as `CLIPModel.from_pretrained` wants them."""
+    clip.config.text_config.name_or_path = ""  # where the text encoder's weights began
     clip.half().save_pretrained(folder)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         shutil.copy(parts.weights_folder() / "tokenizer" / name, folder / name)
