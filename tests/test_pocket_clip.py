@@ -26,6 +26,12 @@ def test_the_folder_is_small_enough_to_come_with_the_package() -> None:
     assert sum(file.stat().st_size for file in POCKET_CLIP.iterdir()) <= 8e6
 
 
+def test_what_is_shipped_names_no_folder_of_the_machine_that_trained_it() -> None:
+    files = sorted(POCKET_CLIP.parent.rglob("*config.json"))
+    assert len(files) > 5
+    assert not [file for file in files if '": "/' in file.read_text(encoding="utf-8")]
+
+
 def test_two_pictures_of_a_character_are_nearer_than_those_of_two() -> None:
     clip, dice = open_clip("pocket"), np.random.default_rng(HELD_OUT)
     looks = [views.random_character(dice) for _ in range(40)]
