@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storyforge.bases import base_at
 from storyforge.evaluation.asking import Style, questions
 from storyforge.evaluation.cast import Cast, read_cast
 from storyforge.evaluation.exhibition import Exhibition
@@ -17,7 +18,7 @@ from storyforge.fusesettings import FuseSettings, FusionStage, Solver
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
-from storyforge.plan import base_at, key_of
+from storyforge.plan import key_of
 from storyforge.store import Store
 
 Make = Callable[["Bench"], FusedModel]
@@ -134,7 +135,7 @@ def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tu
     cast.learn(["ed-lora"], count, asked.jobs, told)
     tasks = cast.tasks("ed-lora", count)
     every = {t.concept: list(questions(t, asked.prompts, asked.seeds))[:most] for t in tasks}
-    shown = Exhibition(Style((base.reference, base.hash), asked.steps), every)
+    shown = Exhibition(Style(base, asked.steps), every)
     shown.show("base", every, None, None)
     for task in tasks:
         model = alone(cast.store, task.concept, task.key)

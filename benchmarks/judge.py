@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from storyforge.pocket import world
+from storyforge.pocket.places import PLACES
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 SIZE = 128
@@ -158,11 +160,19 @@ def _blurred(pictures: torch.Tensor, dice: np.random.Generator) -> torch.Tensor:
     return pictures * float(dice.uniform(0.92, 1.08)) + float(dice.uniform(-0.05, 0.05))
 
 
+def _wetter(picture: world.Picture, dice: np.random.Generator) -> world.Picture:
+    """The same with rain or snow in half of the places under the sky, which it seldom has."""
+    _, outdoors = PLACES[picture.place]
+    if not outdoors or dice.random() < 0.5:
+        return picture
+    return replace(picture, weather=str(dice.choice(world.LABELS["weather"][1:])))
+
+
 def _batches(size: int, first: int) -> Iterator[tuple[torch.Tensor, Answers]]:
     seed = first
     while True:
         dice = np.random.default_rng((7, seed))
-        pictures = [one_a_side(dice) for _ in range(size)]
+        pictures = [_wetter(one_a_side(dice), dice) for _ in range(size)]
         yield pixels([world.draw(p, SIZE)[0] for p in pictures]), truth(pictures)
         seed += 1
 
@@ -172,7 +182,7 @@ def _loss(made: dict[str, torch.Tensor], right: Answers) -> torch.Tensor:
     for name, logits in made.items():
         wanted = torch.from_numpy(right[name])
         if (wanted >= 0).any():
-            weight = 2.0 if name.endswith(("kind", "accessory")) else 1.0
+            weight = 2.0 if name.endswith(("kind", "accessory", "weather")) else 1.0
             losses.append(weight * F.cross_entropy(logits.float(), wanted, ignore_index=-1))
     return torch.stack(losses).sum()
 

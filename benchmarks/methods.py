@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from storyforge.bases import Base
 from storyforge.evaluate.embed import Clip
 from storyforge.evaluate.metrics import among_themselves, image_alignment, text_alignment
 from storyforge.evaluate.prompts import prompts_for, with_articles
@@ -32,7 +33,7 @@ from storyforge.model.concept import Concept
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.lora import attached
 from storyforge.model.tokens import ConceptTokens, encode
-from storyforge.plan import Base, TrainTask, key_of, train_task
+from storyforge.plan import TrainTask, key_of, train_task
 from storyforge.store import Store, write_whole
 from storyforge.subject import TrainSettings, read_concept
 

@@ -19,13 +19,12 @@ from time import perf_counter, process_time
 import torch
 
 from benchmarks.methods import variant
+from storyforge.bases import base_at
 from storyforge.evaluate.embed import open_clip
 from storyforge.evaluate.scoring import references_of
 from storyforge.executor import peak_memory
 from storyforge.judging import ClipJudge
-from storyforge.model.base import POCKET
-from storyforge.plan import Base
-from storyforge.store import Store, fingerprint
+from storyforge.store import Store
 from storyforge.train import edlora
 from storyforge.train.logs import Logs
 
@@ -72,7 +71,7 @@ def measure(
     folder: Path, store: Store, method: str, clip: str, *, prior: bool
 ) -> dict[str, object]:
     """Train the concept in `folder` anew, beside the store, and say how long what took."""
-    base = Base("pocket", fingerprint(POCKET))
+    base = base_at("pocket", folder)
     task = variant(folder, base, method, prior=prior).task
     watched = task.settings.model_copy(update={"check_every": 25})
     task = replace(task, settings=watched, clip=clip)

@@ -22,10 +22,11 @@ from PIL import Image
 
 from benchmarks import control as controls
 from benchmarks import judge as judges
+from storyforge.bases import POCKET
 from storyforge.evaluate.embed import POCKET_CLIP, open_clip
 from storyforge.evaluate.prompts import with_articles
 from storyforge.model.attention import Reader
-from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.pocket import world

@@ -34,11 +34,11 @@ from benchmarks import trainspeed
 from benchmarks.cast import draw_all
 from benchmarks.methods import Bounds, Figures, Studio, Variant, learn, variant
 from storyforge import __version__
+from storyforge.bases import Base, base_at
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.embed import open_clip
-from storyforge.model.base import POCKET, open_base
-from storyforge.plan import Base
-from storyforge.store import Store, fingerprint
+from storyforge.model.base import open_base
+from storyforge.store import Store
 from storyforge.subject import TrainSettings
 from storyforge.train.recipe import METHODS
 
@@ -78,7 +78,7 @@ class Order:
     @property
     def base(self) -> Base:
         """The embedded model."""
-        return Base("pocket", fingerprint(POCKET))
+        return base_at("pocket", self.cast)
 
     def variants(self) -> list[Variant]:
         """All trainings, in the order in which a part of them tells the most."""

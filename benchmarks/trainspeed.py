@@ -23,8 +23,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.official import Official
+from storyforge.bases import POCKET, Habits
 from storyforge.executor import peak_memory
-from storyforge.model.base import POCKET, BaseModel, Habits
+from storyforge.model.base import BaseModel
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
 from storyforge.train.learner import Learner

@@ -11,14 +11,13 @@ from typing import Final
 
 from PIL import Image
 
+from storyforge.bases import POCKET
 from storyforge.errors import StoryForgeError
 from storyforge.plan import TrainTask
 from storyforge.subject import read_concept
 from storyforge.train.pictures import Source, mask_of, on_paper, open_picture
 from storyforge.train.report import DataReport, Seen, examine
 from storyforge.train.sheets import Cell, write_sheet
-
-_POCKET: Final = Path(__file__).parent / "pocket" / "weights"
 
 _USUAL_SIDE: Final = 512
 """Pixels; of Stable Diffusion 1.x, for bases that are not on this machine yet."""
@@ -51,7 +50,7 @@ def examine_task(task: TrainTask) -> DataReport:
 
 def side_of(base: str) -> int:
     """The side in pixels of the pictures that a base draws, read from its configuration."""
-    folder = _POCKET if base == "pocket" else Path(base)
+    folder = POCKET if base == "pocket" else Path(base)
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))

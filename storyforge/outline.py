@@ -29,6 +29,7 @@ _CHANGED: Final = {
     "font": "the font changed",
     "fused": _FUSED_CHANGED,
     "guidance_scale": "guidance changed",
+    "habits": "the base's habits changed",
     "make": "storyforge changed",
     "pictures": "pictures changed",
     "region_blend": "region_blend changed",

@@ -7,12 +7,12 @@ they are used, so that a picture keeps its key when storyforge learns something 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from storyforge.bases import HUB_ID, Base, Said
 from storyforge.errors import EnvironmentProblem
 from storyforge.layout import Box, Corners, RegionShape
 from storyforge.pose import Stand
@@ -133,6 +133,7 @@ class PanelTask:
     alt       the picture in words; not part of the key
     concepts  pairs of a name and its file's key, where the method needs the files
     loras     pairs of a LoRA's file and its weight
+    habits    how the base draws where nothing is said; part of the key alone
     """
 
     key: str
@@ -157,13 +158,14 @@ class PanelTask:
     controls: tuple[ControlTask, ...] = ()
     refine: RefineTask | None = None
     loras: tuple[tuple[Path, float], ...] = ()
+    habits: Said = ()
 
 
 def panel_task(
     story: Story,
     page: int,
     panel: Panel,
-    base: tuple[str, str],
+    base: Base,
     fused: str | None,
     concepts: tuple[tuple[str, str], ...],
 ) -> PanelTask:
@@ -173,7 +175,7 @@ def panel_task(
       story: whose panel it is.
       page: from 1.
       panel: what to draw.
-      base: the base model's reference and hash.
+      base: what draws it.
       fused: the fused model's key, if there is one.
       concepts: every concept that the story shows, with its file's key.
     """
@@ -182,8 +184,8 @@ def panel_task(
         key="",
         panel=panel.id,
         page=page,
-        base=base[0],
-        base_hash=base[1],
+        base=base.reference,
+        base_hash=base.hash,
         fused=fused,
         prompt=panel_prompt(story, panel),
         negative=negative_prompt(story, panel),
@@ -198,9 +200,10 @@ def panel_task(
         guidance_rescale=sampling.guidance_rescale,
         method=method,
         concepts=concepts if method.needs_concepts else (),
-        controls=tuple(_control_task(story, panel, each, base[0]) for each in panel.control),
+        controls=tuple(_control_task(story, panel, each, base.reference) for each in panel.control),
         refine=_refine_task(story, panel),
         loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
+        habits=base.habits.drawing,
     )
 
 
@@ -248,9 +251,6 @@ def _beside(story: Story, path: str) -> Path:
     return (story.folder / Path(path).expanduser()).absolute()
 
 
-_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-
-
 def _control_task(story: Story, panel: Panel, control: Control, base: str) -> ControlTask:
     return ControlTask(
         adapter=_adapter(story, panel, control, base),
@@ -275,7 +275,7 @@ def _adapter(story: Story, panel: Panel, control: Control, base: str) -> Path | 
     folder = _beside(story, name)
     if name.startswith("pocket/") and not folder.is_dir():
         folder = ADAPTERS / name.removeprefix("pocket/")
-    elif not folder.is_dir() and _HUB_ID.fullmatch(name):
+    elif not folder.is_dir() and HUB_ID.fullmatch(name):
         return name
     if not folder.is_dir():
         known = sorted(f"pocket/{path.name}" for path in ADAPTERS.glob("*/"))

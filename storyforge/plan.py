@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Final, get_args
 from pydantic import BaseModel
 
 from storyforge import __version__
+from storyforge.bases import Base, Said, base_at
 from storyforge.edition import Format
-from storyforge.errors import EnvironmentProblem
 from storyforge.languages import check_edition
 from storyforge.layout import Box
 from storyforge.lint import PICTURES
@@ -46,9 +45,6 @@ _METADATA: Final = "metadata.jsonl"
 _MASK: Final = "-mask"
 """How the stem of a picture ends that shows where the concept is, white on black."""
 
-_HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
-
-_POCKET: Final = Path(__file__).parent / "pocket" / "weights"
 _POCKET_CLIP: Final = Path(__file__).parent / "pocket" / "clip"
 
 
@@ -136,37 +132,9 @@ class Plan:
         yield from self.books
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The model that a story is drawn with: how to open it, and the hash of its weights."""
-
-    reference: str
-    hash: str
-
-
 def base_of(story: Story) -> Base:
     """Find the story's base, as `base_at` does from the story's folder."""
     return base_at(story.base, story.folder)
-
-
-def base_at(reference: str, folder: Path) -> Base:
-    """Find a base: the embedded one, a path seen from the folder, or a hub id.
-
-    A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
-    there is nothing at the path.
-    """
-    if reference == "pocket":
-        if not _POCKET.is_dir():
-            message = "the embedded model is not in this installation"
-            raise EnvironmentProblem(message, hint="install storyforge again")
-        return Base("pocket", fingerprint(_POCKET))
-    path = (folder / Path(reference).expanduser()).absolute()
-    if path.exists():
-        return Base(str(path), fingerprint(path))
-    if path.suffix == ".safetensors" or not _HUB_ID.fullmatch(reference):
-        hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
-        raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
-    return Base(reference, reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +204,7 @@ def train_task(name: str, spec: ConceptSpec, base: Base, recipes: dict[str, Reci
         "base": base.hash,
         "settings": spec.train,
     }
+    recipe |= _habits(base.habits.all)
     clip = _clip_of(spec, base)
     if clip is not None:
         where = _POCKET_CLIP if clip == "pocket" else Path(clip)
@@ -283,10 +252,11 @@ def fuse_task(
 
     Its recipe, and those of what is watched for it, are entered in `recipes`.
     """
-    recipe: Recipe = {"make": "fusion 3", "base": base.hash, "settings": settings}
+    habits = _habits(base.habits.drawing)
+    recipe: Recipe = {"make": "fusion 3", "base": base.hash, "settings": settings, **habits}
     key = _entered(recipes, {**recipe, "concepts": dict(keys)})
     kept = settings.statistics or "full"
-    watched: Recipe = {"make": "statistics 2", "base": base.hash, "kept": kept}
+    watched: Recipe = {"make": "statistics 2", "base": base.hash, "kept": kept, **habits}
     subject = {"area": "subject"} if settings.area == "subject" else {}
     own = [(name, {**watched, "concept": each, **subject}) for name, each in keys]
     return FuseTask(
@@ -300,6 +270,11 @@ def fuse_task(
     )
 
 
+def _habits(said: Said) -> Recipe:
+    """What a recipe says of the base's habits: nothing if they are the usual ones."""
+    return {"habits": dict(said)} if said else {}
+
+
 def _panel_tasks(
     story: Story,
     base: Base,
@@ -310,7 +285,7 @@ def _panel_tasks(
 ) -> Iterator[PanelTask]:
     key = None if fuse is None else fuse.key
     for page, panel in story.panels():
-        task = panel_task(story, page, panel, (base.reference, base.hash), key, tuple(shown))
+        task = panel_task(story, page, panel, base, key, tuple(shown))
         task = replace(task, steps=order.steps or task.steps)
         yield replace(task, key=_entered(recipes, drawn_from(task)))
 

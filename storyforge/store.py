@@ -274,10 +274,11 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, *, without: str | None = None) -> str:
     """SHA-256 of a file, or of all files in a folder with their names; 64 hex digits.
 
-    Hidden files do not count. Raises EnvironmentProblem if the path is missing or unreadable.
+    Hidden files do not count, nor does the one that is called `without`. Raises EnvironmentProblem
+    if the path is missing or unreadable.
     """
     if not path.exists():
         raise EnvironmentProblem(f"nothing at `{path}`")
@@ -285,7 +286,9 @@ def fingerprint(path: Path) -> str:
         return _file_sum(path)
     whole = hashlib.sha256()
     for file in _files(path):
-        whole.update(f"{_file_sum(file)}  {file.relative_to(path).as_posix()}\n".encode())
+        name = file.relative_to(path).as_posix()
+        if name != without:
+            whole.update(f"{_file_sum(file)}  {name}\n".encode())
     return whole.hexdigest()
 
 

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from storyforge import story as stories
+from storyforge.bases import Base
 from storyforge.bindery import art_of
 from storyforge.choice import check_panels, picture_of, with_pins
 from storyforge.cost import Cost, total
@@ -24,7 +25,7 @@ from storyforge.layout import Layout, closest, find, names
 from storyforge.model.card import Card
 from storyforge.outline import Line, missing, outline
 from storyforge.pins import pinned_keys, read_pins
-from storyforge.plan import Base, Order, Plan, base_of, draw_up
+from storyforge.plan import Order, Plan, base_of, draw_up
 from storyforge.publishing import file_of, published
 from storyforge.store import Product, Store, write_whole
 from storyforge.story import Story

@@ -15,11 +15,11 @@ import torch
 from transformers import CLIPTokenizer
 
 from storyforge import golden
+from storyforge.bases import base_at
 from storyforge.evaluation.cast import read_cast
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, new_tokens
-from storyforge.plan import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
 

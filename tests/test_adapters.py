@@ -17,9 +17,10 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 
+from storyforge.bases import POCKET
 from storyforge.layout import Box
 from storyforge.model.attention import Reader
-from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.panels import ADAPTERS, ControlTask

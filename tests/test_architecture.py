@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
     "pocket": 1,
     "book.trims": 1,
     "book.families": 1,
+    "bases": 2,
     "validation": 2,
     "lint": 2,
     "subject": 2,

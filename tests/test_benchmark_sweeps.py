@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import fusionways, grid, sweeps
+from storyforge.bases import base_at
 from storyforge.evaluation.cast import read_cast
 from storyforge.fuse import statistics
 from storyforge.fuse.statistics import STEPS
@@ -19,7 +20,6 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
-from storyforge.plan import base_at
 from storyforge.train import drift as drifting
 
 

@@ -15,8 +15,8 @@ from benchmarks.methods import Bounds, Figures, Variant, seed_of, variant
 from benchmarks.official import with_room
 from benchmarks.pace import Watchman, steps_to
 from benchmarks.trainspeed import ratios
+from storyforge.bases import Base, base_at
 from storyforge.evaluation.cast import read_cast
-from storyforge.plan import Base, base_at
 from storyforge.train.recipe import METHODS
 
 BASE = Base("pocket", "5eed" * 16)
@@ -146,3 +146,6 @@ def test_concepts_by_another_recipe_are_the_same_but_for_it(
         ], f"the same order, pictures and settings, time {again}"
     short = read_cast(recipes.by_recipe(cast_folder, {"steps": 50}, tmp_path / "b"), base)
     assert {task.settings.steps for task in short.tasks("ed-lora", 3)} == {50}
+    cut = read_cast(recipes.by_recipe(cast_folder, {"composed": 0.3}, tmp_path / "c"), base)
+    shares = {task.kind: task.settings.composed for task in cut.tasks("ed-lora", len(cut.members))}
+    assert shares == {"character": 0.3, "object": 0.3, "scene": None}, "nobody cuts out a scene"

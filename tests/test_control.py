@@ -12,9 +12,10 @@ from diffusers import ControlNetModel, T2IAdapter
 from PIL import Image
 from torch import Tensor
 
+from storyforge.bases import POCKET
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.attention import Reader
-from storyforge.model.base import POCKET, BaseModel
+from storyforge.model.base import BaseModel
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.panels import ControlTask

@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from storyforge import story as stories
+from storyforge.bases import Base, base_at
 from storyforge.cli import app
 from storyforge.evaluate.ensemble import Look, tally, upper_bound
 from storyforge.evaluate.fusionpage import charts, table
@@ -25,7 +26,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import FusedModel
 from storyforge.model.tokens import ConceptTokens
-from storyforge.plan import base_at, base_of, draw_up
+from storyforge.plan import base_of, draw_up
 from storyforge.sample.sampler import picture
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +93,7 @@ def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: Con
     dice = torch.Generator().manual_seed(5)
     juna = ConceptTokens("juna", pip.words + 0.1 * torch.randn(pip.words.shape, generator=dice))
     question = Question("pip", "property", "a fox", "a <pip> sitting", 0, seed=7)
-    task = Style((base.reference, base.hash), steps=1, size=(64, 64)).task(question, "words")
+    task = Style(Base(base.reference, base.hash), steps=1, size=(64, 64)).task(question, "words")
     single = FusedModel(base.reference, base.hash, {"pip": pip}, {})
     joined = FusedModel(base.reference, base.hash, {"juna": juna, "pip": pip}, {})
     assert np.array_equal(picture(base, single, task), picture(base, joined, task))

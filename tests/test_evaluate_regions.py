@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from storyforge.bases import Base
 from storyforge.cli import app
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.metrics import Sighting, apartness
@@ -21,7 +22,6 @@ from storyforge.evaluation.staging import caption, staged
 from storyforge.evaluation.ways import WAYS, Models, task_of, ways_named
 from storyforge.fuse import statistics
 from storyforge.panels import Method, PanelTask
-from storyforge.plan import Base
 from storyforge.story import Panel, Story
 from storyforge.subject import ConceptSpec
 

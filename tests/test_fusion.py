@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from storyforge.bases import Habits
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.fuse import fusion, solve, solvers, statistics
 from storyforge.fuse.checkpoint import write_checkpoint
@@ -20,7 +21,7 @@ from storyforge.fuse.report import write_report
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import Terms
 from storyforge.fusesettings import FuseSettings, Solver
-from storyforge.model.base import BaseModel, Habits
+from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.family import linear_modules, token_table
 from storyforge.model.lora import Delta, attached, merged

@@ -17,11 +17,12 @@ from typer.testing import CliRunner, Result
 
 from storyforge import golden
 from storyforge import story as stories
+from storyforge.bases import POCKET
 from storyforge.cli import app
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.evaluate.likeness import Likeness, compare, read_picture
 from storyforge.fuse import statistics
-from storyforge.model.base import POCKET, BaseModel, open_base
+from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta, merged
 from storyforge.panels import PanelTask

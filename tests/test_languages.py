@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from storyforge.bases import Base
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.plan import Base, Order, Plan, draw_up
+from storyforge.plan import Order, Plan, draw_up
 from storyforge.story import check, read, text_in, untranslated
 
 BASE = Base("pocket", "hash of the base")

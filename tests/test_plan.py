@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from storyforge.bases import Base, Habits
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.outline import chains, missing, outline, shelf_of, subject_of
-from storyforge.plan import Base, Order, Plan, Task, base_of, draw_up
+from storyforge.plan import Order, Plan, Task, base_of, draw_up
 from storyforge.store import Entry, Store
 from storyforge.story import Story, read
 from storyforge.wording import panel_prompt, pose_of, region_prompt, side_of, with_article
@@ -463,6 +465,61 @@ def test_a_base_in_a_folder_is_known_by_its_content(folder: Path) -> None:
     (folder / "weights" / "unet").write_bytes(b"22")
     assert Path(first.reference).is_absolute()
     assert base_of(story).hash != first.hash
+
+
+def test_other_habits_leave_a_base_what_it_is(folder: Path) -> None:
+    (folder / "weights").mkdir()
+    (folder / "weights" / "unet").write_bytes(b"1")
+    story = story_with(folder, "title:", "base: weights\ntitle:")
+    first = base_of(story)
+    (folder / "weights" / "storyforge.json").write_text('{"train_steps": 7}')
+    second = base_of(story)
+    assert second.hash == first.hash
+    assert (first.habits, second.habits) == (Habits(), Habits(train_steps=7))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "cannot read"),
+        ("[]", "holds no settings"),
+        ('{"train_step": 7}', "unknown settings: train_step"),
+        ('{"steps": "many"}', "`steps` in .* valid integer"),
+        ('{"prior_prompts": [1]}', r"`prior_prompts\.0` in .* valid string"),
+    ],
+)
+def test_habits_that_cannot_be_read_are_named(folder: Path, text: str, said: str) -> None:
+    (folder / "weights").mkdir()
+    (folder / "weights" / "storyforge.json").write_text(text)
+    story = story_with(folder, "title:", "base: weights\ntitle:")
+    with pytest.raises(EnvironmentProblem, match=said) as caught:
+        base_of(story)
+    assert str(folder / "weights" / "storyforge.json") in caught.value.message
+
+
+def test_other_ways_to_learn_teach_everything_again(folder: Path) -> None:
+    story = story_with(folder)
+    before = keys(draw_up(story, base=BASE))
+    after = keys(draw_up(story, base=replace(BASE, habits=Habits(train_steps=7))))
+    assert not {key for key in before.values() if key in after.values()}
+
+
+def test_other_ways_to_draw_draw_a_shared_concept_again(folder: Path) -> None:
+    for name in ("pip", "lantern", "wood"):
+        (folder / f"{name}.safetensors").write_bytes(name.encode())
+    text = re.sub(r"(\w+): concepts/\1", r"\1: \1.safetensors", STORY)
+    (folder / "story.yaml").write_text(text)
+    story = read(folder / "story.yaml")
+    plain, learning, drawing = (
+        draw_up(story, base=replace(BASE, habits=habits))
+        for habits in (Habits(), Habits(train_steps=7), Habits(steps=7))
+    )
+    assert keys(plain) == keys(learning)
+    assert plain.fuse is not None
+    assert drawing.fuse is not None
+    assert plain.fuse.key != drawing.fuse.key
+    assert plain.fuse.concepts == drawing.fuse.concepts
+    assert not {task.key for task in plain.panels} & {task.key for task in drawing.panels}
 
 
 def put(store: Store, task: Task) -> None:

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from storyforge.model.base import POCKET, Habits, open_base
+from storyforge.bases import POCKET, Habits
+from storyforge.model.base import open_base
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.clip import (

@@ -28,14 +28,13 @@ import torch
 
 from benchmarks.fusion import embedded, many, memory, solvers
 from storyforge import __version__
+from storyforge.bases import base_at
 from storyforge.executor import processors
 from storyforge.model.base import open_base
 from storyforge.model.concept import Concept
-from storyforge.store import fingerprint
 
 HERE = Path(__file__).parents[1]
 CONCEPTS = HERE.parent / "tests" / "goldens" / "fox-and-lantern" / "concepts"
-WEIGHTS = HERE.parent / "storyforge" / "pocket" / "weights"
 
 Made = TypeVar("Made")
 
@@ -45,7 +44,7 @@ def measured(folder: Path, *, quick: bool) -> dict[str, object]:
     torch.set_num_threads(1)
     cast = [Concept.load(path) for path in sorted(folder.glob("*.safetensors"))]
     cast = cast[:2] if quick else cast
-    base = open_base("pocket", fingerprint(WEIGHTS))
+    base = open_base("pocket", base_at("pocket", HERE).hash)
     for concept in cast:
         concept.fits(base)
     shrink, every, count = (8, 40, 3) if quick else (1, embedded.EVERY, 10)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from storyforge.bases import Base
 from storyforge.evaluate.prompts import prompts_for, with_articles
 from storyforge.evaluation.gallery import keyed
 from storyforge.panels import PanelTask
@@ -56,11 +57,10 @@ def questions(task: TrainTask, prompts: int, takes: int) -> Iterator[Question]:
 class Style:
     """How all pictures are drawn; None for the base's own habit.
 
-    base       how it is opened, and the hash of its weights
     style      said after every prompt
     """
 
-    base: tuple[str, str]
+    base: Base
     steps: int | None = None
     size: tuple[int, int] | None = None
     guidance_scale: float | None = None
@@ -79,8 +79,8 @@ class Style:
                 key="",
                 panel=words,
                 page=0,
-                base=self.base[0],
-                base_hash=self.base[1],
+                base=self.base.reference,
+                base_hash=self.base.hash,
                 fused=model,
                 prompt=f"{words}, {self.style}" if self.style else words,
                 negative=self.negative,
@@ -92,5 +92,6 @@ class Style:
                 region_blend=1.0,
                 seed=question.seed,
                 alt=None,
+                habits=self.base.habits.drawing,
             )
         )

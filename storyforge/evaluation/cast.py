@@ -14,11 +14,12 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from storyforge.bases import Base
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.executor import Tell, run
 from storyforge.fusesettings import FuseSettings
 from storyforge.layout import closest
-from storyforge.plan import Base, FuseTask, Recipe, TrainTask, fuse_task, train_task
+from storyforge.plan import FuseTask, Recipe, TrainTask, fuse_task, train_task
 from storyforge.store import Entry, Shelf, Store
 from storyforge.subject import ConceptName, ConceptSpec, read_concept
 from storyforge.workshop import fuse_concepts, learn_concept

@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Final
 
 from storyforge import __version__
+from storyforge.bases import base_at
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.embed import Vectors
 from storyforge.evaluate.ensemble import Tally, upper_bound
@@ -34,7 +35,6 @@ from storyforge.executor import Tell
 from storyforge.fusesettings import FuseSettings
 from storyforge.layout import closest
 from storyforge.model.card import Card
-from storyforge.plan import base_at
 from storyforge.store import Store
 
 COUNTS: Final = (2, 3, 5, 8, 14)
@@ -166,7 +166,7 @@ def _hung(exam: Exam, cast: Cast, counts: Sequence[int], tell: Tell) -> Exhibiti
     """Everyone who draws: the base, each concept alone, and every fused model, made if need be."""
     tasks = cast.tasks(_trainings(exam)[0], max(counts))
     asked = {task.concept: list(questions(task, exam.prompts, exam.seeds)) for task in tasks}
-    shown = Exhibition(Style((cast.base.reference, cast.base.hash), exam.steps), asked)
+    shown = Exhibition(Style(cast.base, exam.steps), asked)
     shown.show("base", asked, None, None)
     for training in _trainings(exam):
         for task in cast.tasks(training, max(counts)):

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from storyforge import __version__
+from storyforge.bases import base_at
 from storyforge.errors import EnvironmentProblem
 from storyforge.evaluate.embed import Clip, Vectors
 from storyforge.evaluate.metrics import (
@@ -47,7 +48,6 @@ from storyforge.executor import Tell
 from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.layout import Box
 from storyforge.panels import PanelTask
-from storyforge.plan import base_at
 from storyforge.store import Store
 from storyforge.story import Panel, Story
 

@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Final
 
 from storyforge import story as stories
+from storyforge.bases import Base
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.evaluate.embed import Clip, Vectors
 from storyforge.evaluate.metrics import Sighting, Togetherness, together
@@ -110,7 +111,7 @@ def evaluate(exam: Exam, tell: Tell) -> Report:
     gallery = Gallery(folder / "pictures")
     learnt = _asked(plan, exam.concepts)
     shop = _prepared(plan, store, exam, tell)
-    probes = [probe for task in learnt for probe in _probes(plan, task, exam)]
+    probes = [probe for task in learnt for probe in _probes(plan, task, exam, base)]
     drawn = _draw(probes, shop, gallery, tell)
     tell("judging", 0, 1)
     references = {task.concept: references_of(clip, task) for task in plan.train}
@@ -163,11 +164,11 @@ def _prepared(plan: Plan, store: Store, exam: Exam, tell: Tell) -> Workshop:
     return shop
 
 
-def _probes(plan: Plan, task: TrainTask, exam: Exam) -> Iterator[_Probe]:
+def _probes(plan: Plan, task: TrainTask, exam: Exam, base: Base) -> Iterator[_Probe]:
     """Every picture of one concept, the three conditions from the same seeds."""
     sampling = plan.story.sampling
     style = Style(
-        base=(task.base, task.base_hash),
+        base=base,
         steps=exam.steps or sampling.steps,
         size=plan.story.size,
         guidance_scale=sampling.guidance_scale,

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from storyforge.bases import Base
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.prompts import with_articles
 from storyforge.evaluation.gallery import keyed
@@ -21,7 +22,6 @@ from storyforge.fusesettings import Solver
 from storyforge.layout import closest
 from storyforge.lint import PLACEHOLDER
 from storyforge.panels import PanelTask, panel_task
-from storyforge.plan import Base
 from storyforge.samplesettings import Compose, Control
 from storyforge.story import Panel, Story
 from storyforge.subject import ConceptSpec
@@ -121,8 +121,7 @@ def task_of(
     )
     cast = tuple((each, models.concepts[each]) for each in story.cast(shown))
     key = models.fused[way.solver] if way.solver else None
-    base = models.base.reference, models.base.hash
-    task = panel_task(told, page, shown, base, key, cast)
+    task = panel_task(told, page, shown, models.base, key, cast)
     if name == PLAIN:
         task = replace(task, prompt=caption(story, shown, named=True), regions=())
     elif name == STRANGERS:

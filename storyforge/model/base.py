@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,50 +13,9 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from storyforge.bases import HABITS, POCKET, Habits
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.family import Family, linear_modules
-
-POCKET = Path(__file__).parents[1] / "pocket" / "weights"
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """What a base likes, where the author says nothing. A base may bring its own `storyforge.json`.
-
-    guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
-    train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
-    prior_share                        part of a training batch that is the base's own pictures
-    """
-
-    steps: int = 30
-    guidance_scale: float = 7.5
-    guidance_rescale: float = 0.0
-    scheduler: str = "ddim"
-    train_steps: int = 1000
-    train_batch: int = 4
-    embedding_lr: float = 1e-3
-    text_lr: float = 1e-5
-    unet_lr: float = 1e-4
-    noise_offset: float = 0.01
-    prior_share: float = 0.25
-    prior_pictures: int = 32
-    prior_prompts: tuple[str, ...] = ("a photo", "a picture of a person", "a landscape", "")
-
-    @staticmethod
-    def read(path: Path) -> Habits:
-        """Habits from a `storyforge.json`; the defaults when there is none."""
-        if not path.is_file():
-            return Habits()
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as exc:
-            raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
-        if "prior_prompts" in data:
-            data["prior_prompts"] = tuple(data["prior_prompts"])
-        known = {f.name for f in fields(Habits)}
-        if extra := set(data) - known:
-            raise EnvironmentProblem(f"`{path}` has unknown settings: {', '.join(sorted(extra))}")
-        return Habits(**data)
 
 
 @dataclass(slots=True)
@@ -185,5 +143,5 @@ def open_base(
         text_encoder=pipe.text_encoder.to(device),
         tokenizer=pipe.tokenizer,
         scheduler_config=dict(pipe.scheduler.config),
-        habits=Habits.read(folder / "storyforge.json"),
+        habits=Habits.read(folder / HABITS),
     )

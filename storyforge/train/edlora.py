@@ -132,7 +132,8 @@ def _prior(base: BaseModel, recipe: Recipe, scratch: Path, tell: Tell) -> PriorS
 
 def _own_folder(base: BaseModel, scratch: Path) -> Path:
     """Where pictures that the base drew itself are kept for all of its concepts."""
-    return scratch.parent / f"prior-{hashlib.sha256(base.hash.encode()).hexdigest()[:20]}"
+    drawn = f"{base.hash} {base.habits.all}"
+    return scratch.parent / f"prior-{hashlib.sha256(drawn.encode()).hexdigest()[:20]}"
 
 
 def _rescued(

@@ -1,0 +1,132 @@
+"""The model that a story is drawn with, from outside: where it lies, what it is, what it likes.
+
+What it is, is its weights and how they are put together; concepts remember it by their hash. What
+it likes, its habits, only fills up what an author does not say: other habits make other pictures,
+and concepts stay at home.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.store import fingerprint
+
+POCKET: Final = Path(__file__).parent / "pocket" / "weights"
+"""Where the embedded model lies."""
+
+HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+
+HABITS: Final = "storyforge.json"
+"""The file in a base's folder that says what it likes."""
+
+_DRAWING: Final = ("steps", "guidance_scale", "guidance_rescale", "scheduler")
+
+Said = tuple[tuple[str, object], ...]
+"""Names of settings and their values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a base likes, where the author says nothing. A base may bring its own `storyforge.json`.
+
+    guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
+    train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
+    prior_share                        part of a training batch that is the base's own pictures
+
+    Products are named by the habits that differ from these defaults: a default that changes is to
+    change the `make` of the recipes in `plan`.
+    """
+
+    steps: int = 30
+    guidance_scale: float = 7.5
+    guidance_rescale: float = 0.0
+    scheduler: str = "ddim"
+    train_steps: int = 1000
+    train_batch: int = 4
+    embedding_lr: float = 1e-3
+    text_lr: float = 1e-5
+    unet_lr: float = 1e-4
+    noise_offset: float = 0.01
+    prior_share: float = 0.25
+    prior_pictures: int = 32
+    prior_prompts: tuple[str, ...] = ("a photo", "a picture of a person", "a landscape", "")
+
+    @staticmethod
+    def read(path: Path) -> Habits:
+        """Habits from a `storyforge.json`; the defaults when there is none.
+
+        Raises EnvironmentProblem, which names the setting, for a file that holds anything else.
+        """
+        if not path.is_file():
+            return Habits()
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
+        if not isinstance(data, dict):
+            raise EnvironmentProblem(f"`{path}` holds no settings by name")
+        known = {f.name for f in fields(Habits)}
+        if extra := set(data) - known:
+            raise EnvironmentProblem(f"`{path}` has unknown settings: {', '.join(sorted(extra))}")
+        try:
+            return TypeAdapter(Habits).validate_python(data)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise EnvironmentProblem(f"`{name}` in `{path}`: {first['msg']}") from exc
+
+    @property
+    def drawing(self) -> Said:
+        """What decides about a picture, where it differs from the defaults."""
+        return tuple((name, value) for name, value in self.all if name in _DRAWING)
+
+    @property
+    def all(self) -> Said:
+        """What decides about a concept, where it differs from the defaults: its base draws, too."""
+        said = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
+        return tuple((name, value) for name, value, usual in said if value != usual)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that a story is drawn with.
+
+    reference  how to open it: `pocket`, an absolute path, or a hub id
+    hash       of its weights and of how they are put together; a hub id stands for itself
+    """
+
+    reference: str
+    hash: str
+    habits: Habits = Habits()
+
+
+def base_at(reference: str, folder: Path) -> Base:
+    """Find a base: the embedded one, a path seen from the folder, or a hub id.
+
+    A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
+    there is nothing at the path, or if its habits cannot be read.
+    """
+    if reference == "pocket":
+        if not POCKET.is_dir():
+            message = "the embedded model is not in this installation"
+            raise EnvironmentProblem(message, hint="install storyforge again")
+        return _of_files("pocket", POCKET)
+    path = (folder / Path(reference).expanduser()).absolute()
+    if path.exists():
+        return _of_files(str(path), path)
+    if path.suffix == ".safetensors" or not HUB_ID.fullmatch(reference):
+        hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
+        raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
+    return Base(reference, reference)
+
+
+def _of_files(reference: str, path: Path) -> Base:
+    habits = Habits.read(path / HABITS)
+    return Base(reference, fingerprint(path, without=HABITS), habits)
