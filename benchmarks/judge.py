@@ -160,7 +160,7 @@ def _blurred(pictures: torch.Tensor, dice: np.random.Generator) -> torch.Tensor:
     return pictures * float(dice.uniform(0.92, 1.08)) + float(dice.uniform(-0.05, 0.05))
 
 
-def _wetter(picture: world.Picture, dice: np.random.Generator) -> world.Picture:
+def wetter(picture: world.Picture, dice: np.random.Generator) -> world.Picture:
     """The same with rain or snow in half of the places under the sky, which it seldom has."""
     _, outdoors = PLACES[picture.place]
     if not outdoors or dice.random() < 0.5:
@@ -172,7 +172,7 @@ def _batches(size: int, first: int) -> Iterator[tuple[torch.Tensor, Answers]]:
     seed = first
     while True:
         dice = np.random.default_rng((7, seed))
-        pictures = [_wetter(one_a_side(dice), dice) for _ in range(size)]
+        pictures = [wetter(one_a_side(dice), dice) for _ in range(size)]
         yield pixels([world.draw(p, SIZE)[0] for p in pictures]), truth(pictures)
         seed += 1
 

@@ -60,6 +60,17 @@ def test_the_judge_answers_every_question_for_every_picture() -> None:
     assert all(len(values) == len(ASKED) for values in made.values())
 
 
+def test_the_judge_learns_from_more_weather_than_there_is_and_from_none_indoors() -> None:
+    dice = np.random.default_rng(0)
+    shown = [(old, judges.wetter(old, dice)) for old in (world.imagine(dice) for _ in range(300))]
+    assert all(replace(new, weather=old.weather) == old for old, new in shown)
+    inside = ("bedroom", "library")
+    assert {new.weather for _, new in shown if new.place in inside} == {"clear"}
+    outside = [new.weather for _, new in shown if new.place not in inside]
+    shares = {name: outside.count(name) / len(outside) for name in set(outside)}
+    assert shares == pytest.approx({"clear": 0.42, "rain": 0.29, "snowfall": 0.29}, abs=0.07)
+
+
 def test_drawings_through_a_vae_that_loses_nothing_are_judged_as_drawings() -> None:
     class Lossless:
         def encode(self, x: torch.Tensor) -> SimpleNamespace:
