@@ -74,7 +74,8 @@ class Habits:
             raise EnvironmentProblem(f"`{path}` holds no settings by name")
         known = {f.name for f in fields(Habits)}
         if extra := set(data) - known:
-            raise EnvironmentProblem(f"`{path}` has unknown settings: {', '.join(sorted(extra))}")
+            message = f"`{path}` has unknown settings: {', '.join(sorted(extra))}"
+            raise EnvironmentProblem(message, hint=f"known are {', '.join(sorted(known))}")
         try:
             return TypeAdapter(Habits).validate_python(data)
         except ValidationError as exc:
