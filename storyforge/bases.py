@@ -101,6 +101,7 @@ class Base:
 
     reference  how to open it: `pocket`, an absolute path, or a hub id
     hash       of its weights and of how they are put together; a hub id stands for itself
+    habits     what it likes; the usual ones for a hub id, whose files are not looked into
     """
 
     reference: str

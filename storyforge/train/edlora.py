@@ -132,7 +132,8 @@ def _prior(base: BaseModel, recipe: Recipe, scratch: Path, tell: Tell) -> PriorS
 
 def _own_folder(base: BaseModel, scratch: Path) -> Path:
     """Where pictures that the base drew itself are kept for all of its concepts."""
-    drawn = f"{base.hash} {base.habits.all}"
+    habits = base.habits
+    drawn = f"{base.hash} {habits.drawing} {habits.prior_pictures} {habits.prior_prompts}"
     return scratch.parent / f"prior-{hashlib.sha256(drawn.encode()).hexdigest()[:20]}"
 
 
