@@ -28,15 +28,13 @@ from storyforge.evaluation.cast import read_cast
 from storyforge.evaluation.fusion import Exam, evaluate, routes_named
 
 METHOD = "ed-lora+closed-form"
-_UNSUITED: dict[str, tuple[str, ...]] = {"character": (), "object": (), "scene": ("composed",)}
-"""What is left out of a recipe for concepts of a kind: nobody cuts out a scene."""
 KEPT = ("versions", "date", "base_hash", "clip", "prompts", "seeds", "steps")
 
 
 def by_recipe(concepts: Path, recipe: Mapping[str, object], folder: Path) -> Path:
     """A folder of the same concepts, in the same order, all to be learnt by one recipe.
 
-    Scenes go without `composed`.
+    Scenes go without `composed`: nobody cuts out a scene.
 
     folder  written anew; what is in it is lost
     """
@@ -44,7 +42,9 @@ def by_recipe(concepts: Path, recipe: Mapping[str, object], folder: Path) -> Pat
     members = read_cast(concepts, base_at("pocket", Path.cwd())).members
     for spec in members:
         said = yaml.safe_load((spec.folder / "concept.yaml").read_text(encoding="utf-8"))
-        own = {name: value for name, value in recipe.items() if name not in _UNSUITED[spec.kind]}
+        own = dict(recipe)
+        if spec.kind == "scene":
+            own.pop("composed", None)
         said |= {"images": str(spec.pictures().absolute()), "train": own}
         (folder / spec.name).mkdir(parents=True)
         text = yaml.safe_dump(said, sort_keys=False)

@@ -11,9 +11,9 @@ import json
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.store import fingerprint
@@ -27,6 +27,8 @@ HABITS: Final = "storyforge.json"
 """The file in a base's folder that says what it likes."""
 
 _DRAWING: Final = ("steps", "guidance_scale", "guidance_rescale", "scheduler")
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 Said = tuple[tuple[str, object], ...]
 """Names of settings and their values."""
@@ -44,19 +46,24 @@ class Habits:
     change the `make` of the recipes in `plan`.
     """
 
-    steps: int = 30
-    guidance_scale: float = 7.5
-    guidance_rescale: float = 0.0
+    steps: PositiveInt = 30
+    guidance_scale: NonNegativeFloat = 7.5
+    guidance_rescale: Share = 0.0
     scheduler: str = "ddim"
-    train_steps: int = 1000
-    train_batch: int = 4
-    embedding_lr: float = 1e-3
-    text_lr: float = 1e-5
-    unet_lr: float = 1e-4
-    noise_offset: float = 0.01
-    prior_share: float = 0.25
-    prior_pictures: int = 32
-    prior_prompts: tuple[str, ...] = ("a photo", "a picture of a person", "a landscape", "")
+    train_steps: PositiveInt = 1000
+    train_batch: PositiveInt = 4
+    embedding_lr: NonNegativeFloat = 1e-3
+    text_lr: NonNegativeFloat = 1e-5
+    unet_lr: NonNegativeFloat = 1e-4
+    noise_offset: NonNegativeFloat = 0.01
+    prior_share: Share = 0.25
+    prior_pictures: PositiveInt = 32
+    prior_prompts: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "a photo",
+        "a picture of a person",
+        "a landscape",
+        "",
+    )
 
     @staticmethod
     def read(path: Path) -> Habits:

@@ -485,6 +485,9 @@ def test_other_habits_leave_a_base_what_it_is(folder: Path) -> None:
         ("[]", "holds no settings"),
         ('{"train_step": 7}', "unknown settings: train_step"),
         ('{"steps": "many"}', "`steps` in .* valid integer"),
+        ('{"train_steps": 0}', "`train_steps` in .* greater than 0"),
+        ('{"prior_share": 1.5}', "`prior_share` in .* less than or equal to 1"),
+        ('{"prior_prompts": []}', "`prior_prompts` in .* at least 1 item"),
         ('{"prior_prompts": [1]}', r"`prior_prompts\.0` in .* valid string"),
     ],
 )
