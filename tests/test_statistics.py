@@ -63,8 +63,8 @@ def test_every_level_has_an_area_and_somewhere_it_counts_in_full(
     assert {int(cells**0.5) ** 2 for cells in area} == set(area)
     for counts in area.values():
         assert len(counts) == 2
-        assert torch.equal(counts.amax(1), torch.ones(2))
-        assert REST <= counts.min() < 1
+        torch.testing.assert_close(counts.amax(1), torch.ones(2))
+        assert REST - 1e-6 <= counts.min() < 1 - 1e-3
 
 
 def test_the_area_lies_where_the_words_are_read(base: BaseModel, concept: Concept) -> None:

@@ -79,9 +79,13 @@ def test_gradient_accumulation_learns_what_the_whole_batch_does(
     whole = replace(SHORT, batch_size=3)
     one = trained(base, whole, tmp_path / "1")
     three = trained(base, replace(whole, accumulate=2), tmp_path / "2")
-    torch.testing.assert_close(one[0], three[0], rtol=1e-4, atol=1e-6)
-    moved = [(a - b).abs().max().item() for a, b in zip(one[1], three[1], strict=True)]
-    assert max(moved) < 1e-3
+    torch.testing.assert_close(one[0], three[0], rtol=1e-3, atol=1e-6)
+    # Adam moves a weight by its rate however small the gradient is: where that is rounding alone,
+    # it may go either way, so single weights may part by twice the rate a step; most may not.
+    rate = max(whole.unet_lr, whole.text_lr, whole.embedding_lr)
+    apart = torch.cat([(a - b).abs().flatten() for a, b in zip(one[1], three[1], strict=True)])
+    assert apart.max() <= 2.1 * rate * whole.steps
+    assert apart.mean() < 0.01 * rate
 
 
 def test_checkpointing_computes_the_same_gradients(base: BaseModel, tmp_path: Path) -> None:
