@@ -1,0 +1,177 @@
+"""The autoencoder of the embedded model: a linear code, and what stock pipelines make of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from storyforge.bases import POCKET
+from storyforge.model.patch_autoencoder import PATCH, PIXELS, PatchAutoencoder
+
+CHANNELS = 12
+
+
+def coded(pixels_per_cell: int = 32) -> tuple[PatchAutoencoder, dict[str, torch.Tensor]]:
+    """A small autoencoder with an orthonormal code of random directions."""
+    torch.manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS))
+    code = {"mean": 0.1 * torch.randn(3 * PATCH**2), "basis": basis, "scale": torch.tensor(2.0)}
+    model = PatchAutoencoder(
+        latent_channels=CHANNELS,
+        pixels_per_cell=pixels_per_cell,
+        widths=(16, 8, 8),
+        depths=(1, 1),
+        sample_size=4 * pixels_per_cell,
+    )
+    model.set_code(**code)
+    return model.eval(), code
+
+
+def pictures(side: int, seed: int = 1) -> torch.Tensor:
+    """Two pictures in [−1, 1]."""
+    return 2 * torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+@torch.no_grad()
+def test_latents_are_the_patches_by_the_basis() -> None:
+    model, code = coded(pixels_per_cell=16)
+    seen = pictures(64)
+    rows = seen.permute(0, 2, 3, 1).reshape(2, 4, 16, 4, 16, 3).permute(0, 1, 3, 2, 4, 5)
+    wanted = (rows.reshape(2, 4, 4, 768) - code["mean"]) @ code["basis"] / code["scale"]
+    made = model.encode(seen).latent_dist.mean
+    torch.testing.assert_close(made, wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
+    model, code = coded(pixels_per_cell=16)
+    latents = torch.randn(2, CHANNELS, 4, 4)
+    again = model.encode(model.decode(latents).sample).latent_dist.mode()
+    torch.testing.assert_close(again, latents, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pixels", PIXELS)
+def test_a_picture_of_any_cell_size_has_the_same_latents(pixels: int) -> None:
+    small = pictures(64)
+    wanted = coded(pixels_per_cell=16)[0].encode(small).latent_dist.sample()
+    model, _ = coded(pixels_per_cell=pixels)
+    large = F.interpolate(small, scale_factor=pixels / PATCH)
+    torch.testing.assert_close(model.encode(large).latent_dist.sample(), wanted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pixels", PIXELS)
+def test_cells_are_written_in_the_pixels_asked_for(pixels: int) -> None:
+    model, _ = coded()
+    model.write(pixels)
+    assert model.decode(torch.zeros(1, CHANNELS, 3, 5)).sample.shape == (
+        1,
+        3,
+        3 * pixels,
+        5 * pixels,
+    )
+    assert model.config.sample_size == 4 * pixels
+
+
+def test_other_sizes_are_refused() -> None:
+    model, _ = coded()
+    with pytest.raises(ValueError, match="24"):
+        model.write(24)
+
+
+@torch.no_grad()
+def test_all_sizes_show_the_same_picture() -> None:
+    model, _ = coded()
+    torch.nn.init.normal_(model.decoder.out.weight, std=0.1)
+    latents, small = torch.randn(1, CHANNELS, 4, 4), []
+    for pixels in PIXELS:
+        model.write(pixels)
+        small.append(F.adaptive_avg_pool2d(model.decode(latents).sample, 64))
+    torch.testing.assert_close(small[0], small[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(small[1], small[2], atol=0.2, rtol=0.2)
+
+
+@torch.no_grad()
+def test_a_crop_far_from_its_border_is_decoded_as_in_the_whole() -> None:
+    model, _ = coded()
+    for module in model.decoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=0.05)
+    latents = torch.randn(1, CHANNELS, 16, 16)
+    whole = model.decode(latents).sample[..., 7 * 32 : 9 * 32, 7 * 32 : 9 * 32]
+    part = model.decode(latents[..., 1:15, 1:15]).sample[..., 6 * 32 : 8 * 32, 6 * 32 : 8 * 32]
+    torch.testing.assert_close(part, whole, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_what_is_saved_decodes_to_the_same_bytes(tmp_path: Path) -> None:
+    model, _ = coded()
+    torch.nn.init.normal_(model.decoder.out.weight, std=0.1)
+    model.write(64)
+    model.save_pretrained(tmp_path)
+    again = PatchAutoencoder.from_pretrained(tmp_path)
+    latents = torch.randn(1, CHANNELS, 4, 4)
+    assert torch.equal(again.decode(latents).sample, model.decode(latents).sample)
+    assert again.config.block_out_channels == model.config.block_out_channels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of random weights around the autoencoder, as stock diffusers saves it."""
+    tokenizer = CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=4,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        block_out_channels=(16,),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+        attention_head_dim=2,
+        cross_attention_dim=16,
+        norm_num_groups=4,
+    )
+    place = tmp_path_factory.mktemp("pipeline")
+    StableDiffusionPipeline(
+        vae=coded()[0],
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(prediction_type="sample", clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(place)
+    return place
+
+
+def test_the_stock_pipeline_opens_it_and_draws_in_its_size(folder: Path) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    assert isinstance(pipe.vae, PatchAutoencoder)
+    made = pipe("a fox", num_inference_steps=2, output_type="np").images
+    assert made.shape == (1, 128, 128, 3)
+
+
+def test_the_stock_pipeline_draws_over_a_picture(folder: Path) -> None:
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe("a fox", image=pictures(128)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np")
+    assert made.images.shape == (1, 128, 128, 3)
