@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "pose": 1,
     "store": 1,
     "executor": 1,
+    "headers": 1,
     "yamlmarks": 1,
     "pocket": 1,
     "book.trims": 1,

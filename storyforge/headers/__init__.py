@@ -1,0 +1,5 @@
+"""What model files say of themselves, read from their headers: no torch, no numbers, no code run.
+
+`header` reads what a file holds, `names` which layer of which model each tensor belongs to, `kinds`
+what the whole is and who wrote it, `bases` what kind of model a base is.
+"""

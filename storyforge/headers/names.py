@@ -1,0 +1,122 @@
+"""Which layer of which model a tensor of an adapter changes, and what part of the change it is.
+
+Every tool has names of its own: kohya's and LyCORIS' (`lora_unet_…`, `lora_te_…`), diffusers'
+(`unet.….lora.down.weight`, `text_encoder.….lora_linear_layer.up.weight`), those of 2023
+(`….processor.to_k_lora.up.weight`) and PEFT's (`base_model.model.….lora_A.weight`). All come down
+to one: the path in diffusers' model, with `_` for every dot.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Model = Literal["unet", "text", "text_2", "transformer", "unknown"]
+
+_ROLES: Final = (
+    # what follows the layer in the key -> the part that the tensor is
+    (r"\.lora_down\.weight", "down"),
+    (r"\.lora_up\.weight", "up"),
+    (r"\.lora_mid\.weight", "mid"),
+    (r"\.lora_A(?:\.[^.]+)?\.weight", "down"),
+    (r"\.lora_B(?:\.[^.]+)?\.weight", "up"),
+    (r"\.lora\.down\.weight", "down"),
+    (r"\.lora\.up\.weight", "up"),
+    (r"\.lora_linear_layer\.down\.weight", "down"),
+    (r"\.lora_linear_layer\.up\.weight", "up"),
+    (r"_lora\.down\.weight", "down"),
+    (r"_lora\.up\.weight", "up"),
+    (r"\.alpha", "alpha"),
+    (r"\.dora_scale", "dora_scale"),
+    (r"\.lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?", "magnitude"),
+    (r"\.(hada_w1_a|hada_w1_b|hada_w2_a|hada_w2_b|hada_t1|hada_t2)", ""),
+    (r"\.(lokr_w1_a|lokr_w1_b|lokr_w1|lokr_w2_a|lokr_w2_b|lokr_w2|lokr_t1|lokr_t2)", ""),
+    (r"\.(?:diff|w_norm)", "diff"),
+    (r"\.(?:diff_b|b_norm)", "bias"),
+    (r"\.ia3_l", "ia3"),
+    (r"\.on_input", "on_input"),
+    (r"\.scalar", "scalar"),
+    (r"\.(oft_blocks|oft_diag|oft_R)(?:\.[^.]+)*", "oft"),
+    (r"\.(a1|a2|b1|b2)\.weight", "glora"),
+    (r"\.weight", "ia3"),
+)
+_KEY: Final = re.compile(
+    "(?P<layer>.+?)(?:" + "|".join(f"(?P<r{i}>{e})" for i, (e, _) in enumerate(_ROLES)) + ")"
+)
+
+_PREFIXES: Final[tuple[tuple[str, Model], ...]] = (
+    ("lora_unet_", "unet"),
+    ("lora_te1_", "text"),
+    ("lora_te2_", "text_2"),
+    ("lora_te_", "text"),
+    ("lora_transformer_", "transformer"),
+    ("unet_", "unet"),
+    ("text_encoder_2_", "text_2"),
+    ("text_encoder_", "text"),
+    ("transformer_", "transformer"),
+    # Bare, as PEFT and a U-Net by itself save them.
+    ("text_model_", "text"),
+    ("encoder_layers_", "text"),
+    ("down_blocks_", "unet"),
+    ("mid_block_", "unet"),
+    ("up_blocks_", "unet"),
+    ("conv_in", "unet"),
+    ("conv_out", "unet"),
+    ("time_embedding_", "unet"),
+)
+_BARE: Final = frozenset(prefix for prefix, _ in _PREFIXES[10:])
+_OLDER_TEXT: Final = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+
+BUNDLE: Final = "bundle_emb."
+"""How the words begin that a LoRA brings along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor of an adapter.
+
+    layer   path in the model as diffusers has it, `_` for every dot, without `text_model`
+    role    which part of the change: `down`, `up`, `alpha`, `hada_w1_a` …
+    dotted  the path as the file has it, for PEFT's patterns
+    """
+
+    model: Model
+    layer: str
+    role: str
+    dotted: str
+
+    @property
+    def name(self) -> str:
+        """The layer, with the model that it is of."""
+        return f"{self.model} {self.layer}"
+
+
+def part_of(key: str) -> Part | None:
+    """The part that a tensor is by its name; None if it is of no adapter."""
+    match = _KEY.fullmatch(key.removeprefix("base_model.model."))
+    if match is None or key.startswith(BUNDLE):
+        return None
+    which = next(i for i in range(len(_ROLES)) if match[f"r{i}"])
+    ending, role = _ROLES[which]
+    if not role:
+        role = match[f"r{which}"].removeprefix(".")
+    dotted = match["layer"]
+    model, layer = _located(dotted)
+    if model == "unknown" and role in {"ia3", "diff", "bias"} and "lora" not in key:
+        return None  # any tensor's name ends so
+    tail = layer.rsplit("_to_", 1)[-1] if "_to_" in layer else ""
+    if model.startswith("text") and f"to_{tail}" in _OLDER_TEXT:
+        layer = f"{layer.removesuffix(f'to_{tail}')}{_OLDER_TEXT[f'to_{tail}']}"
+    elif tail == "out":
+        layer += "_0"
+    return Part(model, layer, role, dotted)
+
+
+def _located(dotted: str) -> tuple[Model, str]:
+    name = dotted.replace(".", "_").replace("_processor_", "_")
+    for prefix, model in _PREFIXES:
+        if name.startswith(prefix):
+            rest = name if prefix in _BARE else name.removeprefix(prefix)
+            return model, rest.removeprefix("text_model_")
+    return "unknown", name

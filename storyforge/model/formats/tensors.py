@@ -1,0 +1,48 @@
+"""The tensors of a file, read without running code, and never one that is not finite."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.headers.header import Header, file_in, read_header
+
+
+def read_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
+    """The header and every tensor of a file, named as the header names them.
+
+    Raises:
+      EnvironmentProblem: if it cannot be read, holds code, or holds a number that is none.
+    """
+    header = read_header(path)
+    path = file_in(path)
+    try:
+        if header.pickled:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = dict(_flat("", content))
+        else:
+            tensors = load_file(path)
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise EnvironmentProblem(f"cannot read `{path}`: {reason}") from exc
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise EnvironmentProblem(
+                f"`{path}` is broken: `{name}` holds numbers that are not finite",
+                hint="it would make every picture black; get the file again, or train it again",
+            )
+    return header, tensors
+
+
+def _flat(prefix: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}/{key}" if prefix else str(key), inner)
+    elif isinstance(value, torch.Tensor):
+        yield prefix, value.detach()

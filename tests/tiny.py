@@ -1,0 +1,101 @@
+"""Models of Stable Diffusion's classes, so small that a test can build, save and open them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from storyforge.pocket.pretrain.parts import weights_folder
+
+WIDTH = 32
+
+
+def tokenizer() -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer", model_max_length=77)
+
+
+def text_encoder() -> CLIPTextModel:
+    words = tokenizer()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=WIDTH,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            hidden_act="quick_gelu",
+            projection_dim=WIDTH,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.eos_token_id,
+        )
+    )
+
+
+def unet(**more: object) -> UNet2DConditionModel:
+    settings: dict[str, object] = {
+        "sample_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 4,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**settings | more)
+
+
+def vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=16,
+        sample_size=32,
+    )
+
+
+def pipeline(seed: int = 0, **parts: object) -> StableDiffusionPipeline:
+    """A whole pipeline of random weights, always the same for a seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        usual: dict[str, object] = {
+            "vae": vae(),
+            "text_encoder": text_encoder(),
+            "tokenizer": tokenizer(),
+            "unet": unet(),
+            "scheduler": PNDMScheduler(
+                beta_start=0.00085,
+                beta_end=0.012,
+                beta_schedule="scaled_linear",
+                set_alpha_to_one=False,
+                skip_prk_steps=True,
+                steps_offset=1,
+            ),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        return StableDiffusionPipeline(**usual | parts)
+
+
+def save_base(folder: Path, **parts: object) -> Path:
+    """Write a pipeline as a folder that can be a base."""
+    pipeline(**parts).save_pretrained(folder)
+    return folder
