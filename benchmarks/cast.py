@@ -2,7 +2,7 @@
 
 `python -m benchmarks.cast FOLDER` draws ten characters, three objects and three scenes, each with
 captions, masks and a concept.yaml, the same ones every time; `order.txt` names them in the order in
-which fusions of few take them. Each has something that the model was never shown. `ember` and
+which fusions of few take them. Each joins what the model was never shown together. `ember` and
 `sorrel` are both foxes; `ember` and `rusk` wear the same colours.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from concepts import draw
-from storyforge.pocket import brush as paint
-from storyforge.pocket.brush import Brush, mix
-from storyforge.pocket.looks import Look
-from storyforge.pocket.places import Stage
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import Brush, mix
+from storyforge.pocket.world.looks import Look
+from storyforge.pocket.world.places import Stage
 
 CHARACTERS = {
     "ember": Look(

@@ -33,9 +33,10 @@ from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.panels import ADAPTERS, ControlTask
-from storyforge.pocket import pencil, world
-from storyforge.pocket.looks import Look
+from storyforge.pocket import world
 from storyforge.pocket.pretrain.conditions import stand_of
+from storyforge.pocket.world import pencil
+from storyforge.pocket.world.looks import Look
 from storyforge.pose import keypoint_picture
 from storyforge.sample.control import Control, Controls, open_adapter
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from storyforge.pocket import world
-from storyforge.pocket.places import PLACES
+from storyforge.pocket.world.places import PLACES
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 SIZE = 128
@@ -98,9 +98,14 @@ def open_judge(path: Path = WEIGHTS) -> Judge:
     if not path.is_file():
         raise SystemExit(f"no judge at {path}; train it: python -m benchmarks.judge --minutes 25")
     judge = Judge()
-    judge.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-    )
+    kept = judge.state_dict()
+    for name, value in load_file(path).items():
+        # A head that has got more classes since keeps what it knows of the first ones.
+        if value.dim():
+            kept[name][: len(value)] = value.to(kept[name].dtype)
+        else:
+            kept[name].copy_(value)
+    judge.load_state_dict(kept)
     return judge.eval()
 
 

@@ -24,7 +24,6 @@ from benchmarks import control as controls
 from benchmarks import judge as judges
 from storyforge.bases import POCKET
 from storyforge.evaluate.embed import POCKET_CLIP, open_clip
-from storyforge.evaluate.prompts import with_articles
 from storyforge.model.attention import Reader
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
@@ -41,34 +40,6 @@ CROWD = 100
 """Pictures among which a caption has to find its own."""
 
 Pixels = NDArray[np.uint8]
-
-
-def told(picture: world.Picture) -> str:
-    """A caption that leaves nothing unsaid: who, dressed how, doing what, where and when."""
-    who = []
-    for subject in picture.subjects:
-        what = subject.what
-        if isinstance(what, world.Thing):
-            words = f"a {what.colour} {what.name}"
-        else:
-            words = f"a {what.fur} {what.species}"
-            if what.species in {"girl", "boy"}:
-                words = f"a {what.species} with {what.hair} hair"
-            words += f" in a {what.garment_colour} {what.garment}" if what.garment else ""
-            if what.accessory:
-                bare = what.accessory in {"glasses", "crown"}
-                colour = "" if bare else f"{what.accessory_colour} "
-                article = "" if what.accessory == "glasses" else "a "
-                words += f" with {article}{colour}{what.accessory}"
-            holding = what.pose == "holding" and what.holding
-            words += (
-                f" holding a {what.holding_colour} {what.holding}" if holding else f" {what.pose}"
-            )
-        who.append(with_articles(f"{words} {world.SAID['side'][subject.side][0]}"))
-    setting = [world.SAID["place"][picture.place][0], world.SAID["time"][picture.time][0]]
-    if picture.weather != "clear":
-        setting.append(world.SAID["weather"][picture.weather][0])
-    return f"{' and '.join(who)}, {' '.join(setting)}"
 
 
 def subjects_of(count: int, pictures: int, first: int) -> list[world.Picture]:
@@ -104,7 +75,7 @@ def obeyed(
 
     `species` counts the subjects, objects among them; `place` the sides with nobody, too.
     """
-    made = drawn(base, [told(picture) for picture in asked], first)
+    made = drawn(base, [world.tell(picture) for picture in asked], first)
     right = judges.truth(asked)
     found = judges.answers(judge, judges.pixels(made))
     scores = judges.accuracy(found, right)

@@ -1,8 +1,8 @@
 """Draw the pictures of the sample stories' concepts: `python concepts/draw.py`.
 
-Each concept has a look that the embedded model was never trained on (a horn, antlers, patterns, a
-lantern, a violet wood). Every picture comes with captions, one a line, and characters and objects
-with a mask. Needs the extra `pocket`.
+The embedded model knows all that a concept has (a horn, antlers, patterns, a lantern, a violet
+wood), but was never shown them together. Every picture comes with captions, one a line, and
+characters and objects with a mask. Needs the extra `pocket`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ import numpy as np
 import skia
 from PIL import Image
 
-from storyforge.pocket import brush as paint
-from storyforge.pocket.brush import INK, Brush, mix
-from storyforge.pocket.creatures import draw_creature
-from storyforge.pocket.looks import COLOURS, Look
-from storyforge.pocket.places import Stage, draw_place
-from storyforge.pocket.things import draw_thing
 from storyforge.pocket.world import SAID, Thing
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush, mix
+from storyforge.pocket.world.creatures import draw_creature
+from storyforge.pocket.world.looks import COLOURS, Look
+from storyforge.pocket.world.places import Stage, draw_place
+from storyforge.pocket.world.things import draw_thing
 
 HERE = Path(__file__).parent
 SIZE = 256

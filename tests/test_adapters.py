@@ -24,12 +24,13 @@ from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.panels import ADAPTERS, ControlTask
-from storyforge.pocket import pencil, world
-from storyforge.pocket.looks import Look
+from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts, ship
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
 from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
 from storyforge.pocket.pretrain.run import Job, Team
+from storyforge.pocket.world import pencil
+from storyforge.pocket.world.looks import Look
 from storyforge.pose import Stand, keypoint_picture
 from storyforge.sample.control import Rack
 

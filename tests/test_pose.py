@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from storyforge.layout import Box, Pose
-from storyforge.pocket.looks import POSES as DRAWN
+from storyforge.pocket.world.looks import POSES as DRAWN
 from storyforge.pose import (
     COLOURS,
     KEYPOINTS,

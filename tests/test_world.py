@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmarks import cast
+from concepts import draw as concepts
 from storyforge.model.base import BaseModel
 from storyforge.pocket import world
-from storyforge.pocket.looks import ACCESSORIES, PEOPLE, SPECIES, Look
-from storyforge.pocket.things import THINGS
-from storyforge.pocket.world import LABELS, Picture, Subject, Thing, describe, draw, imagine, labels
+from storyforge.pocket.world import (
+    EACH,
+    LABELS,
+    Picture,
+    Subject,
+    Thing,
+    describe,
+    draw,
+    imagine,
+    labels,
+)
+from storyforge.pocket.world.instances import fur_name
+from storyforge.pocket.world.looks import BUILDS, PEOPLE, SPECIES, Look
+from storyforge.pocket.world.things import THINGS
 
 SIZE = 64
 FOX = Look("fox", "orange", "coat", "red", accessory="crown", pose="waving")
@@ -21,8 +35,9 @@ def dice(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def pictures(count: int) -> list[Picture]:
-    return [imagine(dice(seed)) for seed in range(count)]
+@functools.cache
+def pictures(count: int) -> tuple[Picture, ...]:
+    return tuple(imagine(dice(seed)) for seed in range(count))
 
 
 def scene(*subjects: Subject) -> Picture:
@@ -62,7 +77,8 @@ def test_a_mask_lies_where_its_subject_stands() -> None:
         _, masks = draw(picture, SIZE)
         for subject, mask in zip(picture.subjects, masks, strict=True):
             rows, columns = np.nonzero(mask > 127)
-            assert len(rows) > 10
+            if subject.view != "whole" or len(rows) < 30:
+                continue
             assert abs(np.average(columns) / SIZE - subject.x) < 0.2
             assert rows.max() / SIZE < subject.ground + 0.1
             assert rows.min() / SIZE > subject.ground - 1.4 * subject.size - 0.1
@@ -113,7 +129,7 @@ def test_captions_of_a_fixed_picture_say_what_is_there_and_nothing_else() -> Non
     said: set[str] = set()
     for seed in range(200):
         words = describe(scene(fox(0.2)), dice(seed)).replace(",", " ").split()
-        assert "fox" in words
+        assert "fox" in words or " ".join(words) in world.SAID["place"]["forest"]
         assert not set(words) & set(others)
         assert not set(words) & {"right", "middle", "sunset", "day", "blue", "green"}
         for garment in ("coat", "jacket"):
@@ -133,9 +149,21 @@ def test_labels_of_a_fixed_picture_are_its_parts() -> None:
         "kind0": "fox",
         "side0": "left",
         "colour0": "red",
+        "sky": "plain",
+        "tint": "none",
         "fur0": "orange",
         "pose0": "waving",
         "accessory0": "crown",
+        "garment0": "coat",
+        "pattern0": "none",
+        "marks0": "none",
+        "crown0": "none",
+        "wings0": "none",
+        "glow0": "none",
+        "glow1": "none",
+        "pattern1": "none",
+        "build0": "usual",
+        "view0": "whole",
         "kind1": "house",
         "side1": "right",
         "colour1": "blue",
@@ -145,21 +173,145 @@ def test_labels_of_a_fixed_picture_are_its_parts() -> None:
 
 
 def test_every_label_is_a_class_of_its_head_and_its_subject_is_named() -> None:
-    for seed, picture in enumerate(pictures(200)):
-        found, words = labels(picture), describe(picture, dice(seed))
+    for picture in pictures(200):
+        found = labels(picture)
         assert list(found) == list(LABELS)
         assert all(-1 <= value < len(LABELS[head]) for head, value in found.items())
+        words = world.tell(picture)
         for slot in range(len(picture.subjects)):
             assert LABELS[f"kind{slot}"][found[f"kind{slot}"]] in words
 
 
-def test_a_thousand_pictures_show_everything_there_is() -> None:
-    subjects = [s.what for p in pictures(1000) for s in p.subjects]
-    looks = [what for what in subjects if isinstance(what, Look)]
-    assert {look.species for look in looks} == set(SPECIES)
-    assert {look.accessory for look in looks} == {None, *ACCESSORIES}
-    assert {what.name for what in subjects if isinstance(what, Thing)} == set(THINGS)
-    assert not any(look.extras for look in looks)
+def subjects_of(count: int) -> list[Look | Thing]:
+    return [subject.what for picture in pictures(count) for subject in picture.subjects]
+
+
+def test_two_thousand_pictures_show_everything_there_is() -> None:
+    seen: dict[str, set[int]] = {}
+    for picture in pictures(2000):
+        for head, value in labels(picture).items():
+            seen.setdefault(head.rstrip("0123"), set()).add(value)
+    for head in (*EACH, "place", "weather", "sky", "tint"):
+        values = LABELS.get(head) or EACH[head]
+        assert seen[head] - {-1} == {values.index(value) for value in values}, head
+
+
+CONCEPTS = [concepts.PIP, concepts.JUNA, concepts.MO, *cast.CHARACTERS.values()]
+
+
+@pytest.mark.parametrize("look", CONCEPTS)
+def test_a_concept_is_held_out_and_all_that_it_has_is_in_the_world(look: Look) -> None:
+    assert world.look_held_out(look)
+    assert world.is_held_out(scene(Subject(look, 0.5, 0.9, 0.6)))
+    others = [what for what in subjects_of(3000) if isinstance(what, Look)]
+    kin = [other for other in others if other.species == look.species]
+    assert fur_name(look) in {other.fur for other in kin}
+    for name, _ in look.extras:
+        assert any(other.extra(name) for other in kin), name
+    names = {name for name, _ in look.extras}
+    assert not [
+        other
+        for other in kin
+        if other.fur == fur_name(look) and names & {name for name, _ in other.extras}
+    ]
+
+
+def test_nothing_that_is_imagined_is_held_out() -> None:
+    assert not any(world.is_held_out(picture) for picture in pictures(3000))
+
+
+def test_the_lantern_and_the_moonwood_are_held_out_and_their_parts_are_not() -> None:
+    lantern = Thing("lantern", "blue", "star", "orange", glow=True)
+    assert world.is_held_out(scene(Subject(lantern, 0.5, 0.9, 0.4)))
+    assert not world.is_held_out(scene(Subject(replace(lantern, colour="red"), 0.5, 0.9, 0.4)))
+    moonwood = Picture("grove", "night", "clear", (), 1, "big moon", "violet")
+    assert world.is_held_out(moonwood)
+    things = [what for what in subjects_of(3000) if isinstance(what, Thing)]
+    lanterns = [thing for thing in things if thing.name == "lantern"]
+    assert any(thing.colour == "blue" and thing.glow for thing in lanterns)
+    assert any(thing.pattern == "star" and thing.glow for thing in lanterns)
+    places = {(picture.place, picture.tint, picture.sky) for picture in pictures(3000)}
+    assert {("grove", "violet", "plain"), ("grove", "pink", "big moon")} <= places
+
+
+@pytest.mark.parametrize("feature", world.FEATURES)
+def test_every_feature_is_drawn(feature: str) -> None:
+    plain = replace(FOX, accessory=None)
+    marked = replace(plain, extras=((feature, "navy"),))
+    one, other = (draw(scene(Subject(x, 0.5, 0.9, 0.6)), 128)[0] for x in (plain, marked))
+    assert (one != other).any(-1).sum() > 40
+
+
+def alone(count: int) -> list[Picture]:
+    return [
+        p for p in pictures(count) if len(p.subjects) == 1 and isinstance(p.subjects[0].what, Look)
+    ]
+
+
+def test_nothing_of_who_is_seen_whole_is_cut_off_at_the_top() -> None:
+    for picture in alone(200):
+        (subject,) = picture.subjects
+        glows = isinstance(subject.what, Look) and subject.what.extra("glow")
+        if subject.view == "whole" and not glows:
+            assert not draw(picture, SIZE)[1][0][0].any()
+
+
+def test_the_eyes_are_in_the_head_and_the_head_is_in_the_mask() -> None:
+    for picture in alone(200):
+        (face,), mask = world.faces(picture), draw(picture, 128)[1][0]
+        assert face is not None
+        assert face.head[0] <= face.eyes[0] < face.eyes[2] <= face.head[2]
+        assert face.head[1] <= face.eyes[1] < face.eyes[3] <= face.head[3]
+        left, top, right, bottom = (round(128 * edge) for edge in face.eyes)
+        assert (mask[top:bottom, left:right] > 127).mean() > 0.85
+
+
+def test_the_eyes_are_where_it_is_as_dark_as_ink() -> None:
+    for build in BUILDS:
+        look = Look("cat", "white", build=build, pose="running")
+        picture = scene(Subject(look, 0.5, 0.9, 0.6))
+        (face,), drawing = world.faces(picture), draw(picture, 256)[0]
+        assert face is not None
+        left, top, right, bottom = (round(256 * edge) for edge in face.eyes)
+        assert (drawing[top:bottom, left:right].max(-1) < 90).mean() > 0.08
+
+
+def test_things_have_no_face() -> None:
+    assert world.faces(scene(Subject(Thing("star", "red"), 0.5, 0.9, 0.4))) == (None,)
+
+
+def test_a_picture_is_the_same_at_any_size() -> None:
+    for picture in pictures(20):
+        small, large = draw(picture, 128)[0], draw(picture, 512)[0]
+        shrunk = large.reshape(128, 4, 128, 4, 3).mean((1, 3))
+        assert np.abs(shrunk - small).mean() < 3
+
+
+def test_three_in_ten_pictures_are_closer_and_seven_in_ten_characters_have_something_on() -> None:
+    shown = pictures(2000)
+    close = [any(s.view != "whole" for s in p.subjects) for p in shown]
+    assert np.mean(close) == pytest.approx(0.3, abs=0.04)
+    looks = [s.what for p in shown for s in p.subjects if isinstance(s.what, Look)]
+    assert np.mean([look.accessory is not None for look in looks]) == pytest.approx(0.7, abs=0.04)
+
+
+def test_what_is_said_is_what_is_seen() -> None:
+    hidden = Subject(replace(FOX, pose="standing"), 0.5, 1.8, 1.7)
+    assert hidden.view == "face"
+    words = world.tell(scene(hidden))
+    assert "face" in words
+    assert "coat" not in words
+    assert "standing" not in words
+
+
+def test_seven_in_ten_captions_of_one_character_say_everything() -> None:
+    look = replace(FOX, fur="mint", build="round", extras=(("stripes", "gold"), ("wings", "navy")))
+    picture = scene(Subject(look, 0.5, 0.9, 0.6))
+    parts = ("mint", "fox", "gold stripes", "navy wings", "crown", "waving")
+    said = [describe(picture, dice(seed)) for seed in range(400)]
+    whole = np.mean([all(part in words for part in parts) for words in said])
+    assert whole == pytest.approx(0.7, abs=0.07)
+    assert all(part in world.tell(picture) for part in parts)
 
 
 def test_people_have_skins_and_animals_have_furs() -> None:
@@ -170,9 +322,10 @@ def test_people_have_skins_and_animals_have_furs() -> None:
                 assert subject.what.fur in (world.SKINS if people else world.FURS)
 
 
-def test_every_caption_fits_the_encoder(base: BaseModel) -> None:
-    captions = [describe(imagine(d), d) for d in map(dice, range(500))]
-    assert max(len(ids) for ids in base.tokenizer(captions).input_ids) <= 77
+def test_every_caption_fits_the_encoder_that_knows_its_words() -> None:
+    for seed in range(500):
+        caption = describe(imagine(generator := dice(seed)), generator)
+        assert len(caption.replace(",", " ,").replace("-", " - ").split()) + 2 <= 77
 
 
 TEXTS = (

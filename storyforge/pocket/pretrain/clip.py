@@ -2,8 +2,8 @@
 
 It learns from drawings only. Three things pull at it: captions against pictures, two pictures of
 one character against pictures of others that differ from it in a single trait, and what is to be
-seen in the picture. The last one's heads are thrown away. Extras that the embedded model never sees
-(horns, patterns) occur here, in random colours: an author's characters have them.
+seen in the picture. The last one's heads are thrown away. Features
+(horns, patterns) occur here in any colour and together: an author's characters have them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,6 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from storyforge.pocket import world
-from storyforge.pocket.looks import (
-    ACCESSORIES,
-    COLOURS,
-    FURS,
-    GARMENTS,
-    HELD_OUT,
-    PEOPLE,
-    POSES,
-    SPECIES,
-    Look,
-)
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -44,6 +33,17 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     say,
     scatter,
+)
+from storyforge.pocket.world.looks import (
+    ACCESSORIES,
+    COLOURS,
+    FEATURES,
+    FURS,
+    GARMENTS,
+    PEOPLE,
+    POSES,
+    SPECIES,
+    Look,
 )
 
 SIDE = 128
@@ -76,7 +76,7 @@ def random_character(dice: np.random.Generator) -> Look:
     """A character as an author might invent it: any fur colour, some with horns or patterns."""
     look = replace(world.random_look(dice), pose="standing", holding=None)
     if dice.random() < 0.5:
-        names = dice.choice(HELD_OUT, int(dice.integers(1, 3)), replace=False)
+        names = dice.choice(FEATURES, int(dice.integers(1, 3)), replace=False)
         look = replace(look, extras=tuple((str(name), _dye(dice)) for name in names))
     if look.species not in PEOPLE and dice.random() < 0.3:
         look = replace(look, fur=_dye(dice))
@@ -104,7 +104,7 @@ def nearly(look: Look, dice: np.random.Generator) -> Look:
         return replace(look, accessory=str(dice.choice(others)))
     if trait == "extras":
         return replace(
-            look, extras=() if look.extras else ((str(dice.choice(HELD_OUT)), _dye(dice)),)
+            look, extras=() if look.extras else ((str(dice.choice(FEATURES)), _dye(dice)),)
         )
     others = [c for c in COLOURS if c != look.garment_colour]
     return replace(look, garment=look.garment or "coat", garment_colour=str(dice.choice(others)))

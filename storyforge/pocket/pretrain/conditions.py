@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
 from storyforge.layout import Box, Facing
-from storyforge.pocket import pencil, world
-from storyforge.pocket.looks import Look
+from storyforge.pocket import world
+from storyforge.pocket.world import pencil
+from storyforge.pocket.world.looks import Look
+from storyforge.pocket.world.proportions import stature
 from storyforge.pose import (
     POSES,
     WIDTH,
@@ -37,10 +39,11 @@ KINDS: Final = (0.6, 0.2, 0.2)
 
 def stand_of(subject: world.Subject) -> Stand:
     """Where a subject stands and what its body does; no pose for what is no creature."""
-    half = subject.size * WIDTH / 2
+    tall = _stature(subject)
+    half = tall * WIDTH / 2
     box = Box(
         x0=max(0.0, subject.x - half),
-        y0=max(0.0, subject.ground - subject.size),
+        y0=max(0.0, subject.ground - tall),
         x1=min(1.0, subject.x + half),
         y1=min(1.0, subject.ground),
     )
@@ -48,6 +51,11 @@ def stand_of(subject: world.Subject) -> Stand:
         return Stand(box, None)
     facing: Facing = "left" if subject.what.mirror else "right"
     return Stand(box, next(pose for pose in POSES if pose == subject.what.pose), facing)
+
+
+def _stature(subject: world.Subject) -> float:
+    """How tall it stands, in fractions of the picture."""
+    return subject.size * (stature(subject.what) if isinstance(subject.what, Look) else 1.0)
 
 
 def figure_of(subject: world.Subject, dice: np.random.Generator, size: int) -> Skeleton | None:
@@ -60,7 +68,7 @@ def figure_of(subject: world.Subject, dice: np.random.Generator, size: int) -> S
         body = skeleton(stand.pose)
         body = body.mirrored() if stand.facing == "left" else body
     body = _unsteady(body, dice)
-    high = subject.size * float(dice.uniform(0.92, 1.08))
+    high = _stature(subject) * float(dice.uniform(0.92, 1.08))
     left = subject.x - high * WIDTH / 2 + float(dice.uniform(-0.02, 0.02))
     top = subject.ground - high + float(dice.uniform(-0.02, 0.02))
     return body.placed(left * size, top * size, high * WIDTH * size, high * size)
@@ -86,7 +94,7 @@ def sketch(picture: world.Picture, dice: np.random.Generator, size: int = SIDE) 
     kind = int(dice.choice(len(KINDS), p=KINDS))
     if kind == 0:
         return Image.fromarray(pencil.sketch(picture, size))
-    if kind == 1:
+    if kind == 1 or any(subject.view != "whole" for subject in picture.subjects):
         return _edges(picture, size)
     return sketch_picture([stand_of(subject) for subject in picture.subjects], size, size)
 

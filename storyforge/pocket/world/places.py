@@ -1,11 +1,12 @@
 """How the scenes of the picture-book world are drawn: on a unit square, y down."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from storyforge.pocket import brush as paint
-from storyforge.pocket.brush import INK, Brush, mix
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush, mix
 
 SKIES = {
     "day": ("#8ccff5", "#e2f4fd"),
@@ -13,17 +14,53 @@ SKIES = {
     "sunset": ("#f58f6c", "#fde0a8"),
 }
 TIMES = tuple(SKIES)
-WEATHERS = ("clear", "rain", "snowfall")
+WEATHERS = ("clear", "rain", "snowfall", "fog", "leaves", "fireflies")
+ODD_SKIES = {
+    "violet": ("#3b2a6b", "#b3669f"),
+    "pink": ("#f29bc0", "#fde3d2"),
+    "green": ("#2f8f84", "#c9efb0"),
+    "gold": ("#f0b43c", "#fdf0b5"),
+}
+SKY_KINDS = ("plain", *ODD_SKIES, "big moon", "rainbow", "stars")
+"""What may be odd about a sky; stars are large ones."""
+
 HORIZON = 0.66
 """Height of the horizon in fractions of the picture; subjects stand below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tint:
+    """Colours of odd woods and meadows."""
+
+    leaves: tuple[str, str]
+    trunk: str
+    ground: str
+
+
+TINTS = {
+    "violet": Tint(("#6b3fa0", "#8a5cc4"), "#4f3a72", "#b59adb"),
+    "teal": Tint(("#1f8f92", "#4cb8ae"), "#5d4a6a", "#8fd6c8"),
+    "pink": Tint(("#ee8fb8", "#f7b3cd"), "#8a5a6a", "#e58fb0"),
+    "golden": Tint(("#e9a52e", "#f4c65a"), "#7a5438", "#ead187"),
+}
 
 
 class Stage:
     """One scene being painted: brush, hour, weather and the dice for its small props."""
 
-    def __init__(self, b: Brush, time: str, weather: str, dice: np.random.Generator) -> None:
-        """Paint with `b`."""
+    def __init__(
+        self,
+        b: Brush,
+        time: str,
+        weather: str,
+        dice: np.random.Generator,
+        *,
+        sky: str = "plain",
+        tint: str | None = None,
+    ) -> None:
+        """Paint with `b`; `sky` is one of `SKY_KINDS`, `tint` of `TINTS`."""
         self.b, self.time, self.weather, self.dice = b, time, weather, dice
+        self.sky_kind, self.tint = sky, TINTS.get(tint or "")
 
     def tone(self, dye: str) -> str:
         """The colour `dye` in the light of this hour."""
@@ -33,11 +70,10 @@ class Stage:
 
     def sky(self, *, lights: bool = True) -> None:
         """Gradient, sun or moon, clouds or stars."""
-        top, bottom = SKIES[self.time]
-        if self.weather != "clear":
-            top, bottom = mix(top, "#7d8796", 0.55), mix(bottom, "#aab3bd", 0.5)
+        top, bottom = self.sky_colours()
         self.b.gradient((0, 0, 1, 0.8), top, bottom)
         side = float(self.dice.choice([0.14, 0.86]))
+        lights = lights and self.sky_kind != "big moon"
         if self.time == "night" and lights:
             for x, y in self.dice.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
                 self.b.oval(x, y, 0.0045, 0.0045, "#fff9da", line=False)
@@ -49,14 +85,47 @@ class Stage:
             self.b.oval(side, y, 0.095, 0.095, "#ffffff", line=False, alpha=0.45)
             self.b.oval(side, y, 0.07, 0.07, sun, line=False)
         if self.time != "night":
-            for x in self.dice.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
-                y = float(self.dice.uniform(0.08, 0.18))
-                for dx, r in ((-0.06, 0.03), (0, 0.045), (0.06, 0.032)):
-                    self.b.oval(x + dx, y, r * 1.4, r, "#ffffff", line=False, alpha=0.9)
+            self._clouds()
+        self._wonder()
+
+    def sky_colours(self) -> tuple[str, str]:
+        """Above and at the horizon."""
+        top, bottom = SKIES[self.time]
+        if self.sky_kind in ODD_SKIES:
+            top, bottom = ODD_SKIES[self.sky_kind]
+            if self.time == "night":
+                top, bottom = mix(top, "#151a45", 0.45), mix(bottom, "#232a5c", 0.3)
+        if self.weather in ("rain", "snowfall", "fog"):
+            top, bottom = mix(top, "#7d8796", 0.55), mix(bottom, "#aab3bd", 0.5)
+        return top, bottom
+
+    def _clouds(self) -> None:
+        for x in self.dice.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
+            y = float(self.dice.uniform(0.08, 0.18))
+            for dx, r in ((-0.06, 0.03), (0, 0.045), (0.06, 0.032)):
+                self.b.oval(x + dx, y, r * 1.4, r, "#ffffff", line=False, alpha=0.9)
+
+    def _wonder(self) -> None:
+        """What is odd in the sky, other than its colour."""
+        if self.sky_kind == "big moon":
+            x = float(self.dice.choice([0.3, 0.5, 0.7]))
+            self.b.oval(x, 0.25, 0.25, 0.25, "#fff1c9", line=False, alpha=0.25)
+            self.b.oval(x, 0.25, 0.185, 0.185, "#fff4d6", line=False)
+            for dx, dy, r in ((-0.07, -0.06, 0.032), (0.06, 0.04, 0.042), (-0.03, 0.08, 0.024)):
+                self.b.oval(x + dx, 0.25 + dy, r, r, "#f1dfb0", line=False)
+        elif self.sky_kind == "rainbow":
+            bands = ("#e2574c", "#f59a3c", "#f8d24a", "#5dbb63", "#4a86dc", "#9a6be0")
+            for index, dye in enumerate(bands):
+                arc = paint.arc(0.5, 0.72, 0.52 - 0.026 * index)
+                self.b.trace(arc, dye, 0.028)
+        elif self.sky_kind == "stars":
+            for x, y in self.dice.uniform((0.05, 0.04), (0.95, 0.45), (11, 2)):
+                r = float(self.dice.uniform(0.016, 0.034))
+                self.b.path(paint.star(x, y, r, 0.45 * r), "#ffe27a", line=False)
 
     def ground(self, dye: str, *, y: float = HORIZON, wave: float = 0.03) -> None:
         """A band of ground with a soft upper edge."""
-        dye = self.tone(dye)
+        dye = self.tone(self.tint.ground if self.tint else dye)
         self.b.blob(
             [
                 (-0.3, y + 0.05),
@@ -90,10 +159,25 @@ class Stage:
         elif self.weather == "snowfall":
             for x, y in self.dice.uniform(0, 1, (34, 2)):
                 self.b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
+        elif self.weather == "fog":
+            self.b.box(0, 0, 1, 1, "#f4f6fa", line=False, alpha=0.14)
+            for x, y in self.dice.uniform((0, 0.74), (1, 1), (7, 2)):
+                self.b.oval(x, y, 0.4, 0.04, "#f4f6fa", line=False, alpha=0.35)
+        elif self.weather == "leaves":
+            for x, y, turn in self.dice.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
+                dye = ("#e2873c", "#d9534a", "#f0c04a")[int(turn) % 3]
+                with self.b.at(x, y, turn=turn):
+                    self.b.oval(0, 0, 0.018, 0.008, dye, line=False)
+        elif self.weather == "fireflies":
+            for x, y in self.dice.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
+                self.b.oval(x, y, 0.016, 0.016, "#fff3a0", line=False, alpha=0.35)
+                self.b.oval(x, y, 0.007, 0.007, "#fffbd6", line=False)
 
     def pine(self, x: float, y: float, tall: float, dye: str) -> None:
         """A fir tree standing at (x, y)."""
-        self.b.box(x - 0.02, y - 0.06, 0.04, 0.08, self.tone("#7a5438"), line=False)
+        trunk = self.tint.trunk if self.tint else "#7a5438"
+        dye = self.leaf(dye)
+        self.b.box(x - 0.02, y - 0.06, 0.04, 0.08, self.tone(trunk), line=False)
         for i in range(3):
             w, base = tall * (0.3 - 0.06 * i), y - 0.05 - tall * 0.26 * i
             self.b.polygon(
@@ -102,12 +186,25 @@ class Stage:
                 line=False,
             )
 
+    def leaf(self, dye: str) -> str:
+        """The colour of leaves: `dye`, or one of the tint's."""
+        return self.tint.leaves[int(1000 * float(self.dice.random())) % 2] if self.tint else dye
+
+    def round_tree(self, x: float, y: float, tall: float, dye: str) -> None:
+        """A tree like a ball on a stick, standing at (x, y)."""
+        trunk = self.tint.trunk if self.tint else "#7a5438"
+        leaves = self.tone(self.leaf(dye))
+        self.b.box(x - 0.024, y - tall * 0.55, 0.048, tall * 0.57, self.tone(trunk), line=False)
+        self.b.oval(x, y - tall * 0.66, tall * 0.25, tall * 0.28, leaves, line=False)
+        light = mix(leaves, "#ffffff", 0.22)
+        self.b.oval(x - 0.05 * tall, y - tall * 0.74, tall * 0.08, tall * 0.07, light, line=False)
+
 
 def _meadow(s: Stage) -> None:
     s.sky()
     s.b.blob(
         [(-0.2, 0.7), (0.2, 0.5), (0.6, 0.66), (1.0, 0.52), (1.4, 0.7), (1.4, 1.2), (-0.2, 1.2)],
-        s.tone("#a6d977"),
+        s.tone(mix(s.tint.ground, "#ffffff", 0.3) if s.tint else "#a6d977"),
         line=False,
     )
     s.ground("#83c655")
@@ -124,7 +221,11 @@ def _meadow(s: Stage) -> None:
 
 def _forest(s: Stage) -> None:
     s.sky(lights=s.time == "night")
-    s.b.gradient((0, 0.25, 1, 0.8), s.tone("#bfe3c0"), s.tone("#9fd3a8"))
+    if s.sky_kind == "plain":
+        mist = ("#bfe3c0", "#9fd3a8")
+        if s.tint:
+            mist = (mix(s.tint.ground, "#ffffff", 0.55), mix(s.tint.ground, "#ffffff", 0.3))
+        s.b.gradient((0, 0.25, 1, 0.8), s.tone(mist[0]), s.tone(mist[1]))
     for x in np.linspace(0.02, 0.98, 7):
         s.pine(x + s.dice.uniform(-0.04, 0.04), 0.66, s.dice.uniform(0.5, 0.62), "#5d9f77")
     s.ground("#6fae5a")
@@ -221,6 +322,39 @@ def _pond(s: Stage) -> None:
         s.b.oval(x, 0.5, 0.016, 0.04, s.tone("#8a5a3a"), line=False)
 
 
+def _grove(s: Stage) -> None:
+    s.sky()
+    s.b.blob(
+        [(-0.2, 0.72), (0.25, 0.58), (0.6, 0.64), (1.0, 0.56), (1.4, 0.7), (1.4, 1.2), (-0.2, 1.2)],
+        s.tone(mix(s.tint.ground, "#ffffff", 0.2) if s.tint else "#b7dd8a"),
+        line=False,
+    )
+    for x in (0.13, 0.3, 0.7, 0.88):
+        s.round_tree(x + s.dice.uniform(-0.04, 0.04), 0.68, s.dice.uniform(0.34, 0.44), "#6fb56a")
+    s.ground("#8fcb66")
+    for x in (0.02, 0.98):
+        s.round_tree(x + s.dice.uniform(-0.03, 0.03), 0.77, s.dice.uniform(0.58, 0.7), "#4a9a5c")
+
+
+CORALS = ("#f2795f", "#c23a5b", "#f08a2c", "#f48cb6", "#9a6be0")
+
+
+def _seabed(s: Stage) -> None:
+    top, bottom = [("#0f6fa8", "#5fc3dd"), ("#1b4f9c", "#7fb5ea")][int(s.dice.integers(2))]
+    s.b.gradient((0, 0, 1, 1), s.tone(top), s.tone(bottom))
+    s.ground("#f3d98b", y=0.76, wave=0.02)
+    for x, tall in ((0.07, 0.4), (0.22, 0.24), (0.8, 0.3), (0.94, 0.44)):
+        x += float(s.dice.uniform(-0.03, 0.03))
+        dye = s.tone(str(s.dice.choice(CORALS)))
+        for sway in (-0.5, 0.0, 0.5):
+            tip = (x + sway * tall * 0.5, 0.8 - tall)
+            s.b.stroke(
+                [(x, 0.82), (x + sway * tall * 0.2, 0.8 - tall / 2), tip], dye, 0.04, line=False
+            )
+    for x, y in s.dice.uniform((0.05, 0.05), (0.95, 0.6), (9, 2)):
+        s.b.oval(x, y, 0.016, 0.016, "#e4fbff", line=False, alpha=0.7)
+
+
 def _bedroom(s: Stage) -> None:
     wall = s.tone(str(s.dice.choice(["#e6d5f0", "#fbdcc0", "#cfe5f2", "#f8d3dc"])))
     s.b.box(-0.1, -0.1, 1.2, 1.2, wall, line=False)
@@ -269,18 +403,26 @@ PLACES: dict[str, tuple[Callable[[Stage], None], bool]] = {
     "pond": (_pond, True),
     "bedroom": (_bedroom, False),
     "library": (_library, False),
+    "grove": (_grove, True),
+    "seabed": (_seabed, False),
 }
-"""Painter of each scene, and whether it is outdoors."""
+"""Painter of each scene, and whether it is under the sky."""
+
+TINTED = ("forest", "grove", "meadow")
+"""Scenes that may have a tint."""
 
 
-def draw_place(b: Brush, name: str, time: str, weather: str, dice: np.random.Generator) -> Stage:
+def draw_place(
+    b: Brush,
+    name: str,
+    time: str,
+    weather: str,
+    dice: np.random.Generator,
+    *,
+    sky: str = "plain",
+    tint: str | None = None,
+) -> Stage:
     """Paint the scene `name`; the returned stage paints what falls in front with `fall()`."""
-    stage = Stage(b, time, weather, dice)
+    stage = Stage(b, time, weather, dice, sky=sky, tint=tint)
     PLACES[name][0](stage)
     return stage
-
-
-def moonlight(b: Brush, time: str) -> None:
-    """Tint everything painted so far with the light of the hour."""
-    if time == "night":
-        b.path(paint.polygon([(0, 0), (1, 0), (1, 1), (0, 1)]), "#232a5c", line=False, alpha=0.14)

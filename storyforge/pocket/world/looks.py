@@ -1,7 +1,7 @@
-"""What a character of the picture-book world can look like: kinds, colours, clothes, poses.
+"""What a character of the picture-book world can look like: kinds, colours, clothes, features.
 
-Everything that the embedded model is never shown (horns, patterns, crests, …) is for concepts, and
-is listed in `HELD_OUT`.
+A colour has one name in the whole world; a literal `#rrggbb` is one that has none. How things are
+drawn is not covered.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,23 @@ COLOURS = {
     "white": "#f7f4ee",
     "black": "#3d3a48",
 }
-FURS = {
+"""Of clothes and objects."""
+
+RARE_COLOURS = {
+    "mint": "#7ad9b8",
+    "coral": "#f2795f",
+    "lavender": "#cdbcf5",
+    "lime": "#a9d63c",
+    "gold": "#e9b010",
+    "cream": "#fae6b4",
+    "crimson": "#c23a5b",
+    "sky": "#5fb7ea",
+    "rose": "#d87fb0",
+    "navy": "#3c4fa8",
+}
+"""Of fur, of patterns and of features; in words the sky's is `sky blue`."""
+
+COMMON_FURS = {
     "orange": "#e8752e",
     "ginger": "#f0a54c",
     "brown": "#8d5d3c",
@@ -32,11 +48,30 @@ FURS = {
     "yellow": "#f3cf58",
     "teal": "#54b3ae",
 }
+FURS = {**COMMON_FURS, **RARE_COLOURS}
+DYES = {**COLOURS, **RARE_COLOURS, "brown": "#7a4a2b"}
+"""Of patterns and of features."""
+
 SKINS = {"light": "#fbd9bd", "tan": "#e3ad7f", "brown": "#a66f48", "dark": "#70482f"}
 HAIRS = {"black": "#3a2e33", "brown": "#7a4a2b", "blond": "#f0cb62", "red": "#c9552b"}
 ACCESSORIES = ("crown", "glasses", "scarf", "bow", "hat", "cap", "cape", "flower")
+HEADGEAR = ("crown", "hat", "cap")
 GARMENTS = ("coat", "shirt", "dress")
 POSES = ("standing", "waving", "sitting", "jumping", "running", "holding")
+
+BUILDS = ("usual", "tall", "small", "round")
+
+PATTERNS = ("stripes", "spots", "checks", "moon", "star", "hearts")
+"""On what is worn, on objects, and on the body of who wears nothing."""
+
+MARKS = ("fur stripes", "fur spots", "patch")
+"""On the fur itself, head and body."""
+
+CROWNS = ("horn", "antlers", "crest", "antennae")
+"""What grows on a head: one at most."""
+
+FEATURES = (*PATTERNS, *MARKS, *CROWNS, "wings", "glow")
+"""Names that `Look.extras` may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +102,14 @@ SPECIES = {
     "boy": Species("light", "human", "none", "human", "human"),
 }
 PEOPLE = ("girl", "boy")
-HELD_OUT = ("horn", "antlers", "crest", "antennae", "stripes", "spots", "patch", "moon")
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """All that one sees of a character. `extras` are features outside the model's world."""
+    """All that one sees of a character.
+
+    `extras` pairs names of `FEATURES` with colours, by name or as `#rrggbb`.
+    """
 
     species: str
     fur: str
@@ -86,6 +123,7 @@ class Look:
     holding: str | None = None
     holding_colour: str = "red"
     extras: tuple[tuple[str, str], ...] = field(default=())
+    build: str = "usual"
 
     def coat_of_fur(self) -> str:
         """The colour of fur or skin as `#rrggbb`; a literal colour passes through."""
@@ -94,5 +132,10 @@ class Look:
         return SKINS[self.fur] if self.species in PEOPLE else FURS[self.fur]
 
     def extra(self, name: str) -> str | None:
-        """The colour of a feature outside the model's world; None if the character lacks it."""
-        return dict(self.extras).get(name)
+        """The colour of a feature as `#rrggbb`; None if the character lacks it."""
+        dye = dict(self.extras).get(name)
+        return dye and DYES.get(dye, dye)
+
+    def one_of(self, names: tuple[str, ...]) -> str:
+        """The first of the features that the character has; `none` if it has none of them."""
+        return next((name for name, _ in self.extras if name in names), "none")

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import skia
 
-from storyforge.pocket import brush as paint
-from storyforge.pocket import world
-from storyforge.pocket.brush import INK, Brush, Point, colour
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush, Point, colour
+from storyforge.pocket.world.drawing import ink_width, put
+from storyforge.pocket.world.picture import Picture
 
 WHITE, BLACK = "#ffffff", "#000000"
 HAIR_LINE = 2.0
@@ -46,12 +47,12 @@ class Pencil(Brush):
         """Nothing: skies have no line."""
 
 
-def sketch(picture: world.Picture, size: int = 256) -> np.ndarray:
+def sketch(picture: Picture, size: int = 256) -> np.ndarray:
     """(size, size) uint8, 0 to 255: the lines of the subjects; scenes are painted without lines."""
     base = paint.surface(size)
     canvas = base.getCanvas()
     canvas.clear(colour(BLACK))
     canvas.scale(size, size)
     for subject in picture.subjects:
-        world.put(Pencil(canvas, world.INK_WIDTH / subject.size), subject)
+        put(Pencil(canvas, ink_width(subject.size) / subject.size), subject)
     return paint.pixels(base)[..., 0].copy()

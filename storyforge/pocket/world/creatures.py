@@ -1,27 +1,43 @@
-"""How the animals and people of the picture-book world are drawn.
+"""How the animals and people of the picture-book world are drawn, but for their heads.
 
 A creature stands with its feet at the origin and is one unit tall, y down.
 """
 
-from storyforge.pocket import brush as paint
-from storyforge.pocket.brush import INK, Brush, mix
-from storyforge.pocket.heads import draw_head
-from storyforge.pocket.looks import COLOURS, FURS, PEOPLE, SPECIES, Look
-from storyforge.pocket.things import draw_thing
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush, mix
+from storyforge.pocket.world.heads import draw_head
+from storyforge.pocket.world.looks import COLOURS, FURS, PATTERNS, PEOPLE, SPECIES, Look
+from storyforge.pocket.world.patterns import SPOTS, draw_pattern
+from storyforge.pocket.world.proportions import BUILD_SHAPES, lean, lift
+from storyforge.pocket.world.things import draw_thing, glow
 
 
 def draw_creature(b: Brush, look: Look) -> None:
     """Draw the character; the caller has set origin and scale (feet at 0, 0; one unit tall)."""
-    lift = {"jumping": -0.13, "sitting": 0.13}.get(look.pose, 0.0)
-    lean = 7.0 if look.pose == "running" else 0.0
-    with b.at(0, lift, mirror=look.mirror, turn=-lean if look.mirror else lean):
-        _cape(b, look)
-        _tail(b, look)
-        _legs(b, look)
-        _body(b, look)
-        _arms(b, look)
-        with b.at(0, -0.66):
+    build = BUILD_SHAPES[look.build]
+    with b.at(0, lift(look), mirror=look.mirror, turn=lean(look)):
+        if dye := look.extra("glow"):
+            glow(b, 0, -0.5 * build.tall, 0.6, dye)
+        with b.stretched(build.wide, build.tall):
+            _cape(b, look)
+            _wings(b, look)
+            _tail(b, look)
+            _legs(b, look)
+            _body(b, look)
+            _arms(b, look)
+        with b.at(0, -build.neck, scale=build.head):
             draw_head(b, look)
+
+
+def _wings(b: Brush, look: Look) -> None:
+    if dye := look.extra("wings"):
+        light = mix(dye, "#ffffff", 0.45)
+        for side in (-1, 1):
+            lower = [(0.06, -0.34), (0.3, -0.36), (0.43, -0.24), (0.3, -0.1), (0.08, -0.22)]
+            b.blob([(side * x, y) for x, y in lower], mix(dye, "#ffffff", 0.25))
+            upper = [(0.04, -0.4), (0.24, -0.62), (0.5, -0.68), (0.49, -0.42), (0.28, -0.3)]
+            b.blob([(side * x, y) for x, y in upper], dye)
+            b.oval(side * 0.38, -0.52, 0.05, 0.065, light, line=False)
 
 
 def _cape(b: Brush, look: Look) -> None:
@@ -94,14 +110,15 @@ def _body(b: Brush, look: Look) -> None:
     fur = look.coat_of_fur()
     shape = [(-0.13, -0.5), (0.13, -0.5), (0.2, -0.3), (0.2, -0.08), (-0.2, -0.08), (-0.2, -0.3)]
     b.blob(shape, fur)
-    pattern = look.extra("stripes") or look.extra("spots") or look.extra("moon")
+    with b.inside(paint.blob(shape)):
+        _marks(b, look)
     if look.garment is None:
         belly = "#fbf5ea" if fur.lower() != FURS["white"] else "#fffdf8"
         if look.species in PEOPLE:
             belly = "#8fa7c9"
         b.oval(0, -0.24, 0.115, 0.13, belly, line=False)
         with b.inside(paint.blob(shape)):
-            _pattern(b, look)
+            _patterns(b, look, fur)
         b.path(paint.blob(shape), None)
         return
     dye = COLOURS[look.garment_colour]
@@ -138,29 +155,26 @@ def _body(b: Brush, look: Look) -> None:
         b.stroke([(0, -0.44), (0, -0.1)], shade, b.ink * 0.8, line=False)
         for y in (-0.36, -0.27, -0.18):
             b.oval(0.045, y, 0.017, 0.017, "#fbe9b0")
-    if pattern:
+    if look.one_of(PATTERNS) != "none":
         with b.inside(paint.blob(cut)):
-            _pattern(b, look)
+            _patterns(b, look, dye)
         b.path(paint.blob(cut), None)
 
 
-def _pattern(b: Brush, look: Look) -> None:
-    if dye := look.extra("stripes"):
-        for y in (-0.4, -0.3, -0.2, -0.1):
-            b.stroke([(-0.3, y), (0.3, y)], dye, 0.045, line=False)
-    if dye := look.extra("spots"):
-        for x, y in (
-            (-0.11, -0.36),
-            (0.08, -0.4),
-            (0.12, -0.26),
-            (-0.04, -0.25),
-            (-0.13, -0.15),
-            (0.05, -0.13),
-        ):
-            b.oval(x, y, 0.034, 0.034, dye, line=False)
-    if dye := look.extra("moon"):
-        b.oval(0, -0.29, 0.085, 0.085, dye, line=False)
-        b.oval(0.04, -0.31, 0.07, 0.07, COLOURS.get(look.garment_colour, INK), line=False)
+def _patterns(b: Brush, look: Look, ground: str) -> None:
+    for name in PATTERNS:
+        if dye := look.extra(name):
+            draw_pattern(b, name, dye, ground)
+
+
+def _marks(b: Brush, look: Look) -> None:
+    if dye := look.extra("fur stripes"):
+        for side in (-1, 1):
+            for y in (-0.38, -0.27, -0.16):
+                b.stroke([(side * 0.24, y), (side * 0.12, y + 0.015)], dye, 0.035, line=False)
+    if dye := look.extra("fur spots"):
+        for x, y in SPOTS:
+            b.oval(1.3 * x, y, 0.038, 0.038, dye, line=False)
 
 
 def _sleeve(look: Look) -> str:

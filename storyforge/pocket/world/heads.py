@@ -1,8 +1,9 @@
 """How heads are drawn: ears, hair, face, muzzle, and what is worn on them."""
 
-from storyforge.pocket import brush as paint
-from storyforge.pocket.brush import INK, Brush, mix
-from storyforge.pocket.looks import COLOURS, HAIRS, PEOPLE, SPECIES, Look, Species
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush, mix
+from storyforge.pocket.world.looks import COLOURS, HAIRS, PEOPLE, SPECIES, Look, Species
+from storyforge.pocket.world.proportions import eyes_above
 
 
 def _ears(b: Brush, look: Look) -> None:
@@ -101,14 +102,30 @@ def draw_head(b: Brush, look: Look) -> None:
     skull = paint.oval(0, 0, 0.275, 0.235)
     b.path(skull, fur)
     with b.inside(skull):
-        if dye := look.extra("patch"):
-            b.oval(0.13, -0.04, 0.13, 0.15, dye, line=False)
+        _fur_marks(b, look)
         _face_markings(b, look, species)
     b.path(skull, None)
     if look.species in PEOPLE:
         _hair_front(b, look)
     _face(b, look, species)
-    _accessory(b, look)
+    with b.at(0, -eyes_above(look)):
+        _accessory(b, look, species)
+
+
+def _fur_marks(b: Brush, look: Look) -> None:
+    if dye := look.extra("patch"):
+        b.oval(0.13, -0.04, 0.13, 0.15, dye, line=False)
+    if dye := look.extra("fur stripes"):
+        for x in (-0.07, 0.0, 0.07):
+            b.stroke([(x, -0.26), (x * 0.9, -0.13 - abs(x) * 0.3)], dye, 0.032, line=False)
+        for side in (-1, 1):
+            for y in (-0.06, 0.02):
+                b.stroke([(side * 0.29, y), (side * 0.2, y + 0.01)], dye, 0.032, line=False)
+    if dye := look.extra("fur spots"):
+        for x, y, r in ((-0.15, -0.15, 0.045), (0.05, -0.185, 0.03), (0.2, -0.11, 0.04)):
+            b.oval(x, y, r, r, dye, line=False)
+        for x, y in ((-0.23, 0.01), (0.235, 0.03)):
+            b.oval(x, y, 0.028, 0.028, dye, line=False)
 
 
 def _crown_of_head(b: Brush, look: Look) -> None:
@@ -214,7 +231,7 @@ def _muzzle(b: Brush, look: Look, species: Species) -> None:
                     b.stroke([(side * 0.15, 0.1), (side * 0.3, 0.07)], INK, b.ink * 0.6, line=False)
 
 
-def _accessory(b: Brush, look: Look) -> None:
+def _accessory(b: Brush, look: Look, species: Species) -> None:
     dye = COLOURS[look.accessory_colour]
     match look.accessory:
         case "crown":
@@ -231,11 +248,12 @@ def _accessory(b: Brush, look: Look) -> None:
                 "#fbd341",
             )
         case "glasses":
+            x, y = (0.14, -0.185) if species.muzzle == "wide" else (0.115, -0.01)
             for side in (-1, 1):
-                b.oval(side * 0.115, -0.01, 0.085, 0.085, "#dff2ff", alpha=0.35, line=False)
-                b.path(paint.oval(side * 0.115, -0.01, 0.085, 0.085), None)
-                b.path(paint.oval(side * 0.115, -0.01, 0.078, 0.078), None)
-            b.stroke([(-0.03, -0.02), (0.03, -0.02)], INK, b.ink * 1.4, line=False)
+                b.oval(side * x, y, 0.085, 0.085, "#dff2ff", alpha=0.35, line=False)
+                b.path(paint.oval(side * x, y, 0.085, 0.085), None)
+                b.path(paint.oval(side * x, y, 0.078, 0.078), None)
+            b.stroke([(0.085 - x, y - 0.01), (x - 0.085, y - 0.01)], INK, b.ink * 1.4, line=False)
         case "scarf":
             b.box(-0.19, 0.17, 0.38, 0.1, dye, radius=0.05)
             b.box(0.06, 0.22, 0.1, 0.2, dye, radius=0.02)

@@ -28,6 +28,12 @@ def mix(first: str, second: str, share: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
 
 
+def distance(first: str, second: str) -> float:
+    """How far apart two colours are, in steps of 256."""
+    pairs = [(int(first[i : i + 2], 16), int(second[i : i + 2], 16)) for i in (1, 3, 5)]
+    return math.sqrt(sum((a - b) ** 2 for a, b in pairs))
+
+
 class Brush:
     """Filled, inked shapes on one canvas; `ink` is the outline's width in local units."""
 
@@ -49,6 +55,14 @@ class Brush:
         self.canvas.translate(x, y)
         self.canvas.rotate(turn)
         self.canvas.scale(-scale if mirror else scale, scale)
+        yield
+        self.canvas.restore()
+
+    @contextmanager
+    def stretched(self, wide: float, tall: float) -> Iterator[None]:
+        """Everything wider and taller, lines a little thicker or thinner with it."""
+        self.canvas.save()
+        self.canvas.scale(wide, tall)
         yield
         self.canvas.restore()
 
@@ -125,6 +139,10 @@ class Brush:
             self.canvas.drawPath(path, self._pen(INK, width + 2 * self.ink))
         self.canvas.drawPath(path, self._pen(fill, width))
 
+    def trace(self, path: skia.Path, fill: str, width: float) -> None:
+        """A bare line along `path`."""
+        self.canvas.drawPath(path, self._pen(fill, width))
+
     def gradient(self, box: tuple[float, float, float, float], top: str, bottom: str) -> None:
         """Fill (x0, y0, x1, y1) from `top` to `bottom`, without an outline."""
         x0, y0, x1, y1 = box
@@ -185,6 +203,13 @@ def star(x: float, y: float, outer: float, inner: float, tips: int = 5) -> skia.
             for i, r in enumerate(radii)
         ]
     )
+
+
+def arc(x: float, y: float, radius: float) -> skia.Path:
+    """The upper half of the circle around (x, y), open."""
+    path = skia.Path()
+    path.addArc(skia.Rect.MakeLTRB(x - radius, y - radius, x + radius, y + radius), 180, 180)
+    return path
 
 
 def surface(size: int) -> skia.Surface:

@@ -1,0 +1,49 @@
+"""The illustrator: picture-book scenes by seed, with captions, labels and masks. No torch.
+
+A `Picture` says what is to be seen, `imagine` throws one at random, `draw` paints it, `describe`
+words it, differently each time and sometimes leaving things unsaid. The embedded model learns from
+these pairs. What it shall learn as a concept is held out: `is_held_out` knows it. Not covered:
+anything a camera could see.
+"""
+
+from storyforge.pocket.world.captions import SAID, describe, look_words, tell
+from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, put, sheet
+from storyforge.pocket.world.imagination import imagine, random_look, random_thing
+from storyforge.pocket.world.instances import is_held_out, look_held_out
+from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
+from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
+from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
+from storyforge.pocket.world.places import PLACES
+
+__all__ = [
+    "EACH",
+    "FEATURES",
+    "FURS",
+    "HOLDABLE",
+    "LABELS",
+    "PLACES",
+    "SAID",
+    "SIDES",
+    "SKINS",
+    "SLOTS",
+    "VIEWS",
+    "Face",
+    "Look",
+    "Picture",
+    "Subject",
+    "Thing",
+    "describe",
+    "draw",
+    "faces",
+    "imagine",
+    "ink_width",
+    "is_held_out",
+    "labels",
+    "look_held_out",
+    "look_words",
+    "put",
+    "random_look",
+    "random_thing",
+    "sheet",
+    "tell",
+]

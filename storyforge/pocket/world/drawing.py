@@ -1,0 +1,128 @@
+"""Painting a picture of the world at any size, and where its faces are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from storyforge.pocket.world import brush as paint
+from storyforge.pocket.world.brush import INK, Brush
+from storyforge.pocket.world.creatures import draw_creature
+from storyforge.pocket.world.looks import COLOURS, DYES, Look
+from storyforge.pocket.world.picture import Picture, Subject
+from storyforge.pocket.world.places import draw_place
+from storyforge.pocket.world.proportions import Box, eyes_box, head_box
+from storyforge.pocket.world.things import draw_thing, glow
+
+INK_WIDTH = 0.0095  # of a subject's lines, in fractions of the picture
+CLOSE = 0.8
+"""Size from which lines grow with the subject, as if one had come nearer."""
+
+WARM = "#ffe9a0"
+"""The light of objects that glow."""
+
+
+def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    """Paint it.
+
+    Returns:
+      (size, size, 3)  uint8, RGB
+      (n, size, size)  uint8, the visible coverage 0..255 of each subject, in the order given
+    """
+    base = paint.surface(size)
+    canvas = base.getCanvas()
+    canvas.scale(size, size)
+    stage = draw_place(
+        Brush(canvas, 0.008),
+        picture.place,
+        picture.time,
+        picture.weather,
+        np.random.default_rng(picture.seed),
+        sky=picture.sky,
+        tint=picture.tint,
+    )
+    masks: list[np.ndarray] = []
+    for subject in picture.subjects:
+        layer = paint.surface(size)
+        layer.getCanvas().scale(size, size)
+        _shadow(Brush(canvas, 0.008), subject)
+        put(Brush(layer.getCanvas(), ink_width(subject.size) / subject.size), subject)
+        alpha = paint.pixels(layer)[..., 3]
+        masks = [np.minimum(mask, 255 - alpha) for mask in masks] + [alpha]
+        canvas.save()
+        canvas.resetMatrix()
+        canvas.drawImage(layer.makeImageSnapshot(), 0, 0)
+        canvas.restore()
+    stage.fall()
+    return paint.pixels(base)[..., :3].copy(), np.array(masks).reshape(-1, size, size)
+
+
+def ink_width(size: float) -> float:
+    """Of the lines of a subject of this size, in fractions of the picture."""
+    return INK_WIDTH * max(1.0, size / CLOSE)
+
+
+def _shadow(b: Brush, subject: Subject) -> None:
+    b.oval(
+        subject.x,
+        subject.ground,
+        0.24 * subject.size,
+        0.035 * subject.size,
+        INK,
+        line=False,
+        alpha=0.25,
+    )
+
+
+def put(b: Brush, subject: Subject) -> None:
+    """Draw a subject in its place; the brush is as wide as its lines are in the subject's size."""
+    what = subject.what
+    with b.at(subject.x, subject.ground, scale=subject.size):
+        if isinstance(what, Look):
+            draw_creature(b, what)
+            return
+        if what.glow:
+            glow(b, 0, -0.45, 0.75, WARM)
+        draw_thing(b, what.name, COLOURS[what.colour], what.pattern, DYES[what.pattern_colour])
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Boxes around a creature's head and its eyes: left, top, right, bottom in fractions."""
+
+    head: Box
+    eyes: Box
+
+
+def faces(picture: Picture) -> tuple[Face | None, ...]:
+    """Where each subject's face is, in the order of the subjects; objects have none.
+
+    A box is cut at the picture's edges. Who stands in front may hide what is in it.
+    """
+    found: list[Face | None] = []
+    for subject in picture.subjects:
+        look = subject.what
+        if isinstance(look, Look):
+            found.append(Face(_placed(head_box(look), subject), _placed(eyes_box(look), subject)))
+        else:
+            found.append(None)
+    return tuple(found)
+
+
+def _placed(box: Box, subject: Subject) -> Box:
+    left, top, right, bottom = (subject.size * value for value in box)
+    return (
+        min(1.0, max(0.0, subject.x + left)),
+        min(1.0, max(0.0, subject.ground + top)),
+        min(1.0, max(0.0, subject.x + right)),
+        min(1.0, max(0.0, subject.ground + bottom)),
+    )
+
+
+def sheet(pictures: list[np.ndarray], columns: int) -> np.ndarray:
+    """Tile equally sized (h, w, 3) pictures row by row."""
+    blank = np.full_like(pictures[0], 255)
+    rows = [
+        np.concatenate((pictures[i : i + columns] + [blank] * columns)[:columns], axis=1)
+        for i in range(0, len(pictures), columns)
+    ]
+    return np.concatenate(rows, axis=0)
