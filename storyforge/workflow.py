@@ -18,13 +18,13 @@ from storyforge.bases import Base
 from storyforge.bindery import art_of
 from storyforge.choice import check_panels, picture_of, with_pins
 from storyforge.cost import Cost, total
-from storyforge.errors import Diagnostic, EnvironmentProblem, StoryForgeError
+from storyforge.errors import Diagnostic, EnvironmentProblem, Severity, StoryForgeError
 from storyforge.executor import Tell
 from storyforge.inspection import examine_task
 from storyforge.layout import Layout, closest, find, names
 from storyforge.model.card import Card
 from storyforge.outline import Line, missing, outline
-from storyforge.pins import pinned_keys, read_pins
+from storyforge.pins import findings_in, pinned_keys, read_pins
 from storyforge.plan import Order, Plan, base_of, draw_up
 from storyforge.publishing import file_of, published
 from storyforge.store import Product, Store, write_whole
@@ -98,6 +98,16 @@ class Survey:
     def stale(self) -> tuple[Line, ...]:
         """What is to be made."""
         return tuple(line for line in self.lines if line.state == "stale")
+
+
+def check(path: Path) -> tuple[Diagnostic, ...]:
+    """Every mistake in a story: its files, its pins, and the words that cannot be set."""
+    findings = (*stories.check(path), *findings_in(path))
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        return findings
+    from storyforge.book.fit import fit_findings
+
+    return tuple(sorted((*findings, *fit_findings(stories.read(path)))))
 
 
 def plan(run_: Run) -> Survey:

@@ -8,10 +8,11 @@ from typing import Final
 
 from storyforge.book.colophon import Phrases, phrases, spoken
 from storyforge.book.compose import Sheet, Subject
-from storyforge.book.leaf import Art, Direction, Face, Leaf, Rect
+from storyforge.book.leaf import Art, Balloon, Direction, Face, Leaf, Rect, TextBlock
 from storyforge.book.lettering import Figure, Said
 from storyforge.book.trims import Trim, trim_named
-from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, text_face
+from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, faces_in, text_face
+from storyforge.book.unsettable import Place
 from storyforge.errors import StoryForgeError
 from storyforge.story import Panel, Story, text_in
 
@@ -88,17 +89,19 @@ class Binding:
         """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""
         return Sheet(self.trim, outer_right=(number % 2 == 1) != self.rtl, rtl=self.rtl)
 
-    def face_for(self, text: str, preferred: Face, where: str) -> Face:
+    def face_for(self, text: str, preferred: Face, where: str, place: Place) -> Face:
         """The preferred face if it can draw the text, else the text face, else an error."""
-        return face_for(text, preferred, self.text_face, where)
+        return face_for(text, preferred, self.text_face, where, place)
 
     def faces_of(self, leaves: Iterable[Leaf]) -> tuple[Face, ...]:
         """Every face that the leaves use, each once."""
         used: dict[Face, None] = {}
         for leaf in leaves:
-            used |= dict.fromkeys(text.face for text in leaf.texts)
+            items: list[TextBlock | Balloon] = list(leaf.texts)
             for picture in leaf.pictures:
-                used |= dict.fromkeys(item.face for item in (*picture.balloons, *picture.small))
+                items += (*picture.balloons, *picture.small)
+            for item in items:
+                used |= dict.fromkeys(faces_in(item.lines, item.face))
         return tuple(used)
 
     def check_pictures(self) -> None:
@@ -121,7 +124,12 @@ class Binding:
             body = _standing(region, art.width / art.height)
             figures.append(Figure(concept, region, body, concept in self.story.characters))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
-        return Subject(art.width / art.height, tuple(figures), quiet)
+        asked = tuple(
+            Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)
+            for said in panel.say
+            if said.at is not None
+        )
+        return Subject(art.width / art.height, tuple(figures), quiet, asked, art.height)
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.
@@ -137,25 +145,31 @@ class Binding:
 
     def says(self, panel: Panel, frame: Rect, crop: Rect, where: str) -> tuple[Said, ...]:
         """What is said in the panel, with asked-for places in points of the page."""
-        return tuple(
-            Said(
-                kind=speech.kind,
-                who=speech.who,
-                speaker=spoken(speech.who) if speech.who else None,
-                text=self.say(speech.text),
-                face=self.face_for(
-                    self.say(speech.text),
-                    COMIC_NEUE if speech.kind in {"whisper", "caption"} else COMIC_NEUE_BOLD,
-                    where,
-                ),
-                at=None
-                if speech.at is None
-                else Rect(
-                    frame.x + (speech.at.x0 - crop.x) * frame.width / crop.width,
-                    frame.y + (speech.at.y0 - crop.y) * frame.height / crop.height,
-                    speech.at.width * frame.width / crop.width,
-                    speech.at.height * frame.height / crop.height,
-                ),
-            )
-            for speech in panel.say
+        return tuple(self.said(panel, turn, frame, crop, where) for turn in range(len(panel.say)))
+
+    def said(self, panel: Panel, turn: int, frame: Rect, crop: Rect, where: str) -> Said:
+        """One of the panel's utterances, by its number from 0."""
+        speech = panel.say[turn]
+        text = self.say(speech.text)
+        quiet = speech.kind in {"whisper", "caption"}
+        return Said(
+            kind=speech.kind,
+            who=speech.who,
+            speaker=spoken(speech.who) if speech.who else None,
+            text=text,
+            face=self.face_for(
+                text,
+                COMIC_NEUE if quiet else COMIC_NEUE_BOLD,
+                where,
+                ("panel", panel.id, "say", turn),
+            ),
+            language=self.language if speech.kind != "sound" else None,
+            at=None
+            if speech.at is None
+            else Rect(
+                frame.x + (speech.at.x0 - crop.x) * frame.width / crop.width,
+                frame.y + (speech.at.y0 - crop.y) * frame.height / crop.height,
+                speech.at.width * frame.width / crop.width,
+                speech.at.height * frame.height / crop.height,
+            ),
         )

@@ -19,7 +19,12 @@ from storyforge.story import PageKind
 STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
 """Letter sizes for children to read, in points, the best first."""
 
-PLATE_SIZES: Final = STORY_SIZES[:5]
+SMALL_SIZES: Final = (13.0, 12.0, 11.0)
+"""Tried where words do not fit otherwise: small for children, and preflight says so."""
+
+_PLATE_SIZES: Final = 5
+"""So many of a text's sizes are large enough for words on a picture."""
+
 STORY_LEADING: Final = 1.42
 KEPT: Final = 0.82
 """The share of a picture that must show when it is cropped to its frame."""
@@ -33,6 +38,8 @@ _HARMLESS: Final = 0.5
 _PLATE_PAD: Final = (20.0, 11.0)
 TEXT_GAP: Final = 22.0
 """Between a picture and the words that belong to it, in points."""
+
+_RUNNING: Final = frozenset({"story", "dedication", "blurb", "colophon"})
 
 _TALL: Final = 1.15
 _WIDE: Final = 1.25
@@ -82,19 +89,29 @@ class Subject:
 
     aspect  width over height
     quiet   where words may stand
+    asked   where the author wants balloons
+    height  of the picture in pixels; 0 if it is not known
     """
 
     aspect: float
     figures: tuple[Figure, ...]
     quiet: tuple[Rect, ...] = ()
+    asked: tuple[Rect, ...] = ()
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A page's running text and its face."""
+    """A text and its face.
+
+    language  as which its words may be divided, if they must; None if they may not
+    sizes     of its letters, in points, the best first
+    """
 
     text: str
     face: Face
+    language: str | None = None
+    sizes: tuple[float, ...] = STORY_SIZES
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +168,13 @@ def placed_in(frame: Rect, crop: Rect, parts: Sequence[Rect]) -> tuple[Rect, ...
 def block(
     words: Words, role: Role, room: Rect, sizes: Sequence[float], leading: float = STORY_LEADING
 ) -> TextBlock | None:
-    """The words as large as `sizes` and `room` allow, at the top of `room`; None if too long."""
-    for size in sizes:
-        lines = set_lines(words.text, words.face, room.width / size)
+    """The words as large as `sizes` and `room` allow, at the top of `room`; None if too long.
+
+    Running text divides words too long for a line; display type becomes smaller before it does.
+    """
+    languages = (words.language,) if role in _RUNNING else (None, words.language)
+    for size, language in [(size, language) for language in languages for size in sizes]:
+        lines = set_lines(words.text, words.face, room.width / size, language)
         if lines is None:
             continue
         height = len(lines) * leading * size
@@ -186,6 +207,11 @@ def hiding(figures: Sequence[Figure], plate: Rect) -> float:
     )
 
 
+def in_the_way(plate: Rect, asked: Sequence[Rect]) -> bool:
+    """Whether a plate lies where the author wants a balloon."""
+    return any(plate.common(part) for part in asked)
+
+
 def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Composition | None:
     """One picture over the whole page, with the words on a light plate above or below."""
     frame = sheet.bled
@@ -200,21 +226,24 @@ def plated(
 ) -> TextBlock | None:
     """The words on a light plate: in a quiet part of the picture, else above or below."""
     figures = figures_in(frame, crop, subject.figures)
+    asked = placed_in(frame, crop, subject.asked)
     for spot in placed_in(frame, crop, subject.quiet):
         text = _plated_in(spot.common(sheet.safe), words)
-        if text is not None and text.plate and hiding(figures, text.plate) < _HARMLESS:
+        if text is None or text.plate is None or in_the_way(text.plate, asked):
+            continue
+        if hiding(figures, text.plate) < _HARMLESS:
             return text
     pad_x, pad_y = _PLATE_PAD
     room = sheet.safe.inset(pad_x + 6, pad_y)
     room = replace(room, height=_PLATE_SHARE * sheet.cut.height - 2 * pad_y)
-    text = block(words, "story", room, PLATE_SIZES)
+    text = block(words, "story", room, words.sizes[:_PLATE_SIZES])
     if text is None:
         return None
     width = min(widest(text) + 2.5 * pad_x, sheet.safe.width)
     height = text.rect.height + 2 * pad_y
     high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
     low = replace(high, y=sheet.safe.bottom - height)
-    plate = min((low, high), key=lambda plate: hiding(figures, plate))
+    plate = min((low, high), key=lambda plate: (in_the_way(plate, asked), hiding(figures, plate)))
     return replace(moved(text, room.x, plate.y + pad_y), plate=plate)
 
 
@@ -224,7 +253,7 @@ def _plated_in(spot: Rect | None, words: Words) -> TextBlock | None:
     if spot is None or spot.width < 4 * pad_x or spot.height < 3 * pad_y:
         return None
     room = spot.inset(pad_x, pad_y)
-    text = block(words, "story", room, PLATE_SIZES)
+    text = block(words, "story", room, words.sizes[:_PLATE_SIZES])
     if text is None:
         return None
     text = moved(text, room.x, room.centre().y - text.rect.height / 2)
@@ -239,7 +268,7 @@ def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition |
     if sheet.cut.height / sheet.cut.width >= _TALL:
         return _tall_art_over_text(sheet, subject, words)
     live = sheet.live
-    for size in STORY_SIZES:
+    for size in words.sizes:
         text = block(words, "story", live, (size,))
         if text is None:
             continue
@@ -263,7 +292,7 @@ def _tall_art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composi
         room = Rect(live.x, below, live.width, live.bottom - below)
         if room.height <= 0:
             continue
-        sizes = STORY_SIZES if share == KEPT else STORY_SIZES[:4]
+        sizes = words.sizes if share == KEPT else words.sizes[:4]
         text = block(words, "story", room, sizes)
         if text is not None:
             spare = room.height - text.rect.height
@@ -284,7 +313,7 @@ def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition
         height = min(live.height, width / (subject.aspect * KEPT))
     text_width = (cut.width if wide else live.right) - live.x - width - TEXT_GAP
     text_width -= (cut.width - live.right) if wide else 0
-    text = block(words, "story", Rect(0, 0, text_width, live.height), STORY_SIZES)
+    text = block(words, "story", Rect(0, 0, text_width, live.height), words.sizes)
     if text is None:
         return None
     if sheet.outer_right:
@@ -310,7 +339,7 @@ def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
         return Composition((), "square", None)
     live = sheet.live
     room = live.inset(0.08 * live.width, 0)
-    text = block(words, "story", room, (24.0, 22.0, *STORY_SIZES))
+    text = block(words, "story", room, (24.0, 22.0, *words.sizes))
     if text is None:
         return None
     return Composition((), "square", moved(text, room.x, live.centre().y - text.rect.height / 2))

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book import picture
-from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
-from storyforge.book.markup import number, paragraphs, shapes, tag, xml
+from storyforge.book.inline import divided
+from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
+from storyforge.book.markup import font_family, number, paragraphs, pieces, shapes, tag, xml
 from storyforge.book.package import TYPES, Content, Document, Files, Place, write_package
 from storyforge.book.picture import Tones
 from storyforge.book.trims import POINTS_PER_INCH
@@ -146,7 +147,7 @@ class _Page:
                 {
                     "kind": said.kind,
                     "speaker": said.speaker,
-                    "lines": said.lines,
+                    "lines": self.lines(said.lines, said.face),
                     "style": f"{_place(said.text)};{self.type(said)}{_tilted(said)}",
                 }
                 for said in item.balloons
@@ -166,8 +167,11 @@ class _Page:
             "role": item.role,
             "tag": tag(item, leaf),
             "language": item.language,
-            "lines": item.lines,
-            "paragraphs": _spaced(item),
+            "lines": self.lines(item.lines, item.face),
+            "paragraphs": [
+                {"lines": self.lines(lines, item.face), "space": space}
+                for lines, space in _spaced(item)
+            ],
             "style": style,
             "halo": tones.deep if on_art and item.role != "author" else None,
             "plate": _plate(item, tones),
@@ -175,11 +179,18 @@ class _Page:
 
     def type(self, item: TextBlock | Balloon) -> str:
         """The style of letters and lines."""
-        face = self.book.faces.index(item.face)
+        family = font_family(item.face, self.book.faces)
         return (
-            f"font-family:face-{face}, sans-serif;font-weight:{item.face.weight};"
+            f"font-family:{family}, sans-serif;font-weight:{item.face.weight};"
             f"font-size:{number(_PIXELS * item.size)}px;line-height:{number(item.leading)}"
         )
+
+    def lines(self, lines: Sequence[str], face: Face) -> list[dict[str, object]]:
+        """Each line's words by style, and whether its last word goes on in the next."""
+        return [
+            {"pieces": pieces(line, face, self.book.faces), "divided": divided(line)}
+            for line in lines
+        ]
 
 
 def in_reading_order(leaf: Leaf, *, rtl: bool) -> list[Picture | TextBlock]:
@@ -205,14 +216,14 @@ def _tilted(item: Balloon) -> str:
     return f";transform:rotate({number(item.tilt)}deg)" if item.tilt else ""
 
 
-def _spaced(item: TextBlock) -> list[dict[str, str | Sequence[str]]]:
+def _spaced(item: TextBlock) -> list[tuple[Sequence[str], str]]:
     """The paragraphs with words in them, and the empty lines above each as space in ems."""
-    spaced: list[dict[str, str | Sequence[str]]] = []
+    spaced: list[tuple[Sequence[str], str]] = []
     empty = 0
     for lines in paragraphs(item):
         if any(lines):
             space = number(empty * item.leading) if empty else ""
-            spaced.append({"lines": lines, "space": space})
+            spaced.append((lines, space))
             empty = 0
         else:
             empty += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -23,13 +23,40 @@ from storyforge.book.compose import (
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
 from storyforge.book.lettering import Figure
 from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
+from storyforge.book.unsettable import Place, Unsettable
 from storyforge.errors import StoryForgeError
 from storyforge.story import Panel
 
-_COVER_SIZES: Final = (76.0, 70.0, 64.0, 58.0, 52.0, 46.0, 40.0, 36.0, 32.0, 28.0, 24.0)
+_COVER_SIZES: Final = (
+    76.0,
+    70.0,
+    64.0,
+    58.0,
+    52.0,
+    46.0,
+    40.0,
+    36.0,
+    32.0,
+    28.0,
+    24.0,
+    22.0,
+    20.0,
+    18.0,
+)
 _TITLE_SIZES: Final = _COVER_SIZES[4:]
 _SMALL_SIZES: Final = (20.0, 18.0, 16.0, 14.0, 12.0, 11.0)
 _COLOPHON_SIZES: Final = (11.5, 11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
+_PLACES: Final[Mapping[Role, Place]] = {
+    "title": ("title",),
+    "subtitle": ("book", "cover", "subtitle"),
+    "author": ("author",),
+    "heading": ("book", "colophon"),
+}
+"""Where the story says what stands in these."""
+
+_QUOTED: Final = 60
+"""Letters of a text that a message quotes."""
+
 _BAND: Final = 110.0
 """A title above the picture needs this much height, in points."""
 
@@ -45,25 +72,32 @@ _TIGHT: Final = 1.08
 _CLOSEST: Final = 0.6
 """A portrait shows at least this share of the picture; closer, it would blur."""
 
+_DEDICATION_SIZES: Final = (16.0, 15.0, 14.0, 13.0, 12.0, 11.0)
+_DEDICATION_SHARE: Final = 0.5
+"""Of the title page's height that a dedication may take."""
+
+_DEDICATION_GAP: Final = 24.0
+_SMALLEST_VIGNETTE: Final = 90.0
+"""Points; where less is left beside a long dedication, there is no picture."""
+
 _VIGNETTE: Final = 0.5
 """The round picture on the title page, as a share of the page's shorter side."""
 
 
-def matter(binding: Binding) -> list[Leaf]:
-    """The cover, an endpaper and the title page, which lies on the right."""
-    panel = _cover_panel(binding)
-    return [_cover(binding, panel), _endpaper(binding, 2, panel), _title_page(binding, panel)]
+def endpaper(binding: Binding, number: int) -> list[Leaf]:
+    """The page behind the cover."""
+    return [_endpaper(binding, number, _cover_panel(binding))]
 
 
-def end_matter(binding: Binding, before: int) -> list[Leaf]:
+def end_matter(binding: Binding, number: int) -> list[Leaf]:
     """The colophon if wanted, then as many endpapers as put the back cover on a left page."""
     panel = _cover_panel(binding)
     leaves: list[Leaf] = []
     if binding.story.book.colophon:
-        leaves.append(_colophon(binding, before + 1, panel))
-    if (before + len(leaves)) % 2 == 0:
-        leaves.append(_endpaper(binding, before + len(leaves) + 1, panel))
-    back = _endpaper(binding, before + len(leaves) + 1, panel)
+        leaves.append(_colophon(binding, number, panel))
+    if (number - 1 + len(leaves)) % 2 == 0:
+        leaves.append(_endpaper(binding, number + len(leaves), panel))
+    back = _endpaper(binding, number + len(leaves), panel)
     return [*leaves, replace(back, kind="back", label=binding.phrases.back)]
 
 
@@ -83,16 +117,23 @@ def _fitted(
     binding: Binding, text: str, role: Role, room: Rect, sizes: tuple[float, ...], where: str
 ) -> TextBlock:
     """A line or two of display type; StoryForgeError if even the smallest size is too large."""
-    face = binding.face_for(text, COMIC_NEUE_BOLD, where)
-    made = block(Words(text, face), role, room, sizes, _TIGHT)
+    face = binding.face_for(text, COMIC_NEUE_BOLD, where, _PLACES[role])
+    made = block(Words(text, face, binding.language), role, room, sizes, _TIGHT)
     if made is None:
-        raise StoryForgeError(f"{where}: `{text}` does not fit", hint="make it shorter")
+        short = text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…"
+        message = f"{where}: `{short}` does not fit, even at {sizes[-1]:g} points"
+        raise Unsettable(message, place=_PLACES[role], hint="make it shorter")
     return made
 
 
-def _cover(binding: Binding, panel: Panel | None) -> Leaf:
-    sheet = binding.sheet(1)
-    leaf = Leaf(1, "cover", binding.phrases.cover, "deep", None)
+def cover(binding: Binding, number: int) -> list[Leaf]:
+    """The front cover."""
+    return [_cover(binding, _cover_panel(binding), number)]
+
+
+def _cover(binding: Binding, panel: Panel | None, number: int) -> Leaf:
+    sheet = binding.sheet(number)
+    leaf = Leaf(number, "cover", binding.phrases.cover, "deep", None)
     safe = sheet.safe
     if panel is None:
         title = _cover_title(binding, safe, 0.34 * safe.height)
@@ -169,32 +210,41 @@ def _endpaper(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     return Leaf(number, "endpaper", binding.phrases.endpaper, "deep", tone)
 
 
-def _title_page(binding: Binding, panel: Panel | None) -> Leaf:
-    sheet = binding.sheet(3)
-    live = sheet.live
-    room = replace(live, height=0.3 * live.height)
+def title_page(binding: Binding, number: int) -> list[Leaf]:
+    """The title page, which lies on the right."""
+    return [_title_page(binding, _cover_panel(binding), number)]
+
+
+def _title_page(binding: Binding, panel: Panel | None, number: int) -> Leaf:
+    """A round picture, title and author, and the dedication at the foot."""
+    live = binding.sheet(number).live
+    room = replace(live, height=0.4 * live.height)
     blocks = [_fitted(binding, binding.title, "title", room, _TITLE_SIZES, "title page")]
     if binding.author:
         author = _fitted(binding, binding.author, "author", room, _SMALL_SIZES, "title page")
         blocks.append(author)
-    side = _VIGNETTE * min(live.width, live.height) if panel else 0.0
-    total = side + 28 + sum(text.rect.height for text in blocks) + 12 * (len(blocks) - 1)
-    y = live.y + (live.height - total) * 0.42
+    dedication = _dedication(binding, live)
+    foot = dedication[0].rect.y - _DEDICATION_GAP if dedication else live.bottom
+    words = sum(text.rect.height for text in blocks) + 12 * (len(blocks) - 1)
+    free = foot - live.y - words - 28
+    side = min(_VIGNETTE * min(live.width, live.height), free) if panel else 0.0
+    side = side if side >= _SMALLEST_VIGNETTE else 0.0
+    above = side + 28 if side else 0.0
+    y = live.y + max(0.0, min((live.height - above - words) * 0.42, foot - live.y - above - words))
     pictures: tuple[Picture, ...] = ()
-    if panel is not None:
+    if panel is not None and side:
         frame = Rect(live.centre().x - side / 2, y, side, side)
         subject = binding.subject(panel)
         art = binding.art[panel.id]
         pictures = (Picture(art, frame, _portrait(subject), "circle", None),)
-    y += side + 28
+    y += above
     texts: list[TextBlock] = []
     for text in blocks:
         texts.append(moved(text, live.x, y))
         y += text.rect.height + 12
-    texts += _dedication(binding, live, y)
     tone = binding.art[panel.id] if panel else None
     label = binding.phrases.title_page
-    return Leaf(3, "title", label, "paper", tone, pictures, tuple(texts))
+    return Leaf(number, "title", label, "paper", tone, pictures, (*texts, *dedication))
 
 
 def _portrait(subject: Subject) -> Rect:
@@ -207,16 +257,21 @@ def _portrait(subject: Subject) -> Rect:
     return Rect(min(max(x, 0.0), 1 - width), min(max(y, 0.0), 1 - height), width, height)
 
 
-def _dedication(binding: Binding, live: Rect, top: float) -> list[TextBlock]:
+def _dedication(binding: Binding, live: Rect) -> list[TextBlock]:
+    """The dedication at the foot of the page; it may take half of it."""
     dedication = binding.story.book.dedication
     if dedication is None:
         return []
     text = binding.say(dedication)
-    face = binding.face_for(text, binding.text_face, "dedication")
-    room = Rect(live.x, top, live.width, live.bottom - top).inset(0.12 * live.width, 0)
-    made = block(Words(text, face), "dedication", room, _SMALL_SIZES[2:])
+    face = binding.face_for(text, binding.text_face, "dedication", ("book", "dedication"))
+    room = replace(live, height=_DEDICATION_SHARE * live.height).inset(0.12 * live.width, 0)
+    made = block(Words(text, face, binding.language), "dedication", room, _DEDICATION_SIZES)
     if made is None:
-        raise StoryForgeError("dedication: the text does not fit", hint="shorten it")
+        raise Unsettable(
+            f"dedication: the text does not fit, even at {_DEDICATION_SIZES[-1]:g} points",
+            place=("book", "dedication"),
+            hint="shorten it",
+        )
     return [moved(made, made.rect.x, live.bottom - made.rect.height)]
 
 
@@ -227,16 +282,23 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     if metrics(binding.text_face).missing(phrases(said_in).made_by):
         said_in = "en"  # the story may not use the letters of its language; these words may wait
     text = colophon(binding.story, said_in, faces)
-    face = binding.face_for(text, binding.text_face, "colophon")
+    face = binding.face_for(text, binding.text_face, "colophon", ("book", "colophon"))
     room = live.inset(0.1 * live.width, 0)
     heading = _fitted(
         binding, phrases(said_in).heading, "heading", room, (18.0, 16.0, 14.0), "colophon"
     )
     room = replace(room, height=live.height - heading.rect.height - 10)
-    made = block(Words(text, face), "colophon", room, _COLOPHON_SIZES, compose.STORY_LEADING)
+    made = block(
+        Words(text, face, binding.language),
+        "colophon",
+        room,
+        _COLOPHON_SIZES,
+        compose.STORY_LEADING,
+    )
     if made is None:
-        raise StoryForgeError(
+        raise Unsettable(
             "colophon: the text does not fit on one page",
+            place=("book", "colophon"),
             hint="shorten concept authors and licences, or set `book.colophon: false`",
         )
     y = live.bottom - made.rect.height

@@ -74,7 +74,7 @@ def _best(
 ) -> Composition | None:
     """The composition that shows most; words shrink before pictures become too small."""
     fallback: Composition | None = None
-    for size in STORY_SIZES if words else STORY_SIZES[:1]:
+    for size in words.sizes if words else STORY_SIZES[:1]:
         found = [made for made in composed(size) if made is not None]
         if not found:
             continue

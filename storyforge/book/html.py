@@ -9,14 +9,25 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from storyforge.book import picture
+from storyforge.book.inline import carried, divided, unmarked
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.lettering import SMALL
-from storyforge.book.markup import drawn, joined, number, paragraphs, rendered, shapes, tag
+from storyforge.book.markup import (
+    drawn,
+    font_family,
+    joined,
+    number,
+    paragraphs,
+    pieces,
+    rendered,
+    shapes,
+    tag,
+)
 from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.provenance import DIGITAL_SOURCE
 
@@ -90,32 +101,47 @@ class Segment:
     joint: str
     on_page: bool
     in_flow: bool
+    page_hyphen: bool = False
+    flow_hyphen: bool = False
 
 
 def segments(page_lines: Sequence[str], flow_lines: Sequence[str]) -> list[Segment]:
     """Cut one text at the line ends of both of its settings."""
     text = joined(page_lines)
     page_ends, flow_ends = _ends(page_lines), _ends(flow_lines)
+    whole = drawn(text)
     cut: list[Segment] = []
-    start = drawn = 0
+    start = seen = 0
     for index, character in enumerate(text):
-        drawn += not character.isspace()
-        last = index == len(text) - 1
-        on_page, in_flow = drawn in page_ends, drawn in flow_ends
-        if character.isspace() or not (on_page or in_flow or last):
+        if not drawn(character):
             continue
-        joint = " " if not last and text[index + 1].isspace() else ""
-        piece = text[start : index + 1].strip()
-        cut.append(Segment(piece, joint, on_page and not last, in_flow and not last))
+        seen += 1
+        last = seen == whole
+        on_page, in_flow = seen in page_ends, seen in flow_ends
+        if not (on_page or in_flow or last):
+            continue
+        rest = unmarked(text[index + 1 :])
+        joint = " " if not last and rest[:1].isspace() else ""
+        end = len(text) if last else index + 1
+        segment = Segment(
+            text[start:end].strip(), joint, on_page and not last, in_flow and not last
+        )
+        hyphens = (page_ends.get(seen, False), flow_ends.get(seen, False))
+        cut.append(replace(segment, page_hyphen=hyphens[0], flow_hyphen=hyphens[1]))
         start = index + 1
-    return cut
+    return [
+        replace(segment, text=piece)
+        for segment, piece in zip(cut, carried([each.text for each in cut]), strict=True)
+    ]
 
 
-def _ends(lines: Iterable[str]) -> set[int]:
-    ends, total = set(), 0
+def _ends(lines: Iterable[str]) -> dict[int, bool]:
+    """After how many characters a line ends, and whether it ends within a word."""
+    ends: dict[int, bool] = {}
+    total = 0
     for line in lines:
         total += drawn(line)
-        ends.add(total)
+        ends[total] = divided(line)
     return ends
 
 
@@ -233,7 +259,7 @@ class _Page:
         return {
             "kind": said.kind,
             "speaker": said.speaker,
-            "segments": segments(said.lines, small.lines if small else ()),
+            "segments": self.segments(said.lines, small.lines if small else (), said.face),
             "style": f"{_style(**style, leading=said.leading)};{self.face(said.face)}",
         }
 
@@ -247,11 +273,27 @@ class _Page:
             "language": item.language,
             "tag": "p" if leaf.kind == "cover" else tag(item, leaf),
             "said_already": leaf.kind == "cover" and item.role == "title",
-            "paragraphs": [segments(lines, ()) for lines in paragraphs(item)],
+            "paragraphs": [self.segments(lines, (), item.face) for lines in paragraphs(item)],
             "style": f"{style};{self.face(item.face)}",
             "plate": _style(**self.rect(item.plate)) if item.plate else None,
         }
 
     def face(self, face: Face) -> str:
         """The style that picks a face."""
-        return _style(face=f"face-{self.book.faces.index(face)}", weight=face.weight)
+        return _style(face=font_family(face, self.book.faces), weight=face.weight)
+
+    def segments(
+        self, page_lines: Sequence[str], flow_lines: Sequence[str], face: Face
+    ) -> list[dict[str, object]]:
+        """The text cut at its line ends, each part with its words by style."""
+        return [
+            {
+                "pieces": pieces(segment.text, face, self.book.faces),
+                "joint": segment.joint,
+                "on_page": segment.on_page,
+                "in_flow": segment.in_flow,
+                "page_hyphen": segment.page_hyphen,
+                "flow_hyphen": segment.flow_hyphen,
+            }
+            for segment in segments(page_lines, flow_lines)
+        ]

@@ -56,13 +56,19 @@ _ZONES: Final = 3
 def letter(
     says: Sequence[Said], stage: Stage, sizes: Sequence[float]
 ) -> tuple[Balloon, ...] | None:
-    """Place all utterances at the largest size that leaves faces free.
+    """Place all utterances at the largest size that leaves faces free, words whole if they fit.
 
     None if they do not fit in the order of reading, or only over a face.
     """
+    return _lettered(says, stage, sizes, divide=False) or _lettered(says, stage, sizes, divide=True)
+
+
+def _lettered(
+    says: Sequence[Said], stage: Stage, sizes: Sequence[float], *, divide: bool
+) -> tuple[Balloon, ...] | None:
     least_bad: tuple[float, list[Place]] | None = None
     for size in sizes:
-        placed = _all_placed(says, stage, size)
+        placed = _all_placed(says, stage, size, divide=divide)
         if placed is None:
             continue
         hidden = _hidden(placed, stage.figures)
@@ -93,10 +99,12 @@ class _Way:
     tails: tuple[tuple[Point, Point], ...] = ()
 
 
-def _all_placed(says: Sequence[Said], stage: Stage, size: float) -> list[Place] | None:
+def _all_placed(
+    says: Sequence[Said], stage: Stage, size: float, *, divide: bool
+) -> list[Place] | None:
     ways = [_Way()]
     for number, said in enumerate(says):
-        found = list(places(said, stage, size, number))
+        found = list(places(said, stage, size, number, divide=divide))
         loudest = max((place.size for place in found), default=1.0)
         ranked = sorted(
             ((own_cost(place, stage, loudest), index) for index, place in enumerate(found)),

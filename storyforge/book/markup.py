@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from storyforge.book.leaf import Balloon, Leaf, Role, TextBlock
+from storyforge.book.inline import MARKS, SOFT_HYPHEN, divided, runs, unmarked
+from storyforge.book.leaf import Balloon, Face, Leaf, Role, TextBlock
+from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -85,17 +88,54 @@ def paragraphs(item: TextBlock) -> list[tuple[str, ...]]:
 
 
 def drawn(text: str) -> int:
-    """How many characters are seen."""
-    return sum(not character.isspace() for character in text)
+    """How many characters are seen, the hyphens of divided words left out."""
+    return sum(
+        not character.isspace() and character not in MARKS and character != SOFT_HYPHEN
+        for character in text
+    )
 
 
 def joined(lines: Sequence[str]) -> str:
     """The lines as running text; no space between characters of scripts that use none."""
     text = ""
     for line in filter(None, lines):
-        wide = text and {text[-1], line[0]} and _wide(text[-1]) and _wide(line[0])
-        text += line if not text or wide else f" {line}"
+        close = (
+            not text or divided(text) or (_wide(unmarked(text)[-1]) and _wide(unmarked(line)[0]))
+        )
+        text = text.removesuffix(SOFT_HYPHEN) + (line if close else f" {line}")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Words of one style, the element that says so (None for plain ones), and how they look."""
+
+    text: str
+    tag: str | None
+    style: str
+
+
+_EMPHASIS: Final = {"italic": "em", "bold": "strong", "bold-italic": "strong"}
+
+
+def pieces(line: str, face: Face, faces: Sequence[Face]) -> list[Piece]:
+    """A line's words by style; an emphasis that the fonts do not have is left to the browser."""
+    made = []
+    for text, style in runs(line):
+        own = styled(face, style)
+        look = ""
+        if style != "plain" and own != face:
+            look = (
+                f"font-family:{font_family(own, faces)};font-weight:{own.weight};font-style:normal"
+            )
+        made.append(Piece(text, _EMPHASIS.get(style), look))
+    return made
+
+
+def font_family(face: Face, faces: Sequence[Face]) -> str:
+    """The CSS name of one of the book's faces, and of those that draw what it lacks."""
+    others = [each for each in faces if each in FALLBACKS and each != face]
+    return ", ".join(f"face-{faces.index(each)}" for each in (face, *others))
 
 
 def _wide(character: str) -> bool:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from storyforge.book import compose, front, grid, spread
@@ -13,10 +15,11 @@ from storyforge.book.binding import Binding
 from storyforge.book.compose import Composition, Sheet, Words
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
+from storyforge.book.unsettable import Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
 from storyforge.story import Page, Panel, Story
 
-__all__ = ["Art", "Book", "bind"]
+__all__ = ["Art", "Book", "bind", "problems", "undrawn"]
 
 
 def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> Book:
@@ -28,10 +31,9 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
     """
     binding = Binding.of(story, art, language)
     binding.check_pictures()
-    leaves = front.matter(binding)
-    for number, page in enumerate(story.pages, start=1):
-        leaves += _story_leaves(binding, page, number, len(leaves) + 1)
-    leaves += front.end_matter(binding, len(leaves))
+    leaves: list[Leaf] = []
+    for part in _parts(binding):
+        leaves += part(leaves)
     return Book(
         title=binding.title,
         author=binding.author,
@@ -46,16 +48,94 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
     )
 
 
+_UNDRAWN: Final = (256, 256)
+"""Pixels of a picture whose size the story leaves to the base."""
+
+
+def undrawn(story: Story) -> dict[str, Art]:
+    """A picture of the right shape for every panel, which is never opened."""
+    return {
+        panel.id: Art(panel.id, story.path, *(panel.size or story.size or _UNDRAWN))
+        for _, panel in story.panels()
+    }
+
+
+def problems(story: Story, art: Mapping[str, Art], language: str) -> list[Unsettable]:
+    """Everything that `bind` would refuse, one after the other.
+
+    Raises EnvironmentProblem if a font cannot be read.
+    """
+    binding = Binding.of(story, art, language)
+    found = _unprintable(binding)
+    bad = {problem.place[:2] for problem in found}
+    leaves: list[Leaf] = []
+    for part in _parts(binding):
+        try:
+            leaves += part(leaves)
+        except Unsettable as exc:
+            if exc.place[:2] not in bad:
+                found.append(exc)
+            leaves += [Leaf(len(leaves) + 1, "story", "", "paper", None)] * part.leaves
+    return found
+
+
+def _unprintable(binding: Binding) -> list[Unsettable]:
+    """Every text for which a letter is missing."""
+    found: list[Unsettable] = []
+
+    def tried(face_of: Callable[[], object]) -> None:
+        try:
+            face_of()
+        except Unprintable as exc:
+            found.append(exc)
+
+    whole = Rect(0, 0, 1, 1)
+    for number, page in enumerate(binding.story.pages, start=1):
+        tried(partial(_words, binding, page, number))
+        for panel in page.panels:
+            where = f"page {number}, panel `{panel.id}`"
+            for turn in range(len(panel.say)):
+                tried(partial(binding.said, panel, turn, whole, whole, where))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some pages that follow each other, and how many there are."""
+
+    leaves: int
+    compose: Callable[[int], Sequence[Leaf]]
+
+    def __call__(self, before: Sequence[Leaf]) -> Sequence[Leaf]:
+        """Compose them, behind the pages that come before."""
+        return self.compose(len(before) + 1)
+
+
+def _parts(binding: Binding) -> Iterator[_Part]:
+    """The book from cover to cover, in pieces that can be composed alone."""
+    for composed in (front.cover, front.endpaper, front.title_page):
+        yield _Part(1, partial(composed, binding))
+    for number, page in enumerate(binding.story.pages, start=1):
+        leaves = 2 if page.kind == "spread" else 1
+        yield _Part(leaves, partial(_story_leaves, binding, page, number))
+    yield _Part(1, partial(front.end_matter, binding))
+
+
 def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
     words = _words(binding, page, number)
     _check_kind(page, words, number)
     if page.kind == "spread":
         return spread.leaves(binding, page.panels[0], words, number, leaf_number)
     sheet = binding.sheet(leaf_number)
-    composition = _composed(binding, page, sheet, words, number)
+    composition = _composed(binding, page, sheet, words, number) or (
+        _composed(binding, page, sheet, replace(words, sizes=compose.SMALL_SIZES), number)
+        if words
+        else None
+    )
     if composition is None:
-        raise StoryForgeError(
-            f"page {number}: the text does not fit, even at {compose.STORY_SIZES[-1]:g} points",
+        raise Unsettable(
+            f"page {number}: the text does not fit, even at {compose.SMALL_SIZES[-1]:g} points",
+            place=("page", number, "text"),
             hint="shorten it, share it over two pages, or choose another `kind` of page",
         )
     pictures = tuple(
@@ -78,7 +158,9 @@ def _words(binding: Binding, page: Page, number: int) -> Words | None:
     text = binding.say(page.text) if page.text else ""
     if not text.strip():
         return None
-    return Words(text, binding.face_for(text, binding.text_face, f"page {number}"))
+    place = ("page", number, "text")
+    face = binding.face_for(text, binding.text_face, f"page {number}", place)
+    return Words(text, face, binding.language)
 
 
 def _composed(
@@ -97,8 +179,9 @@ def _composed(
         shape = _grid_shape(page, number) if page.grid else None
         made = grid.grid(sheet, subjects, words, shape)
     if made is None and words is None:
-        raise StoryForgeError(
+        raise Unsettable(
             f"page {number}: {count} pictures are too many for a page of this size",
+            place=("page", number, "panels"),
             hint="share them over two pages, or choose a larger `book.trim`",
         )
     return made

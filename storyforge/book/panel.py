@@ -10,7 +10,7 @@ from storyforge.book.binding import Binding
 from storyforge.book.compose import Subject
 from storyforge.book.leaf import Balloon, Corner, Picture, Rect
 from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, Said, Stage, letter
-from storyforge.errors import StoryForgeError
+from storyforge.book.unsettable import Unsettable
 from storyforge.story import Panel
 
 _STAGE_INSET = 8.0
@@ -43,7 +43,7 @@ def pictured(
 ) -> Picture:
     """The panel's picture in its place with all that is said in it.
 
-    Raises StoryForgeError, naming the page, if the balloons do not fit.
+    Raises Unsettable, naming the page, if the balloons do not fit.
     """
     says = binding.says(panel, setting.frame, setting.crop, setting.where)
     return lettered(binding, panel, subject, setting, alt, says)
@@ -76,8 +76,9 @@ def lettered(
     )
     balloons = letter(says, stage, PAGE_SIZES)
     if balloons is None:
-        raise StoryForgeError(
+        raise Unsettable(
             f"{setting.where}: the balloons do not fit, even at {PAGE_SIZES[-1]:g} points",
+            place=("panel", panel.id, "say"),
             hint="say less in this panel, or share it over two",
         )
     return replace(picture, balloons=balloons, small=_small(binding, subject, picture, says))

@@ -20,8 +20,10 @@ from storyforge.book import picture
 from storyforge.book.archive import MADE_ON
 from storyforge.book.boxes import with_bleed_boxes
 from storyforge.book.compose import Sheet
+from storyforge.book.inline import divided, runs
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH
+from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
 from storyforge.provenance import marked_pdf, marked_png
 
@@ -76,7 +78,9 @@ def _typesetter(book: Book) -> Iterator[typst.Compiler]:
     with tempfile.TemporaryDirectory(prefix="storyforge-book-") as made:
         folder = Path(made)
         shutil.copyfile(_TEMPLATE, folder / "book.typ")
-        data = {**_book(book, folder), "faces": _faces(book, folder)}
+        faces = _faces(book, folder)
+        others = [str(face.path) for face in book.faces if face in FALLBACKS]
+        data = {**_book(book, folder), "faces": faces, "fallbacks": list(others)}
         content = json.dumps(data, ensure_ascii=False)
         (folder / "book.json").write_text(content, encoding="utf-8")
         try:
@@ -202,12 +206,22 @@ def _balloon(item: Balloon) -> Data:
 
 def _lines(lines: tuple[str, ...], rect: Rect, size: float, leading: float, face: Face) -> Data:
     return {
-        "lines": list(lines),
+        "lines": [_runs(line, face) for line in lines],
         "rect": _rect(rect),
         "size": size,
         "leading": leading,
         "face": str(face.path),
     }
+
+
+def _runs(line: str, face: Face) -> list[Value]:
+    """A line's words by face, with the hyphen of a divided word."""
+    made: list[Data] = [
+        {"text": text, "face": str(styled(face, style).path)} for text, style in runs(line)
+    ]
+    if divided(line):
+        made[-1]["text"] = f"{made[-1]['text']}-"
+    return list(made)
 
 
 def _rect(rect: Rect) -> Data:

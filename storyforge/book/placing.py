@@ -30,7 +30,10 @@ _MEASURES: Final = (4.0, 5.0, 6.0, 7.0, 8.0, 9.5, 11.0, 13.0, 16.0, 20.0)
 
 _SHORT: Final = 12
 _FLAT: Final = 3.4
-"""So many characters are broken rather than set in a balloon so much wider than high."""
+"""So many characters are broken, if they can be, rather than set so much wider than high."""
+
+_TOO_FLAT: Final = 8.0
+"""What it costs to be flatter: about an eighth of a face hidden."""
 
 _STEPS: Final = 14
 _BELOW: Final = 6.0
@@ -79,7 +82,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One utterance before it has a place; `at` is where the author wants it."""
+    """One utterance before it has a place.
+
+    at        where the author wants it
+    language  as which its words may be divided, if they must; None if they may not
+    """
 
     kind: BalloonKind
     who: str | None
@@ -87,6 +94,7 @@ class Said:
     text: str
     face: Face
     at: Rect | None
+    language: str | None = None
 
     @property
     def tailed(self) -> bool:
@@ -128,8 +136,13 @@ class Place:
     tilt: float = 0.0
 
 
-def places(said: Said, stage: Stage, size: float, number: int) -> Iterator[Place]:
-    """All places to try for the utterance with this number, from 0, in its panel."""
+def places(
+    said: Said, stage: Stage, size: float, number: int, *, divide: bool = False
+) -> Iterator[Place]:
+    """All places to try for the utterance with this number, from 0, in its panel.
+
+    divide  whether words too long for a line may be divided
+    """
     area = stage.area if said.at is None else said.at.common(stage.area)
     if area is None:
         return
@@ -139,24 +152,17 @@ def places(said: Said, stage: Stage, size: float, number: int) -> Iterator[Place
     for scale in _SCALES.get(said.kind, (1.0,)):
         letters = size * scale
         for measure in _MEASURES:
-            lines = set_lines(said.text, said.face, measure)
+            lines = set_lines(said.text, said.face, measure, said.language if divide else None)
             if lines is None or (lines, scale) in seen:
                 continue
             seen.add((lines, scale))
             width = max(metrics(said.face).width(line) for line in lines) * letters
             height = len(lines) * LEADING * letters
             body = balloon.padded(Rect(0, 0, width, height), letters, said.kind, tilt)
-            if _too_flat(said, body):
-                continue
             for corner in _corners(area, stage, body, free=said.at is None):
                 text = Rect(corner.x - body.x, corner.y - body.y, width, height)
                 place = Rect(*corner, body.width, body.height)
                 yield Place(said, lines, text, place, letters, tilt)
-
-
-def _too_flat(said: Said, body: Rect) -> bool:
-    boxed = said.kind in balloon.BOXES or said.kind == "sound"
-    return not boxed and len(said.text) > _SHORT and body.width > _FLAT * body.height
 
 
 def _corners(area: Rect, stage: Stage, body: Rect, *, free: bool) -> Iterator[Point]:
@@ -198,6 +204,9 @@ def own_cost(place: Place, stage: Stage, loudest: float) -> float:
         return cost + 2 * _LOUD * (1 - place.size / loudest) + 0.4 * (len(place.lines) - 1)
     boxed = said.kind in balloon.BOXES
     cost += 1.1 * abs(math.log(body.width / body.height / (3.2 if boxed else 1.75)))
+    flat = body.width / body.height / _FLAT
+    if not boxed and len(said.text) > _SHORT and flat > 1:
+        cost += _TOO_FLAT * flat
     if boxed or said.who is None:
         return cost + _corner_cost(body, stage)
     mouth, area = stage.speaker(said).mouth, stage.area

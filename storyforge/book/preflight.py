@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.compose import Sheet
+from storyforge.book.inline import printed
 from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.printers import Printer, printer_of
 from storyforge.book.trims import POINTS_PER_INCH
@@ -116,7 +117,7 @@ def _check_words(
     for item, panel in texts:
         mark = marks.panel(panel)
         if not _inside(_extent(item), live):
-            first = " ".join(item.lines)[:30]
+            first = " ".join(map(printed, item.lines))[:30]
             message = f"{leaf.label}: “{first}” stands too near to the cut or the fold"
             report.error(mark, "SF506", message)
         if printer and printer.smallest and item.size < printer.smallest:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.epub import in_reading_order
+from storyforge.book.inline import carried, unmarked
 from storyforge.book.leaf import Book, Leaf, Picture, TextBlock
-from storyforge.book.markup import joined, tag, xml
+from storyforge.book.markup import joined, pieces, tag, xml
 from storyforge.book.package import TYPES, Content, Document, Files, Place, write_package
 
 _FILES: Final = {"cover": "cover-page", "title": "title-page", "colophon": "colophon"}
@@ -81,7 +82,9 @@ def _values(book: Book, leaves: list[Leaf], files: Files) -> dict[str, object]:
             "label": leaf.label,
             "kind": leaf.kind,
             "parts": [
-                _picture(part, files) if isinstance(part, Picture) else _words(part, leaf)
+                _picture(part, files, book)
+                if isinstance(part, Picture)
+                else _words(part, leaf, book)
                 for part in in_reading_order(leaf, rtl=book.direction == "rtl")
             ],
         }
@@ -92,7 +95,7 @@ def _values(book: Book, leaves: list[Leaf], files: Files) -> dict[str, object]:
     return {"book": book, "type": kind, "label": first.label, "leaves": shown}
 
 
-def _picture(item: Picture, files: Files) -> dict[str, object]:
+def _picture(item: Picture, files: Files, book: Book) -> dict[str, object]:
     """What the template shows of a picture and of what is said in it."""
     return {
         "is_picture": True,
@@ -100,18 +103,26 @@ def _picture(item: Picture, files: Files) -> dict[str, object]:
         "alt": item.alt or "",
         "small": item.corner == "circle",
         "said": [
-            {"kind": said.kind, "speaker": said.speaker, "text": joined(said.lines)}
+            {
+                "kind": said.kind,
+                "speaker": said.speaker,
+                "pieces": pieces(joined(said.lines), said.face, book.faces),
+            }
             for said in item.balloons
         ],
     }
 
 
-def _words(item: TextBlock, leaf: Leaf) -> dict[str, object]:
+def _words(item: TextBlock, leaf: Leaf, book: Book) -> dict[str, object]:
     """What the template shows of one block of words, its own line ends forgotten."""
     return {
         "is_picture": False,
         "role": item.role,
         "tag": tag(item, leaf),
         "language": item.language,
-        "paragraphs": [line.strip() for line in item.text.splitlines() if line.strip()],
+        "paragraphs": [
+            pieces(line, item.face, book.faces)
+            for line in carried([line.strip() for line in item.text.splitlines()])
+            if unmarked(line)
+        ],
     }

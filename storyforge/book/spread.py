@@ -15,7 +15,7 @@ from storyforge.book.compose import KEPT, Sheet, Subject, Words
 from storyforge.book.leaf import Leaf, Point, Rect, TextBlock
 from storyforge.book.lettering import Figure, Said
 from storyforge.book.panel import Setting, lettered
-from storyforge.errors import StoryForgeError
+from storyforge.book.unsettable import Unsettable
 from storyforge.story import Panel
 
 _FOLD: Final = 18.0
@@ -31,6 +31,13 @@ _ZOOMS: Final = (1.0, 0.95, 0.9, 0.86, KEPT)
 _STEPS: Final = 12
 _WHOLE: Final = 0.8
 """A figure of which less shows is cut off."""
+
+_ASKED: Final = 100.0
+"""What it costs a plate to lie where the author wants a balloon: more than anybody hidden."""
+
+_USUAL_HEIGHT: Final = 256
+_CELL: Final = 16
+"""Pixels: every base draws multiples of this."""
 
 _EDGE: Final = 0.04
 """Who speaks on the other page is heard from this close to the fold, as a share of the picture."""
@@ -62,17 +69,18 @@ def leaves(
 ) -> tuple[Leaf, Leaf]:
     """The two leaves, in the order of reading; `number` is the first one's.
 
-    Raises StoryForgeError, naming the page, where the spread would begin on the wrong side, its
+    Raises Unsettable, naming the page, where the spread would begin on the wrong side, its
     picture is too narrow, somebody would lie in the fold, or words do not fit.
     """
     if number % 2:
-        raise StoryForgeError(
+        raise Unsettable(
             f"page {page}: a spread needs two pages that face each other, and this one falls on a "
             f"{'left' if binding.rtl else 'right'}-hand page",
+            place=("page", page, "kind"),
             hint="put one more page before it, such as `kind: blank`, or take one away",
         )
     subject = binding.subject(panel)
-    halves = _halves(binding, subject, number, f"page {page}, panel `{panel.id}`")
+    halves = _halves(binding, panel, subject, number, f"page {page}, panel `{panel.id}`")
     text, where = None, halves[0]
     if words is not None:
         text, where = _text(halves, subject, words, page)
@@ -131,13 +139,15 @@ def _seen(figures: Sequence[Figure], crop: Rect) -> tuple[Figure, ...]:
     return tuple(seen)
 
 
-def _halves(binding: Binding, subject: Subject, number: int, where: str) -> tuple[_Half, _Half]:
+def _halves(
+    binding: Binding, panel: Panel, subject: Subject, number: int, where: str
+) -> tuple[_Half, _Half]:
     """Both pages in the order of reading, the picture cropped so that nobody lies in the fold."""
     first, second = binding.sheet(number), binding.sheet(number + 1)
     left, right = (second, first) if binding.rtl else (first, second)
     width = left.cut.width
     open_ = Rect(left.bled.x, left.bled.y, width + right.bled.right - left.bled.x, left.bled.height)
-    crop = _crop(open_, width, subject, where)
+    crop = _crop(open_, width, panel, subject, where)
     made = []
     for index, sheet in enumerate((first, second)):
         shift = width if sheet is right else 0.0
@@ -150,15 +160,16 @@ def _halves(binding: Binding, subject: Subject, number: int, where: str) -> tupl
     return made[0], made[1]
 
 
-def _crop(open_: Rect, fold: float, subject: Subject, where: str) -> Rect:
+def _crop(open_: Rect, fold: float, panel: Panel, subject: Subject, where: str) -> Rect:
     """The part of the picture, in fractions, that fills both pages with the fold kept free."""
     widest = compose.crop_to(open_, subject)
     if widest.area < _LEAST:
         wanted = open_.width / open_.height
-        raise StoryForgeError(
+        raise Unsettable(
             f"{where}: a spread is {wanted:.1f} times as wide as high, this picture "
             f"{subject.aspect:.1f} times",
-            hint=f"give the panel a `size` about {wanted:.1f} times as wide as high",
+            place=("panel", panel.id, "size"),
+            hint=f"give the panel a `size` of that shape, such as `{_size(subject, wanted)}`",
         )
     culprit = ""
     for zoom in _ZOOMS:
@@ -167,10 +178,18 @@ def _crop(open_: Rect, fold: float, subject: Subject, where: str) -> Rect:
             if lying is None:
                 return crop
             culprit = culprit or lying
-    raise StoryForgeError(
+    raise Unsettable(
         f"{where}: {culprit} would lie in the fold of the spread or be cut off at its edge",
+        place=("panel", panel.id),
         hint="give it a region on one side of the middle, or choose another `kind` of page",
     )
+
+
+def _size(subject: Subject, wanted: float) -> str:
+    """A size of the picture's height that fills the two pages, as the story writes it."""
+    height = subject.height or _USUAL_HEIGHT
+    width = round(height * wanted / _CELL) * _CELL
+    return f"size: [{width}, {height}]"
 
 
 def _moved(crop: Rect, zoom: float) -> list[Rect]:
@@ -202,6 +221,23 @@ def _text(
     halves: tuple[_Half, _Half], subject: Subject, words: Words, page: int
 ) -> tuple[TextBlock, _Half]:
     """The page's words on a plate, on the page where they hide less; the first if it is equal."""
+    choices = _plates(halves, subject, words) or _plates(
+        halves, subject, replace(words, sizes=compose.SMALL_SIZES)
+    )
+    if not choices:
+        raise Unsettable(
+            f"page {page}: the text does not fit, even at {compose.SMALL_SIZES[-1]:g} points",
+            place=("page", page, "text"),
+            hint="shorten it, share it over two pages, or choose another `kind` of page",
+        )
+    _, _, _, text, half = min(choices, key=lambda choice: choice[:3])
+    return text, half
+
+
+def _plates(
+    halves: tuple[_Half, _Half], subject: Subject, words: Words
+) -> list[tuple[float, float, int, TextBlock, _Half]]:
+    """The plates that the words can have, each with what speaks against it."""
     choices = []
     for order, half in enumerate(halves):
         text = compose.plated(half.sheet, words, half.sheet.bled, half.crop, subject)
@@ -210,14 +246,11 @@ def _text(
             quiet = compose.placed_in(half.sheet.bled, half.crop, subject.quiet)
             calm = max((text.plate.covered(part) for part in quiet), default=0.0)
             hides = round(compose.hiding(figures, text.plate), 2)
+            asked = compose.placed_in(half.sheet.bled, half.crop, subject.asked)
+            if compose.in_the_way(text.plate, asked):
+                hides += _ASKED
             choices.append((-round(calm, 1), hides, order, text, half))
-    if not choices:
-        raise StoryForgeError(
-            f"page {page}: the text does not fit, even at {compose.PLATE_SIZES[-1]:g} points",
-            hint="shorten it, share it over two pages, or choose another `kind` of page",
-        )
-    _, _, _, text, half = min(choices, key=lambda choice: choice[:3])
-    return text, half
+    return choices
 
 
 def _shared(
@@ -229,14 +262,13 @@ def _shared(
         homes.setdefault(figure.name, _home(figure.body.centre(), halves))
     shares: tuple[list[Said], list[Said]] = ([], [])
     reached = 0
-    for speech in panel.say:
+    for turn, speech in enumerate(panel.say):
         home = homes.get(speech.who, reached) if speech.who else reached
         if speech.at is not None:
             home = _home(Point(*speech.at.centre()), halves)
         reached = max(reached, home)
         half = halves[reached]
-        alone = panel.model_copy(update={"say": (speech,)})
-        shares[reached].extend(binding.says(alone, half.sheet.bled, half.crop, where))
+        shares[reached].append(binding.said(panel, turn, half.sheet.bled, half.crop, where))
     return shares
 
 

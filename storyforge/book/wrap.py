@@ -14,7 +14,7 @@ from storyforge.book.compose import Words, block, moved
 from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.trims import POINTS_PER_INCH, Trim, spine_of
 from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
-from storyforge.errors import StoryForgeError
+from storyforge.book.unsettable import Unsettable
 from storyforge.story import Story
 
 _BARCODE: Final = (2.0, 1.2)
@@ -104,14 +104,17 @@ def _blurb(binding: Binding, at: float) -> list[TextBlock]:
     if settings is None or settings.blurb is None:
         return []
     words = binding.say(settings.blurb)
-    face = binding.face_for(words, binding.text_face, "cover")
+    place = ("book", "cover", "blurb")
+    face = binding.face_for(words, binding.text_face, "cover", place)
     safe = binding.sheet(1).safe
     free = (_BARCODE[1] + _BARCODE_GAP) * POINTS_PER_INCH
     room = Rect(safe.x, safe.y, safe.width, safe.height - free).inset(0.06 * safe.width, 0)
-    made = block(Words(words, face), "blurb", room, _BLURB_SIZES)
+    made = block(Words(words, face, binding.language), "blurb", room, _BLURB_SIZES)
     if made is None:
-        raise StoryForgeError(
-            "cover: the blurb does not fit above the barcode", hint="shorten `book.cover.blurb`"
+        raise Unsettable(
+            "cover: the blurb does not fit above the barcode",
+            place=place,
+            hint="shorten `book.cover.blurb`",
         )
     y = room.y + (room.height - made.rect.height) * 0.42
     return [moved(made, room.x + at, y)]
@@ -127,7 +130,7 @@ def _spine(binding: Binding, spine: Rect) -> list[TextBlock]:
     title = " ".join(binding.title.split())
     choices = [f"{title}  ·  {binding.author}", title] if binding.author else [title]
     for words in choices:
-        face = binding.face_for(words, COMIC_NEUE_BOLD, "spine")
+        face = binding.face_for(words, COMIC_NEUE_BOLD, "spine", ("title",))
         for size in sizes:
             width = metrics(face).width(words) * size
             if width <= length:
@@ -137,4 +140,5 @@ def _spine(binding: Binding, spine: Rect) -> list[TextBlock]:
                 return [
                     TextBlock("spine", words, (words,), rect, size, _SPINE_LINE, face, tilt=90.0)
                 ]
-    raise StoryForgeError("cover: the title does not fit on the spine", hint="make it shorter")
+    message = "cover: the title does not fit on the spine"
+    raise Unsettable(message, place=("title",), hint="make it shorter")

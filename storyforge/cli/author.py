@@ -69,10 +69,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List every mistake in a story, each with its place."""
-    from storyforge import pins
-    from storyforge.story import check as findings_in
+    from storyforge.workflow import check as findings_in
 
-    findings = (*findings_in(story), *pins.findings_in(story))
+    findings = findings_in(story)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if as_json or format_ is Format.JSON:
         told = [finding_content(finding) for finding in findings]

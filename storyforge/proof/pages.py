@@ -12,8 +12,9 @@ from typing import Final
 
 from storyforge.book.binding import Binding
 from storyforge.book.compose import Sheet
+from storyforge.book.inline import printed
 from storyforge.book.leaf import Art, Balloon, Leaf, Picture, Rect, TextBlock
-from storyforge.book.page import bind
+from storyforge.book.page import bind, undrawn
 from storyforge.book.picture import PLAIN
 from storyforge.book.typeface import ANDIKA, metrics, set_lines
 from storyforge.proof.drawing import (
@@ -58,7 +59,7 @@ def proof_of(
     Raises StoryForgeError, naming the page, where words do not fit or a font lacks a character.
     """
     drawn = drawn or {}
-    art = {panel.id: drawn.get(panel.id) or _undrawn(story, panel) for _, panel in story.panels()}
+    art = {**undrawn(story), **drawn}
     book = bind(story, art, language)
     desk = _Desk(Binding.of(story, art, language), frozenset(drawn))
     return Proof(
@@ -67,11 +68,6 @@ def proof_of(
         rtl=desk.binding.rtl,
         drawings=tuple(desk.drawing(leaf) for leaf in book.leaves),
     )
-
-
-def _undrawn(story: Story, panel: Panel) -> Art:
-    """A picture of the right shape that is never opened."""
-    return Art(panel.id, story.path, *(panel.size or story.size or (1, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +193,7 @@ class _Desk:
         marks.append(
             Label(
                 layer="words",
-                lines=text.lines,
+                lines=tuple(map(printed, text.lines)),
                 rect=text.rect,
                 size=text.size,
                 face=text.face,
@@ -218,7 +214,7 @@ class _Desk:
         marks: list[Mark] = [Line("balloons", outline, ink) for outline in said.outlines]
         words = Label(
             layer="balloons",
-            lines=said.lines,
+            lines=tuple(map(printed, said.lines)),
             rect=said.text,
             size=said.size,
             face=said.face,
