@@ -21,10 +21,10 @@ from typing import Final
 
 import pikepdf
 
-from storyforge import story as stories
-from storyforge.plan import base_of, draw_up
-from storyforge.scaffold import scaffold
+from storyforge.plan.plan import base_of, draw_up
 from storyforge.store import Store
+from storyforge.story import story as stories
+from storyforge.story.scaffold import scaffold
 
 _PANELS: Final = Path(__file__).parents[1] / "tests" / "goldens" / "fox-and-lantern" / "panels"
 _CAPTION: Final = "always full."

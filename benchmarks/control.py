@@ -27,18 +27,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks import judge as judges
-from storyforge.evaluate.prompts import with_articles
-from storyforge.model.attention import Reader
+from storyforge.geometry.pose import keypoint_picture
+from storyforge.metrics.prompts import with_articles
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
-from storyforge.panels import ADAPTERS, ControlTask
+from storyforge.modelref import ADAPTERS
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.conditions import stand_of
 from storyforge.pocket.world import pencil
 from storyforge.pocket.world.looks import Look
-from storyforge.pose import keypoint_picture
-from storyforge.sample.control import Control, Controls, open_adapter
+from storyforge.sample.control import Controls, OpenControl, open_adapter
+from storyforge.tasks import ControlTask
 
 Pixels = NDArray[np.uint8]
 
@@ -101,13 +102,13 @@ def drawn(
     made: list[Pixels] = []
     for start in range(0, len(asked), BATCH):
         part = asked[start : start + BATCH]
-        reader = Reader(encode(base, [*[""] * len(part), *map(unposed, part)], {}))
+        reader = AttentionContext(encode(base, [*[""] * len(part), *map(unposed, part)], {}))
         extras = Extras()
         if adapter is not None:
             seen = conditions(name, part).to(base.device, base.dtype)
             task = ControlTask(ADAPTERS / name, None)
             whole = torch.ones(1, 1, 1, 1, device=base.device)
-            control = Control(task, adapter, torch.cat([seen, seen]), whole)
+            control = OpenControl(task, adapter, torch.cat([seen, seen]), whole)
             extras = Extras(conditions=Controls(reader.text[0], [control]))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
         clean = denoise(base, reader, noise, steps=steps, extras=extras)
@@ -172,7 +173,7 @@ def measure(
     errors["drawings"] = wrong([drawing for drawing, _ in drawings])
     figures: dict[str, object] = {
         "pictures": len(asked),
-        "steps": steps or base.habits.steps,
+        "steps": steps or base.defaults.steps,
         "sketch_iou": overlaps.get("sketch"),
         "pose_error": errors.get("keypose"),
         "off_vs_on": {"sketch_iou": overlaps, "pose_error": errors},

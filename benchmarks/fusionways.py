@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storyforge.bases import base_at
-from storyforge.evaluation.asking import Style, questions
-from storyforge.evaluation.cast import Cast, read_cast
-from storyforge.evaluation.exhibition import Exhibition
-from storyforge.evaluation.gallery import Gallery, alone
+from storyforge.evaluate.answers import Comparison
+from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
+from storyforge.evaluate.gallery import Gallery, alone
+from storyforge.evaluate.questions import Style, questions
 from storyforge.fuse.statistics import Statistics
-from storyforge.fusesettings import FuseSettings, FusionStage, Solver
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
-from storyforge.plan import key_of
+from storyforge.modelref import base_at
+from storyforge.plan.keys import key_of
+from storyforge.settings import FuseSettings, FusionStage, Solver
 from storyforge.store import Store
 
 Make = Callable[["Bench"], FusedModel]
@@ -56,9 +56,9 @@ class Bench:
     models  sweep and value -> the fused model's folder
     """
 
-    cast: Cast
+    cast: ConceptSet
     count: int
-    shown: Exhibition
+    shown: Comparison
     models: dict[tuple[str, str], Path] = field(default_factory=dict)
     opened: BaseModel | None = None
     ordinary: Statistics | None = None
@@ -129,13 +129,13 @@ def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tu
     most  pictures of each concept; None for all that are asked for
     """
     base = base_at("pocket", Path.cwd())
-    cast = read_cast(asked.concepts, base, Store(asked.store) if asked.store else None)
+    cast = read_concept_set(asked.concepts, base, Store(asked.store) if asked.store else None)
     if count > len(cast.members):
         raise SystemExit(f"cannot fuse {count} concepts: `{asked.concepts}` holds fewer")
     cast.learn(["ed-lora"], count, asked.jobs, told)
     tasks = cast.tasks("ed-lora", count)
     every = {t.concept: list(questions(t, asked.prompts, asked.seeds))[:most] for t in tasks}
-    shown = Exhibition(Style(base, asked.steps), every)
+    shown = Comparison(Style(base, asked.steps), every)
     shown.show("base", every, None, None)
     for task in tasks:
         model = alone(cast.store, task.concept, task.key)

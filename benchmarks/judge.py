@@ -145,39 +145,39 @@ def questions() -> tuple[str, ...]:
     return (*WHOLE, *(f"{side}.{name}" for side in COLUMNS for name in EACH))
 
 
-def one_a_side(dice: np.random.Generator) -> world.Picture:
+def one_a_side(generator: np.random.Generator) -> world.Picture:
     """A random picture with at most one subject on each side."""
     while True:
-        picture = world.imagine(dice)
+        picture = world.imagine(generator)
         sides = [subject.side for subject in picture.subjects]
         if len(set(sides)) == len(sides):
             return picture
 
 
-def _blurred(pictures: torch.Tensor, dice: np.random.Generator) -> torch.Tensor:
+def _blurred(pictures: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
     """Soften and dirty some of them: what is judged later is not as crisp as a drawing."""
-    if dice.random() < 0.4:
-        scale = float(dice.uniform(0.4, 0.9))
+    if generator.random() < 0.4:
+        scale = float(generator.uniform(0.4, 0.9))
         small = F.interpolate(pictures, scale_factor=scale, mode="area")
         pictures = F.interpolate(small, size=(SIZE, SIZE), mode="bilinear")
-    if dice.random() < 0.4:
-        pictures = pictures + float(dice.uniform(0, 0.1)) * torch.randn_like(pictures)
-    return pictures * float(dice.uniform(0.92, 1.08)) + float(dice.uniform(-0.05, 0.05))
+    if generator.random() < 0.4:
+        pictures = pictures + float(generator.uniform(0, 0.1)) * torch.randn_like(pictures)
+    return pictures * float(generator.uniform(0.92, 1.08)) + float(generator.uniform(-0.05, 0.05))
 
 
-def wetter(picture: world.Picture, dice: np.random.Generator) -> world.Picture:
+def wetter(picture: world.Picture, generator: np.random.Generator) -> world.Picture:
     """The same with rain or snow in half of the places under the sky, which it seldom has."""
     _, outdoors = PLACES[picture.place]
-    if not outdoors or dice.random() < 0.5:
+    if not outdoors or generator.random() < 0.5:
         return picture
-    return replace(picture, weather=str(dice.choice(world.LABELS["weather"][1:])))
+    return replace(picture, weather=str(generator.choice(world.LABELS["weather"][1:])))
 
 
 def _batches(size: int, first: int) -> Iterator[tuple[torch.Tensor, Answers]]:
     seed = first
     while True:
-        dice = np.random.default_rng((7, seed))
-        pictures = [wetter(one_a_side(dice), dice) for _ in range(size)]
+        generator = np.random.default_rng((7, seed))
+        pictures = [wetter(one_a_side(generator), generator) for _ in range(size)]
         yield pixels([world.draw(p, SIZE)[0] for p in pictures]), truth(pictures)
         seed += 1
 
@@ -223,14 +223,14 @@ def train(minutes: float, batch: int, peak: float) -> None:
     average = {k: v.clone() for k, v in judge.state_dict().items()}
     optimizer = torch.optim.AdamW(judge.parameters(), lr=peak, weight_decay=0.02)
     started, recent = time.monotonic(), 0.0
-    dice = np.random.default_rng(int(time.time()))
-    for step, (drawn, right) in enumerate(_batches(batch, int(dice.integers(2**40)))):
+    generator = np.random.default_rng(int(time.time()))
+    for step, (drawn, right) in enumerate(_batches(batch, int(generator.integers(2**40)))):
         spent = (time.monotonic() - started) / (60 * minutes)
         if spent >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 100, max(0.01, 1.5 * (1 - spent)))
-        seen = _blurred(drawn, dice).contiguous(memory_format=torch.channels_last)
+        seen = _blurred(drawn, generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             loss = _loss(judge(seen), right)
         optimizer.zero_grad()

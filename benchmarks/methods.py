@@ -20,22 +20,25 @@ import numpy as np
 import torch
 from PIL import Image
 
-from storyforge.bases import Base
-from storyforge.evaluate.embed import Clip
-from storyforge.evaluate.metrics import among_themselves, image_alignment, text_alignment
-from storyforge.evaluate.prompts import prompts_for, with_articles
-from storyforge.evaluate.scoring import references_of
-from storyforge.executor import Tell, run
-from storyforge.model.attention import Reader
+from storyforge.executor import OnProgress, run
+from storyforge.metrics.alignment import among_themselves, image_alignment, text_alignment
+from storyforge.metrics.clip import Clip
+from storyforge.metrics.prompts import prompts_for, with_articles
+from storyforge.metrics.references import references_of
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.lora import attached
 from storyforge.model.tokens import ConceptTokens, encode
-from storyforge.plan import TrainTask, key_of, train_task
+from storyforge.modelref import ModelRef
+from storyforge.plan.keys import key_of
+from storyforge.plan.plan import train_task
+from storyforge.settings import TrainSettings
 from storyforge.store import Store, write_whole
-from storyforge.subject import TrainSettings, read_concept
+from storyforge.story.concept import read_concept
+from storyforge.tasks import TrainTask
 
 _BATCH = 4
 
@@ -83,7 +86,7 @@ class Bounds:
 
 def variant(
     folder: Path,
-    base: Base,
+    base: ModelRef,
     method: str,
     *,
     prior: bool = True,
@@ -115,12 +118,12 @@ def learn(variants: Sequence[Variant], store: Store, jobs: int) -> list[str]:
     return [f"{failure.task.concept}: {failure.error.message}" for failure in failures]
 
 
-def _learn(root: Path, task: TrainTask, tell: Tell) -> None:
+def _learn(root: Path, task: TrainTask, on_progress: OnProgress) -> None:
     from storyforge.train import edlora
 
     store = Store(root)
     with store.make("concepts", task.key) as path:
-        edlora.perform(task, path, store.scratch(task.key), tell)
+        edlora.train_concept(task, path, store.scratch(task.key), on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ class Studio:
         with attached(self.base, deltas, strength):
             for first in range(0, len(prompts), _BATCH):
                 some = prompts[first : first + _BATCH]
-                reader = Reader(encode(self.base, [""] * len(some) + some, tokens))
+                reader = AttentionContext(encode(self.base, [""] * len(some) + some, tokens))
                 seeds = [seed_of(prompt) for prompt in self._asked(task)[first : first + _BATCH]]
                 latents = denoise(self.base, reader, start_latents(self.base, seeds))
                 made.append(self.base.decode(latents).cpu())

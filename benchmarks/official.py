@@ -15,15 +15,15 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.family import text_embeddings
 from storyforge.model.lora import attached
 from storyforge.model.tokens import WORDS, token_ids
+from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
-from storyforge.train.learner import Learner
 from storyforge.train.loss import masked_loss
-from storyforge.train.recipe import Recipe
+from storyforge.train.trainable import TrainableConcept
 
 
 def with_room(table: nn.Embedding, rows: int) -> nn.Embedding:
@@ -39,8 +39,8 @@ class Official:
     """One run on a base of one concept; the base's table of embeddings is replaced by its own."""
 
     base: BaseModel
-    learner: Learner
-    recipe: Recipe
+    trainable: TrainableConcept
+    recipe: TrainConfig
     table: nn.Embedding = field(init=False)
     before: Tensor = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -54,7 +54,7 @@ class Official:
         self.table = with_room(plain, WORDS * self.base.family.groups)
         embeddings.token_embedding = self.table
         self.before = self.table.weight.detach().clone()
-        low_rank = self.learner.rates(self.recipe)[1:]
+        low_rank = self.trainable.rates(self.recipe)[1:]
         groups = [{"params": [self.table.weight], "peak": self.recipe.embedding_lr}, *low_rank]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-5)
         self.scheduler = DDPMScheduler.from_config(self.base.scheduler_config)
@@ -67,23 +67,23 @@ class Official:
         for group in range(groups):
             for prompt in prompts:
                 # A word of the concept has an id after the table's end: the end counts from 0.
-                ids = token_ids(self.base, prompt, [self.learner.name])
+                ids = token_ids(self.base, prompt, [self.trainable.name])
                 rows.append([own + (i - size) * groups + group if i >= size else i for i in ids])
         return torch.tensor(rows)
 
-    def step(self, examples: Sequence[Example], dice: torch.Generator) -> float:
+    def step(self, examples: Sequence[Example], generator: torch.Generator) -> float:
         """One step on these pictures; its loss."""
         prompts = [example.captions[0] for example in examples]
         latents = self.base.encode(torch.stack([example.pixels for example in examples]))
-        noise = torch.randn(latents.shape, generator=dice)
+        noise = torch.randn(latents.shape, generator=generator)
         total = int(self.scheduler.config.num_train_timesteps)
-        times = torch.randint(0, total, (len(examples),), generator=dice)
+        times = torch.randint(0, total, (len(examples),), generator=generator)
         noisy = self.scheduler.add_noise(latents, noise, times)
         self.optimizer.zero_grad()
-        with attached(self.base, self.learner.deltas()):
+        with attached(self.base, self.trainable.deltas()):
             read = self.base.text_encoder(self.sentences(prompts)).last_hidden_state
             text = read.view(self.base.family.groups, len(prompts), *read.shape[1:])
-            with reading(self.base, Reader(text)):
+            with attending(self.base, AttentionContext(text)):
                 made = predict(self.base, noisy, times, text)
         loss = masked_loss(made, noise, torch.ones_like(noise[:, :1]))
         torch.autograd.backward(loss)

@@ -19,11 +19,11 @@ from time import perf_counter, process_time
 import torch
 
 from benchmarks.methods import variant
-from storyforge.bases import base_at
-from storyforge.evaluate.embed import open_clip
-from storyforge.evaluate.scoring import references_of
+from storyforge.engine.judge import ClipJudge
 from storyforge.executor import peak_memory
-from storyforge.judging import ClipJudge
+from storyforge.metrics.clip import open_clip
+from storyforge.metrics.references import references_of
+from storyforge.modelref import base_at
 from storyforge.store import Store
 from storyforge.train import edlora
 from storyforge.train.logs import Logs
@@ -81,7 +81,7 @@ def measure(
         logs = Logs(Path(made) / "logs")
         scratch = store.scratch(f"pace-{task.key}")
         out = Path(made) / "concept.safetensors"
-        edlora.perform(task, out, scratch, watchman, logs, judge=judge)
+        edlora.train_concept(task, out, scratch, watchman, logs, judge=judge)
         size = out.stat().st_size
         lines = (logs.folder / "alignment.jsonl").read_text(encoding="utf-8").splitlines()
         (scratch / edlora.STATE).unlink(missing_ok=True)

@@ -22,12 +22,12 @@ from PIL import Image
 
 from benchmarks import control as controls
 from benchmarks import judge as judges
-from storyforge.bases import POCKET
-from storyforge.evaluate.embed import POCKET_CLIP, open_clip
-from storyforge.model.attention import Reader
+from storyforge.metrics.clip import open_clip
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.tokens import encode
+from storyforge.modelref import POCKET, POCKET_CLIP
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import clip as clips
 from storyforge.pocket.pretrain.vae import HELD_OUT_SEED, psnr
@@ -60,7 +60,7 @@ def drawn(base: BaseModel, prompts: Sequence[str], first: int) -> list[Pixels]:
     made: list[Pixels] = []
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
-        reader = Reader(encode(base, [*[""] * len(part), *part], {}))
+        reader = AttentionContext(encode(base, [*[""] * len(part), *part], {}))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
         pixels = base.decode(denoise(base, reader, noise)).permute(0, 2, 3, 1)
         made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
@@ -101,16 +101,16 @@ def clip_figures(count: int) -> dict[str, float] | None:
         return None
     clip, hits = open_clip("pocket"), []
     for start in range(0, count, CROWD):
-        dice = np.random.default_rng(FIRST_SEED + start)
-        views = [clips.scenery(dice) for _ in range(CROWD)]
+        generator = np.random.default_rng(FIRST_SEED + start)
+        views = [clips.scenery(generator) for _ in range(CROWD)]
         seen = clip.pictures([Image.fromarray(view.picture) for view in views])
         said = clip.words([view.caption for view in views])
         hits.extend((said @ seen.T).argmax(1) == np.arange(CROWD))
-    dice = np.random.default_rng(FIRST_SEED - 1)
-    looks = [clips.random_character(dice) for _ in range(count)]
+    generator = np.random.default_rng(FIRST_SEED - 1)
+    looks = [clips.random_character(generator) for _ in range(count)]
     one, two, double = (
-        clip.pictures([Image.fromarray(clips.view(look, dice).picture) for look in chosen])
-        for chosen in (looks, looks, [clips.nearly(look, dice) for look in looks])
+        clip.pictures([Image.fromarray(clips.view(look, generator).picture) for look in chosen])
+        for chosen in (looks, looks, [clips.nearly(look, generator) for look in looks])
     )
     same = (one * two).sum(1)
     other = np.concatenate([(one * np.roll(two, 1, 0)).sum(1), (one * double).sum(1)])

@@ -22,10 +22,10 @@ import yaml
 
 from benchmarks.fusionways import told
 from benchmarks.training import settings
-from storyforge.bases import base_at
 from storyforge.errors import StoryForgeError
-from storyforge.evaluation.cast import read_cast
-from storyforge.evaluation.fusion import Exam, evaluate, routes_named
+from storyforge.evaluate.concept_set import read_concept_set
+from storyforge.evaluate.fusion import FusionConfig, evaluate_fusion, routes_named
+from storyforge.modelref import base_at
 
 METHOD = "ed-lora+closed-form"
 KEPT = ("versions", "date", "base_hash", "clip", "prompts", "seeds", "steps")
@@ -39,7 +39,7 @@ def by_recipe(concepts: Path, recipe: Mapping[str, object], folder: Path) -> Pat
     folder  written anew; what is in it is lost
     """
     shutil.rmtree(folder, ignore_errors=True)
-    members = read_cast(concepts, base_at("pocket", Path.cwd())).members
+    members = read_concept_set(concepts, base_at("pocket", Path.cwd())).members
     for spec in members:
         said = yaml.safe_load((spec.folder / "concept.yaml").read_text(encoding="utf-8"))
         own = dict(recipe)
@@ -61,7 +61,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     about: dict[str, object] = {}
     for place, recipe in enumerate(asked.train):
         told(f"recipe {recipe}", place, len(asked.train))
-        exam = Exam(
+        exam = FusionConfig(
             concepts=by_recipe(asked.concepts, recipe, out / ".asked"),
             counts=tuple(asked.n),
             routes=routes_named([METHOD]),
@@ -71,7 +71,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
             store=store,
             out=out / "evaluation",
         )
-        found = evaluate(exam, told).content
+        found = evaluate_fusion(exam, told).content
         rows.append({"train": recipe, "drift": drift_of(found), "n": by_count(found)})
         about = {name: found[name] for name in KEPT}
     command = shlex.join(["python", "-m", "benchmarks.recipes", *sys.argv[1:]])

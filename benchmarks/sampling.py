@@ -41,7 +41,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from storyforge.executor import processors
-from storyforge.layout import Box
+from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import make_scheduler, start_latents
@@ -49,9 +49,9 @@ from storyforge.model.family import token_table
 from storyforge.model.lora import Delta, joined
 from storyforge.model.tokens import WORDS as CONCEPT_WORDS
 from storyforge.model.tokens import ConceptTokens
-from storyforge.panels import Method, PanelTask, RegionTask
-from storyforge.sample.sampler import Studio, picture, pictures
-from storyforge.samplesettings import RegionModel
+from storyforge.sample.sampler import SamplingContext, picture, pictures
+from storyforge.settings import RegionModel
+from storyforge.tasks import Method, PanelTask, RegionTask
 
 Shapes = Literal["pocket", "sd15"]
 
@@ -119,7 +119,7 @@ def opened(shapes: Shapes) -> BaseModel:
         text_encoder=CLIPTextModel(text),
         tokenizer=pocket.tokenizer,
         scheduler_config=pocket.scheduler_config,
-        habits=replace(pocket.habits, scheduler="dpm++2m"),
+        defaults=replace(pocket.defaults, scheduler="dpm++2m"),
     )
 
 
@@ -144,7 +144,7 @@ def asked(base: BaseModel, bench: Bench, regions: int) -> PanelTask:
         ),
         size=(side, side),
         steps=bench.steps,
-        guidance_scale=base.habits.guidance_scale,
+        guidance_scale=base.defaults.guidance_scale,
         guidance_rescale=0.0,
         scheduler=None,
         region_blend=1.0,
@@ -222,7 +222,7 @@ def named(base: BaseModel, bench: Bench, regions: RegionModel) -> Callable[[], n
         for linear in base.linears
     }
     tokens = {name: concept.tokens for name, concept in cast.items()}
-    studio = Studio(base, FusedModel(base.reference, base.hash, tokens, deltas), cast)
+    studio = SamplingContext(base, FusedModel(base.reference, base.hash, tokens, deltas), cast)
 
     def draw() -> np.ndarray:
         (made,) = pictures(studio, [task])
@@ -239,10 +239,10 @@ def guided(base: BaseModel, bench: Bench, *, guidance: bool) -> Callable[[], lis
     def draw() -> list[Spent]:
         at = [Spent(process_time(), perf_counter())]
 
-        def tell(what: str, done: int, total: int) -> None:
+        def on_progress(what: str, done: int, total: int) -> None:
             at.append(Spent(process_time(), perf_counter()))
 
-        pictures(Studio(base, plain(base), tell=tell), [task])
+        pictures(SamplingContext(base, plain(base), on_progress=on_progress), [task])
         return [
             Spent(b.processor - a.processor, b.clock - a.clock)
             for a, b in zip(at, at[1:], strict=False)

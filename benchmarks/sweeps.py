@@ -23,20 +23,20 @@ import torch
 from benchmarks.fusionways import Bench, Make, Own, Variant, mixed, opened, told
 from benchmarks.grid import write_grid
 from storyforge import __version__
-from storyforge.evaluate.embed import Vectors
-from storyforge.evaluate.ensemble import upper_bound
-from storyforge.evaluate.scoring import references_of
-from storyforge.evaluation.cast import Cast
-from storyforge.evaluation.judge import Judge, clip_for
-from storyforge.evaluation.results import finite
+from storyforge.evaluate.concept_set import ConceptSet
+from storyforge.evaluate.judge import PictureJudge, clip_for
+from storyforge.evaluate.results import finite
 from storyforge.fuse import fusion, statistics
 from storyforge.fuse.emphasis import EMPHASIS
 from storyforge.fuse.packing import Full, Packed
 from storyforge.fuse.statistics import CONCEPT_PROMPTS, STEPS, Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, WEIGHTS, Terms
-from storyforge.fusesettings import FuseSettings, FusionStage, Solver
+from storyforge.metrics.clip import Vectors
+from storyforge.metrics.ensemble import upper_bound
+from storyforge.metrics.references import references_of
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
+from storyforge.settings import FuseSettings, FusionStage, Solver
 from storyforge.train.drift import drift
 
 SOLVERS: Final[tuple[Solver, ...]] = (
@@ -98,7 +98,7 @@ TOLD: Final = ("image_fused", "text_fused", "identified_fused", "drift")
 """Figures that are printed where no JSON is asked for."""
 
 
-def variants(cast: Cast, count: int) -> Iterator[Variant]:
+def variants(cast: ConceptSet, count: int) -> Iterator[Variant]:
     """Every way to fuse that is compared."""
     for sweep, values in SETTINGS.items():
         for value, settings in values.items():
@@ -175,7 +175,7 @@ class Figures:
     """
 
     bench: Bench
-    judge: Judge
+    judge: PictureJudge
     references: Mapping[str, Vectors]
 
     def of_painter(self, painter: str, who: str) -> dict[str, object]:
@@ -224,7 +224,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
         told(f"fusing, {variant.sweep} {variant.value}", index, len(chosen))
         bench.make(variant)
     drawn = bench.shown.draw(gallery, told, asked.jobs)
-    judge = Judge(clip_for(bench.cast.base.reference, asked.clip), gallery)
+    judge = PictureJudge(clip_for(bench.cast.base.reference, asked.clip), gallery)
     tasks = bench.cast.tasks("ed-lora", bench.count)
     references = {task.concept: references_of(judge.clip, task) for task in tasks}
     figures = Figures(bench, judge, references)

@@ -34,13 +34,13 @@ from benchmarks import trainspeed
 from benchmarks.cast import draw_all
 from benchmarks.methods import Bounds, Figures, Studio, Variant, learn, variant
 from storyforge import __version__
-from storyforge.bases import Base, base_at
 from storyforge.errors import StoryForgeError
-from storyforge.evaluate.embed import open_clip
+from storyforge.metrics.clip import open_clip
 from storyforge.model.base import open_base
+from storyforge.modelref import ModelRef, base_at
+from storyforge.settings import TrainSettings
 from storyforge.store import Store
-from storyforge.subject import TrainSettings
-from storyforge.train.recipe import METHODS
+from storyforge.train.config import METHODS
 
 CONCEPTS = ("ember", "sorrel", "glimmer", "stripy", "moonwood", "reef")
 """Two characters of one species, two objects, two scenes."""
@@ -76,7 +76,7 @@ class Order:
     recipe: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def base(self) -> Base:
+    def base(self) -> ModelRef:
         """The embedded model."""
         return base_at("pocket", self.cast)
 

@@ -23,15 +23,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.official import Official
-from storyforge.bases import POCKET, Habits
 from storyforge.executor import peak_memory
 from storyforge.model.base import BaseModel
+from storyforge.modelref import POCKET, Defaults
+from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
-from storyforge.train.learner import Learner
-from storyforge.train.material import material
 from storyforge.train.prior import PriorSet
-from storyforge.train.recipe import Recipe
+from storyforge.train.trainable import TrainableConcept
+from storyforge.train.training_set import training_set
 
 SIDE = 256
 PICTURES = 8
@@ -64,7 +64,7 @@ def shapes() -> BaseModel:
     )
     tokenizer = CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
     noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    return BaseModel("random", "0" * 64, unet, vae, text, tokenizer, noise, Habits())
+    return BaseModel("random", "0" * 64, unet, vae, text, tokenizer, noise, Defaults())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +87,18 @@ class Run:
     again: int = 0
 
 
-def recipe(run: Run) -> Recipe:
+def recipe(run: Run) -> TrainConfig:
     """What storyforge does on such a base, but for the number of steps and pictures."""
-    habits = Habits()
-    return Recipe(
+    defaults = Defaults()
+    return TrainConfig(
         steps=run.steps + 1,
         batch_size=run.batch,
         rank=4,
         alpha=4.0,
-        embedding_lr=habits.embedding_lr,
-        text_lr=habits.text_lr,
-        unet_lr=habits.unet_lr,
-        noise_offset=habits.noise_offset,
+        embedding_lr=defaults.embedding_lr,
+        text_lr=defaults.text_lr,
+        unet_lr=defaults.unet_lr,
+        noise_offset=defaults.noise_offset,
         prior_share=run.share,
         seed=0,
         accumulate=run.parts,
@@ -108,10 +108,13 @@ def recipe(run: Run) -> Recipe:
 
 def examples() -> list[Example]:
     """Pictures of noise, each with a caption of its own."""
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     return [
         Example(
-            f"{words}.png", torch.rand(3, SIDE, SIDE, generator=dice), None, (f"a <pip> {words}",)
+            f"{words}.png",
+            torch.rand(3, SIDE, SIDE, generator=generator),
+            None,
+            (f"a <pip> {words}",),
         )
         for words in WORDS.split(",")[:PICTURES]
     ]
@@ -121,7 +124,7 @@ def timed(run: Run) -> dict[str, object]:
     """Do it here: seconds and processor seconds of each step after the first, and bytes."""
     torch.manual_seed(0)
     base, asked = shapes(), recipe(run)
-    learner = Learner(base, "pip", "fox", asked)
+    trainable = TrainableConcept(base, "pip", "fox", asked)
     marks: list[tuple[float, float]] = []
 
     def mark(*_: object) -> None:
@@ -129,19 +132,19 @@ def timed(run: Run) -> dict[str, object]:
         sys.stderr.write(f"{run.loop}: step {len(marks) - 1}\n")
 
     if run.loop == "official":
-        official, dice = Official(base, learner, asked), torch.Generator().manual_seed(0)
+        official, generator = Official(base, trainable, asked), torch.Generator().manual_seed(0)
         shown = examples()
         for _ in range(asked.steps):
             mark()
-            rows = torch.randint(0, len(shown), (run.batch,), generator=dice).tolist()
-            official.step([shown[row] for row in rows], dice)
+            rows = torch.randint(0, len(shown), (run.batch,), generator=generator).tolist()
+            official.step([shown[row] for row in rows], generator)
         mark()
     else:
         latents = torch.randn(2, 4, SIDE // 8, SIDE // 8)
         prior = PriorSet(latents, ("a photo", "a landscape")) if run.share else None
-        seen = material(base, examples(), prior)
+        seen = training_set(base, examples(), prior)
         with TemporaryDirectory() as scratch:
-            learn(base, learner, seen, asked, Path(scratch), mark)
+            learn(base, trainable, seen, asked, Path(scratch), mark)
     spent = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks[1:], marks[2:], strict=False)]
     return {
         "seconds": median(wall for wall, _ in spent),
@@ -153,7 +156,7 @@ def timed(run: Run) -> dict[str, object]:
 
 def compare(steps: int, batch: int) -> dict[str, object]:
     """The loops one after the other, each in its own process, and their ratios."""
-    share = Habits().prior_share
+    share = Defaults().prior_share
     loops = {
         "official": Run("official", steps, batch),
         "ours": Run("ours", steps, batch, share),
@@ -186,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trainspeed", description=__doc__)
     parser.add_argument("--loop", choices=("official", "ours"), required=True)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=Habits().train_batch)
+    parser.add_argument("--batch", type=int, default=Defaults().train_batch)
     parser.add_argument("--share", type=float, default=0.0)
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument("--again", type=int, default=0)

@@ -210,11 +210,11 @@ def compose(
     base = paint.surface(SIZE)
     canvas = base.getCanvas()
     canvas.scale(SIZE, SIZE)
-    b, dice = Brush(canvas, 0.008), np.random.default_rng(seed)
+    b, generator = Brush(canvas, 0.008), np.random.default_rng(seed)
     if isinstance(place, str):
-        draw_place(b, place, time, "clear", dice)
+        draw_place(b, place, time, "clear", generator)
     else:
-        place(Stage(b, time, "clear", dice))
+        place(Stage(b, time, "clear", generator))
     alpha = np.zeros((SIZE, SIZE), np.uint8)
     for who, x, size in subjects:
         b.oval(x, 0.92, 0.24 * size, 0.035 * size, INK, line=False, alpha=0.25)

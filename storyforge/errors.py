@@ -5,10 +5,15 @@ Programming mistakes are not here; they are `ValueError` and the like, and show 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import ClassVar, Final
+
+_MOST_COMPARED: Final = 300
+"""Known words; comparing with more would be felt in a file full of mistakes."""
 
 MAX_FINDINGS: Final = 200
 """Findings kept for one file; whoever has more mends these first."""
@@ -144,3 +149,16 @@ class Locked(StoryForgeError):
     """Another run is working on the same store."""
 
     exit_code: ClassVar[int] = 5
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` was probably meant to be, or None."""
+    folded = {each.casefold(): each for each in islice(known, _MOST_COMPARED)}
+    near = difflib.get_close_matches(word.casefold()[:80], folded, n=1, cutoff=0.65)
+    return folded[near[0]] if near else None
+
+
+def shortened(text: str) -> str:
+    """The text on one line, at most 40 characters of it."""
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else line[:39] + "…"

@@ -21,11 +21,11 @@ from typing import Final, Generic, TypeVar
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 
-Tell = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Hears how far a task is: `tell(what, done, total)`."""
 
-Task = TypeVar("Task")
-Done = Callable[[Task, int], None]
+Item = TypeVar("Item")
+Done = Callable[[Item, int], None]
 """Hears of every task that is finished, and how much memory its process had in use at the worst
 moment, in bytes; 0 if the system does not say."""
 
@@ -37,10 +37,10 @@ says RuntimeError), an unreadable picture."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failure(Generic[Task]):
+class Failure(Generic[Item]):
     """A task that could not be finished, and why."""
 
-    task: Task
+    task: Item
     error: StoryForgeError
 
 
@@ -74,33 +74,36 @@ def forget_peak_memory() -> None:
 
 
 def run(
-    function: Callable[[Task, Tell], None],
-    tasks: Sequence[Task],
+    function: Callable[[Item, OnProgress], None],
+    tasks: Sequence[Item],
     jobs: int,
-    tell: Tell,
-    done: Done[Task],
-) -> tuple[Failure[Task], ...]:
+    on_progress: OnProgress,
+    done: Done[Item],
+) -> tuple[Failure[Item], ...]:
     """Do every task, `jobs` at a time, and return those that failed; the others are unharmed.
 
     With one job, or one task, everything happens in this process. With more, each task has a
-    process of its own: `function` must be importable and tasks must pickle. `tell` and `done` are
-    called in this process only. KeyboardInterrupt ends the processes before it goes on.
+    process of its own: `function` must be importable and tasks must pickle. `on_progress` and
+    `done` are called in this process only. KeyboardInterrupt ends the processes before it goes on.
     """
     if jobs < 1:
         raise ValueError("tasks need at least one job")
     if jobs == 1 or len(tasks) <= 1:
-        return _run_here(function, tasks, tell, done)
-    return _run_beside(function, tasks, jobs, tell, done)
+        return _run_here(function, tasks, on_progress, done)
+    return _run_beside(function, tasks, jobs, on_progress, done)
 
 
 def _run_here(
-    function: Callable[[Task, Tell], None], tasks: Sequence[Task], tell: Tell, done: Done[Task]
-) -> tuple[Failure[Task], ...]:
-    failures: list[Failure[Task]] = []
+    function: Callable[[Item, OnProgress], None],
+    tasks: Sequence[Item],
+    on_progress: OnProgress,
+    done: Done[Item],
+) -> tuple[Failure[Item], ...]:
+    failures: list[Failure[Item]] = []
     for task in tasks:
         forget_peak_memory()
         try:
-            function(task, tell)
+            function(task, on_progress)
         except _MENDABLE as exc:
             failures.append(Failure(task, translated(exc)))
         else:
@@ -120,10 +123,10 @@ def translated(error: Exception) -> StoryForgeError:
 
 
 @dataclass(slots=True)
-class _Worker(Generic[Task]):
+class _Worker(Generic[Item]):
     """A process at work on one task, and the end of the pipe that it speaks into."""
 
-    task: Task
+    task: Item
     process: BaseProcess
     ear: Connection
     error: StoryForgeError | None = None
@@ -132,15 +135,15 @@ class _Worker(Generic[Task]):
 
 
 def _run_beside(
-    function: Callable[[Task, Tell], None],
-    tasks: Sequence[Task],
+    function: Callable[[Item, OnProgress], None],
+    tasks: Sequence[Item],
     jobs: int,
-    tell: Tell,
-    done: Done[Task],
-) -> tuple[Failure[Task], ...]:
-    failures: list[Failure[Task]] = []
+    on_progress: OnProgress,
+    done: Done[Item],
+) -> tuple[Failure[Item], ...]:
+    failures: list[Failure[Item]] = []
     waiting = list(reversed(tasks))
-    workers: list[_Worker[Task]] = []
+    workers: list[_Worker[Item]] = []
     threads = max(1, processors() // min(jobs, len(tasks)))
     try:
         while waiting or workers:
@@ -148,7 +151,7 @@ def _run_beside(
                 workers.append(_started(function, waiting.pop(), threads))
             ready = wait([worker.ear for worker in workers])
             for worker in [worker for worker in workers if worker.ear in ready]:
-                if _listen(worker, tell):
+                if _listen(worker, on_progress):
                     continue
                 workers.remove(worker)
                 error = _farewell(worker)
@@ -165,7 +168,9 @@ def _run_beside(
     return tuple(failures)
 
 
-def _started(function: Callable[[Task, Tell], None], task: Task, threads: int) -> _Worker[Task]:
+def _started(
+    function: Callable[[Item, OnProgress], None], task: Item, threads: int
+) -> _Worker[Item]:
     context = multiprocessing.get_context("spawn")
     ear, mouth = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(function, task, mouth), daemon=True)
@@ -187,7 +192,7 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _listen(worker: _Worker[Task], tell: Tell) -> bool:
+def _listen(worker: _Worker[Item], on_progress: OnProgress) -> bool:
     """Take in one message; False when the worker has nothing more to say."""
     try:
         message = worker.ear.recv()
@@ -197,13 +202,13 @@ def _listen(worker: _Worker[Task], tell: Tell) -> bool:
         case StoryForgeError():
             worker.error = message
         case (str(what), int(count), int(total)):
-            tell(what, count, total)
+            on_progress(what, count, total)
         case memory:
             worker.finished, worker.memory = True, memory
     return True
 
 
-def _farewell(worker: _Worker[Task]) -> StoryForgeError | None:
+def _farewell(worker: _Worker[Item]) -> StoryForgeError | None:
     """What went wrong, if anything; the process is gone afterwards."""
     worker.process.join()
     worker.ear.close()
@@ -216,7 +221,7 @@ def _farewell(worker: _Worker[Task]) -> StoryForgeError | None:
     return TaskFailed(f"its process ended with code {code}")
 
 
-def _work(function: Callable[[Task, Tell], None], task: Task, mouth: Connection) -> None:
+def _work(function: Callable[[Item, OnProgress], None], task: Item, mouth: Connection) -> None:
     """Do one task in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from storyforge.book.page import Art, Book, bind
-from storyforge.layout import shipped
-from storyforge.story import Story, read
+from storyforge.book.leaf import Art, Book
+from storyforge.book.page import bind
+from storyforge.story.layout import shipped
+from storyforge.story.story import Story, read
 
 LONG_ALT = "<p>]]> " * 1_430
 """Ten thousand letters."""

@@ -14,14 +14,14 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from storyforge import golden
-from storyforge.bases import base_at
-from storyforge.evaluation.cast import read_cast
+from storyforge.evaluate.concept_set import read_concept_set
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, new_tokens
+from storyforge.modelref import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
+from storyforge.project import golden
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +33,11 @@ def base() -> BaseModel:
 @pytest.fixture(scope="session")
 def deltas(base: BaseModel) -> dict[str, Delta]:
     """A visible change of every attention linear."""
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     return {
         name: Delta(
-            0.1 * torch.randn(linear.out_features, 2, generator=dice),
-            0.1 * torch.randn(2, linear.in_features, generator=dice),
+            0.1 * torch.randn(linear.out_features, 2, generator=generator),
+            0.1 * torch.randn(2, linear.in_features, generator=generator),
             0.5,
         )
         for name, linear in base.linears.items()
@@ -81,7 +81,7 @@ def learnt_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("juna", "pip"):
         shutil.copytree(root / "concepts" / name, made / name)
     (made / "order.txt").write_text("pip\njuna\n", encoding="utf-8")
-    cast = read_cast(made, base_at("pocket", Path.cwd()))
+    cast = read_concept_set(made, base_at("pocket", Path.cwd()))
     fixture = golden.folder_of(root / "stories" / "fox-and-lantern.yaml") / "concepts"
     for task in cast.tasks("ed-lora", 2):
         with cast.store.make("concepts", task.key) as out:

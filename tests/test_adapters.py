@@ -17,13 +17,13 @@ from diffusers import (
 from PIL import Image
 from torch import Tensor
 
-from storyforge.bases import POCKET
-from storyforge.layout import Box
-from storyforge.model.attention import Reader
+from storyforge.geometry.box import Box
+from storyforge.geometry.pose import Stand, keypoint_picture
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
-from storyforge.panels import ADAPTERS, ControlTask
+from storyforge.modelref import ADAPTERS, POCKET
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts, ship
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
@@ -31,15 +31,15 @@ from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.world import pencil
 from storyforge.pocket.world.looks import Look
-from storyforge.pose import Stand, keypoint_picture
 from storyforge.sample.control import Rack
+from storyforge.tasks import ControlTask
 
 ALONE = Team(0, 1)
 LIMIT = 12_000_000
 """Bytes of all adapters in the package."""
 
 
-def dice(seed: int) -> np.random.Generator:
+def generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
@@ -50,8 +50,8 @@ def picture_of(pose: str, x: float = 0.5) -> world.Picture:
 
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_a_condition_is_made_by_its_seed(name: str) -> None:
-    picture = world.imagine(dice(4))
-    one, other = (CONDITIONS[name](picture, dice(9)) for _ in range(2))
+    picture = world.imagine(generator(4))
+    one, other = (CONDITIONS[name](picture, generator(9)) for _ in range(2))
     assert one.size == (256, 256)
     assert one.tobytes() == other.tobytes()
 
@@ -69,7 +69,7 @@ def test_a_sketch_has_its_lines_where_the_drawing_has_its_ink() -> None:
 def test_a_stick_figure_stands_where_the_creature_stands() -> None:
     for x in (0.25, 0.75):
         picture = picture_of("jumping", x)
-        columns = np.nonzero(np.asarray(CONDITIONS["keypose"](picture, dice(1))).max(2))[1]
+        columns = np.nonzero(np.asarray(CONDITIONS["keypose"](picture, generator(1))).max(2))[1]
         assert abs(columns.mean() / 256 - x) < 0.05
 
 
@@ -151,7 +151,7 @@ def test_the_stock_adapter_pipeline_opens_and_draws(name: str) -> None:
         POCKET, adapter=adapter, dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
-    condition = CONDITIONS[name](picture_of("waving"), dice(0))
+    condition = CONDITIONS[name](picture_of("waving"), generator(0))
     made = pipe("a fox", image=condition, num_inference_steps=2, output_type="np").images
     assert made.shape == (1, 256, 256, 3)
     assert np.isfinite(made).all()
@@ -176,7 +176,7 @@ def pocket() -> BaseModel:
 
 def drawn(base: BaseModel, control: ControlTask | None) -> Tensor:
     """(3, h, w): a fox after two steps."""
-    reader = Reader(encode(base, ["", "a fox in a meadow"], {}))
+    reader = AttentionContext(encode(base, ["", "a fox in a meadow"], {}))
     tasks = [control] if control else []
     made = Rack(base).controls(tasks, (base.side, base.side), reader.text[0], {})
     noise = start_latents(base, [3])

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.attention import (
+    AttentionContext,
     Group,
     Kernel,
-    Reader,
     RegionText,
+    attending,
     levels,
     predict,
-    reading,
     text_heads,
 )
 from storyforge.model.base import BaseModel
@@ -50,7 +50,7 @@ def test_one_text_for_all_sites_is_the_stock_unet(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
     stock = base.unet(latents, 500, text[0]).sample
-    with reading(base, Reader(text)):
+    with attending(base, AttentionContext(text)):
         assert_alike(predict(base, latents, torch.tensor(500), text), stock)
 
 
@@ -63,7 +63,7 @@ def test_each_site_reads_the_group_of_its_place_in_forward_order(
             base.unet.get_submodule(site).register_forward_hook(lambda *call: seen.append(call[2]))
             for site in base.family.cross_sites
         ]
-        with reading(base, Reader(words)):
+        with attending(base, AttentionContext(words)):
             predict(base, latents, torch.tensor(500), words)
         for handle in handles:
             handle.remove()
@@ -87,7 +87,7 @@ def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: Te
     ]
     factor = 2 ** (len(base.unet.config.block_out_channels) - 1)
     rows, columns = factor, 3 * factor
-    with reading(base, Reader(text)):
+    with attending(base, AttentionContext(text)):
         noise = torch.zeros(2, base.unet.config.in_channels, rows, columns)
         predict(base, noise, torch.tensor(500), text)
     for handle in handles:
@@ -98,13 +98,13 @@ def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: Te
 def test_one_region_over_everything_with_the_global_text_is_the_plain_model(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
-    with reading(base, Reader(text)):
+    with attending(base, AttentionContext(text)):
         plain = predict(base, latents, torch.tensor(500), text)
-    with reading(base, Reader(text, [whole(base, text)])):
+    with attending(base, AttentionContext(text, [whole(base, text)])):
         assert_alike(predict(base, latents, torch.tensor(500), text), plain)
 
 
-def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
+def naive(base: BaseModel, reader: AttentionContext, site: str, hidden: Tensor) -> Tensor:
     """Region rule of Mix-of-Show §3.4, cell by cell in float64."""
     attn = base.unet.get_submodule(site)
     group = base.family.cross_sites.index(site)
@@ -124,39 +124,45 @@ def naive(base: BaseModel, reader: Reader, site: str, hidden: Tensor) -> Tensor:
         for cell in range(hidden.shape[1]):
             query = attn.to_q(hidden[b, cell]).double()
             plain = attend(query, reader.text[group, b])
-            shares = [float(r.shares[hidden.shape[1]][cell]) for r in reader.regions]
+            region_weights = [
+                float(r.region_weights[hidden.shape[1]][cell]) for r in reader.regions
+            ]
             own = [attend(query, r.text[group, b]) for r in reader.regions]
-            regions = sum(s * o for s, o in zip(shares, own, strict=True))
-            plain = (1 - reader.blend * sum(shares)) * plain + reader.blend * regions
+            regions = sum(s * o for s, o in zip(region_weights, own, strict=True))
+            plain = (1 - reader.blend * sum(region_weights)) * plain + reader.blend * regions
             out[b, cell] = plain
     return attn.to_out[0](out.float())
 
 
 @pytest.fixture
-def regional(base: BaseModel) -> Reader:
+def regional(base: BaseModel) -> AttentionContext:
     """Two overlapping regions on a grid of `CELLS` cells, the last cell in none."""
     texts = encode(base, ["", "a fox", "in the snow", "an owl", "a house", "by night"], {})
-    shares = [torch.tensor([1.0, 1, 0.25, 0, 0.1, 0]), torch.tensor([0.0, 0, 0.75, 1, 0.6, 0])]
-    regions = [
-        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: s}) for i, s in enumerate(shares)
+    region_weights = [
+        torch.tensor([1.0, 1, 0.25, 0, 0.1, 0]),
+        torch.tensor([0.0, 0, 0.75, 1, 0.6, 0]),
     ]
-    return Reader(texts[:, :2], regions, blend=0.7)
+    regions = [
+        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: s})
+        for i, s in enumerate(region_weights)
+    ]
+    return AttentionContext(texts[:, :2], regions, blend=0.7)
 
 
-def run_site(base: BaseModel, reader: Reader, site: str) -> tuple[Tensor, Tensor]:
+def run_site(base: BaseModel, reader: AttentionContext, site: str) -> tuple[Tensor, Tensor]:
     """What goes into a cross-attention site, and what comes out of it."""
     attn = base.unet.get_submodule(site)
     hidden = torch.randn(
         2, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(4)
     )
-    with reading(base, reader):
+    with attending(base, reader):
         return hidden, attn(hidden)
 
 
 @pytest.mark.parametrize("kernel", ["loop", "batched"])
 @pytest.mark.parametrize("index", [0, -1])
 def test_the_region_rule_is_the_papers_cell_by_cell(
-    base: BaseModel, regional: Reader, index: int, kernel: Kernel
+    base: BaseModel, regional: AttentionContext, index: int, kernel: Kernel
 ) -> None:
     site = base.family.cross_sites[index]
     regional.kernel = kernel
@@ -166,7 +172,7 @@ def test_the_region_rule_is_the_papers_cell_by_cell(
 
 @pytest.mark.parametrize("kernel", ["loop", "batched"])
 def test_a_region_of_some_rows_leaves_the_others_alone(
-    base: BaseModel, regional: Reader, kernel: Kernel
+    base: BaseModel, regional: AttentionContext, kernel: Kernel
 ) -> None:
     site = base.family.cross_sites[0]
     for row, region in enumerate(regional.regions):
@@ -174,15 +180,19 @@ def test_a_region_of_some_rows_leaves_the_others_alone(
     regional.kernel = kernel
     hidden, made = run_site(base, regional, site)
     for row, region in enumerate(regional.regions):
-        alone = Reader(regional.text[:, [row]], [RegionText(region.text, region.shares)], 0.7)
-        with reading(base, alone):
+        alone = AttentionContext(
+            regional.text[:, [row]], [RegionText(region.text, region.region_weights)], 0.7
+        )
+        with attending(base, alone):
             assert_alike(made[[row]], base.unet.get_submodule(site)(hidden[[row]]))
 
 
-def test_the_positive_half_is_drawn_as_in_the_whole(base: BaseModel, regional: Reader) -> None:
+def test_the_positive_half_is_drawn_as_in_the_whole(
+    base: BaseModel, regional: AttentionContext
+) -> None:
     site = base.family.cross_sites[0]
     hidden, made = run_site(base, regional, site)
-    with reading(base, regional.positive()):
+    with attending(base, regional.positive()):
         assert_alike(base.unet.get_submodule(site)(hidden[1:]), made[1:])
 
 
@@ -190,59 +200,63 @@ def test_keys_and_values_made_elsewhere_are_those_that_are_read(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
     elsewhere = text_heads(base, encode(base, ["", "an owl by night"], {}))
-    with reading(base, Reader(encode(base, ["", "an owl by night"], {}))):
+    with attending(base, AttentionContext(encode(base, ["", "an owl by night"], {}))):
         wanted = predict(base, latents, torch.tensor(500), text)
-    with reading(base, Reader(text, heads=elsewhere)):
+    with attending(base, AttentionContext(text, heads=elsewhere)):
         assert_alike(predict(base, latents, torch.tensor(500), text), wanted)
 
 
-def self_attention(base: BaseModel, reader: Reader) -> tuple[Tensor, Tensor]:
+def self_attention(base: BaseModel, reader: AttentionContext) -> tuple[Tensor, Tensor]:
     attn = base.unet.get_submodule(base.family.self_sites[0])
     hidden = torch.randn(
         1, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(5)
     )
-    with reading(base, reader):
+    with attending(base, reader):
         return hidden, attn(hidden)
 
 
 def test_groups_that_see_everything_are_plain_self_attention(base: BaseModel, text: Tensor) -> None:
     every = torch.arange(CELLS)
     groups = [Group(every[:2], every), Group(every[2:], every)]
-    apart = self_attention(base, Reader(text, isolation={CELLS: groups}))[1]
-    assert_alike(apart, self_attention(base, Reader(text))[1])
+    apart = self_attention(base, AttentionContext(text, isolation={CELLS: groups}))[1]
+    assert_alike(apart, self_attention(base, AttentionContext(text))[1])
 
 
 def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: Tensor) -> None:
     every = torch.arange(CELLS)
     groups = [Group(every[:2], every[:2]), Group(every[2:], every)]
-    hidden, made = self_attention(base, Reader(text, isolation={CELLS: groups}))
-    with reading(base, Reader(text)):
+    hidden, made = self_attention(base, AttentionContext(text, isolation={CELLS: groups}))
+    with attending(base, AttentionContext(text)):
         alone = base.unet.get_submodule(base.family.self_sites[0])(hidden[:, :2])
     assert_alike(made[:, :2], alone)
 
 
-def test_the_order_of_regions_is_irrelevant(base: BaseModel, regional: Reader) -> None:
+def test_the_order_of_regions_is_irrelevant(base: BaseModel, regional: AttentionContext) -> None:
     site = base.family.cross_sites[0]
-    turned = Reader(regional.text, regional.regions[::-1], regional.blend)
+    turned = AttentionContext(regional.text, regional.regions[::-1], regional.blend)
     assert_alike(run_site(base, turned, site)[1], run_site(base, regional, site)[1])
 
 
-def test_blend_zero_is_the_plain_model(base: BaseModel, regional: Reader) -> None:
+def test_blend_zero_is_the_plain_model(base: BaseModel, regional: AttentionContext) -> None:
     site = base.family.cross_sites[0]
-    quiet = Reader(regional.text, regional.regions, 0.0)
-    assert_alike(run_site(base, quiet, site)[1], run_site(base, Reader(regional.text), site)[1])
+    quiet = AttentionContext(regional.text, regional.regions, 0.0)
+    assert_alike(
+        run_site(base, quiet, site)[1], run_site(base, AttentionContext(regional.text), site)[1]
+    )
 
 
 def test_cells_outside_every_region_are_those_of_the_plain_model(
-    base: BaseModel, regional: Reader
+    base: BaseModel, regional: AttentionContext
 ) -> None:
     site = base.family.cross_sites[0]
-    made, plain = (run_site(base, reader, site)[1] for reader in (regional, Reader(regional.text)))
+    made, plain = (
+        run_site(base, reader, site)[1] for reader in (regional, AttentionContext(regional.text))
+    )
     assert_alike(made[:, -1], plain[:, -1])
     assert not torch.allclose(made[:, 0], plain[:, 0], atol=1e-4)
 
 
-def keys_computed(base: BaseModel, reader: Reader, latents: Tensor) -> list[str]:
+def keys_computed(base: BaseModel, reader: AttentionContext, latents: Tensor) -> list[str]:
     """The sites at which keys are computed during two steps, each as often as they are."""
     calls: list[str] = []
     handles = [
@@ -260,22 +274,22 @@ def keys_computed(base: BaseModel, reader: Reader, latents: Tensor) -> list[str]
 def test_keys_and_values_are_computed_once_per_panel(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
-    reader = Reader(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
+    reader = AttentionContext(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
     assert keys_computed(base, reader, latents) == sorted(3 * base.family.cross_sites)
 
 
 def test_no_keys_are_computed_of_a_text_that_no_cell_reads(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
-    reader = Reader(text, [whole(base, text)], kernel="loop")
+    reader = AttentionContext(text, [whole(base, text)], kernel="loop")
     assert keys_computed(base, reader, latents) == sorted(base.family.cross_sites)
 
 
 def test_keys_and_values_are_computed_anew_outside_sampling(
     base: BaseModel, text: Tensor, latents: Tensor
 ) -> None:
-    reader = Reader(text)
-    with reading(base, reader):
+    reader = AttentionContext(text)
+    with attending(base, reader):
         predict(base, latents, torch.tensor(500), text)
     assert not reader.kept
 
@@ -286,7 +300,7 @@ def test_sampling_that_breaks_off_leaves_no_keys_behind(
     def stop(done: int, total: int, _: Tensor) -> None:
         raise KeyboardInterrupt
 
-    reader = Reader(text)
+    reader = AttentionContext(text)
     with pytest.raises(KeyboardInterrupt):
         denoise(base, reader, latents[:1], steps=2, on_step=stop)
     assert not reader.kept
@@ -295,7 +309,7 @@ def test_sampling_that_breaks_off_leaves_no_keys_behind(
 
 def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: Tensor) -> None:
     before = base.unet.attn_processors
-    with reading(base, Reader(text)):
+    with attending(base, AttentionContext(text)):
         assert all(base.unet.attn_processors[name] is not before[name] for name in before)
     after = base.unet.attn_processors
     assert all(after[name] is before[name] for name in before)
@@ -303,7 +317,7 @@ def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: Te
 
 def test_the_stock_processors_are_back_after_an_exception(base: BaseModel, text: Tensor) -> None:
     before = base.unet.attn_processors
-    with pytest.raises(ZeroDivisionError), reading(base, Reader(text)):
+    with pytest.raises(ZeroDivisionError), attending(base, AttentionContext(text)):
         raise ZeroDivisionError
     after = base.unet.attn_processors
     assert all(after[name] is before[name] for name in before)

@@ -8,7 +8,7 @@ from PIL import Image
 pytest.importorskip("skia")
 
 from benchmarks import cast
-from storyforge.subject import read_concept
+from storyforge.story.concept import read_concept
 
 
 def test_every_member_is_a_concept_that_stories_can_read(cast_folder: Path) -> None:

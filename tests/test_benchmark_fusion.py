@@ -33,10 +33,10 @@ def test_what_is_kept_of_spatial_layers_is_five_and_a_half_gigabytes() -> None:
 
 
 def test_features_have_the_energies_that_they_are_drawn_with() -> None:
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     strengths = torch.logspace(1, -2, 6)
-    axes = shapes.directions(6, dice)
-    rows = shapes.features(50_000, strengths, axes, dice)
+    axes = shapes.directions(6, generator)
+    rows = shapes.features(50_000, strengths, axes, generator)
     found = ((rows @ axes).square().mean(0)).double()
     torch.testing.assert_close(found, strengths.double(), rtol=0.05, atol=0)
 
@@ -49,11 +49,11 @@ def test_energies_keep_their_fall_at_another_width() -> None:
 
 
 def layer(rows: int, stage: Stage = "spatial") -> race.Layer:
-    dice = torch.Generator().manual_seed(1)
-    axes = shapes.directions(12, dice)
-    inputs = [shapes.features(rows, torch.logspace(0, -3, 12), axes, dice) for _ in range(2)]
-    pairs = [shapes.factors(each, 7, 0.3, dice) for each in inputs]
-    base = torch.randn(7, 12, generator=dice)
+    generator = torch.Generator().manual_seed(1)
+    axes = shapes.directions(12, generator)
+    inputs = [shapes.features(rows, torch.logspace(0, -3, 12), axes, generator) for _ in range(2)]
+    pairs = [shapes.factors(each, 7, 0.3, generator) for each in inputs]
+    base = torch.randn(7, 12, generator=generator)
     return race.Layer(stage, base, [up for up, _ in pairs], [down for _, down in pairs], inputs)
 
 

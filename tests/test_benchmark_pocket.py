@@ -12,7 +12,7 @@ import torch
 from benchmarks import control as controls
 from benchmarks import judge as judges
 from benchmarks import pocket
-from storyforge.evaluate.prompts import with_articles
+from storyforge.metrics.prompts import with_articles
 from storyforge.model.base import BaseModel
 from storyforge.pocket import world
 
@@ -64,8 +64,11 @@ def test_the_judge_answers_every_question_for_every_picture() -> None:
 
 
 def test_the_judge_learns_from_more_weather_than_there_is_and_from_none_indoors() -> None:
-    dice = np.random.default_rng(0)
-    shown = [(old, judges.wetter(old, dice)) for old in (world.imagine(dice) for _ in range(300))]
+    generator = np.random.default_rng(0)
+    shown = [
+        (old, judges.wetter(old, generator))
+        for old in (world.imagine(generator) for _ in range(300))
+    ]
     assert all(replace(new, weather=old.weather) == old for old, new in shown)
     inside = [name for name, (_, outdoors) in world.PLACES.items() if not outdoors]
     assert {new.weather for _, new in shown if new.place in inside} == {"clear"}
@@ -91,7 +94,7 @@ def test_drawings_through_a_vae_that_loses_nothing_are_judged_as_drawings() -> N
 
 
 def test_one_model_picture_is_drawn_for_each_prompt(base: BaseModel) -> None:
-    quick = replace(base, habits=replace(base.habits, steps=2))
+    quick = replace(base, defaults=replace(base.defaults, steps=2))
     made = pocket.drawn(quick, ["a fox", "an owl"], 0)
     assert [picture.shape for picture in made] == [(base.side, base.side, 3)] * 2
     assert not np.array_equal(made[0], made[1])

@@ -10,8 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks import fusionways, grid, sweeps
-from storyforge.bases import base_at
-from storyforge.evaluation.cast import read_cast
+from storyforge.evaluate.concept_set import read_concept_set
 from storyforge.fuse import statistics
 from storyforge.fuse.statistics import STEPS
 from storyforge.fuse.terms import STAGES
@@ -20,6 +19,7 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
+from storyforge.modelref import base_at
 from storyforge.train import drift as drifting
 
 
@@ -32,7 +32,7 @@ def quick() -> Iterator[None]:
 
 
 def every(folder: Path) -> list[fusionways.Variant]:
-    return list(sweeps.variants(read_cast(folder, base_at("pocket", Path.cwd())), 2))
+    return list(sweeps.variants(read_concept_set(folder, base_at("pocket", Path.cwd())), 2))
 
 
 def test_every_sweep_holds_the_defaults_once(learnt_pair: Path) -> None:

@@ -15,11 +15,11 @@ from benchmarks.methods import Bounds, Figures, Variant, seed_of, variant
 from benchmarks.official import with_room
 from benchmarks.pace import Watchman, steps_to
 from benchmarks.trainspeed import ratios
-from storyforge.bases import Base, base_at
-from storyforge.evaluation.cast import read_cast
-from storyforge.train.recipe import METHODS
+from storyforge.evaluate.concept_set import read_concept_set
+from storyforge.modelref import ModelRef, base_at
+from storyforge.train.config import METHODS
 
-BASE = Base("pocket", "5eed" * 16)
+BASE = ModelRef("pocket", "5eed" * 16)
 
 
 def test_the_concepts_are_two_of_each_kind_and_one_species(cast_folder: Path) -> None:
@@ -138,14 +138,14 @@ def test_concepts_by_another_recipe_are_the_same_but_for_it(
     cast_folder: Path, tmp_path: Path
 ) -> None:
     base = base_at("pocket", Path.cwd())
-    own = read_cast(cast_folder, base)
+    own = read_concept_set(cast_folder, base)
     for again in (1, 2):
-        same = read_cast(recipes.by_recipe(cast_folder, {}, tmp_path / "a"), base)
+        same = read_concept_set(recipes.by_recipe(cast_folder, {}, tmp_path / "a"), base)
         assert [task.key for task in same.tasks("ed-lora", 3)] == [
             task.key for task in own.tasks("ed-lora", 3)
         ], f"the same order, pictures and settings, time {again}"
-    short = read_cast(recipes.by_recipe(cast_folder, {"steps": 50}, tmp_path / "b"), base)
+    short = read_concept_set(recipes.by_recipe(cast_folder, {"steps": 50}, tmp_path / "b"), base)
     assert {task.settings.steps for task in short.tasks("ed-lora", 3)} == {50}
-    cut = read_cast(recipes.by_recipe(cast_folder, {"composed": 0.3}, tmp_path / "c"), base)
+    cut = read_concept_set(recipes.by_recipe(cast_folder, {"composed": 0.3}, tmp_path / "c"), base)
     shares = {task.kind: task.settings.composed for task in cut.tasks("ed-lora", len(cut.members))}
     assert shares == {"character": 0.3, "object": 0.3, "scene": None}, "nobody cuts out a scene"

@@ -15,15 +15,15 @@ from PIL import Image, ImageDraw
 
 from storyforge.book import compose, lettering
 from storyforge.book.html import segments, write_html
-from storyforge.book.leaf import Balloon, Picture, Point, Rect
-from storyforge.book.page import Art, Book, bind
+from storyforge.book.leaf import Art, Balloon, Book, Picture, Point, Rect
+from storyforge.book.page import bind
 from storyforge.book.pdf import write_pdf
 from storyforge.book.picture import enlargement, jpeg
-from storyforge.book.trims import TRIMS
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.provenance import DIGITAL_SOURCE
-from storyforge.story import Story
+from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.story.story import Story
+from storyforge.story.trims import TRIMS
 
 STORY = """\
 storyforge: 1

@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 import storyforge
-from storyforge.catalogue import catalogue, entry
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import Diagnostic, Severity, StoryForgeError
-from storyforge.sarif import sarif
+from storyforge.story.codes import catalogue, entry
+from storyforge.story.sarif import sarif
 
 PACKAGE = Path(storyforge.__file__).parent
 
@@ -133,5 +133,5 @@ def test_sarif_without_findings_is_a_run_without_results() -> None:
 
 
 def test_the_catalogue_is_plain_data() -> None:
-    written = tomllib.loads((PACKAGE / "catalogue.toml").read_text(encoding="utf-8"))
+    written = tomllib.loads((PACKAGE / "story" / "codes.toml").read_text(encoding="utf-8"))
     assert all(isinstance(text, str) for fields in written.values() for text in fields.values())

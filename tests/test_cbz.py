@@ -15,7 +15,7 @@ from PIL import Image
 from storyforge.book.cbz import page_pictures, write_cbz
 from storyforge.book.leaf import Book
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import DIGITAL_SOURCE
+from storyforge.provenance.xmp import DIGITAL_SOURCE
 
 SCHEMA = Path(__file__).parent / "schemas" / "ComicInfo-2.1.xsd"
 

@@ -19,11 +19,11 @@ from test_executor import hear_interrupts
 from test_fusion import tiny_pipeline
 from typer.testing import CliRunner, Result
 
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.fuse import statistics
-from storyforge.layout import shipped
 from storyforge.store import Store
-from storyforge.story import read
+from storyforge.story.layout import shipped
+from storyforge.story.story import read
 
 STORY = """
 storyforge: 1

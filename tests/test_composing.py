@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_training import RECIPE, silent, train_task
+from test_training import CONFIG, silent, train_task
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
 from storyforge.train import composing, edlora
 from storyforge.train.composing import Backdrop, backdrops, pasted, with_composed
 from storyforge.train.dataset import Example
-from storyforge.train.material import Material, draw
+from storyforge.train.training_set import TrainingSet, draw_batches
 
 RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
 
@@ -78,16 +78,16 @@ def quick(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
     ]
     monkeypatch.setattr(composing, "backdrops", lambda: some)
     monkeypatch.setattr(composing, "COUNT", 4)
-    return replace(base, habits=replace(base.habits, steps=1))
+    return replace(base, defaults=replace(base.defaults, steps=1))
 
 
-def material_of(base: BaseModel) -> Material:
+def material_of(base: BaseModel) -> TrainingSet:
     side = base.side // base.vae_scale
     latents = torch.full((base.unet.config.in_channels, side, side), 7.0)
-    return Material([subject()], [latents], [torch.ones(1, side, side)], None)
+    return TrainingSet([subject()], [latents], [torch.ones(1, side, side)], None)
 
 
-def composed(base: BaseModel, folder: Path, seed: int = 3) -> Material:
+def composed(base: BaseModel, folder: Path, seed: int = 3) -> TrainingSet:
     return with_composed(base, material_of(base), ("pip", "fox"), folder, silent, seed=seed)
 
 
@@ -114,8 +114,8 @@ def test_composed_pictures_are_shown_in_the_share_asked_for(
     seen = composed(quick, tmp_path)
 
     def shown(share: float | None) -> float:
-        recipe = replace(RECIPE, batch_size=200, composed=share)
-        (batch,) = draw(seen, recipe, torch.Generator().manual_seed(0))
+        config = replace(CONFIG, batch_size=200, composed=share)
+        (batch,) = draw_batches(seen, config, torch.Generator().manual_seed(0))
         own = (batch.clean == 7).all(dim=(1, 2, 3))
         return 1 - own.float().mean().item()
 
@@ -127,7 +127,7 @@ def test_composed_pictures_are_shown_in_the_share_asked_for(
 def test_nothing_can_be_cut_out_without_a_mask(base: BaseModel, tmp_path: Path) -> None:
     task = train_task(base, tmp_path, steps=1, composed=0.5)
     with pytest.raises(StoryForgeError, match="`composed` cuts `pip` out") as caught:
-        edlora.perform(task, tmp_path / "pip.safetensors", tmp_path, silent)
+        edlora.train_concept(task, tmp_path / "pip.safetensors", tmp_path, silent)
     assert "-mask.png" in str(caught.value.hint)
 
 
@@ -140,5 +140,5 @@ def test_a_concept_is_learnt_from_composed_pictures(
     mask.paste(255, (10, 10, 30, 30))
     mask.save(tmp_path / "a-mask.png")
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
-    edlora.perform(task, tmp_path / "pip.safetensors", scratch, silent)
+    edlora.train_concept(task, tmp_path / "pip.safetensors", scratch, silent)
     assert (tmp_path / "pip.safetensors").is_file()

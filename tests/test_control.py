@@ -12,14 +12,14 @@ from diffusers import ControlNetModel, T2IAdapter
 from PIL import Image
 from torch import Tensor
 
-from storyforge.bases import POCKET
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.model.attention import Reader
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
-from storyforge.panels import ControlTask
+from storyforge.modelref import POCKET
 from storyforge.sample.control import Rack, read_condition
+from storyforge.tasks import ControlTask
 
 
 def side(base: BaseModel) -> int:
@@ -51,7 +51,7 @@ def folder(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(base: BaseModel, controls: Sequence[ControlTask], steps: int = 2) -> Tensor:
-    reader = Reader(encode(base, ["", "a fox"], {}))
+    reader = AttentionContext(encode(base, ["", "a fox"], {}))
     left = torch.zeros(side(base) // base.vae_scale, side(base) // base.vae_scale)
     left[:, : left.shape[1] // 2] = 1
     size = (side(base), side(base))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from storyforge.cost import Cost, likely, total
+from storyforge.plan.cost import Cost, likely, total
 from storyforge.store import Entry
 
 PANEL = {"make": "panel 1", "base_hash": "b", "steps": 20, "size": [64, 64]}

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from storyforge.errors import StoryForgeError
+from storyforge.pictures import caption_of
 from storyforge.train.dataset import Example, bucket, buckets, read_examples
-from storyforge.train.pictures import caption_of
 
 SIDE = 16
 TOP_RED = np.zeros((32, 32, 3), np.uint8)

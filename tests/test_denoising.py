@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from storyforge.errors import StoryForgeError
-from storyforge.model.attention import Reader
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import (
     SCHEDULERS,
@@ -21,7 +21,7 @@ from storyforge.model.denoising import (
     start_latents,
 )
 from storyforge.model.tokens import encode
-from storyforge.samplesettings import Scheduler
+from storyforge.settings import Scheduler
 
 PROMPT, NEGATIVE = "a red fox in the snow", "a house"
 
@@ -35,7 +35,7 @@ def small(base: BaseModel, *seeds: int) -> Tensor:
 def sampled(base: BaseModel, latents: Tensor, **settings: object) -> Tensor:
     n = len(latents)
     text = encode(base, [NEGATIVE] * n + [PROMPT] * n, {})
-    return denoise(base, Reader(text), latents, **{"steps": 3, **settings})
+    return denoise(base, AttentionContext(text), latents, **{"steps": 3, **settings})
 
 
 def stock(base: BaseModel) -> StableDiffusionPipeline:
@@ -65,7 +65,7 @@ def test_the_plain_loop_is_the_stock_pipeline(base: BaseModel, guidance_scale: f
         latents=latents.clone(),
         num_inference_steps=3,
         guidance_scale=guidance_scale,
-        guidance_rescale=base.habits.guidance_rescale,
+        guidance_rescale=base.defaults.guidance_rescale,
         output_type="latent",
     ).images
     made = sampled(base, latents, guidance_scale=guidance_scale, scheduler="ddim")
@@ -75,7 +75,13 @@ def test_the_plain_loop_is_the_stock_pipeline(base: BaseModel, guidance_scale: f
 def test_guidance_scale_one_does_not_hear_the_negative_prompt(base: BaseModel) -> None:
     latents = small(base, 7)
     one, other = (
-        denoise(base, Reader(encode(base, [n, PROMPT], {})), latents, steps=2, guidance_scale=1.0)
+        denoise(
+            base,
+            AttentionContext(encode(base, [n, PROMPT], {})),
+            latents,
+            steps=2,
+            guidance_scale=1.0,
+        )
         for n in ("", "a house by night")
     )
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
@@ -112,8 +118,8 @@ def test_the_habit_stands_in_for_what_is_not_said(base: BaseModel) -> None:
         base,
         latents,
         steps=2,
-        guidance_scale=base.habits.guidance_scale,
-        scheduler=base.habits.scheduler,
+        guidance_scale=base.defaults.guidance_scale,
+        scheduler=base.defaults.scheduler,
     )
     assert torch.equal(one, other)
 
@@ -176,9 +182,9 @@ def test_rescaling_by_nothing_changes_nothing() -> None:
 
 
 def test_rescaling_in_full_gives_every_picture_the_spread_of_its_positive() -> None:
-    dice = torch.Generator().manual_seed(0)
-    guided = 5 * torch.randn(2, 3, 4, 4, generator=dice)
-    positive = torch.randn(2, 3, 4, 4, generator=dice)
+    generator = torch.Generator().manual_seed(0)
+    guided = 5 * torch.randn(2, 3, 4, 4, generator=generator)
+    positive = torch.randn(2, 3, 4, 4, generator=generator)
     made = rescaled(guided, positive, 1.0)
     torch.testing.assert_close(made.std((1, 2, 3)), positive.std((1, 2, 3)))
 

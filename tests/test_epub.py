@@ -16,7 +16,7 @@ from storyforge.book.epub import in_reading_order, write_epub
 from storyforge.book.leaf import Book, Leaf, Picture, Rect
 from storyforge.book.page import bind
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import DIGITAL_SOURCE
+from storyforge.provenance.xmp import DIGITAL_SOURCE
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 OPF = "{http://www.idpf.org/2007/opf}"

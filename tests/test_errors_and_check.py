@@ -20,7 +20,7 @@ from storyforge.errors import (
     StoryForgeError,
     TaskFailed,
 )
-from storyforge.story import check, read
+from storyforge.story.story import check, read
 
 GOOD = """\
 storyforge: 1
@@ -362,7 +362,7 @@ def test_no_mutilation_of_a_story_makes_check_raise(how: str, write: Write) -> N
 
 
 def test_check_does_not_wait_for_torch() -> None:
-    code = "import sys, storyforge.story; sys.exit('torch' in sys.modules)"
+    code = "import sys, storyforge.story.story; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

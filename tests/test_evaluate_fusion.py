@@ -13,21 +13,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from storyforge import story as stories
-from storyforge.bases import Base, base_at
-from storyforge.cli import app
-from storyforge.evaluate.ensemble import Look, tally, upper_bound
-from storyforge.evaluate.fusionpage import charts, table
-from storyforge.evaluation.asking import Question, Style
-from storyforge.evaluation.cast import Cast, read_cast
-from storyforge.evaluation.fusion import ROUTES
+from storyforge.cli.program import app
+from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
+from storyforge.evaluate.fusion import ROUTES
+from storyforge.evaluate.questions import Question, Style
+from storyforge.evaluate.report.fusion import charts, fusion_table
 from storyforge.fuse import statistics
+from storyforge.metrics.ensemble import Views, tally, upper_bound
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import FusedModel
 from storyforge.model.tokens import ConceptTokens
-from storyforge.plan import base_of, draw_up
+from storyforge.modelref import ModelRef, base_at
+from storyforge.plan.plan import base_of, draw_up
 from storyforge.sample.sampler import picture
+from storyforge.story import story as stories
 
 ROOT = Path(__file__).parents[1]
 EAST, NORTH = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
@@ -35,7 +35,7 @@ BOTH = np.concatenate([EAST, NORTH])
 
 
 def test_every_concept_counts_the_same_however_many_pictures_it_has() -> None:
-    looks = {"pip": Look(EAST, EAST), "juna": Look(BOTH, np.concatenate([NORTH, NORTH]))}
+    looks = {"pip": Views(EAST, EAST), "juna": Views(BOTH, np.concatenate([NORTH, NORTH]))}
     told = tally(looks, {"pip": EAST, "juna": NORTH})
     assert told.image == pytest.approx((1 + 0.5) / 2)
     assert told.text == pytest.approx((2.5 + 1.25) / 2)
@@ -43,7 +43,7 @@ def test_every_concept_counts_the_same_however_many_pictures_it_has() -> None:
 
 
 def test_a_picture_as_much_like_another_concept_is_not_identified() -> None:
-    told = tally({"pip": Look(EAST, EAST)}, {"pip": EAST, "twin": EAST})
+    told = tally({"pip": Views(EAST, EAST)}, {"pip": EAST, "twin": EAST})
     assert told.identified == 0
 
 
@@ -75,7 +75,7 @@ def test_curves_run_from_the_smallest_to_the_largest_number_of_concepts() -> Non
     assert lower.dashed
     assert max(y for _, y in upper.points) < y0
     assert [said for _, said in first.up] == ["0.2", "0.4", "0.6", "0.8"]
-    assert [row[:3] for row in table(content)[1]] == [
+    assert [row[:3] for row in fusion_table(content)[1]] == [
         ("2", "p-plus", "0.800"),
         ("8", "p-plus", "0.600"),
         ("14", "p-plus", "0.400"),
@@ -86,14 +86,18 @@ def test_a_figure_that_could_not_be_measured_is_a_gap() -> None:
     bounds = {"image_lower": 0.1, "image_upper": None, "text_lower": 0.2, "identified_lower": 0.5}
     content = {"n": {"2": {"p-plus": figures(None)}}, "bounds": {"2": bounds}}
     assert charts(content)[0].curves[0].points == ()
-    assert table(content)[1][0][2] == "–"
+    assert fusion_table(content)[1][0][2] == "–"
 
 
 def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: ConceptTokens) -> None:
-    dice = torch.Generator().manual_seed(5)
-    juna = ConceptTokens("juna", pip.words + 0.1 * torch.randn(pip.words.shape, generator=dice))
+    generator = torch.Generator().manual_seed(5)
+    juna = ConceptTokens(
+        "juna", pip.words + 0.1 * torch.randn(pip.words.shape, generator=generator)
+    )
     question = Question("pip", "property", "a fox", "a <pip> sitting", 0, seed=7)
-    task = Style(Base(base.reference, base.hash), steps=1, size=(64, 64)).task(question, "words")
+    task = Style(ModelRef(base.reference, base.hash), steps=1, size=(64, 64)).task(
+        question, "words"
+    )
     single = FusedModel(base.reference, base.hash, {"pip": pip}, {})
     joined = FusedModel(base.reference, base.hash, {"juna": juna, "pip": pip}, {})
     assert np.array_equal(picture(base, single, task), picture(base, joined, task))
@@ -107,8 +111,8 @@ def quick() -> Iterator[None]:
         yield
 
 
-def opened(folder: Path) -> Cast:
-    return read_cast(folder, base_at("pocket", Path.cwd()))
+def opened(folder: Path) -> ConceptSet:
+    return read_concept_set(folder, base_at("pocket", Path.cwd()))
 
 
 def asked(folder: Path, clip: Path, *more: str) -> list[str]:

@@ -12,18 +12,18 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from storyforge.bases import Base
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import StoryForgeError
-from storyforge.evaluate.metrics import Sighting, apartness
-from storyforge.evaluate.sheet import write_sheet
-from storyforge.evaluation.gallery import _Clock
-from storyforge.evaluation.staging import caption, staged
-from storyforge.evaluation.ways import WAYS, Models, task_of, ways_named
+from storyforge.evaluate.compositions import caption, composed
+from storyforge.evaluate.gallery import _Clock
+from storyforge.evaluate.methods import METHODS, Models, methods_named, task_of
+from storyforge.evaluate.report.sheet import write_sheet
 from storyforge.fuse import statistics
-from storyforge.panels import Method, PanelTask
-from storyforge.story import Panel, Story
-from storyforge.subject import ConceptSpec
+from storyforge.metrics.alignment import RegionScore, apartness
+from storyforge.modelref import ModelRef
+from storyforge.story.concept import ConceptSpec
+from storyforge.story.story import Panel, Story
+from storyforge.tasks import Method, PanelTask
 
 CLASSES = {
     "ember": "fox",
@@ -49,7 +49,7 @@ CAST = [
 
 @pytest.fixture(scope="module")
 def story() -> Story:
-    return staged(CAST, 40, 20)
+    return composed(CAST, 40, 20)
 
 
 def cast_of(panel: Panel) -> list[str]:
@@ -82,14 +82,14 @@ def test_regions_of_a_panel_do_not_overlap(story: Story) -> None:
 
 
 def test_the_same_cast_gives_the_same_panels(story: Story) -> None:
-    assert staged(CAST, 40, 20) == story
+    assert composed(CAST, 40, 20) == story
 
 
 def test_two_of_one_kind_are_enough_and_one_is_not() -> None:
-    pairs = staged(CAST[:2], 4, None)
+    pairs = composed(CAST[:2], 4, None)
     assert {len(panel.regions) for _, panel in pairs.panels()} == {2}
     with pytest.raises(StoryForgeError, match="nobody can stand beside another"):
-        staged([CAST[0], CAST[-1]], 4, None)
+        composed([CAST[0], CAST[-1]], 4, None)
 
 
 def test_a_caption_names_everyone_with_a_side_and_a_pose(story: Story) -> None:
@@ -106,7 +106,7 @@ def test_a_caption_names_everyone_with_a_side_and_a_pose(story: Story) -> None:
 
 
 MODELS = Models(
-    Base("pocket", "0" * 64),
+    ModelRef("pocket", "0" * 64),
     {each.name: f"file of {each.name}" for each in CAST},
     {"closed-form": "solved", "average": "averaged"},
 )
@@ -115,9 +115,9 @@ MODELS = Models(
 def tasks(story: Story) -> dict[str, PanelTask]:
     place = next((page, panel) for page, panel in story.panels() if panel.scene)
     return {
-        name: task_of(name, way, story, place, MODELS)
-        for name, way in WAYS.items()
-        if not way.posed
+        name: task_of(name, method, story, place, MODELS)
+        for name, method in METHODS.items()
+        if not method.posed
     }
 
 
@@ -163,12 +163,12 @@ def test_strangers_are_asked_for_by_their_class_and_plain_pictures_in_one_prompt
 
 
 def test_strangers_and_plain_regions_are_always_compared() -> None:
-    assert list(ways_named(["plain"])) == ["strangers", "plain", "regions"]
-    assert list(ways_named([])) == list(WAYS)
+    assert list(methods_named(["plain"])) == ["strangers", "plain", "regions"]
+    assert list(methods_named([])) == list(METHODS)
 
 
-def seen(panel: str, concept: str, **likeness: float) -> Sighting:
-    return Sighting(panel, concept, concept, likeness)
+def seen(panel: str, concept: str, **image_alignment: float) -> RegionScore:
+    return RegionScore(panel, concept, concept, image_alignment)
 
 
 def test_subjects_are_told_apart_from_those_of_their_own_panel_alone() -> None:

@@ -12,20 +12,20 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from storyforge import golden
-from storyforge import story as stories
-from storyforge.cli import app
-from storyforge.evaluate.embed import open_clip
-from storyforge.evaluate.metrics import (
-    Sighting,
+from storyforge.cli.program import app
+from storyforge.metrics.alignment import (
+    RegionScore,
     among_themselves,
     image_alignment,
     text_alignment,
     together,
 )
-from storyforge.evaluate.prompts import prompts_for
-from storyforge.plan import base_of, draw_up
+from storyforge.metrics.clip import open_clip
+from storyforge.metrics.prompts import prompts_for
+from storyforge.plan.plan import base_of, draw_up
+from storyforge.project import golden
 from storyforge.store import Store
+from storyforge.story import story as stories
 
 ROOT = Path(__file__).parents[1]
 EAST, NORTH = np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 1.0]], np.float32)
@@ -42,8 +42,8 @@ def test_alignment_is_the_mean_cosine() -> None:
     assert np.isnan(among_themselves(EAST))
 
 
-def seen(panel: str, region: str, concept: str, pip: float, juna: float) -> Sighting:
-    return Sighting(panel, region, concept, {"pip": pip, "juna": juna})
+def seen(panel: str, region: str, concept: str, pip: float, juna: float) -> RegionScore:
+    return RegionScore(panel, region, concept, {"pip": pip, "juna": juna})
 
 
 def test_a_region_is_found_if_no_other_concept_is_more_alike() -> None:
@@ -174,8 +174,8 @@ def test_a_story_goes_on_after_evaluate_or_evaluate_story(
 def test_takes_are_judged_as_panels_are(first: Any, story: Path, clip: Path) -> None:
     words = ["render", str(story), "one", "--takes", "2", "--clip", str(clip), "--json"]
     told = json.loads(CliRunner().invoke(app, words).stdout)["likeness"]["one"]
-    (sighting,) = first["sightings"]
-    assert told["0"] == pytest.approx(sighting["likeness"]["pip"], abs=1e-4)
+    (score,) = first["region_scores"]
+    assert told["0"] == pytest.approx(score["image_alignment"]["pip"], abs=1e-4)
     assert told["1"] != told["0"]
     said = CliRunner().invoke(app, words[:-1]).stderr
     assert f"take {max(told, key=told.get)} is most alike" in said
@@ -202,7 +202,7 @@ def test_a_folder_that_is_no_clip_is_one_clear_error(story: Path, tmp_path: Path
 def test_without_a_clip_of_its_own_the_embedded_base_says_so(
     story: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("storyforge.evaluate.embed.POCKET_CLIP", tmp_path / "none")
+    monkeypatch.setattr("storyforge.metrics.clip.POCKET_CLIP", tmp_path / "none")
     done = CliRunner().invoke(app, ["evaluate", str(story)])
     assert done.exit_code == 3
     assert "CLIP is not in this installation" in done.stderr

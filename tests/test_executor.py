@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
-from storyforge.executor import Tell, processors, run, translated
+from storyforge.executor import OnProgress, processors, run, translated
 
 
-def _misfortunes(number: int, tell: Tell) -> None:
-    tell("doubling", number, 2 * number)
+def _misfortunes(number: int, on_progress: OnProgress) -> None:
+    on_progress("doubling", number, 2 * number)
     if number == 2:
         raise EnvironmentProblem("two cannot be doubled", hint="take three")
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _double(number: int, tell: Tell) -> None:
-    tell("doubling", number, 2 * number)
+def _double(number: int, on_progress: OnProgress) -> None:
+    on_progress("doubling", number, 2 * number)
     if number == 2:
         raise OSError("no space left")
 
@@ -34,10 +34,12 @@ def test_processes_fail_one_by_one() -> None:
     told: list[tuple[str, int, int]] = []
     done: list[int] = []
 
-    def tell(what: str, count: int, total: int) -> None:
+    def on_progress(what: str, count: int, total: int) -> None:
         told.append((what, count, total))
 
-    failures = run(_misfortunes, [1, 2, 3, 4], 2, tell, lambda number, memory: done.append(number))
+    failures = run(
+        _misfortunes, [1, 2, 3, 4], 2, on_progress, lambda number, memory: done.append(number)
+    )
     assert sorted(done) == [1, 4]
     errors = {failure.task: failure.error for failure in failures}
     assert errors.keys() == {2, 3}
@@ -142,7 +144,7 @@ def test_there_is_a_processor() -> None:
     assert processors() >= 1
 
 
-def _fill(megabytes: int, tell: Tell) -> None:
+def _fill(megabytes: int, on_progress: OnProgress) -> None:
     bytearray(b"x") * (megabytes << 20)
 
 

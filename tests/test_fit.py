@@ -14,8 +14,8 @@ from storyforge.book.markup import joined
 from storyforge.book.page import bind
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import StoryForgeError
-from storyforge.story import read
-from storyforge.workflow import check
+from storyforge.project.project import check
+from storyforge.story.story import read
 
 STORY = """\
 storyforge: 1

@@ -12,7 +12,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.bases import Habits
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.fuse import fusion, solve, solvers, statistics
 from storyforge.fuse.checkpoint import write_checkpoint
@@ -20,14 +19,15 @@ from storyforge.fuse.emphasis import EMPHASIS
 from storyforge.fuse.report import write_report
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import Terms
-from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.family import linear_modules, token_table
 from storyforge.model.lora import Delta, attached, merged
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens, token_ids
-from storyforge.plan import FuseTask
+from storyforge.modelref import Defaults
+from storyforge.settings import FuseSettings, Solver
 from storyforge.store import Store
+from storyforge.tasks import FuseTask
 
 WIDTH, RANK = 8, 2
 AS_USUAL = FuseSettings()
@@ -104,7 +104,7 @@ def base(pipeline: StableDiffusionPipeline) -> BaseModel:
         text_encoder=pipeline.text_encoder,
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
-        habits=Habits(),
+        defaults=Defaults(),
     )
 
 
@@ -122,17 +122,17 @@ def concept(
     only: str = "",
     kind: str = "object",
 ) -> Concept:
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     deltas = {
         linear: Delta(
-            0.1 * torch.randn(module.out_features, RANK, generator=dice),
-            0.1 * torch.randn(RANK, module.in_features, generator=dice),
+            0.1 * torch.randn(module.out_features, RANK, generator=generator),
+            0.1 * torch.randn(RANK, module.in_features, generator=generator),
             scale=0.5,
         )
         for linear, module in base.linears.items()
         if only in linear
     }
-    tokens = new_tokens(base, name, class_phrase, dice)
+    tokens = new_tokens(base, name, class_phrase, generator)
     return Concept(name, "object", class_phrase, tokens, deltas, base.reference, base.hash)
 
 
@@ -442,7 +442,7 @@ def test_a_task_becomes_a_folder_that_loads(
     base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    fusion.perform(task(folder, base.hash), files, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "out", silent)
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["fox", "lamp"]
     assert set(fused.deltas) == set(base.linears)
@@ -460,7 +460,7 @@ def test_progress_goes_from_first_to_last(
 ) -> None:
     heard: list[tuple[str, int, int]] = []
     store = Store(tmp_path / "store")
-    fusion.perform(
+    fusion.fuse_concepts(
         task(folder, base.hash), files, store, tmp_path / "out", lambda *told: heard.append(told)
     )
     watching = [(done, total) for what, done, total in heard if what.startswith("watching")]
@@ -475,11 +475,11 @@ def test_what_was_watched_once_is_not_watched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = Store(tmp_path / "store")
-    fusion.perform(task(folder, base.hash), files, store, tmp_path / "one", silent)
+    fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "one", silent)
     assert {product.key for product in store.ls()} == {"s0", "s1", "s2"}
     monkeypatch.setattr(fusion, "open_base", pytest.fail)
     asked = task(folder, base.hash, weights={"fox": 2.0})
-    fusion.perform(asked, files, store, tmp_path / "two", silent)
+    fusion.fuse_concepts(asked, files, store, tmp_path / "two", silent)
     one, two = FusedModel.load(tmp_path / "one"), FusedModel.load(tmp_path / "two")
     assert any(not torch.equal(two.deltas[n].down, d.down) for n, d in one.deltas.items())
 
@@ -489,7 +489,7 @@ def test_statistics_from_the_store_fuse_to_the_same_bits(
 ) -> None:
     store, asked = Store(tmp_path / "store"), task(folder, base.hash)
     for name in ("one", "two"):
-        fusion.perform(asked, files, store, tmp_path / name, silent)
+        fusion.fuse_concepts(asked, files, store, tmp_path / name, silent)
     one, two = (tmp_path / name / "deltas.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
@@ -501,7 +501,7 @@ def test_damaged_statistics_are_refused_by_name(
     with store.make("statistics", "s1") as path:
         path.write_bytes(b"no safetensors")
     with pytest.raises(EnvironmentProblem, match="s1.safetensors"):
-        fusion.perform(task(folder, base.hash), files, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "out", silent)
 
 
 def test_a_concept_of_another_base_is_refused(
@@ -509,7 +509,7 @@ def test_a_concept_of_another_base_is_refused(
 ) -> None:
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match="another base"):
-        fusion.perform(task(folder, "other"), files, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(task(folder, "other"), files, store, tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
 
 

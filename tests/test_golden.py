@@ -15,20 +15,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from storyforge import golden
-from storyforge import story as stories
-from storyforge.bases import POCKET
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.evaluate.likeness import Likeness, compare, read_picture
 from storyforge.fuse import statistics
+from storyforge.metrics.image_diff import ImageDifference, compare, read_pixels
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta, merged
-from storyforge.panels import PanelTask
-from storyforge.plan import Plan, base_of, draw_up
-from storyforge.sample.sampler import Studio, pictures
+from storyforge.modelref import POCKET
+from storyforge.plan.plan import Plan, base_of, draw_up
+from storyforge.project import golden
+from storyforge.sample.sampler import SamplingContext, pictures
 from storyforge.store import Store
+from storyforge.story import story as stories
+from storyforge.tasks import PanelTask
 from storyforge.train import drift
 
 STORY = Path(__file__).parents[1] / "stories" / "fox-and-lantern.yaml"
@@ -68,7 +68,7 @@ samples = pytest.mark.parametrize("path", SAMPLES, ids=[path.stem for path in SA
 @samples
 def test_every_panel_of_a_sample_is_as_it_was(path: Path, store: Store) -> None:
     folder = golden.folder_of(path)
-    drawn = golden.draw(small_plan(path), folder / "concepts", store, silent)
+    drawn = golden.draw_goldens(small_plan(path), folder / "concepts", store, silent)
     review = golden.Review(folder, tuple(golden.compared(folder, drawn)), None)
     panels = [panel.id for _, panel in stories.read(path).panels()]
     assert [verdict.panel for verdict in review.verdicts] == panels
@@ -115,12 +115,12 @@ class Sample:
     def task(self, panel: str) -> PanelTask:
         return next(task for task in self.planned.panels if task.panel == panel)
 
-    def likeness(self, task: PanelTask, model: FusedModel | None = None) -> Likeness:
+    def image_alignment(self, task: PanelTask, model: FusedModel | None = None) -> ImageDifference:
         """How like its golden the panel is when `task` is drawn with `model`."""
         model = model or self.fused
         with merged(self.base, model.deltas):
-            (drawn,) = pictures(Studio(self.base, model, self.concepts), [task])
-        return compare(read_picture(GOLDENS / "panels" / f"{task.panel}.png"), drawn)
+            (drawn,) = pictures(SamplingContext(self.base, model, self.concepts), [task])
+        return compare(read_pixels(GOLDENS / "panels" / f"{task.panel}.png"), drawn)
 
     def without_deltas_of(self, dropped: str) -> FusedModel:
         """The fused model less one concept's part: its rows of `down` and columns of `up`."""
@@ -141,7 +141,7 @@ class Sample:
 def sample(store: Store) -> Sample:
     planned = small_plan(STORY)
     assert planned.fuse is not None
-    golden.draw(replace(planned, panels=()), GOLDENS / "concepts", store, silent)
+    golden.draw_goldens(replace(planned, panels=()), GOLDENS / "concepts", store, silent)
     fused = FusedModel.load(store.path("fused", planned.fuse.key))
     names = [name for name, _ in planned.fuse.concepts]
     files = {name: Concept.load(GOLDENS / "concepts" / f"{name}.safetensors") for name in names}
@@ -152,7 +152,7 @@ def sample(store: Store) -> Sample:
 @needs_goldens
 @pytest.mark.parametrize("panel", [TWO, ALL])
 def test_a_panel_drawn_by_hand_is_the_golden(sample: Sample, panel: str) -> None:
-    assert sample.likeness(sample.task(panel)).alike
+    assert sample.image_alignment(sample.task(panel)).similar
 
 
 @needs_goldens
@@ -160,26 +160,26 @@ def test_exchanged_regions_do_not_pass(sample: Sample) -> None:
     task = sample.task(TWO)
     left, right = task.regions
     swapped = (replace(left, box=right.box), replace(right, box=left.box))
-    assert not sample.likeness(replace(task, regions=swapped)).alike
+    assert not sample.image_alignment(replace(task, regions=swapped)).similar
 
 
 @needs_goldens
 @pytest.mark.parametrize("panel", [TWO, ALL])
 def test_the_next_seed_does_not_pass(sample: Sample, panel: str) -> None:
     task = sample.task(panel)
-    assert not sample.likeness(replace(task, seed=task.seed + 1)).alike
+    assert not sample.image_alignment(replace(task, seed=task.seed + 1)).similar
 
 
 @needs_goldens
 @pytest.mark.parametrize("panel", [TWO, ALL])
 def test_the_base_without_the_fused_deltas_does_not_pass(sample: Sample, panel: str) -> None:
-    assert not sample.likeness(sample.task(panel), replace(sample.fused, deltas={})).alike
+    assert not sample.image_alignment(sample.task(panel), replace(sample.fused, deltas={})).similar
 
 
 @needs_goldens
 @pytest.mark.parametrize("concept", ["pip", "juna", "lantern", "moonwood"])
 def test_a_dropped_concept_does_not_pass(sample: Sample, concept: str) -> None:
-    assert not sample.likeness(sample.task(ALL), sample.without_deltas_of(concept)).alike
+    assert not sample.image_alignment(sample.task(ALL), sample.without_deltas_of(concept)).similar
 
 
 # The verbs, on a story of two small pictures and two steps.
@@ -270,7 +270,7 @@ def test_a_changed_panel_fails_and_is_shown(kept: Path) -> None:
     assert done.exit_code == 1
     assert "different" in done.stdout
     assert str(sheet) in done.stderr
-    assert read_picture(sheet).shape == (12 + 20 + 64 + 12, 12 + 3 * (64 + 12), 3)
+    assert read_pixels(sheet).shape == (12 + 20 + 64 + 12, 12 + 3 * (64 + 12), 3)
 
 
 def test_an_update_touches_only_what_changed(kept: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_damaged_record_is_named(story: Path, text: str) -> None:
 
 def test_goldens_are_not_renewed_without_a_reason(story: Path) -> None:
     with pytest.raises(StoryForgeError, match="reason"):
-        golden.update(story, " ", goldens=None, store=None, tell=silent)
+        golden.update(story, " ", goldens=None, store=None, on_progress=silent)
     assert not (golden.folder_of(story) / "panels").exists()
 
 

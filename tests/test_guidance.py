@@ -8,26 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from storyforge.layout import Box
-from storyforge.model.attention import Watch
+from storyforge.geometry.box import Box
+from storyforge.model.attention import AttentionWatch
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel, plain
 from storyforge.model.denoising import start_latents
 from storyforge.model.tokens import ConceptTokens
-from storyforge.panels import Method, PanelTask, RegionTask
 from storyforge.sample import guidance
 from storyforge.sample.guidance import (
     Guide,
     attention_loss,
     guide_of,
+    guided_subject,
     isolated,
     isolation_loss,
     reinitialised,
-    subject_of,
     word_positions,
 )
 from storyforge.sample.injection import reading_of
 from storyforge.sample.sampler import picture
+from storyforge.tasks import Method, PanelTask, RegionTask
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 RIGHT = Box(x0=0.5, y0=0, x1=1, y1=1)
@@ -60,9 +60,9 @@ def panel(base: BaseModel, *regions: RegionTask, method: Method) -> PanelTask:
     )
 
 
-def seen_by(shares: list[list[float]]) -> list[set[int]]:
+def seen_by(region_weights: list[list[float]]) -> list[set[int]]:
     """Of each cell, which cells it reads."""
-    grid = torch.tensor(shares)
+    grid = torch.tensor(region_weights)
     (groups,) = isolated({grid.shape[1]: grid}).values()
     told = {int(q): set(group.keys.tolist()) for group in groups for q in group.queries}
     assert sum(len(group.queries) for group in groups) == grid.shape[1]
@@ -98,23 +98,23 @@ def test_a_region_without_a_concept_is_found_by_all_its_words(base: BaseModel) -
     assert len(other) > len(one)
 
 
-def watch_of(cross: Tensor, own: Tensor | None = None) -> Watch:
+def watch_of(cross: Tensor, own: Tensor | None = None) -> AttentionWatch:
     """What was seen at one site: (rows, columns) of one word, and (cells, cells)."""
-    watch = Watch(cross.numel(), [torch.tensor([1])])
+    watch = AttentionWatch(cross.numel(), [torch.tensor([1])])
     watch.cross[0].append(cross.reshape(1, -1, 1))
     watch.own += [] if own is None else [own[None]]
     return watch
 
 
 def test_attention_inside_its_region_is_better_than_outside() -> None:
-    subject = subject_of(torch.tensor([[1.0, 1, 0, 0]] * 4).flatten(), (4, 4))
+    subject = guided_subject(torch.tensor([[1.0, 1, 0, 0]] * 4).flatten(), (4, 4))
     inside = torch.tensor([[0.9, 0.9, 0, 0]] * 4)
     losses = [attention_loss(watch_of(m), [subject], (4, 4)) for m in (inside, inside.flip(1))]
     assert losses[0] < losses[1]
 
 
 def test_attention_that_fills_its_region_is_better_than_a_spot_in_it() -> None:
-    subject = subject_of(torch.ones(64), (8, 8))
+    subject = guided_subject(torch.ones(64), (8, 8))
     spot = torch.zeros(8, 8)
     spot[2:6, 2:6] = 0.9
     losses = [
@@ -124,14 +124,14 @@ def test_attention_that_fills_its_region_is_better_than_a_spot_in_it() -> None:
 
 
 def test_self_attention_that_stays_at_home_costs_nothing() -> None:
-    subject = subject_of(torch.tensor([1.0, 1, 0, 0]), (1, 4))
+    subject = guided_subject(torch.tensor([1.0, 1, 0, 0]), (1, 4))
     home, away = torch.eye(4), torch.eye(4).flip(0)
     assert isolation_loss(watch_of(torch.ones(1, 4), home), [subject]) == 0
     assert isolation_loss(watch_of(torch.ones(1, 4), away), [subject]) > 0
 
 
 def test_a_region_over_everything_has_nothing_to_leave_for() -> None:
-    subject = subject_of(torch.ones(4), (1, 4))
+    subject = guided_subject(torch.ones(4), (1, 4))
     assert isolation_loss(watch_of(torch.ones(1, 4), torch.eye(4)), [subject]) == 0
 
 
@@ -141,7 +141,7 @@ def guide(base: BaseModel) -> Guide:
     task = panel(base, region(LEFT), region(RIGHT, "a house"), method=method)
     with torch.no_grad():
         made = reading_of(base, plain(base), {}, task, (8, 8))
-    return guide_of(base, plain(base), task, made.reader, made.shares, (8, 8))
+    return guide_of(base, plain(base), task, made.reader, made.region_weights, (8, 8))
 
 
 def latents_of(base: BaseModel) -> Tensor:

@@ -17,8 +17,8 @@ from bookmaking import LONG_ALT, hostile, hostile_story, placeholders
 from storyforge.book.formats import write_book
 from storyforge.book.leaf import Book
 from storyforge.book.page import bind
-from storyforge.edition import Format
 from storyforge.errors import StoryForgeError
+from storyforge.settings import Format
 
 OVERRIDE = "\u202e"
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from storyforge.layout import FRAME, Box
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.geometry.box import FRAME, Box
+from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import start_latents
 from storyforge.model.lora import Delta, attached_locally, merged
 from storyforge.model.tokens import ConceptTokens, encode
-from storyforge.panels import Method, PanelTask, RegionTask
 from storyforge.sample.injection import SCENE, reading_of
-from storyforge.samplesettings import RegionModel
+from storyforge.settings import RegionModel
+from storyforge.tasks import Method, PanelTask, RegionTask
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 FREE = Method(compose="training-free")
@@ -32,11 +32,11 @@ def concept(base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens) -> Co
 @pytest.fixture(scope="module")
 def fused(base: BaseModel, pip: ConceptTokens) -> FusedModel:
     """A model with changes of its own, which are not those of the concept."""
-    dice = torch.Generator().manual_seed(9)
+    generator = torch.Generator().manual_seed(9)
     made = {
         name: Delta(
-            0.1 * torch.randn(linear.out_features, 3, generator=dice),
-            0.1 * torch.randn(3, linear.in_features, generator=dice),
+            0.1 * torch.randn(linear.out_features, 3, generator=generator),
+            0.1 * torch.randn(3, linear.in_features, generator=generator),
         )
         for name, linear in base.linears.items()
     }
@@ -85,7 +85,7 @@ def drawn(base: BaseModel, model: FusedModel, concept: Concept, task: PanelTask)
     latents = noise(base)
     with torch.no_grad(), merged(base, model.deltas):
         made = reading_of(base, model, {"pip": concept}, task, latents.shape[2:])
-        with attached_locally(base, made.local), reading(base, made.reader):
+        with attached_locally(base, made.local), attending(base, made.reader):
             return predict(base, latents, torch.tensor(500), made.reader.text)
 
 
@@ -94,7 +94,7 @@ def alone(base: BaseModel, concept: Concept, names: set[str]) -> Tensor:
     chosen = {name: delta for name, delta in concept.deltas.items() if name in names}
     with torch.no_grad(), merged(base, chosen):
         text = encode(base, PROMPTS, {"pip": concept.tokens})
-        with reading(base, Reader(text)):
+        with attending(base, AttentionContext(text)):
             return predict(base, noise(base), torch.tensor(500), text)
 
 
@@ -206,7 +206,7 @@ def test_outside_of_a_region_nothing_of_its_concept_is_added(
     for part in made.local:
         for cells in (16, 4):
             side = int(cells**0.5)
-            assert (part.shares[cells].reshape(side, side)[:, side // 2 :] == 0).all()
+            assert (part.region_weights[cells].reshape(side, side)[:, side // 2 :] == 0).all()
 
 
 def test_the_weights_are_bit_equal_afterwards(

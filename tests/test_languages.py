@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from storyforge.bases import Base
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.plan import Order, Plan, draw_up
-from storyforge.story import check, read, text_in, untranslated
+from storyforge.modelref import ModelRef
+from storyforge.plan.plan import Order, Plan, draw_up
+from storyforge.story.concept import text_in
+from storyforge.story.story import check, read, untranslated
 
-BASE = Base("pocket", "hash of the base")
+BASE = ModelRef("pocket", "hash of the base")
 
 STORY = """\
 storyforge: 1

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from storyforge import layout
-from storyforge.layout import FRAME, PLACES, Box, RegionShape, page_grid, place
-from storyforge.panels import RegionTask
-from storyforge.sample.regions import cell_shares
-from storyforge.story import check, read_layout
+from storyforge.geometry.box import FRAME, PLACES, Box, place
+from storyforge.sample.regions import region_weights
+from storyforge.story import layout
+from storyforge.story.layout import RegionShape, page_grid
+from storyforge.story.story import check, read_layout
+from storyforge.tasks import RegionTask
 
 SHIPPED = layout.names()
 
@@ -161,7 +162,7 @@ def test_every_region_of_a_shipped_layout_is_seen_in_the_coarsest_cells(name: st
         RegionTask(name, shape.bounds(), "", "", shape.weight, shape.z, None)
         for name, shape in read_layout(path).regions.items()
     ]
-    assert all(cell_shares(regions, (4, 4)).sum(1) > 0) if regions else name == "whole-scene"
+    assert all(region_weights(regions, (4, 4)).sum(1) > 0) if regions else name == "whole-scene"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -9,7 +9,8 @@ import pytest
 
 from storyforge.book import balloon
 from storyforge.book.leaf import Balloon, BalloonKind, Point, Rect
-from storyforge.book.lettering import Figure, Said, Stage, letter
+from storyforge.book.lettering import letter
+from storyforge.book.placing import Figure, LetteringSpace, Utterance
 from storyforge.book.typeface import COMIC_NEUE_BOLD
 
 AREA = Rect(0, 0, 400, 400)
@@ -23,15 +24,15 @@ def figure(name: str, body: Rect) -> Figure:
 
 def said(
     text: str, who: str | None = None, kind: BalloonKind = "speech", at: Rect | None = None
-) -> Said:
-    return Said(kind, who, who, text, COMIC_NEUE_BOLD, at)
+) -> Utterance:
+    return Utterance(kind, who, who, text, COMIC_NEUE_BOLD, at)
 
 
-def stage(*, rtl: bool = False, quiet: tuple[Rect, ...] = ()) -> Stage:
-    return Stage(AREA, (figure("pip", LEFT), figure("owl", RIGHT)), (), rtl, quiet)
+def stage(*, rtl: bool = False, quiet: tuple[Rect, ...] = ()) -> LetteringSpace:
+    return LetteringSpace(AREA, (figure("pip", LEFT), figure("owl", RIGHT)), (), rtl, quiet)
 
 
-def placed(says: list[Said], where: Stage, size: float = 14.0) -> tuple[Balloon, ...]:
+def placed(says: list[Utterance], where: LetteringSpace, size: float = 14.0) -> tuple[Balloon, ...]:
     found = letter(says, where, (size,))
     assert found is not None
     return found
@@ -157,5 +158,5 @@ def test_narration_stands_in_a_square_box_in_a_corner() -> None:
 
 
 def test_no_place_in_the_order_of_reading_is_no_place() -> None:
-    low = Stage(Rect(0, 0, 120, 60), (), (), rtl=False)
+    low = LetteringSpace(Rect(0, 0, 120, 60), (), (), rtl=False)
     assert letter([said("One and two and three"), said("four and five")], low, (16.0,)) is None

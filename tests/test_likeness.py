@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from storyforge.evaluate.likeness import Change, Picture, compare, read_picture, ssim, write_changes
+from storyforge.metrics.image_diff import (
+    Change,
+    Pixels,
+    compare,
+    read_pixels,
+    ssim,
+    write_changes,
+)
 
 
-def drawn(eyes: int = 2, side: int = 192) -> Picture:
+def drawn(eyes: int = 2, side: int = 192) -> Pixels:
     """A face with so many eyes."""
     picture = Image.new("RGB", (side, side), "#335577")
     pen = ImageDraw.Draw(picture)
@@ -21,22 +28,22 @@ def drawn(eyes: int = 2, side: int = 192) -> Picture:
     return np.array(picture)
 
 
-def noisy(picture: Picture, strength: int, share: float) -> Picture:
+def noisy(picture: Pixels, strength: int, share: float) -> Pixels:
     """The picture with a `share` of its values moved by up to `strength`."""
-    dice = np.random.default_rng(0)
-    moved = dice.integers(-strength, strength + 1, picture.shape)
-    moved *= dice.random(picture.shape) < share
+    generator = np.random.default_rng(0)
+    moved = generator.integers(-strength, strength + 1, picture.shape)
+    moved *= generator.random(picture.shape) < share
     return (picture.astype(int) + moved).clip(0, 255).astype(np.uint8)
 
 
-def grey(value: int) -> Picture:
+def grey(value: int) -> Pixels:
     return np.full((32, 32, 3), value, np.uint8)
 
 
 def test_a_picture_equals_itself() -> None:
     found = compare(drawn(), drawn())
     assert found.equal
-    assert found.alike
+    assert found.similar
     assert (found.mean, found.ssim) == (0.0, pytest.approx(1.0))
 
 
@@ -86,25 +93,25 @@ def test_it_does_not_matter_which_picture_comes_first() -> None:
 def test_the_last_bits_of_another_machine_pass() -> None:
     found = compare(drawn(), noisy(drawn(), 1, 0.05))
     assert not found.equal
-    assert found.alike
+    assert found.similar
 
 
 def test_a_missing_eye_does_not_pass() -> None:
-    assert not compare(drawn(eyes=2), drawn(eyes=1)).alike
+    assert not compare(drawn(eyes=2), drawn(eyes=1)).similar
 
 
 def test_a_picture_shifted_by_a_pixel_does_not_pass() -> None:
-    assert not compare(drawn(), np.roll(drawn(), 1, axis=1)).alike
+    assert not compare(drawn(), np.roll(drawn(), 1, axis=1)).similar
 
 
 def test_two_colours_of_one_brightness_do_not_pass() -> None:
     one, other = grey(0), grey(0)
     one[..., 0], other[..., 1] = 200, 200 * 299 // 587
-    assert not compare(one, other).alike
+    assert not compare(one, other).similar
 
 
 def test_a_faint_haze_over_everything_does_not_pass() -> None:
-    assert not compare(drawn(), drawn() + np.uint8(1)).alike
+    assert not compare(drawn(), drawn() + np.uint8(1)).similar
 
 
 def test_pictures_of_two_sizes_are_not_compared() -> None:
@@ -123,7 +130,7 @@ def test_the_sheet_of_changes_shows_old_new_and_difference(tmp_path: Path) -> No
     sheet = tmp_path / "changes.png"
     change = Change("pip", tmp_path / "old.png", tmp_path / "new.png")
     write_changes([change, change], sheet)
-    seen = read_picture(sheet)
+    seen = read_pixels(sheet)
     assert seen.shape == (2 * (12 + 20 + 192) + 12, 12 + 3 * (192 + 12), 3)
     old, new, apart = (seen[32 : 32 + 192, x : x + 192] for x in (12, 216, 420))
     assert np.array_equal(old, drawn(eyes=2))
@@ -137,4 +144,4 @@ def test_pictures_of_two_sizes_stand_side_by_side_on_the_sheet(tmp_path: Path) -
     Image.fromarray(drawn()).save(tmp_path / "old.png")
     Image.fromarray(drawn(side=160)).save(tmp_path / "new.png")
     write_changes([Change("pip", tmp_path / "old.png", tmp_path / "new.png")], tmp_path / "c.png")
-    assert read_picture(tmp_path / "c.png").shape[1] == 12 + 192 + 12 + 160 + 12
+    assert read_pixels(tmp_path / "c.png").shape[1] == 12 + 192 + 12 + 160 + 12

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import start_latents
 from storyforge.model.lora import Delta, attached, joined, merged
@@ -22,7 +22,7 @@ WAYS = pytest.mark.parametrize("way", [attached, merged])
 def answer(base: BaseModel) -> Tensor:
     """What the base makes of a prompt: through the text encoder and the U-Net."""
     text = encode(base, ["a fox in the snow"], {})
-    with torch.no_grad(), reading(base, Reader(text)):
+    with torch.no_grad(), attending(base, AttentionContext(text)):
         return predict(base, start_latents(base, [1]), torch.tensor(500), text)
 
 
@@ -97,9 +97,9 @@ def test_attached_inside_merged_adds_up(base: BaseModel, deltas: dict[str, Delta
 
 
 def test_joined_changes_are_their_sum() -> None:
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     some = [
-        Delta(torch.randn(5, r, generator=dice), torch.randn(r, 7, generator=dice), scale)
+        Delta(torch.randn(5, r, generator=generator), torch.randn(r, 7, generator=generator), scale)
         for r, scale in ((1, 2.0), (3, 0.25), (2, -1.0))
     ]
     whole = joined(some)

@@ -16,8 +16,8 @@ from torch import Tensor
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.base import BaseModel
 from storyforge.model.lorafile import changes_of, loras_merged
-from storyforge.panels import PanelTask
-from storyforge.sample.sampler import perform
+from storyforge.sample.sampler import draw_panels
+from storyforge.tasks import PanelTask
 
 LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
 CONV = "down_blocks.0.resnets.0.conv1"
@@ -149,7 +149,7 @@ def test_a_panel_is_drawn_with_its_own_loras_and_says_so(base: BaseModel, tmp_pa
     def keep(task: PanelTask) -> Iterator[Path]:
         yield tmp_path / f"{task.panel}.png"
 
-    perform([usual, changed, again], None, keep, lambda *_: None)
+    draw_panels([usual, changed, again], None, keep, lambda *_: None)
     drawn, told = {}, {}
     for name in ("usual", "changed", "again"):
         with Image.open(tmp_path / f"{name}.png") as file:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from storyforge.catalogue import catalogue
-from storyforge.layout import shipped
-from storyforge.story import check
+from storyforge.story.codes import catalogue
+from storyforge.story.layout import shipped
+from storyforge.story.story import check
 
 STORY = """\
 storyforge: 1
@@ -361,7 +361,7 @@ def test_an_alias_bomb_of_a_gigabyte_is_refused_at_once_and_without_torch(projec
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 7)]
     (project / STORY_FILE).write_text(STORY + "\n".join(lines) + "\n")
     program = (
-        "import sys, time; from pathlib import Path; from storyforge.story import check\n"
+        "import sys, time; from pathlib import Path; from storyforge.story.story import check\n"
         "began = time.process_time(); found = check(Path(sys.argv[1]))\n"
         "assert [each.code for each in found] == ['SF104'], found\n"
         "assert time.process_time() - began < 1\n"

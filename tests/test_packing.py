@@ -12,9 +12,9 @@ from storyforge.fuse.packing import Compact, Full, Packed, Sum, fold, unfold, un
 
 def gram(width: int, *, seed: int = 0) -> Tensor:
     """Correlated features whose spectrum falls fast, as those of attention layers do."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     fall = torch.logspace(0, -5, width, dtype=torch.float64)
-    mix = torch.randn(width, width, generator=dice, dtype=torch.float64)
+    mix = torch.randn(width, width, generator=generator, dtype=torch.float64)
     root = mix * fall + 0.3
     return solve.normalised(root @ root.T)
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from storyforge.book.compose import Sheet
 from storyforge.book.html import write_html
-from storyforge.book.leaf import Art, Leaf, Picture, Point, Rect
-from storyforge.book.page import Book, bind
-from storyforge.book.trims import TRIMS
+from storyforge.book.leaf import Art, Book, Leaf, Picture, Point, Rect
+from storyforge.book.page import bind
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.story import Story
+from storyforge.story.story import Story
+from storyforge.story.trims import TRIMS
 
 HEAD = """\
 storyforge: 1

@@ -13,8 +13,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.bases import POCKET
 from storyforge.model.patch_autoencoder import PATCH, PIXELS, PatchAutoencoder
+from storyforge.modelref import POCKET
 
 CHANNELS = 12
 

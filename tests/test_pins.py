@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from storyforge import approval, workflow
-from storyforge.choice import with_pins
-from storyforge.cli import app
+from storyforge.cli.program import app
+from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.outline import Line, missing, outline, subject_of
-from storyforge.pins import findings_in, lock_path, read_pins
-from storyforge.plan import Plan
+from storyforge.plan.pins import findings_in, lock_path, read_pins
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import StatusLine, missing, status_lines, subject_of
+from storyforge.plan.takes import with_pins
+from storyforge.project import approve, project
+from storyforge.project.project import Run
 from storyforge.store import Entry
-from storyforge.workflow import Run
-from storyforge.workshop import ledger_of
 
 STORY = """
 storyforge: 1
@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 
 def make(run: Run, *, only: str = "") -> Plan:
     """Put a product of every task that is missing into the store, and all into the ledger."""
-    plan, store = workflow.planned(run)
+    plan, store = project.planned(run)
     for task in missing(plan, store).tasks():
         kind = subject_of(task).split()[0]
         shelf = {"concept": "concepts", "fused": "fused", "panel": "panels"}.get(kind)
@@ -63,7 +63,7 @@ def make(run: Run, *, only: str = "") -> Plan:
     entries = ledger.entries()
     for task in plan.tasks():
         if not only or subject_of(task) == only:
-            entries[subject_of(task)] = Entry(task.key, plan.recipes[task.key], 2.0)
+            entries[subject_of(task)] = Entry(task.key, plan.key_inputs[task.key], 2.0)
     ledger.write(entries)
     return plan
 
@@ -73,12 +73,12 @@ def edit(story: Path, old: str, new: str) -> None:
     story.write_text(story.read_text().replace(old, new))
 
 
-def lines(story: Path) -> dict[str, Line]:
-    return {line.subject: line for line in workflow.plan(Run(story)).lines}
+def lines(story: Path) -> dict[str, StatusLine]:
+    return {line.subject: line for line in project.plan(Run(story)).lines}
 
 
 def stale(story: Path) -> set[str]:
-    return {line.subject for line in workflow.plan(Run(story)).stale}
+    return {line.subject for line in project.plan(Run(story)).stale}
 
 
 def retrain(story: Path, name: str) -> None:
@@ -89,7 +89,7 @@ BOOKS = {"book pdf en", "book html en"}
 
 
 def test_pinning_what_is_drawn_makes_nothing_stale(path: Path) -> None:
-    (approved,) = approval.pin(Run(path), ["found"])
+    (approved,) = approve.pin(Run(path), ["found"])
     assert (approved.take, approved.ignores) == (0, ())
     assert approved.picture.read_bytes().startswith(b"panel found")
     assert approved.picture.parent == path.parent / "pins"
@@ -111,7 +111,7 @@ def test_pinning_what_is_drawn_makes_nothing_stale(path: Path) -> None:
 def test_a_pinned_picture_stays_and_says_what_it_ignores(
     path: Path, old: str, new: str, told: str
 ) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     edit(path, old, new)
     line = lines(path)["panel found"]
     assert line.state == "pinned"
@@ -120,32 +120,32 @@ def test_a_pinned_picture_stays_and_says_what_it_ignores(
 
 
 def test_a_pinned_picture_survives_a_retrained_concept_and_unpinning_redraws_it(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     retrain(path, "pip")
     assert lines(path)["panel found"].ignores == ("concept `pip` retrained",)
     assert stale(path) == {"concept pip", "fused model", "panel end"} | BOOKS
-    approval.unpin(Run(path), ["found"])
+    approve.unpin(Run(path), ["found"])
     assert lines(path)["panel found"].reasons == ("the fused model changed",)
 
 
 def test_a_pinned_picture_survives_new_weights(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     (path.parent / "base" / "unet").write_bytes(b"22")
     line = lines(path)["panel found"]
     assert (line.state, line.ignores[0]) == ("pinned", "the base changed")
 
 
 def test_a_changed_panel_can_be_pinned_as_it_was_last_drawn(path: Path) -> None:
-    before = approval.pin(Run(path), ["end"])[0].picture.read_bytes()
-    approval.unpin(Run(path), ["end"])
+    before = approve.pin(Run(path), ["end"])[0].picture.read_bytes()
+    approve.unpin(Run(path), ["end"])
     retrain(path, "owl")
-    (approved,) = approval.pin(Run(path), ["end"])
+    (approved,) = approve.pin(Run(path), ["end"])
     assert approved.picture.read_bytes() == before
     assert approved.ignores == ("concept `owl` retrained",)
 
 
 def test_what_only_pinned_panels_show_is_not_learnt(path: Path) -> None:
-    approval.pin(Run(path), [])
+    approve.pin(Run(path), [])
     retrain(path, "pip")
     assert stale(path) == set()
     assert lines(path)["fused model"].state == "unneeded"
@@ -157,11 +157,11 @@ def test_what_only_pinned_panels_show_is_not_learnt(path: Path) -> None:
 def test_words_that_look_like_yaml_come_back_as_they_were(path: Path, word: str) -> None:
     edit(path, '"7"', f'"{word}"')
     make(Run(path))
-    approval.pin(Run(path), ["end"])
+    approve.pin(Run(path), ["end"])
     key = lines(path)["panel end"].task.key
     edit(path, "id: end", "id: end, take: 1")
     assert lines(path)["panel end"].ignores == ("`take: 1` of the story",)
-    assert workflow.planned(Run(path))[0].pins["end"].key == key
+    assert project.planned(Run(path))[0].pins["end"].key == key
 
 
 def test_another_take_is_picked_and_wins_over_the_story(path: Path) -> None:
@@ -169,55 +169,55 @@ def test_another_take_is_picked_and_wins_over_the_story(path: Path) -> None:
     make(Run(path))
     edit(path, "take: 2", "take: 1")
     make(Run(path))
-    approved = approval.pick(Run(path), "found", 2)
+    approved = approve.pick(Run(path), "found", 2)
     assert approved.ignores == ("`take: 1` of the story",)
     assert stale(path) == BOOKS
     make(Run(path))
     assert stale(path) == set()
-    (released,) = approval.unpin(Run(path), ["found"])
+    (released,) = approve.unpin(Run(path), ["found"])
     assert (released.panel, released.take) == ("found", 2)
 
 
 def test_a_take_that_is_not_drawn_is_an_error_with_the_remedy(path: Path) -> None:
     with pytest.raises(StoryForgeError, match="take 5 of panel `found` is not drawn") as caught:
-        approval.pick(Run(path), "found", 5)
+        approve.pick(Run(path), "found", 5)
     assert "--takes 6" in str(caught.value.hint)
 
 
 def test_takes_of_a_panel_with_its_own_seed_are_an_error(path: Path) -> None:
     edit(path, "id: found", "id: found, seed: 5")
     with pytest.raises(StoryForgeError, match="seed of its own"):
-        approval.draw_takes(Run(path), ["found"], 2, lambda *_: None)
+        approve.draw_takes(Run(path), ["found"], 2, lambda *_: None)
 
 
 def test_takes_want_a_panel(path: Path) -> None:
     with pytest.raises(StoryForgeError, match="panels that are named"):
-        approval.draw_takes(Run(path), [], 2, lambda *_: None)
+        approve.draw_takes(Run(path), [], 2, lambda *_: None)
 
 
 def test_a_picture_that_is_not_drawn_cannot_be_pinned(path: Path) -> None:
     shutil.rmtree(path.parent / ".storyforge" / "panels")
     with pytest.raises(StoryForgeError, match="not drawn yet: `found`, `end`"):
-        approval.pin(Run(path), [])
+        approve.pin(Run(path), [])
 
 
 def test_a_pinned_picture_outlives_its_store(path: Path) -> None:
-    approval.pin(Run(path), [])
+    approve.pin(Run(path), [])
     shutil.rmtree(path.parent / ".storyforge")
     assert stale(path) == BOOKS
 
 
 def test_tidying_keeps_pinned_pictures(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     key = lines(path)["panel found"].task.key
     shutil.rmtree(path.parent / ".storyforge" / "ledgers")
-    gone = {product.key for product in workflow.gc(path)}
+    gone = {product.key for product in project.gc(path)}
     assert gone
     assert key not in gone
 
 
 def test_a_lost_copy_is_taken_from_the_store(path: Path) -> None:
-    (approved,) = approval.pin(Run(path), ["found"])
+    (approved,) = approve.pin(Run(path), ["found"])
     approved.picture.unlink()
     assert lines(path)["panel found"].state == "pinned"
     assert findings_in(path) == ()
@@ -225,20 +225,20 @@ def test_a_lost_copy_is_taken_from_the_store(path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "code"), [("gone", "SF700"), ("other", "SF701")])
 def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, code: str) -> None:
-    (approved,) = approval.pin(Run(path), ["found"])
+    (approved,) = approve.pin(Run(path), ["found"])
     shutil.rmtree(path.parent / ".storyforge")
     if change == "gone":
         approved.picture.unlink()
     else:
         approved.picture.write_bytes(b"another picture")
     with pytest.raises(StoryError) as caught:
-        workflow.plan(Run(path))
+        project.plan(Run(path))
     (finding,) = caught.value.diagnostics
     lock = lock_path(path)
     assert (finding.code, finding.file) == (code, str(lock))
     assert lock.read_text().splitlines()[finding.line - 1].strip() == "found:"
     assert findings_in(path) == (finding,)
-    approval.unpin(Run(path), ["found"])
+    approve.unpin(Run(path), ["found"])
     assert not lock.exists()
 
 
@@ -256,7 +256,7 @@ def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, c
 def test_mistakes_in_a_lock_have_a_place(
     path: Path, old: str, new: str, code: str, words: str
 ) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     lock = lock_path(path)
     lock.write_text(lock.read_text().replace(old, new, 1))
     found = findings_in(path)
@@ -264,11 +264,11 @@ def test_mistakes_in_a_lock_have_a_place(
     assert words in found[0].message
     assert new in lock.read_text().splitlines()[found[0].line - 1]
     with pytest.raises(StoryError):
-        workflow.planned(Run(path))
+        project.planned(Run(path))
 
 
 def test_check_lists_the_mistakes_of_the_lock_beside_the_storys(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     lock = lock_path(path)
     lock.write_text(lock.read_text().replace("take: 0", "taek: 0", 1))
     done = CliRunner().invoke(app, ["check", str(path)])
@@ -281,50 +281,50 @@ def test_the_lock_is_named_after_the_story(path: Path) -> None:
     other = path.with_name("tale.yaml")
     shutil.copyfile(path, other)
     make(Run(other))
-    approval.pin(Run(other), ["found"])
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(other), ["found"])
+    approve.pin(Run(path), ["found"])
     assert lock_path(other).name == "tale.lock.yaml"
     assert lock_path(path).name == "story.lock.yaml"
-    approval.unpin(Run(path), [])
+    approve.unpin(Run(path), [])
     assert not lock_path(path).exists()
     assert lines(other)["panel found"].state == "pinned"
     assert len(list((path.parent / "pins").iterdir())) == 1
-    approval.unpin(Run(other), [])
+    approve.unpin(Run(other), [])
     assert not (path.parent / "pins").exists()
 
 
 def test_an_unpinned_picture_goes_back_to_the_store(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     shutil.rmtree(path.parent / ".storyforge")
-    approval.unpin(Run(path), ["found"])
+    approve.unpin(Run(path), ["found"])
     assert "panel found" not in stale(path)
 
 
 def test_a_pin_for_no_panel_is_told(path: Path) -> None:
-    approval.pin(Run(path), ["found"])
+    approve.pin(Run(path), ["found"])
     edit(path, "id: found", "id: lost")
-    assert workflow.plan(Run(path)).strange == ("found",)
+    assert project.plan(Run(path)).strange == ("found",)
     with pytest.raises(StoryForgeError, match="no picture of a panel named `fuond`") as caught:
-        approval.unpin(Run(path), ["fuond"])
+        approve.unpin(Run(path), ["fuond"])
     assert "`found`" in str(caught.value.hint)
 
 
 def test_a_story_of_pinned_pictures_needs_no_base(path: Path) -> None:
-    approval.pin(Run(path), [])
+    approve.pin(Run(path), [])
     shutil.rmtree(path.parent / "base")
     assert lines(path)["panel found"].state == "pinned"
-    approval.unpin(Run(path), ["end"])
+    approve.unpin(Run(path), ["end"])
     with pytest.raises(StoryForgeError, match="no model at"):
-        workflow.plan(Run(path))
+        project.plan(Run(path))
 
 
 def test_a_pin_changes_no_key_but_the_books(path: Path) -> None:
-    plan, store = workflow.planned(Run(path))
-    approval.pin(Run(path), ["found"])
+    plan, store = project.planned(Run(path))
+    approve.pin(Run(path), ["found"])
     retrain(path, "pip")
-    changed, _ = workflow.planned(Run(path))
+    changed, _ = project.planned(Run(path))
     loose = with_pins(changed, {})
     assert [task.key for task in changed.panels] == [task.key for task in loose.panels]
     assert dict(changed.books[0].panels)["found"] == dict(plan.books[0].panels)["found"]
     assert read_pins(changed.story, store).keys() == {"found"}
-    assert outline(changed, store, {})
+    assert status_lines(changed, store, {})

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from storyforge.bases import Base, Habits
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.outline import chains, missing, outline, shelf_of, subject_of
-from storyforge.plan import Order, Plan, Task, base_of, draw_up
+from storyforge.modelref import Defaults, ModelRef
+from storyforge.pictures import with_article
+from storyforge.plan.plan import Order, Plan, base_of, draw_up
+from storyforge.plan.status import chains, missing, shelf_of, status_lines, subject_of
 from storyforge.store import Entry, Store
-from storyforge.story import Story, read
-from storyforge.wording import panel_prompt, pose_of, region_prompt, side_of, with_article
+from storyforge.story.prompts import panel_prompt, pose_of, region_prompt, side_of
+from storyforge.story.story import Story, read
+from storyforge.tasks import Task
 
-BASE = Base("pocket", "hash of the base")
+BASE = ModelRef("pocket", "hash of the base")
 
 STORY = """
 storyforge: 1
@@ -102,8 +104,8 @@ def test_every_key_is_the_hash_of_a_recipe(folder: Path) -> None:
     assert plan.fuse is not None
     watched = [key for _, key in plan.fuse.statistics] + [plan.fuse.ordinary]
     made = [task.key for task in plan.tasks()] + watched
-    assert set(made) == set(plan.recipes)
-    assert len(plan.recipes) == len(made)
+    assert set(made) == set(plan.key_inputs)
+    assert len(plan.key_inputs) == len(made)
 
 
 def test_what_a_concept_is_seen_to_do_hangs_on_no_other(folder: Path) -> None:
@@ -134,7 +136,7 @@ def test_looking_at_the_subject_is_seen_anew_and_the_ordinary_is_not(folder: Pat
 def test_settings_of_fusion_that_are_left_out_are_in_no_key(folder: Path) -> None:
     plan = draw_up(story_with(folder), base=BASE)
     assert plan.fuse is not None
-    assert plan.recipes[plan.fuse.key]["settings"] == {"solver": "closed-form"}
+    assert plan.key_inputs[plan.fuse.key]["settings"] == {"solver": "closed-form"}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_a_default_that_is_written_out_makes_nothing_again(folder: Path, setting
 def test_a_plain_panels_key_hangs_on_what_it_always_hung_on(folder: Path) -> None:
     old, new = SAMPLING
     plan = draw_up(story_with(folder, old, new.format("regions: fused")), base=BASE)
-    recipe = plan.recipes[plan.panels[0].key]
+    recipe = plan.key_inputs[plan.panels[0].key]
     drawn = {"prompt", "negative", "regions", "size", "steps", "seed", "region_blend"}
     assert recipe.keys() == drawn | {
         *("make", "panel", "base_hash", "fused", "guidance_scale", "scheduler")
@@ -256,7 +258,7 @@ def test_what_is_drawn_from_the_layout_is_part_of_the_recipe(folder: Path) -> No
 def test_only_the_embedded_model_brings_adapters(folder: Path) -> None:
     story = story_with(folder, "id: end", "id: end, control: [{draw: sketch}]")
     with pytest.raises(EnvironmentProblem, match="names no `adapter` made for `owner/model`"):
-        draw_up(story, base=Base("owner/model", "hash"))
+        draw_up(story, base=ModelRef("owner/model", "hash"))
 
 
 def test_training_free_fuses_nothing_and_draws_from_the_concepts(folder: Path) -> None:
@@ -309,7 +311,7 @@ def test_another_name_teaches_nothing(folder: Path) -> None:
 def test_another_base_makes_everything_again(folder: Path) -> None:
     story = story_with(folder)
     before = keys(draw_up(story, base=BASE))
-    after = keys(draw_up(story, base=Base("pocket", "another hash")))
+    after = keys(draw_up(story, base=ModelRef("pocket", "another hash")))
     assert not {key for key in before.values() if key in after.values()}
 
 
@@ -454,7 +456,7 @@ def test_a_missing_base_is_named_with_what_may_stand_there(folder: Path) -> None
 
 def test_a_base_on_the_hub_stands_for_itself(folder: Path) -> None:
     story = story_with(folder, "title:", "base: owner/name@v1\ntitle:")
-    assert base_of(story) == Base("owner/name@v1", "owner/name@v1")
+    assert base_of(story) == ModelRef("owner/name@v1", "owner/name@v1")
 
 
 def test_a_base_in_a_folder_is_known_by_its_content(folder: Path) -> None:
@@ -475,7 +477,7 @@ def test_other_habits_leave_a_base_what_it_is(folder: Path) -> None:
     (folder / "weights" / "storyforge.json").write_text('{"train_steps": 7}')
     second = base_of(story)
     assert second.hash == first.hash
-    assert (first.habits, second.habits) == (Habits(), Habits(train_steps=7))
+    assert (first.defaults, second.defaults) == (Defaults(), Defaults(train_steps=7))
 
 
 @pytest.mark.parametrize(
@@ -503,7 +505,7 @@ def test_habits_that_cannot_be_read_are_named(folder: Path, text: str, said: str
 def test_other_ways_to_learn_teach_everything_again(folder: Path) -> None:
     story = story_with(folder)
     before = keys(draw_up(story, base=BASE))
-    after = keys(draw_up(story, base=replace(BASE, habits=Habits(train_steps=7))))
+    after = keys(draw_up(story, base=replace(BASE, defaults=Defaults(train_steps=7))))
     assert not {key for key in before.values() if key in after.values()}
 
 
@@ -514,8 +516,8 @@ def test_other_ways_to_draw_draw_a_shared_concept_again(folder: Path) -> None:
     (folder / "story.yaml").write_text(text)
     story = read(folder / "story.yaml")
     plain, learning, drawing = (
-        draw_up(story, base=replace(BASE, habits=habits))
-        for habits in (Habits(), Habits(train_steps=7), Habits(steps=7))
+        draw_up(story, base=replace(BASE, defaults=defaults))
+        for defaults in (Defaults(), Defaults(train_steps=7), Defaults(steps=7))
     )
     assert keys(plain) == keys(learning)
     assert plain.fuse is not None
@@ -534,12 +536,16 @@ def made(plan: Plan, store: Store) -> dict[str, Entry]:
     """Everything made; what the ledger says then."""
     for task in plan.tasks():
         put(store, task)
-    return {subject_of(task): Entry(task.key, plan.recipes[task.key], 2.0) for task in plan.tasks()}
+    return {
+        subject_of(task): Entry(task.key, plan.key_inputs[task.key], 2.0) for task in plan.tasks()
+    }
 
 
 def reasons(plan: Plan, store: Store, entries: Mapping[str, Entry]) -> dict[str, str]:
     return {
-        line.subject: line.reason for line in outline(plan, store, entries) if line.state == "stale"
+        line.subject: line.reason
+        for line in status_lines(plan, store, entries)
+        if line.state == "stale"
     }
 
 
@@ -555,7 +561,7 @@ def test_what_nobody_needs_is_not_made_again(folder: Path, tmp_path: Path) -> No
     entries = made(plan, store)
     shutil.rmtree(store.root / "concepts")
     assert not list(missing(plan, store).tasks())
-    states = {line.subject: line.state for line in outline(plan, store, entries)}
+    states = {line.subject: line.state for line in status_lines(plan, store, entries)}
     assert states["concept pip"] == "unneeded"
 
 
@@ -590,7 +596,7 @@ def test_a_lost_file_is_a_reason_and_has_a_price(folder: Path, tmp_path: Path) -
     plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
     entries = made(plan, store)
     store.path("panels", plan.panels[0].key).unlink()
-    (line,) = [line for line in outline(plan, store, entries) if line.state == "stale"]
+    (line,) = [line for line in status_lines(plan, store, entries) if line.state == "stale"]
     assert (line.subject, line.reason) == ("panel found", "its file is missing")
     assert line.cost.seconds == 2.0
 
@@ -608,7 +614,7 @@ def test_no_key_depends_on_how_long_something_took(folder: Path, tmp_path: Path)
     slow = {name: replace(entry, seconds=1e6) for name, entry in made(plan, store).items()}
     store.ledger("story").write(slow)
     assert keys(draw_up(story_with(folder), base=BASE)) == keys(plan)
-    assert all(line.state == "fresh" for line in outline(plan, store, slow))
+    assert all(line.state == "fresh" for line in status_lines(plan, store, slow))
 
 
 @pytest.mark.parametrize(
@@ -637,14 +643,14 @@ def test_a_chain_leads_from_the_cause_to_the_books(
     entries = made(draw_up(story_with(folder), base=BASE), store)
     old, new = ("title:", f"{new}\ntitle:") if old == "fuse: " else (old, new)
     plan = draw_up(story_with(folder, old, new), base=BASE)
-    assert list(chains(outline(plan, store, entries))) == told
+    assert list(chains(status_lines(plan, store, entries))) == told
 
 
 def test_a_chain_begins_where_a_concept_changed(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     entries = made(draw_up(story_with(folder), base=BASE), store)
     Image.new("RGB", (8, 8), "blue").save(folder / "concepts" / "pip" / "2.png")
-    (chain,) = chains(outline(draw_up(story_with(folder), base=BASE), store, entries))
+    (chain,) = chains(status_lines(draw_up(story_with(folder), base=BASE), store, entries))
     assert chain == (
         "concept `pip`: pictures changed → fused model → panels `found`, `end` → 2 books"
     )
@@ -652,6 +658,6 @@ def test_a_chain_begins_where_a_concept_changed(folder: Path, tmp_path: Path) ->
 
 def test_a_first_plan_is_one_chain(folder: Path, tmp_path: Path) -> None:
     plan, store = draw_up(story_with(folder), base=BASE), Store(tmp_path / "store")
-    assert chains(outline(plan, store, {})) == (
+    assert chains(status_lines(plan, store, {})) == (
         "everything is new → 3 concepts → fused model → panels `found`, `end` → 2 books",
     )

@@ -7,7 +7,8 @@ from transformers import CLIPModel, CLIPTokenizer
 
 pytest.importorskip("skia")
 
-from storyforge.evaluate.embed import POCKET_CLIP, open_clip
+from storyforge.metrics.clip import open_clip
+from storyforge.modelref import POCKET_CLIP
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import clip as views
 

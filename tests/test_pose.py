@@ -10,19 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storyforge.layout import Box, Pose
-from storyforge.pocket.world.looks import POSES as DRAWN
-from storyforge.pose import (
+from storyforge.geometry.box import Box
+from storyforge.geometry.pose import (
     COLOURS,
     KEYPOINTS,
     LIMBS,
     POSES,
     WIDTH,
+    Pose,
     Stand,
     keypoint_picture,
     skeleton,
     sketch_picture,
 )
+from storyforge.pocket.world.looks import POSES as DRAWN
 
 LEFT = Box(x0=0, y0=0.1, x1=0.5, y1=1)
 RIGHT = Box(x0=0.5, y0=0.1, x1=1, y1=1)

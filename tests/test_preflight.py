@@ -13,9 +13,9 @@ from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.pdf import write_pdf
 from storyforge.book.preflight import Marks, check_book, check_pdf
 from storyforge.book.printers import INGRAM, KDP
-from storyforge.book.trims import TRIMS
 from storyforge.book.upscale import widths, with_art
 from storyforge.errors import Diagnostic, EnvironmentProblem, Mark, Report, Severity
+from storyforge.story.trims import TRIMS
 
 NOWHERE = Marks()
 KDP_SQUARE = TRIMS["kdp-8.5x8.5"]

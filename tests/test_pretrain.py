@@ -14,8 +14,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPModel
 
-from storyforge.bases import POCKET, Habits
 from storyforge.model.base import open_base
+from storyforge.modelref import POCKET, Defaults
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.clip import (
@@ -241,7 +241,7 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     assert 0 < before < steps_of(folder / "unet.safetensors")
     base = open_base(str(folder / "pipeline"), "hash")
     assert base.side == parts.PICTURE
-    assert base.habits == Habits()
+    assert base.defaults == Defaults()
 
 
 def test_the_shipped_weights_open_with_the_stock_pipeline() -> None:
@@ -258,17 +258,17 @@ def test_the_shipped_weights_are_small_and_whole() -> None:
 
 
 def test_the_shipped_habits_are_read() -> None:
-    habits = Habits.read(POCKET / "storyforge.json")
-    assert habits != Habits()
-    assert habits.prior_pictures == len(habits.prior_prompts)
+    defaults = Defaults.read(POCKET / "storyforge.json")
+    assert defaults != Defaults()
+    assert defaults.prior_pictures == len(defaults.prior_prompts)
 
 
 def test_views_of_one_character_differ_and_its_double_is_somebody_else() -> None:
-    dice = np.random.default_rng(5)
+    generator = np.random.default_rng(5)
     for _ in range(20):
-        look = random_character(dice)
-        assert nearly(look, dice) != look
-    one, other = view(look, dice), view(look, dice)
+        look = random_character(generator)
+        assert nearly(look, generator) != look
+    one, other = view(look, generator), view(look, generator)
     assert one.picture.shape == other.picture.shape == (SIDE, SIDE, 3)
     assert not np.array_equal(one.picture, other.picture)
 

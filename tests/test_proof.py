@@ -16,13 +16,23 @@ from typer.testing import CliRunner, Result
 
 from storyforge.book.leaf import Rect
 from storyforge.book.page import bind
-from storyforge.cli import app
-from storyforge.layout import shipped
-from storyforge.proof import diagram, typeset, web
-from storyforge.proof.drawing import Box, Drawing, Ink, Label, Line, Photo, Proof, ellipse, polyline
-from storyforge.proof.pages import proof_of
-from storyforge.story import Story, read
-from storyforge.workflow import layouts
+from storyforge.book.preview import diagram, typeset, web
+from storyforge.book.preview.drawing import (
+    Drawing,
+    Ink,
+    Label,
+    LineShape,
+    Photo,
+    Proof,
+    RectShape,
+    ellipse,
+    polyline,
+)
+from storyforge.book.preview.pages import proof_of
+from storyforge.cli.program import app
+from storyforge.project.project import layouts
+from storyforge.story.layout import shipped
+from storyforge.story.story import Story, read
 
 STORY = """
 storyforge: 1
@@ -84,9 +94,11 @@ def test_a_proof_has_the_book_s_pages_and_all_its_words(path: Path, tmp_path: Pa
 def test_regions_stand_where_the_story_puts_them_and_bear_their_names(path: Path) -> None:
     drawing = page(proof_of(read(path)), "Page 1")
     assert {"left: pip waving", "right: owl, z 1", "lamp: lamp, z 2"} <= set(words(drawing))
-    tinted = [mark for mark in drawing.marks if mark.layer == "regions" and isinstance(mark, Box)]
+    tinted = [
+        mark for mark in drawing.marks if mark.layer == "regions" and isinstance(mark, RectShape)
+    ]
     left, right, lamp = (mark.rect for mark in tinted if mark.ink.line)
-    frame = next(m.rect for m in drawing.marks if isinstance(m, Box) and m.layer == "art")
+    frame = next(m.rect for m in drawing.marks if isinstance(m, RectShape) and m.layer == "art")
     assert left.x == pytest.approx(frame.x)
     assert right.right == pytest.approx(frame.right)
     assert left.right == pytest.approx(right.x) == pytest.approx(lamp.centre().x)
@@ -94,7 +106,7 @@ def test_regions_stand_where_the_story_puts_them_and_bear_their_names(path: Path
 
 def test_characters_are_stick_figures_and_objects_are_not(path: Path) -> None:
     drawing = page(proof_of(read(path)), "Page 1")
-    figures = [m for m in drawing.marks if isinstance(m, Line) and m.layer == "figures"]
+    figures = [m for m in drawing.marks if isinstance(m, LineShape) and m.layer == "figures"]
     assert sum(mark.ink.dashed for mark in figures) == 1, "the lamp is an oval"
     heads = [mark for mark in figures if mark.ink.fill == "#ffffff"]
     assert len(heads) == 2
@@ -107,7 +119,7 @@ def test_quiet_places_are_marked_on_the_page(path: Path) -> None:
     drawing = page(proof_of(read(path)), "Page 1")
     assert "quiet" in words(drawing)
     frame, quiet = (
-        next(m.rect for m in drawing.marks if isinstance(m, Box) and m.layer == layer)
+        next(m.rect for m in drawing.marks if isinstance(m, RectShape) and m.layer == layer)
         for layer in ("art", "regions")
     )
     assert (quiet.x, quiet.width) == pytest.approx((frame.x, frame.width), abs=frame.width / 4)
@@ -128,14 +140,14 @@ def test_a_spread_is_proofed_as_two_halves_of_one_picture(path: Path) -> None:
 
 def test_the_lines_are_the_printer_s(path: Path) -> None:
     drawing = page(proof_of(read(path)), "Page 2")
-    guides = [m.rect for m in drawing.marks if isinstance(m, Box) and m.layer == "guides"]
+    guides = [m.rect for m in drawing.marks if isinstance(m, RectShape) and m.layer == "guides"]
     bled, safe, cut = guides
     assert (cut.width, cut.height) == (6 * 72, 9 * 72)
     assert bled.height - cut.height == pytest.approx(2 * 0.125 * 72)
     assert bled.width - cut.width == pytest.approx(0.125 * 72), "nothing bleeds into the fold"
     assert cut.width - safe.width == pytest.approx(2 * 0.375 * 72)
     for mark in drawing.marks:
-        rect = mark.rect if isinstance(mark, Box | Label) else cut
+        rect = mark.rect if isinstance(mark, RectShape | Label) else cut
         assert rect.x >= 0
         assert rect.y >= 0
         assert rect.right <= drawing.width + 0.01
@@ -164,12 +176,12 @@ def test_png_draws_every_kind_of_mark_in_its_place(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (0, 0, 255)).save(tmp_path / "sea.png")
     whole = Rect(0, 0, 1, 1)
     marks = (
-        Box("page", Rect(0, 0, 72, 72), Ink("#ffffff")),
-        Box("art", Rect(0, 0, 20, 20), Ink("#ff0000")),
-        Line(
+        RectShape("page", Rect(0, 0, 72, 72), Ink("#ffffff")),
+        RectShape("art", Rect(0, 0, 20, 20), Ink("#ff0000")),
+        LineShape(
             "figures", polyline([(40, 10), (70, 10)]), Ink(None, "#00ff00", 6), Rect(40, 0, 15, 72)
         ),
-        Line("figures", ellipse(Rect(0, 40, 20, 20)), Ink("#ff00ff")),
+        LineShape("figures", ellipse(Rect(0, 40, 20, 20)), Ink("#ff00ff")),
         Photo("art", tmp_path / "sea.png", Rect(40, 40, 20, 20), whole),
     )
     (png,) = typeset.pngs([Drawing("a", "A", 72, 72, marks)], ppi=72)
@@ -274,7 +286,7 @@ def test_a_layout_s_picture_names_its_regions_and_shows_who_is_in_front() -> Non
     made = next(each for each in layouts(None) if each.name == "over-the-shoulder")
     drawing = diagram.layout_drawing(made)
     assert {"listener, z 1", "speaker", "over-the-shoulder"} <= set(words(drawing))
-    boxes = [m for m in drawing.marks if isinstance(m, Box) and m.layer == "regions"]
+    boxes = [m for m in drawing.marks if isinstance(m, RectShape) and m.layer == "regions"]
     speaker, veil, listener = boxes[:3]
     assert veil.rect == listener.rect
     assert listener.rect.common(speaker.rect) is not None
@@ -285,7 +297,7 @@ def test_the_sheet_of_layouts_shows_each_once_and_apart() -> None:
     drawing = diagram.layouts_drawing(found)
     shown = words(drawing)
     assert all(shown.count(each.name) == 1 for each in found)
-    frames = [m.rect for m in drawing.marks if isinstance(m, Box) and m.layer == "art"]
+    frames = [m.rect for m in drawing.marks if isinstance(m, RectShape) and m.layer == "art"]
     assert len(frames) == len(found)
     for index, one in enumerate(frames):
         assert all(one.common(other) is None for other in frames[:index])

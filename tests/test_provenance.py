@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 from storyforge.book.colophon import colophon
 from storyforge.book.pdf import write_pdf
 from storyforge.book.typeface import ANDIKA, text_face
-from storyforge.layout import shipped
-from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK, marked_pdf, marked_png
-from storyforge.story import read
+from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK, marked_pdf, marked_png
+from storyforge.story.layout import shipped
+from storyforge.story.story import read
 
 SOURCE_TYPE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 

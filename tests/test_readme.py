@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from storyforge.cli import app
+from storyforge.cli.program import app
 
 README = Path(__file__).parents[1] / "README.md"
 QUICK = ("check", "plan", "explain", "schema", "layout", "preview", "init")

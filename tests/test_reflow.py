@@ -18,7 +18,7 @@ from storyforge.book.html import write_html, write_web
 from storyforge.book.leaf import Book
 from storyforge.book.pdf import write_pages
 from storyforge.book.reflow import write_reflow
-from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
+from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from PIL import Image, ImageFilter
 from test_dataset import bomb
 from typer.testing import CliRunner
 
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import Severity, StoryForgeError
-from storyforge.inspection import draw_sheet, examine_folder, side_of
-from storyforge.train.report import examine
+from storyforge.project.inspect import draw_sheet, examine_folder, picture_side
+from storyforge.train.report import examine_pictures
 
 CONCEPTS = Path(__file__).parents[1] / "concepts"
 SIDE = 96
@@ -23,8 +23,8 @@ SIDE = 96
 
 def picture(seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
     """Blocks of random colours: sharp edges, and no two alike."""
-    dice = np.random.default_rng(seed)
-    blocks = dice.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    generator = np.random.default_rng(seed)
+    blocks = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
     return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
 
 
@@ -46,13 +46,13 @@ def half_mask(path: Path) -> None:
 
 
 def codes(folder: Path) -> list[tuple[str, str]]:
-    found = examine(folder, name="pip", side=SIDE).findings
+    found = examine_pictures(folder, name="pip", side=SIDE).findings
     return [(Path(finding.file).name, finding.code) for finding in found]
 
 
 def test_good_pictures_are_not_complained_of(folder: Path) -> None:
     half_mask(folder / "0-mask.png")
-    report = examine(folder, name="pip", side=SIDE)
+    report = examine_pictures(folder, name="pip", side=SIDE)
     assert report.findings == ()
     assert [seen.file for seen in report.seen] == ["0.png", "1.png", "2.png", "3.png"]
     assert report.seen[0].masked == pytest.approx(0.5, abs=0.01)
@@ -168,7 +168,7 @@ def test_every_kind_of_bad_data_is_one_finding_with_a_remedy(
     severity: Severity,
 ) -> None:
     spoil(folder)
-    findings = examine(folder, name="pip", side=SIDE).findings
+    findings = examine_pictures(folder, name="pip", side=SIDE).findings
     told = [f for f in findings if f.code not in {"SF650", "SF657"} or f.code == code]
     (found,) = told
     assert (Path(found.file).name, found.line, found.code) == (file, line, code)
@@ -180,17 +180,17 @@ def test_few_pictures_are_a_warning_and_none_a_mistake(folder: Path) -> None:
     for index in (2, 3):
         (folder / f"{index}.png").unlink()
         (folder / f"{index}.txt").unlink()
-    (few,) = examine(folder, name="pip", side=SIDE).findings
+    (few,) = examine_pictures(folder, name="pip", side=SIDE).findings
     assert (few.code, few.severity) == ("SF650", WARNING)
     for file in folder.iterdir():
         file.unlink()
-    (none,) = examine(folder, name="pip", side=SIDE).findings
+    (none,) = examine_pictures(folder, name="pip", side=SIDE).findings
     assert (none.code, none.severity) == ("SF602", ERROR)
 
 
 def test_a_picture_that_keeps_its_shape_loses_nothing(folder: Path) -> None:
     wide(folder)
-    assert examine(folder, name="pip", side=SIDE, shaped=True).findings == ()
+    assert examine_pictures(folder, name="pip", side=SIDE, shaped=True).findings == ()
 
 
 def test_a_missing_folder_is_one_clear_error(tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_a_missing_folder_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_here_has_the_usual_side() -> None:
-    assert side_of("pocket") == 256
-    assert side_of("owner/name") == 512
+    assert picture_side("pocket") == 256
+    assert picture_side("owner/name") == 512
 
 
 def test_the_sheet_shows_every_picture_dim_outside_its_mask(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (SIDE, SIDE), "red").save(folder / "0.png")
     half_mask(folder / "0-mask.png")
-    report = examine(folder, name="pip", side=SIDE)
+    report = examine_pictures(folder, name="pip", side=SIDE)
     with Image.open(draw_sheet(report, tmp_path / "sheet.png")) as sheet:
         left, right = sheet.getpixel((40, 100)), sheet.getpixel((150, 100))
     assert left == (255, 0, 0)

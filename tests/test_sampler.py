@@ -15,16 +15,16 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.layout import Box
+from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import make_scheduler, start_latents
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
-from storyforge.panels import Method, PanelTask, RefineTask, RegionTask
-from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
+from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK
 from storyforge.sample.recipe import parameters, save_png
-from storyforge.sample.sampler import Studio, perform, picture, pictures, previews_in
+from storyforge.sample.sampler import SamplingContext, draw_panels, picture, pictures, previews_in
+from storyforge.tasks import Method, PanelTask, RefineTask, RegionTask
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 
@@ -80,7 +80,7 @@ def test_a_panel_without_regions_and_concepts_is_the_stock_pipelines_picture(
         latents=start_latents(base, [task.seed], task.size),
         num_inference_steps=task.steps,
         guidance_scale=task.guidance_scale,
-        guidance_rescale=base.habits.guidance_rescale,
+        guidance_rescale=base.defaults.guidance_rescale,
         output_type="np",
     ).images[0]
     made = picture(base, plain(base), replace(task, regions=()))
@@ -207,12 +207,12 @@ def test_panels_are_drawn_one_after_another_and_kept_at_once(
 ) -> None:
     shelf, told = Shelf(tmp_path), []
 
-    def tell(what: str, done: int, total: int) -> None:
+    def on_progress(what: str, done: int, total: int) -> None:
         told.append((what, done, total))
 
     wrong = replace(task, panel="wrong", prompt="a <nobody>")
     with pytest.raises(StoryForgeError, match="<nobody>"):
-        perform([task, wrong], None, shelf, tell)
+        draw_panels([task, wrong], None, shelf, on_progress)
     assert shelf.finished == ["found"]
     with Image.open(tmp_path / "found.png") as file:
         assert np.array_equal(np.asarray(file), picture(base, plain(base), task))
@@ -225,7 +225,7 @@ def test_a_fused_model_is_merged_into_the_base(
     name = base.family.linears[0]
     FusedModel(base.reference, base.hash, {}, {name: deltas[name]}).save(tmp_path)
     shelf = Shelf(tmp_path)
-    perform([task], tmp_path, shelf, silent)
+    draw_panels([task], tmp_path, shelf, silent)
     with Image.open(tmp_path / "found.png") as file:
         made = np.asarray(file)
     assert not np.array_equal(made, picture(base, plain(base), task))
@@ -237,14 +237,14 @@ def test_a_fused_model_of_another_base_is_refused_by_name(
     delta = Delta(torch.ones(2, 1), torch.ones(1, 2))
     FusedModel("elsewhere", "0ther" * 8, {}, {"x": delta}).save(tmp_path)
     with pytest.raises(EnvironmentProblem, match=f"another base than `{base.reference}`") as caught:
-        perform([task], tmp_path, Shelf(tmp_path), silent)
+        draw_panels([task], tmp_path, Shelf(tmp_path), silent)
     assert caught.value.hint
 
 
 def test_panels_drawn_at_once_are_those_drawn_alone(base: BaseModel, task: PanelTask) -> None:
     right = replace(task.regions[0], box=Box(x0=0.5, y0=0, x1=1, y1=1), guidance_scale=6.0)
     pair = [task, replace(task, panel="other", prompt="a house", seed=12, regions=(right,))]
-    together = pictures(Studio(base, plain(base)), pair)
+    together = pictures(SamplingContext(base, plain(base)), pair)
     for made, alone in zip(together, pair, strict=True):
         wanted = picture(base, plain(base), alone)
         assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 2
@@ -277,7 +277,7 @@ def test_a_preview_sees_the_picture_so_far_and_may_end_it(base: BaseModel, task:
         if step == 2:
             raise KeyboardInterrupt
 
-    studio = Studio(base, plain(base), preview=look, every=1)
+    studio = SamplingContext(base, plain(base), preview=look, every=1)
     with pytest.raises(KeyboardInterrupt):
         pictures(studio, [replace(task, steps=4)])
     side = smallest(base)
@@ -288,7 +288,7 @@ def test_the_picture_so_far_can_be_seen_in_a_folder_and_is_not_the_last(
     base: BaseModel, task: PanelTask, tmp_path: Path
 ) -> None:
     looks = tmp_path / "looks"
-    perform([replace(task, steps=6)], None, Shelf(tmp_path), silent, preview=previews_in(looks))
+    draw_panels([replace(task, steps=6)], None, Shelf(tmp_path), silent, preview=previews_in(looks))
     assert [path.name for path in looks.iterdir()] == ["found.png"]
     seen, made = (Image.open(folder / "found.png").convert("RGB") for folder in (looks, tmp_path))
     assert seen.size == made.size
@@ -306,7 +306,7 @@ def test_concepts_are_drawn_from_their_files_without_fusion(
     concept.save(tmp_path / "fox.safetensors")
     owl = replace(task.regions[0], prompt="a <pip>", concept="pip")
     free = replace(task, regions=(owl,), method=Method(compose="training-free"))
-    perform([free], None, Shelf(tmp_path), silent, {"pip": tmp_path / "fox.safetensors"})
+    draw_panels([free], None, Shelf(tmp_path), silent, {"pip": tmp_path / "fox.safetensors"})
     with Image.open(tmp_path / "found.png") as file:
         told = json.loads(str(file.info["storyforge"]))
         assert np.asarray(file).std() > 0

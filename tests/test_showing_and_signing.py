@@ -12,10 +12,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import StoryForgeError
-from storyforge.showing import Shown, again, read_picture
-from storyforge.signing import manifest, sign
+from storyforge.provenance.c2pa import manifest, sign
+from storyforge.provenance.recipe import PictureMetadata, again, read_metadata
 
 RECIPE = {"schema_version": 1, "panel": "found", "key": "abc", "prompt": "a fox", "seed": 7}
 
@@ -42,7 +42,7 @@ def test_a_picture_tells_its_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "not json", "[1]", '{"other": 1}', "[" * 5000])
 def test_a_picture_of_another_program_is_no_error(text: str, tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png", storyforge=text, parameters="a cat\nSteps: 20, Seed: 3")
-    assert not read_picture(path).recipe
+    assert not read_metadata(path).recipe
     told = CliRunner().invoke(app, ["show", str(path)])
     assert told.exit_code == 0
     assert "Steps: 20, Seed: 3" in told.stdout
@@ -60,18 +60,18 @@ def test_what_is_no_png_is_one_sentence(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "c.jpg")
     for path in (broken, tmp_path / "c.jpg"):
         with pytest.raises(StoryForgeError, match="as a PNG"):
-            read_picture(path)
+            read_metadata(path)
 
 
 def test_a_picture_is_drawn_again_only_if_it_would_be_the_same() -> None:
-    shown = Shown(Path("a.png"), 8, 8, RECIPE)
+    shown = PictureMetadata(Path("a.png"), 8, 8, RECIPE)
     assert again(shown, {"other": "x", "renamed": "abc"}) == "renamed"
     with pytest.raises(StoryForgeError, match="another picture"):
         again(shown, {"found": "def"})
     with pytest.raises(StoryForgeError, match="no panel"):
         again(shown, {"other": "def"})
     with pytest.raises(StoryForgeError, match="no recipe"):
-        again(Shown(Path("a.png"), 8, 8), {"found": "abc"})
+        again(PictureMetadata(Path("a.png"), 8, 8), {"found": "abc"})
 
 
 def test_without_the_extra_signing_says_how_to_install_it(
@@ -158,7 +158,7 @@ def test_a_signed_picture_is_a_copy_that_can_be_verified(tmp_path: Path) -> None
     (signed,) = sign([path], *certificates(tmp_path))
     assert signed == tmp_path / "a.signed.png"
     assert path.read_bytes() == before
-    assert read_picture(signed).recipe == RECIPE
+    assert read_metadata(signed).recipe == RECIPE
     with c2pa.Reader(str(signed)) as reader:
         told = json.loads(reader.json())
     assert "trainedAlgorithmicMedia" in json.dumps(told["manifests"])

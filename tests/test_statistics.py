@@ -11,20 +11,20 @@ from safetensors.torch import load_file
 from test_training import train_task
 from torch import Tensor
 
-from storyforge import workshop
+from storyforge.engine import engine
 from storyforge.errors import EnvironmentProblem
 from storyforge.fuse import carried, fusion, statistics
 from storyforge.fuse.area import REST, subject_area
 from storyforge.fuse.packing import Compact
 from storyforge.fuse.statistics import Statistics
-from storyforge.fusesettings import FuseSettings
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, encode, token_ids
-from storyforge.plan import FuseTask
+from storyforge.settings import FuseSettings
 from storyforge.store import Store
+from storyforge.tasks import FuseTask
 from storyforge.train import edlora
 
 LINES = ("<it>", "<it> on the left, in a forest")
@@ -159,7 +159,7 @@ def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
         monkeypatch.setattr(room, "open_base", lambda *_, **__: base)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
-    workshop.learn_concept(tmp_path / "store", None, learnt, silent)
+    engine.learn_concept(tmp_path / "store", None, learnt, silent)
     path = Store(tmp_path / "store").path("concepts", "key")
     brought = carried.carried(path)
     assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)
@@ -184,7 +184,7 @@ def test_concepts_that_carry_their_statistics_are_fused_without_a_model(
     monkeypatch.setattr(fusion, "open_base", pytest.fail)
     store = Store(tmp_path / "store")
     files = {"pip": plain, "twin": plain}
-    fusion.perform(task(base), files, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(task(base), files, store, tmp_path / "out", silent)
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["pip", "twin"]
     assert not store.ls()
@@ -198,7 +198,7 @@ def test_a_concept_that_lacks_statistics_is_watched_beside_one_that_has_them(
     carried.carry(plain, seen)
     monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
     store = Store(tmp_path / "store")
-    fusion.perform(task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent)
     assert [product.key for product in store.ls()] == ["s2"]
 
 
@@ -209,7 +209,7 @@ def test_looking_at_the_subject_watches_again_what_was_seen_in_whole_pictures(
     monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
     store, heard = Store(tmp_path / "store"), []
     asked = task(base, area="subject")
-    fusion.perform(
+    fusion.fuse_concepts(
         asked,
         {"pip": plain, "twin": plain},
         store,
@@ -227,7 +227,9 @@ def test_damaged_statistics_in_a_concept_are_refused_by_name(
     carried.carry(plain, broken)
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors.*another base"):
-        fusion.perform(task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(
+            task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+        )
     gone = dict(list(seen.packed.items())[1:])
     carried.carry(plain, Statistics(base.hash, seen.readers, gone, seen.words))
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
@@ -242,5 +244,7 @@ def test_a_corrupt_concept_is_refused_by_name_before_anything_is_written(
     plain.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
-        fusion.perform(task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(
+            task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+        )
     assert not (tmp_path / "out").exists()

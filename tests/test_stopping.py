@@ -12,24 +12,24 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_training import RECIPE, Killed, killer, learner, silent, toy, train_task
+from test_training import CONFIG, Killed, killer, silent, toy, train_task, trainable
 from torch import Tensor
 from typer.testing import CliRunner
 
-from storyforge import story as stories
-from storyforge.cli import app
+from storyforge.cli.program import app
+from storyforge.engine.judge import judge_of
 from storyforge.errors import EnvironmentProblem
-from storyforge.evaluate.prompts import prompts_for
-from storyforge.judging import judge_of
+from storyforge.metrics.prompts import prompts_for
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
-from storyforge.plan import base_of, draw_up
+from storyforge.plan.plan import base_of, draw_up
+from storyforge.story import story as stories
 from storyforge.train import edlora
+from storyforge.train.config import TrainConfig
 from storyforge.train.edlora import learn
 from storyforge.train.logs import Logs
-from storyforge.train.recipe import Recipe
 from storyforge.train.stopping import Alignment, Check, best, score, stalled
-from storyforge.train.watch import _SCENE, _SUBJECT, Watch
+from storyforge.train.validation import _SCENE, _SUBJECT, Validation
 
 START = Check(0, image=0.5, text=0.8, chance=0.3)
 
@@ -102,7 +102,7 @@ class Fickle:
         return Alignment(self.marks[len(self.told) - 1], 0.8, 0.3)
 
 
-JUDGED = replace(RECIPE, steps=4, keep="best", check_every=1, unet_lr=0.05)
+JUDGED = replace(CONFIG, steps=4, keep="best", check_every=1, unet_lr=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -111,20 +111,20 @@ def small(base: BaseModel) -> Iterator[BaseModel]:
     side, own = 2 ** (len(base.unet.config.block_out_channels) - 1), base.unet.config.sample_size
     base.unet.register_to_config(sample_size=side)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storyforge.train.watch._STEPS", 1)
-        patch.setattr("storyforge.train.watch._SUBJECT", _SUBJECT[:2])
+        patch.setattr("storyforge.train.validation._STEPS", 1)
+        patch.setattr("storyforge.train.validation._SUBJECT", _SUBJECT[:2])
         yield base
     base.unet.register_to_config(sample_size=own)
 
 
 def watched(
-    base: BaseModel, judge: Fickle, recipe: Recipe, folder: Path, logs: Logs | None = None
-) -> tuple[Watch, list[float], list[Tensor]]:
+    base: BaseModel, judge: Fickle, config: TrainConfig, folder: Path, logs: Logs | None = None
+) -> tuple[Validation, list[float], list[Tensor]]:
     """A run on two small pictures, and what it kept."""
     task = train_task(base, folder)
-    made, watch = learner(base, recipe), Watch(base, judge, task, recipe, silent, logs)
+    made, watch = trainable(base, config), Validation(base, judge, task, config, silent, logs)
     seen = toy(base, "a <pip>", "a fox")
-    losses = learn(base, made, seen, recipe, folder, silent, watch=watch)
+    losses = learn(base, made, seen, config, folder, silent, watch=watch)
     return watch, losses, [weight.detach().clone() for weight in made.learnt()]
 
 
@@ -142,7 +142,7 @@ def test_the_best_step_is_what_is_kept(small: BaseModel, tmp_path: Path) -> None
         "image_alignment": 0.9,
         "text_alignment": 0.8,
     }
-    made = learner(small)
+    made = trainable(small)
     seen = toy(small, "a <pip>", "a fox")
     with pytest.raises(Killed):
         learn(small, made, seen, JUDGED, tmp_path / "other", killer(2))
@@ -153,15 +153,15 @@ def test_the_best_step_is_what_is_kept(small: BaseModel, tmp_path: Path) -> None
 def test_watching_changes_nothing_of_what_is_learnt(small: BaseModel, tmp_path: Path) -> None:
     only_watched = replace(JUDGED, keep=None)
     _, losses, weights = watched(small, Fickle([0.1, 0.3, 0.9, 0.4, 0.2]), only_watched, tmp_path)
-    made = learner(small)
+    made = trainable(small)
     plain = learn(small, made, toy(small, "a <pip>", "a fox"), JUDGED, tmp_path / "x", silent)
     assert losses == plain
     assert same(weights, made.learnt())
 
 
 def test_a_run_ends_early_when_nothing_gets_better(small: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(JUDGED, keep=None, stop_early=2)
-    watch, losses, _ = watched(small, Fickle([0.1, 0.5, 0.4, 0.4]), recipe, tmp_path)
+    config = replace(JUDGED, keep=None, stop_early=2)
+    watch, losses, _ = watched(small, Fickle([0.1, 0.5, 0.4, 0.4]), config, tmp_path)
     assert len(losses) == 3
     assert watch.told()["chosen_step"] == 1
     assert watch.told()["stopped_at"] == 3
@@ -172,14 +172,14 @@ def test_a_judged_run_that_was_killed_goes_on_bit_for_bit(
     small: BaseModel, ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
-    recipe, marks = replace(JUDGED, ema=ema), [0.1, 0.3, 0.9, 0.4, 0.2]
+    config, marks = replace(JUDGED, ema=ema), [0.1, 0.3, 0.9, 0.4, 0.2]
     (other := tmp_path / "other").mkdir()
-    whole = watched(small, Fickle(marks), recipe, other)
+    whole = watched(small, Fickle(marks), config, other)
     task, seen = train_task(small, tmp_path), toy(small, "a <pip>", "a fox")
-    watch = Watch(small, Fickle(marks), task, recipe, silent)
+    watch = Validation(small, Fickle(marks), task, config, silent)
     with pytest.raises(Killed):
-        learn(small, learner(small), seen, recipe, tmp_path, killer(3), watch=watch)
-    again = watched(small, Fickle(marks[4:]), recipe, tmp_path)
+        learn(small, trainable(small), seen, config, tmp_path, killer(3), watch=watch)
+    again = watched(small, Fickle(marks[4:]), config, tmp_path)
     assert again[0].seen.checks == whole[0].seen.checks
     assert again[1] == whole[1]
     assert same(again[2], whole[2])
@@ -189,9 +189,9 @@ def test_a_run_that_had_stopped_early_does_not_go_on(
     small: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
-    recipe = replace(JUDGED, stop_early=1)
-    first = watched(small, Fickle([0.1, 0.5, 0.4]), recipe, tmp_path)
-    again = watched(small, Fickle([]), recipe, tmp_path)
+    config = replace(JUDGED, stop_early=1)
+    first = watched(small, Fickle([0.1, 0.5, 0.4]), config, tmp_path)
+    again = watched(small, Fickle([]), config, tmp_path)
     assert again[0].told() == first[0].told()
     assert same(again[2], first[2])
 
@@ -213,7 +213,7 @@ def test_the_class_stands_for_the_concept_in_what_is_judged(
 ) -> None:
     judge = Fickle([0.1])
     task = replace(train_task(small, tmp_path), class_phrase="owl")
-    Watch(small, judge, task, JUDGED, silent).begin()
+    Validation(small, judge, task, JUDGED, silent).begin()
     assert all("an owl" in text for text in judge.told[0])
 
 
@@ -288,7 +288,7 @@ def test_a_judge_tells_pictures_of_the_concept_from_others(story: Path, clip: Pa
 def test_training_without_a_clip_is_one_clear_error(
     story: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("storyforge.evaluate.embed.POCKET_CLIP", tmp_path / "none")
+    monkeypatch.setattr("storyforge.metrics.clip.POCKET_CLIP", tmp_path / "none")
     says(story, "keep: best")
     done = CliRunner().invoke(app, ["train", str(story), "--jobs", "1"])
     assert done.exit_code == 3, done.output
@@ -309,12 +309,14 @@ def test_a_concepts_file_says_which_step_it_is(
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     task = train_task(small, tmp_path, steps=3, keep="best", check_every=1, unet_lr=0.05)
     judge, out = Fickle([0.1, 0.3, 0.9, 0.2]), tmp_path / "pip.safetensors"
-    edlora.perform(task, out, scratch, silent, judge=judge)
-    recipe = Card.read(out).recipe
-    assert (recipe["chosen_step"], recipe["stopped_at"], recipe["keep"]) == (2, 3, "best")
+    edlora.train_concept(task, out, scratch, silent, judge=judge)
+    config = Card.read(out).recipe
+    assert (config["chosen_step"], config["stopped_at"], config["keep"]) == (2, 3, "best")
     last = replace(task, settings=task.settings.model_copy(update={"keep": None}))
     (scratch / "state.safetensors").unlink(missing_ok=True)
-    edlora.perform(last, tmp_path / "last.safetensors", scratch, silent, judge=Fickle(judge.marks))
+    edlora.train_concept(
+        last, tmp_path / "last.safetensors", scratch, silent, judge=Fickle(judge.marks)
+    )
     one, other = load_file(out), load_file(tmp_path / "last.safetensors")
     assert any(not torch.equal(one[name], other[name]) for name in one)
     assert Card.read(tmp_path / "last.safetensors").recipe["chosen_step"] == 3

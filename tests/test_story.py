@@ -10,23 +10,16 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from storyforge.book.families import FAMILIES
-from storyforge.book.trims import TRIMS
 from storyforge.book.typeface import TEXT_FACES
+from storyforge.engine.engine import proof
 from storyforge.errors import StoryError
-from storyforge.layout import PLACES, Box, shipped
-from storyforge.schemas import What, schema
-from storyforge.story import (
-    ConceptSpec,
-    Panel,
-    Story,
-    StoryFile,
-    check,
-    read,
-    read_concept,
-    text_in,
-)
-from storyforge.workshop import proof
+from storyforge.geometry.box import PLACES, Box
+from storyforge.story.concept import ConceptSpec, read_concept, text_in
+from storyforge.story.families import FAMILIES
+from storyforge.story.layout import shipped
+from storyforge.story.schema import What, schema
+from storyforge.story.story import Panel, Story, StoryFile, check, read
+from storyforge.story.trims import TRIMS
 
 STORY = """\
 storyforge: 1

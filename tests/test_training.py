@@ -14,23 +14,23 @@ from PIL import Image
 from torch import Tensor
 
 from storyforge.errors import StoryForgeError
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
 from storyforge.model.lora import attached
 from storyforge.model.tokens import encode
-from storyforge.plan import TrainTask
-from storyforge.subject import TrainSettings
+from storyforge.settings import TrainSettings
+from storyforge.tasks import TrainTask
 from storyforge.train import edlora
+from storyforge.train.config import TrainConfig, config_of
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
-from storyforge.train.learner import Learner
 from storyforge.train.loss import masked_loss
-from storyforge.train.material import Material, draw, material
 from storyforge.train.prior import PriorSet, prior_set
-from storyforge.train.recipe import Recipe, recipe_of
+from storyforge.train.trainable import TrainableConcept
+from storyforge.train.training_set import TrainingSet, draw_batches, training_set
 
-RECIPE = Recipe(
+CONFIG = TrainConfig(
     steps=6,
     batch_size=1,
     rank=2,
@@ -42,7 +42,7 @@ RECIPE = Recipe(
     prior_share=0.0,
     seed=5,
 )
-FROZEN = replace(RECIPE, embedding_lr=0.0, text_lr=0.0, unet_lr=0.0)
+FROZEN = replace(CONFIG, embedding_lr=0.0, text_lr=0.0, unet_lr=0.0)
 
 
 class Killed(BaseException):
@@ -54,24 +54,24 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def killer(step: int) -> Callable[[str, int, int], None]:
-    def tell(what: str, done: int, total: int) -> None:
+    def on_progress(what: str, done: int, total: int) -> None:
         if done == step:
             raise Killed
 
-    return tell
+    return on_progress
 
 
-def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> Material:
+def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> TrainingSet:
     """Two pictures of the fewest cells that the U-Net takes."""
     side = 2 ** (len(base.unet.config.block_out_channels) - 1)
-    dice = torch.Generator().manual_seed(9)
-    latents = torch.randn(2, base.unet.config.in_channels, side, side, generator=dice)
+    generator = torch.Generator().manual_seed(9)
+    latents = torch.randn(2, base.unet.config.in_channels, side, side, generator=generator)
     examples = [Example(f"{i}.png", torch.zeros(3, 1, 1), None, captions) for i in range(2)]
-    return Material(examples, list(latents), list(torch.ones(2, 1, side, side)), prior)
+    return TrainingSet(examples, list(latents), list(torch.ones(2, 1, side, side)), prior)
 
 
-def learner(base: BaseModel, recipe: Recipe = RECIPE) -> Learner:
-    return Learner(base, "pip", "fox", recipe)
+def trainable(base: BaseModel, config: TrainConfig = CONFIG) -> TrainableConcept:
+    return TrainableConcept(base, "pip", "fox", config)
 
 
 def test_with_a_full_mask_the_loss_is_the_plain_mean() -> None:
@@ -99,17 +99,17 @@ def test_a_small_mask_weighs_as_much_as_a_large_one() -> None:
 def test_the_untrained_learner_is_the_base_but_for_the_new_words(base: BaseModel) -> None:
     def answer() -> Tensor:
         text = encode(base, ["a fox in the snow"], {})
-        with torch.no_grad(), reading(base, Reader(text)):
+        with torch.no_grad(), attending(base, AttentionContext(text)):
             return predict(base, toy(base, "").latents[0][None], torch.tensor(500), text)
 
     before = answer()
-    with attached(base, learner(base).deltas()):
+    with attached(base, trainable(base).deltas()):
         assert torch.equal(answer(), before)
 
 
 def test_a_learner_is_made_by_its_seed(base: BaseModel) -> None:
     def parts(seed: int) -> Tensor:
-        made = learner(base, replace(RECIPE, seed=seed))
+        made = trainable(base, replace(CONFIG, seed=seed))
         return torch.cat([p.detach().flatten() for p in (made.words, *made.downs)])
 
     one, same, other = (parts(seed) for seed in (5, 5, 6))
@@ -118,8 +118,8 @@ def test_a_learner_is_made_by_its_seed(base: BaseModel) -> None:
 
 
 def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> None:
-    made = learner(base)
-    words, text, unet = (len(group["params"]) for group in made.rates(RECIPE))
+    made = trainable(base)
+    words, text, unet = (len(group["params"]) for group in made.rates(CONFIG))
     in_text = sum(name.startswith("text_encoder.") for name in base.linears)
     assert (words, text, unet) == (1, 2 * in_text, 2 * (len(base.linears) - in_text))
     assert words + text + unet == len(list(made.parameters()))
@@ -128,8 +128,8 @@ def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> No
 def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
     """A step's dice come from seed and step alone, so two runs can be compared step by step."""
     seen = toy(base, "a <pip>")
-    frozen = learn(base, learner(base, FROZEN), seen, FROZEN, tmp_path, silent)
-    trained = learn(base, learner(base), seen, RECIPE, tmp_path, silent)
+    frozen = learn(base, trainable(base, FROZEN), seen, FROZEN, tmp_path, silent)
+    trained = learn(base, trainable(base), seen, CONFIG, tmp_path, silent)
     assert trained[0] == frozen[0]
     assert sum(trained[-3:]) < 0.97 * sum(frozen[-3:])
 
@@ -137,8 +137,8 @@ def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
 def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:
     parts = (base.unet, base.vae, base.text_encoder)
     before = [{name: each.clone() for name, each in part.state_dict().items()} for part in parts]
-    recipe = replace(RECIPE, steps=1)
-    learn(base, learner(base), toy(base, "a <pip>"), recipe, tmp_path, silent)
+    config = replace(CONFIG, steps=1)
+    learn(base, trainable(base), toy(base, "a <pip>"), config, tmp_path, silent)
     for part, kept in zip(parts, before, strict=True):
         after = part.state_dict()
         assert after.keys() == kept.keys(), "nothing was added, such as rows for new words"
@@ -147,8 +147,8 @@ def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -
 
 
 def test_the_largest_seed_trains(base: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=1, seed=2**63 - 1)
-    losses = learn(base, learner(base, recipe), toy(base, "a fox"), recipe, tmp_path, silent)
+    config = replace(CONFIG, steps=1, seed=2**63 - 1)
+    losses = learn(base, trainable(base, config), toy(base, "a fox"), config, tmp_path, silent)
     assert len(losses) == 1
 
 
@@ -156,14 +156,14 @@ def test_a_loss_that_is_no_number_is_told_to_the_author(base: BaseModel, tmp_pat
     seen = toy(base, "a fox")
     seen.latents[0][:] = seen.latents[1][:] = torch.nan
     with pytest.raises(StoryForgeError, match="`pip` broke down at step 0") as caught:
-        learn(base, learner(base), seen, RECIPE, tmp_path, silent)
+        learn(base, trainable(base), seen, CONFIG, tmp_path, silent)
     assert caught.value.hint
 
 
 SAVED = 2
 """Steps before the checkpoint of the run that is killed."""
 
-LONG = replace(RECIPE, steps=SAVED + 2)
+LONG = replace(CONFIG, steps=SAVED + 2)
 CAPTIONS = ("a <pip>", "a <pip> by night")
 
 
@@ -182,14 +182,14 @@ def killed(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scratch")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(edlora, "SAVE_EVERY", SAVED)
-        learn(base, learner(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVED + 1))
+        learn(base, trainable(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVED + 1))
     return folder
 
 
 def test_a_resumed_run_is_bit_equal_to_one_that_was_not_killed(
     base: BaseModel, killed: Path, tmp_path: Path
 ) -> None:
-    resumed, whole = learner(base), learner(base)
+    resumed, whole = trainable(base), trainable(base)
     steps: list[int] = []
     losses = learn(
         base, resumed, toy(base, *CAPTIONS), LONG, killed, lambda _, done, __: steps.append(done)
@@ -203,7 +203,7 @@ def test_a_resumed_run_is_bit_equal_to_one_that_was_not_killed(
 def test_a_checkpoint_of_another_recipe_is_not_gone_on_from(base: BaseModel, killed: Path) -> None:
     other = replace(LONG, unet_lr=0.5)
     with pytest.raises(Killed):
-        learn(base, learner(base), toy(base, *CAPTIONS), other, killed, killer(0))
+        learn(base, trainable(base), toy(base, *CAPTIONS), other, killed, killer(0))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_prior_pictures_enter_the_batch_in_the_share_asked_for(
     latents = torch.full((3, *toy(base, "").latents[0].shape), 7.0)
     seen = toy(base, "a <pip>", prior=PriorSet(latents, ("a", "b", "c")))
     seen.masks[:] = [mask / 2 for mask in seen.masks]
-    recipe = replace(RECIPE, batch_size=batch, prior_share=share)
-    assert recipe.prior_rows == rows
-    (drawn,) = draw(seen, recipe, torch.Generator().manual_seed(0))
+    config = replace(CONFIG, batch_size=batch, prior_share=share)
+    assert config.prior_rows == rows
+    (drawn,) = draw_batches(seen, config, torch.Generator().manual_seed(0))
     clean, weights, prompts = drawn.clean, drawn.weights, drawn.prompts
     prior = (clean == 7).all(dim=(1, 2, 3)).tolist()
     assert prior == [False] * (batch - rows) + [True] * rows
@@ -232,9 +232,9 @@ def test_a_share_of_no_whole_picture_is_met_over_many_steps(
 ) -> None:
     prior = PriorSet(torch.full((1, *toy(base, "").latents[0].shape), 7.0), ("a fox",))
     seen = toy(base, "a <pip>", prior=prior)
-    recipe = replace(RECIPE, batch_size=batch, prior_share=share)
-    dice = torch.Generator().manual_seed(0)
-    drawn = [draw(seen, recipe, dice) for _ in "x" * 500]
+    config = replace(CONFIG, batch_size=batch, prior_share=share)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_batches(seen, config, generator) for _ in "x" * 500]
     counts = [(one.clean == 7).all((1, 2, 3)).sum().item() for (one,) in drawn]
     assert {len(one.prompts) for (one,) in drawn} == {batch}
     assert set(counts) == {0, 1}
@@ -246,11 +246,11 @@ def test_a_batch_of_one_ordinary_picture_can_be_learnt_from(
     base: BaseModel, method: str, tmp_path: Path
 ) -> None:
     prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
-    recipe = replace(RECIPE, prior_share=0.9, steps=3, method=method)
-    seen, made = toy(base, "a <pip>", prior=prior), learner(base, recipe)
-    dice = [torch.Generator().manual_seed(recipe.seed * 1_000_003 + step) for step in range(3)]
-    assert any("<pip>" not in draw(seen, recipe, each)[0].prompts[0] for each in dice)
-    losses = learn(base, made, seen, recipe, tmp_path, silent)
+    config = replace(CONFIG, prior_share=0.9, steps=3, method=method)
+    seen, made = toy(base, "a <pip>", prior=prior), trainable(base, config)
+    generator = [torch.Generator().manual_seed(config.seed * 1_000_003 + step) for step in range(3)]
+    assert any("<pip>" not in draw_batches(seen, config, each)[0].prompts[0] for each in generator)
+    losses = learn(base, made, seen, config, tmp_path, silent)
     assert all(map(math.isfinite, losses))
     assert len(losses) == 3
 
@@ -258,16 +258,16 @@ def test_a_batch_of_one_ordinary_picture_can_be_learnt_from(
 def test_some_prior_pictures_go_without_their_words(base: BaseModel) -> None:
     prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
     seen = toy(base, "a <pip>", prior=prior)
-    recipe = replace(RECIPE, batch_size=200, prior_share=0.5)
-    (drawn,) = draw(seen, recipe, torch.Generator().manual_seed(0))
+    config = replace(CONFIG, batch_size=200, prior_share=0.5)
+    (drawn,) = draw_batches(seen, config, torch.Generator().manual_seed(0))
     prompts = drawn.prompts
     assert set(prompts[100:]) == {"", "a fox", "a house"}
     assert 5 < prompts.count("") < 40
 
 
 def test_prior_pictures_are_drawn_once_and_kept(base: BaseModel, tmp_path: Path) -> None:
-    habits = replace(base.habits, steps=1, prior_pictures=3, prior_prompts=("a fox", ""))
-    quick = replace(base, habits=habits)
+    defaults = replace(base.defaults, steps=1, prior_pictures=3, prior_prompts=("a fox", ""))
+    quick = replace(base, defaults=defaults)
     told: list[int] = []
     made = prior_set(quick, tmp_path, lambda _, done, __: told.append(done))
     assert made.prompts == ("a fox", "", "a fox")
@@ -282,7 +282,7 @@ def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None
     side, scale = base.side, base.vae_scale
     mask = torch.zeros(side, side)
     mask[scale, 2 * scale] = 1
-    seen = material(base, [Example("a.png", torch.zeros(3, side, side), mask, ("a",))], None)
+    seen = training_set(base, [Example("a.png", torch.zeros(3, side, side), mask, ("a",))], None)
     (mask,) = seen.masks
     assert mask.nonzero().tolist() == [[0, 1, 2]]
     assert mask.max() == 1
@@ -290,9 +290,9 @@ def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None
 
 
 def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
-    dice = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for name in ("a", "b"):
-        noise = dice.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        noise = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{name}.png")
     asked = TrainSettings.model_validate({"rank": 1, "batch_size": 1, "prior_share": 0, **settings})
     images = ("a.png", "b.png")
@@ -303,7 +303,7 @@ def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
 
 def test_a_task_becomes_a_concept_that_fits_its_base(base: BaseModel, tmp_path: Path) -> None:
     out = tmp_path / "pip.safetensors"
-    edlora.perform(train_task(base, tmp_path, steps=2), out, tmp_path, silent)
+    edlora.train_concept(train_task(base, tmp_path, steps=2), out, tmp_path, silent)
     made = Concept.load(out)
     made.fits(base)
     assert (made.name, made.kind, made.class_phrase) == ("pip", "character", "fox")
@@ -319,14 +319,14 @@ def test_a_caption_over_the_limit_is_refused_before_the_first_step(
     task = train_task(base, tmp_path, steps=2)
     (tmp_path / "b.txt").write_text("a <pip>\na <pip> " + "very " * 80 + "far away\n")
     with pytest.raises(StoryForgeError, match="tokens long"):
-        edlora.perform(task, tmp_path / "pip.safetensors", tmp_path, killer(0))
+        edlora.train_concept(task, tmp_path / "pip.safetensors", tmp_path, killer(0))
 
 
 def test_what_the_author_leaves_out_is_the_habit_of_the_base(
     base: BaseModel, tmp_path: Path
 ) -> None:
     task = replace(train_task(base, tmp_path), settings=TrainSettings(unet_lr=0.0, seed=3))
-    made, habits = recipe_of(task, base), base.habits
-    assert (made.steps, made.batch_size) == (habits.train_steps, habits.train_batch)
-    assert (made.embedding_lr, made.text_lr) == (habits.embedding_lr, habits.text_lr)
+    made, defaults = config_of(task, base), base.defaults
+    assert (made.steps, made.batch_size) == (defaults.train_steps, defaults.train_batch)
+    assert (made.embedding_lr, made.text_lr) == (defaults.embedding_lr, defaults.text_lr)
     assert (made.unet_lr, made.seed, made.alpha) == (0.0, 3, made.rank)

@@ -12,34 +12,34 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_training import RECIPE, Killed, killer, learner, silent, toy, train_task
+from test_training import CONFIG, Killed, killer, silent, toy, train_task, trainable
 from torch import Tensor
 from typer.testing import CliRunner
 
-from storyforge.cli import app
+from storyforge.cli.program import app
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import AttentionContext, attending, predict
+from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept
-from storyforge.model.gaze import Gaze
 from storyforge.model.lora import Delta, attached
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens
-from storyforge.plan import _plain
-from storyforge.subject import TrainSettings
+from storyforge.plan.keys import _plain
+from storyforge.settings import TrainSettings
 from storyforge.train import edlora
-from storyforge.train.checkpoint import Progress, keep, resume
+from storyforge.train.checkpoint import TrainingState, load_state, save_state
+from storyforge.train.config import METHODS, TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.drift import drift_of
 from storyforge.train.edlora import learn
-from storyforge.train.learner import Average, Learner
 from storyforge.train.logs import Logs
 from storyforge.train.loss import outside, snr_weights
-from storyforge.train.material import Material, draw, material
 from storyforge.train.prior import PriorSet
-from storyforge.train.recipe import METHODS, Recipe
+from storyforge.train.trainable import TrainableConcept, WeightAverage
+from storyforge.train.training_set import TrainingSet, draw_batches, training_set
 
-SHORT = replace(RECIPE, steps=2)
+SHORT = replace(CONFIG, steps=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,15 +54,15 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def quick(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
     """The base that `perform` opens, drawing previews in one step."""
-    sketchy = replace(base, habits=replace(base.habits, steps=1))
+    sketchy = replace(base, defaults=replace(base.defaults, steps=1))
     monkeypatch.setattr(edlora, "open_base", lambda *_, **__: sketchy)
     return sketchy
 
 
-def trained(base: BaseModel, recipe: Recipe, folder: Path) -> tuple[list[float], list[Tensor]]:
+def trained(base: BaseModel, config: TrainConfig, folder: Path) -> tuple[list[float], list[Tensor]]:
     """Losses and weights of a run on two small pictures."""
-    made = learner(base, recipe)
-    losses = learn(base, made, toy(base, "a <pip>", "a fox"), recipe, folder, silent)
+    made = trainable(base, config)
+    losses = learn(base, made, toy(base, "a <pip>", "a fox"), config, folder, silent)
     return losses, [weight.detach().clone() for weight in made.learnt()]
 
 
@@ -89,9 +89,9 @@ def test_gradient_accumulation_learns_what_the_whole_batch_does(
 
 
 def test_checkpointing_computes_the_same_gradients(base: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=1, attention_reg=0.5)
-    plain = trained(base, recipe, tmp_path)
-    saved = trained(base, replace(recipe, checkpointing=True), tmp_path)
+    config = replace(CONFIG, steps=1, attention_reg=0.5)
+    plain = trained(base, config, tmp_path)
+    saved = trained(base, replace(config, checkpointing=True), tmp_path)
     assert plain[0] == saved[0]
     for one, other in zip(plain[1], saved[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -117,16 +117,16 @@ def test_a_resumed_run_is_bit_equal_with_every_state_there_is(
     base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
-    recipe = replace(RECIPE, steps=3, ema=0.9, precision="fp16", accumulate=2, norm_guard=1.4)
-    whole, resumed = learner(base, recipe), learner(base, recipe)
+    config = replace(CONFIG, steps=3, ema=0.9, precision="fp16", accumulate=2, norm_guard=1.4)
+    whole, resumed = trainable(base, config), trainable(base, config)
     seen = toy(base, "a <pip>", "a fox")
     with pytest.raises(Killed):
-        learn(base, learner(base, recipe), seen, recipe, tmp_path, killer(2))
+        learn(base, trainable(base, config), seen, config, tmp_path, killer(2))
     told: list[int] = []
-    losses = learn(base, resumed, seen, recipe, tmp_path, lambda _, done, __: told.append(done))
+    losses = learn(base, resumed, seen, config, tmp_path, lambda _, done, __: told.append(done))
     assert told[0] == 2
     (other := tmp_path / "other").mkdir()
-    assert losses == learn(base, whole, seen, recipe, other, silent)
+    assert losses == learn(base, whole, seen, config, other, silent)
     for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
 
@@ -144,15 +144,15 @@ class Counting(torch.optim.SGD):
 
 
 def test_what_an_optimiser_counts_is_kept_with_its_tensors(base: BaseModel, tmp_path: Path) -> None:
-    def progress() -> Progress:
-        made = learner(base)
-        return Progress(made, Counting(made.rates(RECIPE), lr=0.1), [])
+    def progress() -> TrainingState:
+        made = trainable(base)
+        return TrainingState(made, Counting(made.rates(CONFIG), lr=0.1), [])
 
     first, second = progress(), progress()
     first.optimizer.step()
     first.losses.append(0.25)
-    keep(tmp_path / "state.safetensors", first, RECIPE)
-    resume(tmp_path / "state.safetensors", second, RECIPE)
+    save_state(tmp_path / "state.safetensors", first, CONFIG)
+    load_state(tmp_path / "state.safetensors", second, CONFIG)
     assert second.losses == [0.25]
     assert second.optimizer.param_groups[0]["estimate"] == 0.5
     (words,) = second.optimizer.param_groups[0]["params"]
@@ -174,16 +174,16 @@ def test_an_optimiser_that_is_not_installed_is_one_clear_error(
 
 
 def test_the_running_mean_is_what_remains(base: BaseModel, tmp_path: Path) -> None:
-    plain = trained(base, replace(RECIPE, steps=1), tmp_path)[1]
-    mean = trained(base, replace(RECIPE, steps=1, ema=0.9), tmp_path)[1]
-    before = learner(base).learnt()
+    plain = trained(base, replace(CONFIG, steps=1), tmp_path)[1]
+    mean = trained(base, replace(CONFIG, steps=1, ema=0.9), tmp_path)[1]
+    before = trainable(base).learnt()
     for start, last, made in zip(before, plain, mean, strict=True):
         torch.testing.assert_close(made, start.lerp(last, 1 - 0.1))
 
 
 def test_the_running_mean_stands_in_and_leaves_no_trace(base: BaseModel) -> None:
-    made = learner(base)
-    average, before = Average(made, 0.5), made.words.detach().clone()
+    made = trainable(base)
+    average, before = WeightAverage(made, 0.5), made.words.detach().clone()
     with torch.no_grad():
         made.words += 1
     own = made.words.detach().clone()
@@ -209,38 +209,38 @@ def test_a_large_signal_counts_less_by_min_snr(base: BaseModel) -> None:
 
 
 def test_min_snr_lowers_the_loss_of_a_step(base: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(RECIPE, steps=1, batch_size=4)
-    plain, _ = trained(base, recipe, tmp_path)
-    weighed, _ = trained(base, replace(recipe, min_snr_gamma=0.01), tmp_path)
+    config = replace(CONFIG, steps=1, batch_size=4)
+    plain, _ = trained(base, config, tmp_path)
+    weighed, _ = trained(base, replace(config, min_snr_gamma=0.01), tmp_path)
     assert weighed[0] < plain[0]
 
 
 def test_guarded_embeddings_stay_as_short_as_words(base: BaseModel, tmp_path: Path) -> None:
-    recipe = replace(SHORT, embedding_lr=0.5)
-    made = learner(base, recipe)
+    config = replace(SHORT, embedding_lr=0.5)
+    made = trainable(base, config)
     limit = 1.4 * made.word_length
     seen = toy(base, "a <pip>")
-    learn(base, made, seen, recipe, tmp_path, silent)
+    learn(base, made, seen, config, tmp_path, silent)
     assert made.words.norm(dim=-1).max() > limit
-    guarded = learner(base, recipe)
-    learn(base, guarded, seen, replace(recipe, norm_guard=1.4), tmp_path, silent)
+    guarded = trainable(base, config)
+    learn(base, guarded, seen, replace(config, norm_guard=1.4), tmp_path, silent)
     assert guarded.words.norm(dim=-1).max() <= limit * 1.0001
 
 
-def looked(base: BaseModel, made: Learner, mask: Tensor) -> Tensor:
+def looked(base: BaseModel, made: TrainableConcept, mask: Tensor) -> Tensor:
     """How much of the gaze of `<pip>` lies outside `mask`, in one pass."""
     prompts = ["a <pip> in the snow", "a house"]
     latents = torch.stack(toy(base, "").latents)
-    masks, gaze = torch.stack([mask, mask]), Gaze(base)
+    masks, recorder = torch.stack([mask, mask]), AttentionRecorder(base)
     with attached(base, made.deltas()):
         text = encode(base, prompts, made.tokens())
-        with reading(base, Reader(text)), gaze.watching():
+        with attending(base, AttentionContext(text)), recorder.watching():
             predict(base, latents, torch.tensor([500, 500]), text)
-    return outside(gaze, "pip", prompts, masks, [True, True])
+    return outside(recorder, "pip", prompts, masks, [True, True])
 
 
 def test_what_is_looked_at_lies_inside_or_outside_of_the_mask(base: BaseModel) -> None:
-    made = learner(base)
+    made = trainable(base)
     side = toy(base, "").latents[0].shape[-1]
     everywhere, left = torch.ones(1, side, side), torch.zeros(1, side, side)
     left[..., : side // 2] = 1
@@ -257,16 +257,16 @@ def test_what_is_looked_at_lies_inside_or_outside_of_the_mask(base: BaseModel) -
 def test_attention_is_drawn_into_masks_only_where_there_are_some(
     base: BaseModel, tmp_path: Path
 ) -> None:
-    recipe = replace(RECIPE, steps=1)
+    config = replace(CONFIG, steps=1)
     seen = toy(base, "a <pip>")
     for mask in seen.masks:
         mask[..., 1:] = 0
     pointed = [replace(each, mask=torch.ones(1, 1)) for each in seen.examples]
 
     def losses(examples: list[Example], weight: float) -> list[float]:
-        asked = replace(recipe, attention_reg=weight)
+        asked = replace(config, attention_reg=weight)
         shown = replace(seen, examples=examples)
-        return learn(base, learner(base), shown, asked, tmp_path, silent)
+        return learn(base, trainable(base), shown, asked, tmp_path, silent)
 
     assert losses(seen.examples, 0.5) == losses(seen.examples, 0.0)
     assert losses(pointed, 0.5) > losses(pointed, 0.0)
@@ -278,12 +278,12 @@ def test_pictures_of_several_shapes_are_learnt_from_together(
     cell = base.vae_scale * 2 ** (len(base.unet.config.block_out_channels) - 1)
     shapes = [(cell, cell), (2 * cell, cell), (cell, cell)]
     examples = [Example(f"{n}", torch.rand(3, *s), None, ("a fox",)) for n, s in enumerate(shapes)]
-    seen = material(base, examples, None)
-    batches = draw(seen, replace(RECIPE, batch_size=12), torch.Generator().manual_seed(0))
+    seen = training_set(base, examples, None)
+    batches = draw_batches(seen, replace(CONFIG, batch_size=12), torch.Generator().manual_seed(0))
     assert [len(batch.prompts) > 0 for batch in batches] == [True, True]
     assert sum(len(batch.prompts) for batch in batches) == 12
     assert len({batch.clean.shape[1:] for batch in batches}) == 2
-    losses = learn(base, learner(base), seen, replace(SHORT, batch_size=3), tmp_path, silent)
+    losses = learn(base, trainable(base), seen, replace(SHORT, batch_size=3), tmp_path, silent)
     assert all(0 < loss < 10 for loss in losses)
 
 
@@ -302,7 +302,7 @@ def test_latents_are_kept_by_the_content_of_the_pictures(
 
     def latents(value: float) -> Tensor:
         examples = [Example("a.png", torch.full((3, cell, cell), value), None, ("a",))]
-        return material(base, examples, None, tmp_path).latents[0]
+        return training_set(base, examples, None, tmp_path).latents[0]
 
     first = latents(0.25)
     assert torch.equal(latents(0.25), first)
@@ -317,9 +317,9 @@ def test_a_run_that_breaks_down_leaves_its_last_good_concept(
     monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
     drawn: list[int] = []
 
-    def spoilt(seen: Material, recipe: Recipe, dice: torch.Generator) -> list[object]:
+    def spoilt(seen: TrainingSet, config: TrainConfig, generator: torch.Generator) -> list[object]:
         drawn.append(1)
-        batches = draw(seen, recipe, dice)
+        batches = draw_batches(seen, config, generator)
         if len(drawn) == 3:
             batches[0].clean[:] = torch.nan
         return list(batches)
@@ -328,7 +328,7 @@ def test_a_run_that_breaks_down_leaves_its_last_good_concept(
     task = train_task(quick, tmp_path, steps=5)
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     with pytest.raises(StoryForgeError, match="broke down at step 2: the loss is nan") as caught:
-        edlora.perform(task, tmp_path / "pip.safetensors", scratch, silent)
+        edlora.train_concept(task, tmp_path / "pip.safetensors", scratch, silent)
     kept = scratch / edlora.LAST_GOOD
     assert str(kept) in str(caught.value.hint)
     assert Concept.load(kept).recipe["stopped_at"] == 2
@@ -343,8 +343,8 @@ def test_logs_show_the_loss_and_a_preview_from_step_0_and_change_nothing(
     one, other, logs = tmp_path / "1", tmp_path / "2", tmp_path / "logs"
     for folder in (one / "key", other / "key"):
         folder.mkdir(parents=True)
-    edlora.perform(task, one / "pip.safetensors", one / "key", silent)
-    edlora.perform(task, other / "pip.safetensors", other / "key", silent, Logs(logs))
+    edlora.train_concept(task, one / "pip.safetensors", one / "key", silent)
+    edlora.train_concept(task, other / "pip.safetensors", other / "key", silent, Logs(logs))
     kept, logged = load_file(one / "pip.safetensors"), load_file(other / "pip.safetensors")
     assert all(torch.equal(kept[name], logged[name]) for name in kept.keys() | logged.keys())
     cards = Card.read(one / "pip.safetensors"), Card.read(other / "pip.safetensors")
@@ -378,16 +378,16 @@ def test_tensorboard_that_is_not_installed_is_one_clear_error(
     task = train_task(quick, tmp_path, steps=2)
     with pytest.raises(EnvironmentProblem, match="`--tensorboard` needs the package"):
         out, logs = tmp_path / "pip.safetensors", Logs(tmp_path / "logs", tensorboard=True)
-        edlora.perform(task, out, tmp_path, silent, logs)
+        edlora.train_concept(task, out, tmp_path, silent, logs)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_learns_what_it_is_known_for(base: BaseModel, method: str, tmp_path: Path) -> None:
-    recipe = replace(SHORT, method=method, norm_guard=50.0)
-    made, before = learner(base, recipe), learner(base, recipe)
+    config = replace(SHORT, method=method, norm_guard=50.0)
+    made, before = trainable(base, config), trainable(base, config)
     prior = PriorSet(torch.stack(toy(base, "").latents), ("a fox", "a house"))
     seen = toy(base, "a <pip>", prior=prior)
-    learn(base, made, seen, replace(recipe, batch_size=2, prior_share=0.5), tmp_path, silent)
+    learn(base, made, seen, replace(config, batch_size=2, prior_share=0.5), tmp_path, silent)
     words = made.tokens()["pip"].words.expand(-1, base.family.groups, -1)
     start = before.tokens()["pip"].words.expand(-1, base.family.groups, -1)
     moved = [not torch.equal(words[k], start[k]) for k in range(2)]
@@ -413,10 +413,10 @@ def test_a_method_learns_what_it_is_known_for(base: BaseModel, method: str, tmp_
 def test_only_the_chosen_layers_of_the_unet_learn(
     base: BaseModel, layers: tuple[str, ...], ends: set[str]
 ) -> None:
-    names = learner(base, replace(SHORT, layers=layers)).deltas()
+    names = trainable(base, replace(SHORT, layers=layers)).deltas()
     assert {".".join(name.split(".transformer_blocks.0.")[1:]) for name in names} == ends
     text = {name for name in base.linears if name.startswith("text_encoder.")}
-    assert set(learner(base, replace(SHORT, layers=("text",))).deltas()) == text
+    assert set(trainable(base, replace(SHORT, layers=("text",))).deltas()) == text
 
 
 def test_a_method_that_has_no_choice_of_layers_says_so() -> None:
@@ -429,7 +429,7 @@ def test_every_method_makes_a_concept_that_draws_as_it_was_learnt(
     quick: BaseModel, method: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "pip.safetensors"
-    edlora.perform(train_task(quick, tmp_path, steps=1, method=method), out, tmp_path, silent)
+    edlora.train_concept(train_task(quick, tmp_path, steps=1, method=method), out, tmp_path, silent)
     made = Concept.load(out)
     made.fits(quick)
     assert made.tokens.words.shape[:2] == (2, quick.family.groups)
@@ -472,7 +472,7 @@ def test_drift_grows_with_the_change(
 def test_a_card_says_what_the_file_holds(quick: BaseModel, tmp_path: Path) -> None:
     out = tmp_path / "pip.safetensors"
     task = replace(train_task(quick, tmp_path, steps=1), licence="CC0-1.0")
-    edlora.perform(task, out, tmp_path, silent)
+    edlora.train_concept(task, out, tmp_path, silent)
     card, made = Card.read(out), Concept.load(out)
     assert (card.name, card.kind, card.class_phrase) == ("pip", "character", "fox")
     assert (card.licence, card.base_hash, card.rank) == ("CC0-1.0", quick.hash, 1)

@@ -10,12 +10,12 @@ from bookmaking import placeholders, written
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-from storyforge.book.families import FAMILIES
 from storyforge.book.leaf import Face
 from storyforge.book.page import bind
 from storyforge.book.pdf import write_pdf
 from storyforge.book.typeface import ANDIKA, TEXT_FACES, metrics, set_lines, text_face
 from storyforge.errors import StoryForgeError
+from storyforge.story.families import FAMILIES
 
 STORY = """\
 storyforge: 1

@@ -13,10 +13,10 @@ from bookmaking import sample
 from PIL import Image
 
 from storyforge.book.leaf import Book
-from storyforge.book.upscale import PRINT_PPI, enlarge, inches, widths, with_art
+from storyforge.book.upscale import PRINT_PPI, fitted, inches, save, widths, with_art
 from storyforge.errors import EnvironmentProblem
-from storyforge.provenance import DIGITAL_SOURCE, XMP_CHUNK
-from storyforge.sample import upscaler
+from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK
+from storyforge.sample.upscaler import Upscaler, enlarge_until, enlarged, open_upscaler
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def test_only_the_files_of_the_pictures_change(book: Book, tmp_path: Path) -> No
 
 
 def test_an_enlarged_picture_is_the_picture_and_says_what_made_it(tmp_path: Path) -> None:
-    Image.new("RGB", (20, 10), (200, 100, 50)).save(tmp_path / "a.png")
-    enlarge(tmp_path / "a.png", 130, tmp_path / "b.png")
+    save(fitted(Image.new("RGB", (20, 10), (200, 100, 50)), 130), tmp_path / "b.png")
     with Image.open(tmp_path / "b.png") as made:
         made.load()
         assert made.size == (130, 65)
@@ -61,25 +60,24 @@ def twice(pixels: torch.Tensor) -> torch.Tensor:
 
 def test_tiles_leave_no_seams() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 270, 3), dtype=np.uint8)
-    made = upscaler.enlarged(Image.fromarray(pixels), twice, 2)
+    made = enlarged(Image.fromarray(pixels), twice, 2)
     assert np.array_equal(np.asarray(made), pixels.repeat(2, axis=0).repeat(2, axis=1))
 
 
-def test_a_network_is_used_until_the_picture_is_wide_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Image.new("RGB", (16, 8), (9, 99, 199)).save(tmp_path / "a.png")
+def silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
+
+def test_a_network_is_used_until_the_picture_is_wide_enough() -> None:
     seen: list[int] = []
 
     def network(pixels: torch.Tensor) -> torch.Tensor:
         seen.append(pixels.shape[3])
         return twice(pixels)
 
-    monkeypatch.setattr(upscaler, "_opened", lambda model: (network, 2))
-    upscaler.perform(tmp_path / "a.png", tmp_path / "m", 60, tmp_path / "b.png", lambda *_: None)
+    made = enlarge_until(Image.new("RGB", (16, 8)), Upscaler(network, 2), 60, silent)
     assert seen == [16, 32]
-    with Image.open(tmp_path / "b.png") as made:
-        assert made.size == (60, 30)
+    assert made.size == (64, 32)
 
 
 def test_without_spandrel_the_command_that_installs_it_is_named(
@@ -87,7 +85,7 @@ def test_without_spandrel_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(EnvironmentProblem, match="spandrel") as problem:
-        upscaler.perform(tmp_path / "a.png", tmp_path / "m.pth", 60, tmp_path / "b.png", print)
+        open_upscaler(tmp_path / "m.pth")
     assert "pip install spandrel" in (problem.value.hint or "")
 
 
@@ -99,18 +97,13 @@ def test_an_esrgan_file_enlarges_four_times(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = RRDBNet(in_nc=3, out_nc=3, num_filters=8, num_blocks=1, scale=4, plus=False)
     save_file(net.state_dict(), tmp_path / "tiny.safetensors")
-    Image.new("RGB", (12, 8), (9, 99, 199)).save(tmp_path / "a.png")
-    target = tmp_path / "b.png"
-    upscaler.perform(tmp_path / "a.png", tmp_path / "tiny.safetensors", 48, target, lambda *_: None)
-    with Image.open(target) as made:
-        assert made.size == (48, 32)
+    upscaler = open_upscaler(tmp_path / "tiny.safetensors")
+    made = enlarge_until(Image.new("RGB", (12, 8), (9, 99, 199)), upscaler, 48, silent)
+    assert made.size == (48, 32)
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     pytest.importorskip("spandrel", exc_type=ImportError)
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "m.pth").write_bytes(b"not a model")
     with pytest.raises(EnvironmentProblem, match=r"m\.pth"):
-        upscaler.perform(
-            tmp_path / "a.png", tmp_path / "m.pth", 8, tmp_path / "b.png", lambda *_: None
-        )
+        open_upscaler(tmp_path / "m.pth")

@@ -28,10 +28,10 @@ import torch
 
 from benchmarks.fusion import embedded, many, memory, solvers
 from storyforge import __version__
-from storyforge.bases import base_at
 from storyforge.executor import processors
 from storyforge.model.base import open_base
 from storyforge.model.concept import Concept
+from storyforge.modelref import base_at
 
 HERE = Path(__file__).parents[1]
 CONCEPTS = HERE.parent / "tests" / "goldens" / "fox-and-lantern" / "concepts"

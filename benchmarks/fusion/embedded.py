@@ -23,9 +23,9 @@ from storyforge.fuse.packing import Compact, Full, Packed
 from storyforge.fuse.solvers import Problem, solved
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import PRESERVATION, RIDGE, STAGES, Terms
-from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
+from storyforge.settings import FuseSettings, Solver
 from storyforge.store import size_of
 
 SOLVERS: tuple[Solver, ...] = ("closed-form", "average", "sum")

@@ -23,10 +23,10 @@ from storyforge.fuse.packing import Full
 from storyforge.fuse.solve import normalised
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import Terms
-from storyforge.fusesettings import FuseSettings
 from storyforge.model.concept import Concept
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
+from storyforge.settings import FuseSettings
 from storyforge.store import size_of
 
 ROUNDS = 4
@@ -41,10 +41,10 @@ Seconds = tuple[float, float]
 def measure(scene: Scene, count: int, shrink: int) -> dict[str, object]:
     """Fuse `count` concepts, then one more: with what is at hand, and from the files again."""
     shapes = stable_diffusion(shrink)
-    dice = torch.Generator().manual_seed(0)
-    cast = [_concept(f"c{index}", shapes, dice) for index in range(count + 1)]
+    generator = torch.Generator().manual_seed(0)
+    cast = [_concept(f"c{index}", shapes, generator) for index in range(count + 1)]
     with TemporaryDirectory() as scratch:
-        files = _written(scene, shapes, count + 2, Path(scratch), dice)
+        files = _written(scene, shapes, count + 2, Path(scratch), generator)
         return _timed(cast, files)
 
 
@@ -85,10 +85,11 @@ def _spent(work: Callable[[], None]) -> Seconds:
     return round(process_time() - used, 2), round(perf_counter() - clock, 2)
 
 
-def _concept(name: str, shapes: tuple[Input, ...], dice: torch.Generator) -> Concept:
+def _concept(name: str, shapes: tuple[Input, ...], generator: torch.Generator) -> Concept:
     deltas = {
         linear: Delta(
-            torch.randn(out, RANK, generator=dice), torch.randn(RANK, shape.width, generator=dice)
+            torch.randn(out, RANK, generator=generator),
+            torch.randn(RANK, shape.width, generator=generator),
         )
         for shape in shapes
         for linear, out in shape.linears
@@ -98,10 +99,10 @@ def _concept(name: str, shapes: tuple[Input, ...], dice: torch.Generator) -> Con
 
 
 def _written(
-    scene: Scene, shapes: tuple[Input, ...], count: int, folder: Path, dice: torch.Generator
+    scene: Scene, shapes: tuple[Input, ...], count: int, folder: Path, generator: torch.Generator
 ) -> list[Path]:
     """Statistics of so many concepts, one file each; inputs of one kind and width see alike."""
-    axes = {width: directions(width, dice) for width in {shape.width for shape in shapes}}
+    axes = {width: directions(width, generator) for width in {shape.width for shape in shapes}}
     readers = {shape.source: tuple(name for name, _ in shape.linears) for shape in shapes}
     files = []
     for index in range(count):
@@ -110,16 +111,16 @@ def _written(
             if (shape.kind, shape.width) not in known:
                 gram = scene.exact[index % len(scene.exact)][like(scene, shape)]
                 strengths = energies([gram], shape.width)[0]
-                known[shape.kind, shape.width] = _packed(strengths, axes[shape.width], dice)
+                known[shape.kind, shape.width] = _packed(strengths, axes[shape.width], generator)
         packed = {shape.source: _copied(known[shape.kind, shape.width]) for shape in shapes}
         files.append(folder / f"{index}.safetensors")
         Statistics("stand-in", readers, dict(packed), {}).save(files[-1])
     return files
 
 
-def _packed(strengths: Tensor, axes: Tensor, dice: torch.Generator) -> Full:
+def _packed(strengths: Tensor, axes: Tensor, generator: torch.Generator) -> Full:
     """A Gram of these energies, each of them a little off, as no two concepts see the same."""
-    own = strengths * torch.exp(0.5 * torch.randn(len(strengths), generator=dice))
+    own = strengths * torch.exp(0.5 * torch.randn(len(strengths), generator=generator))
     return Full.of(normalised(gram_of(own, axes)))
 
 

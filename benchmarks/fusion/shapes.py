@@ -109,23 +109,25 @@ def energies(grams: Sequence[Tensor], width: int) -> Tensor:
     return stretched[0].exp().float()
 
 
-def directions(width: int, dice: torch.Generator) -> Tensor:
+def directions(width: int, generator: torch.Generator) -> Tensor:
     """(width, width): random, at right angles."""
-    axes: Tensor = torch.linalg.qr(torch.randn(width, width, generator=dice)).Q
+    axes: Tensor = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
     return axes
 
 
-def features(count: int, strengths: Tensor, axes: Tensor, dice: torch.Generator) -> Tensor:
+def features(count: int, strengths: Tensor, axes: Tensor, generator: torch.Generator) -> Tensor:
     """(count, d) rows of these energies (d,) along these axes (d, d)."""
-    rows = torch.randn(count, len(strengths), generator=dice)
+    rows = torch.randn(count, len(strengths), generator=generator)
     return (rows * strengths.sqrt()) @ axes.T
 
 
-def factors(seen: Tensor, out: int, size: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+def factors(
+    seen: Tensor, out: int, size: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """B (out, r) and A (r, d) of Frobenius norm `size`; A lies in the span of what was seen.
 
     seen  (n, d)
     """
-    down = torch.randn(RANK, len(seen), generator=dice) @ seen
-    up = torch.randn(out, RANK, generator=dice)
+    down = torch.randn(RANK, len(seen), generator=generator) @ seen
+    up = torch.randn(out, RANK, generator=generator)
     return up * (size / (up @ down).norm()), down

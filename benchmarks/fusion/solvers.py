@@ -54,15 +54,15 @@ def _words(shape: Input) -> str:
 
 def stand_in(scene: Scene, shape: Input) -> Layer:
     """A layer of this shape, its inputs and deltas as strong as recorded ones of its kind."""
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     cast = scene.cast[:CONCEPTS]
     strengths = energies([each[like(scene, shape)] for each in scene.exact[:CONCEPTS]], shape.width)
-    axes = directions(shape.width, dice)
-    inputs = [features(shape.rows, own, axes, dice) for own in strengths]
+    axes = directions(shape.width, generator)
+    inputs = [features(shape.rows, own, axes, generator) for own in strengths]
     out = shape.linears[0][1]
-    base = torch.randn(out, shape.width, generator=dice) / shape.width**0.5
+    base = torch.randn(out, shape.width, generator=generator) / shape.width**0.5
     size = base.norm().item() * relative_size(scene)
-    pairs = [factors(each, out, size, dice) for each in inputs[: len(cast)]]
+    pairs = [factors(each, out, size, generator) for each in inputs[: len(cast)]]
     return Layer(shape.stage, base, [up for up, _ in pairs], [down for _, down in pairs], inputs)
 
 

@@ -46,7 +46,7 @@ def padded(text: Rect, size: float, kind: str, tilt: float = 0.0) -> Rect:
     return text.inset(-across, -down)
 
 
-def outline(body: Rect, size: float, kind: str, tip: Point | None) -> tuple[Outline, ...]:
+def balloon_outline(body: Rect, size: float, kind: str, tip: Point | None) -> tuple[Outline, ...]:
     """The closed outlines of a balloon that fills `body`, its tail ending at `tip`."""
     if kind == "sound":
         return ()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from storyforge.book.colophon import Phrases, phrases, spoken
-from storyforge.book.compose import Sheet, Subject
+from storyforge.book.compose import FramedPicture, Sheet
 from storyforge.book.leaf import Art, Balloon, Direction, Face, Leaf, Rect, TextBlock
-from storyforge.book.lettering import Figure, Said
-from storyforge.book.trims import Trim, trim_named
+from storyforge.book.placing import Figure, Utterance
 from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, faces_in, text_face
 from storyforge.book.unsettable import Place
 from storyforge.errors import StoryForgeError
-from storyforge.story import Panel, Story, text_in
+from storyforge.story.concept import text_in
+from storyforge.story.story import Panel, Story
+from storyforge.story.trims import Trim, trim_named
 
 _RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
 
@@ -113,7 +114,7 @@ class Binding:
                 hint="draw them with `storyforge render`",
             )
 
-    def subject(self, panel: Panel) -> Subject:
+    def subject(self, panel: Panel) -> FramedPicture:
         """What the panel's picture shows, and where."""
         art = self.art[panel.id]
         boxes = self.story.region_boxes(panel)
@@ -129,7 +130,7 @@ class Binding:
             for said in panel.say
             if said.at is not None
         )
-        return Subject(art.width / art.height, tuple(figures), quiet, asked, art.height)
+        return FramedPicture(art.width / art.height, tuple(figures), quiet, asked, art.height)
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.
@@ -143,16 +144,16 @@ class Binding:
         cast = ", ".join(spoken(name) for name in self.story.cast(panel))
         return ": ".join(part for part in (cast, panel.prompt) if part) or panel.id
 
-    def says(self, panel: Panel, frame: Rect, crop: Rect, where: str) -> tuple[Said, ...]:
+    def says(self, panel: Panel, frame: Rect, crop: Rect, where: str) -> tuple[Utterance, ...]:
         """What is said in the panel, with asked-for places in points of the page."""
         return tuple(self.said(panel, turn, frame, crop, where) for turn in range(len(panel.say)))
 
-    def said(self, panel: Panel, turn: int, frame: Rect, crop: Rect, where: str) -> Said:
+    def said(self, panel: Panel, turn: int, frame: Rect, crop: Rect, where: str) -> Utterance:
         """One of the panel's utterances, by its number from 0."""
         speech = panel.say[turn]
         text = self.say(speech.text)
         quiet = speech.kind in {"whisper", "caption"}
-        return Said(
+        return Utterance(
             kind=speech.kind,
             who=speech.who,
             speaker=spoken(speech.who) if speech.who else None,

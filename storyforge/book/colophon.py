@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.leaf import Face
-from storyforge.story import Story
+from storyforge.story.story import Story
 
 
 @dataclass(frozen=True, slots=True)

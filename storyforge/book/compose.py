@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from storyforge.book.leaf import Corner, Face, Rect, Role, TextBlock
-from storyforge.book.lettering import Figure
-from storyforge.book.trims import POINTS_PER_INCH, Trim
+from storyforge.book.placing import Figure
 from storyforge.book.typeface import metrics, set_lines
-from storyforge.story import PageKind
+from storyforge.story.story import PageKind
+from storyforge.story.trims import POINTS_PER_INCH, Trim
 
 STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
 """Letter sizes for children to read, in points, the best first."""
@@ -84,7 +84,7 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FramedPicture:
     """What one picture asks of its frame; lengths in fractions of the picture.
 
     aspect  width over height
@@ -101,7 +101,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class RunningText:
     """A text and its face.
 
     language  as which its words may be divided, if they must; None if they may not
@@ -123,7 +123,7 @@ class Composition:
     text: TextBlock | None
 
 
-def crop_to(frame: Rect, subject: Subject) -> Rect:
+def crop_to(frame: Rect, subject: FramedPicture) -> Rect:
     """The part of a picture, in fractions, that fills `frame` and shows its figures best."""
     wanted = frame.width / frame.height
     width = min(1.0, wanted / subject.aspect)
@@ -166,7 +166,11 @@ def placed_in(frame: Rect, crop: Rect, parts: Sequence[Rect]) -> tuple[Rect, ...
 
 
 def block(
-    words: Words, role: Role, room: Rect, sizes: Sequence[float], leading: float = STORY_LEADING
+    words: RunningText,
+    role: Role,
+    room: Rect,
+    sizes: Sequence[float],
+    leading: float = STORY_LEADING,
 ) -> TextBlock | None:
     """The words as large as `sizes` and `room` allow, at the top of `room`; None if too long.
 
@@ -212,7 +216,9 @@ def in_the_way(plate: Rect, asked: Sequence[Rect]) -> bool:
     return any(plate.common(part) for part in asked)
 
 
-def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Composition | None:
+def full_bleed(
+    sheet: Sheet, subject: FramedPicture, words: RunningText | None
+) -> Composition | None:
     """One picture over the whole page, with the words on a light plate above or below."""
     frame = sheet.bled
     if words is None:
@@ -222,7 +228,7 @@ def full_bleed(sheet: Sheet, subject: Subject, words: Words | None) -> Compositi
 
 
 def plated(
-    sheet: Sheet, words: Words, frame: Rect, crop: Rect, subject: Subject
+    sheet: Sheet, words: RunningText, frame: Rect, crop: Rect, subject: FramedPicture
 ) -> TextBlock | None:
     """The words on a light plate: in a quiet part of the picture, else above or below."""
     figures = figures_in(frame, crop, subject.figures)
@@ -247,7 +253,7 @@ def plated(
     return replace(moved(text, room.x, plate.y + pad_y), plate=plate)
 
 
-def _plated_in(spot: Rect | None, words: Words) -> TextBlock | None:
+def _plated_in(spot: Rect | None, words: RunningText) -> TextBlock | None:
     """The words on a plate in the middle of a place; None if they do not fit there."""
     pad_x, pad_y = _PLATE_PAD
     if spot is None or spot.width < 4 * pad_x or spot.height < 3 * pad_y:
@@ -263,7 +269,7 @@ def _plated_in(spot: Rect | None, words: Words) -> TextBlock | None:
     return replace(text, plate=plate)
 
 
-def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+def art_over_text(sheet: Sheet, subject: FramedPicture, words: RunningText) -> Composition | None:
     """A picture with the words beneath: bleeding on a tall page, framed on a square one."""
     if sheet.cut.height / sheet.cut.width >= _TALL:
         return _tall_art_over_text(sheet, subject, words)
@@ -283,7 +289,9 @@ def art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition |
     return None
 
 
-def _tall_art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+def _tall_art_over_text(
+    sheet: Sheet, subject: FramedPicture, words: RunningText
+) -> Composition | None:
     bled, live = sheet.bled, sheet.live
     natural = bled.width / subject.aspect
     for share in (1.0, 0.94, 0.88, KEPT):
@@ -301,7 +309,7 @@ def _tall_art_over_text(sheet: Sheet, subject: Subject, words: Words) -> Composi
     return None
 
 
-def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition | None:
+def text_beside_art(sheet: Sheet, subject: FramedPicture, words: RunningText) -> Composition | None:
     """A picture towards the outer edge and the words towards the fold."""
     live, cut, bled = sheet.live, sheet.cut, sheet.bled
     wide = cut.width / cut.height >= _WIDE
@@ -333,7 +341,7 @@ def text_beside_art(sheet: Sheet, subject: Subject, words: Words) -> Composition
     return Composition((frame,), "square" if wide else "round", text)
 
 
-def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
+def words_alone(sheet: Sheet, words: RunningText | None) -> Composition | None:
     """Words in the middle of the page, or an empty page."""
     if words is None:
         return Composition((), "square", None)
@@ -346,7 +354,7 @@ def words_alone(sheet: Sheet, words: Words | None) -> Composition | None:
 
 
 def single(
-    sheet: Sheet, kind: PageKind, subject: Subject, words: Words | None
+    sheet: Sheet, kind: PageKind, subject: FramedPicture, words: RunningText | None
 ) -> Composition | None:
     """One picture and its words; `auto` prefers a full bleed that hides no face."""
     if words is None or kind == "full-bleed":
@@ -360,7 +368,7 @@ def single(
     )
 
 
-def _bleeds_well(sheet: Sheet, subject: Subject, words: Words) -> bool:
+def _bleeds_well(sheet: Sheet, subject: FramedPicture, words: RunningText) -> bool:
     frame = sheet.bled
     crop = crop_to(frame, subject)
     made = full_bleed(sheet, subject, words)

@@ -33,14 +33,14 @@ _CHOSEN: Final = "#c2571a"
 class Take:
     """One picture of the panel; `shown` if it is the one in the book.
 
-    likeness  to whom it shows, at most 1; None if nobody judged
+    image_alignment  to whom it shows, at most 1; None if nobody judged
     """
 
     number: int
     seed: int
     picture: Path
     shown: bool
-    likeness: float | None = None
+    image_alignment: float | None = None
 
 
 def write_takes(panel: str, takes: Sequence[Take], path: Path) -> Path:
@@ -77,8 +77,8 @@ def _label(
     right = left + pen.textlength(f"{words}  ", font)
     note = f"seed {take.seed}" + (", in the book" if take.shown else "")
     pen.text((right, below + 4), note, _PALE, _font(15))
-    if take.likeness is not None:
-        pen.text((left, below + 25), f"likeness {take.likeness:.2f}", _PALE, _font(15))
+    if take.image_alignment is not None:
+        pen.text((left, below + 25), f"likeness {take.image_alignment:.2f}", _PALE, _font(15))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -15,9 +15,9 @@ from storyforge.book import picture
 from storyforge.book.inline import divided
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.markup import font_family, number, paragraphs, pieces, shapes, tag, xml
-from storyforge.book.package import TYPES, Content, Document, Files, Place, write_package
+from storyforge.book.package import TYPES, Content, Document, Files, NavigationLink, write_package
 from storyforge.book.picture import Tones
-from storyforge.book.trims import POINTS_PER_INCH
+from storyforge.story.trims import POINTS_PER_INCH
 
 _PIXELS: Final = 2
 """CSS pixels a point: reading systems that scale a page as a bitmap keep it sharp."""
@@ -60,7 +60,7 @@ def write_epub(book: Book, path: Path) -> Path:
     content = Content(
         layout="fixed",
         documents=documents,
-        pages=tuple(Place(f"{_name(leaf)}.xhtml", leaf.label) for leaf in book.leaves),
+        pages=tuple(NavigationLink(f"{_name(leaf)}.xhtml", leaf.label) for leaf in book.leaves),
         places=_places(book),
         style=xml("epub/style.css", style, "style sheet"),
         files=files,
@@ -82,15 +82,15 @@ def _is_drawn(leaf: Leaf) -> bool:
     return balloons or leaf.ground == "deep"
 
 
-def _places(book: Book) -> tuple[Place, ...]:
+def _places(book: Book) -> tuple[NavigationLink, ...]:
     """Where a reader may want to go: the cover, the title page, the story, the colophon."""
-    places: list[Place] = []
+    places: list[NavigationLink] = []
     for leaf in book.leaves:
         begins = leaf.kind == "story" and all(place.type != "bodymatter" for place in places)
         kind = "bodymatter" if begins else TYPES.get(leaf.kind)
         if kind is not None:
             label = book.title if begins else leaf.label
-            places.append(Place(f"{_name(leaf)}.xhtml", label, kind))
+            places.append(NavigationLink(f"{_name(leaf)}.xhtml", label, kind))
     return tuple(places)
 
 

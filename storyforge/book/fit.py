@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from storyforge.book.page import problems, undrawn
 from storyforge.book.unsettable import Place, Unprintable, Unsettable
 from storyforge.errors import Diagnostic, EnvironmentProblem, Mark, Report
-from storyforge.languages import Locale, language_of, locales_of
-from storyforge.story import Story
-from storyforge.yamlmarks import Node, load
+from storyforge.story.locales import Locale, language_of, locales_of
+from storyforge.story.story import Story
+from storyforge.story.yaml import Node, load
 
 
 def fit_findings(story: Story) -> tuple[Diagnostic, ...]:

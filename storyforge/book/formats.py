@@ -11,7 +11,7 @@ from storyforge.book.html import write_html, write_web
 from storyforge.book.leaf import Book
 from storyforge.book.pdf import write_pages, write_pdf
 from storyforge.book.reflow import write_reflow
-from storyforge.edition import Format
+from storyforge.settings import Format
 
 _WRITERS: Final = {
     "pdf": write_pdf,

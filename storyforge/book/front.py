@@ -10,9 +10,9 @@ from storyforge.book import compose
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import colophon, phrases, spoken_in
 from storyforge.book.compose import (
+    FramedPicture,
+    RunningText,
     Sheet,
-    Subject,
-    Words,
     block,
     crop_to,
     figures_in,
@@ -21,11 +21,11 @@ from storyforge.book.compose import (
     widest,
 )
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
-from storyforge.book.lettering import Figure
+from storyforge.book.placing import Figure
 from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
 from storyforge.book.unsettable import Place, Unsettable
 from storyforge.errors import StoryForgeError
-from storyforge.story import Panel
+from storyforge.story.story import Panel
 
 _COVER_SIZES: Final = (
     76.0,
@@ -118,7 +118,7 @@ def _fitted(
 ) -> TextBlock:
     """A line or two of display type; StoryForgeError if even the smallest size is too large."""
     face = binding.face_for(text, COMIC_NEUE_BOLD, where, _PLACES[role])
-    made = block(Words(text, face, binding.language), role, room, sizes, _TIGHT)
+    made = block(RunningText(text, face, binding.language), role, room, sizes, _TIGHT)
     if made is None:
         short = text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…"
         message = f"{where}: `{short}` does not fit, even at {sizes[-1]:g} points"
@@ -155,7 +155,7 @@ def _cover(binding: Binding, panel: Panel | None, number: int) -> Leaf:
     return replace(leaf, tone=art, pictures=(picture,), texts=(*best, *author))
 
 
-def _cover_frame(sheet: Sheet, subject: Subject) -> Rect:
+def _cover_frame(sheet: Sheet, subject: FramedPicture) -> Rect:
     """The whole cover, or its lower part where filling it would cut figures off."""
     bled = sheet.bled
     height = bled.width / (subject.aspect * _KEPT)
@@ -247,7 +247,7 @@ def _title_page(binding: Binding, panel: Panel | None, number: int) -> Leaf:
     return Leaf(number, "title", label, "paper", tone, pictures, (*texts, *dedication))
 
 
-def _portrait(subject: Subject) -> Rect:
+def _portrait(subject: FramedPicture) -> Rect:
     """The part of a picture, square on the page, round the first who has a face."""
     faces = [figure for figure in subject.figures if figure.alive]
     body = faces[0].body if faces else Rect(0, 0, 1, 1)
@@ -265,7 +265,7 @@ def _dedication(binding: Binding, live: Rect) -> list[TextBlock]:
     text = binding.say(dedication)
     face = binding.face_for(text, binding.text_face, "dedication", ("book", "dedication"))
     room = replace(live, height=_DEDICATION_SHARE * live.height).inset(0.12 * live.width, 0)
-    made = block(Words(text, face, binding.language), "dedication", room, _DEDICATION_SIZES)
+    made = block(RunningText(text, face, binding.language), "dedication", room, _DEDICATION_SIZES)
     if made is None:
         raise Unsettable(
             f"dedication: the text does not fit, even at {_DEDICATION_SIZES[-1]:g} points",
@@ -289,7 +289,7 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     )
     room = replace(room, height=live.height - heading.rect.height - 10)
     made = block(
-        Words(text, face, binding.language),
+        RunningText(text, face, binding.language),
         "colophon",
         room,
         _COLOPHON_SIZES,

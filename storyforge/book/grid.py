@@ -16,9 +16,9 @@ from storyforge.book.compose import (
     STORY_SIZES,
     TEXT_GAP,
     Composition,
+    FramedPicture,
+    RunningText,
     Sheet,
-    Subject,
-    Words,
     block,
     moved,
 )
@@ -38,7 +38,10 @@ Framing = Callable[[Rect], list[Rect]]
 
 
 def grid(
-    sheet: Sheet, subjects: Sequence[Subject], words: Words | None, shape: tuple[int, int] | None
+    sheet: Sheet,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
+    shape: tuple[int, int] | None,
 ) -> Composition | None:
     """Pictures in rows of equal frames, the words beneath them or in a cell left free.
 
@@ -57,7 +60,9 @@ def grid(
     return _best(sheet, words, composed)
 
 
-def strips(sheet: Sheet, subjects: Sequence[Subject], words: Words | None) -> Composition | None:
+def strips(
+    sheet: Sheet, subjects: Sequence[FramedPicture], words: RunningText | None
+) -> Composition | None:
     """Pictures in rows as wide as the page, each as wide in its row as its shape asks."""
 
     def composed(size: float) -> list[Composition | None]:
@@ -70,7 +75,7 @@ def strips(sheet: Sheet, subjects: Sequence[Subject], words: Words | None) -> Co
 
 
 def _best(
-    sheet: Sheet, words: Words | None, composed: Callable[[float], list[Composition | None]]
+    sheet: Sheet, words: RunningText | None, composed: Callable[[float], list[Composition | None]]
 ) -> Composition | None:
     """The composition that shows most; words shrink before pictures become too small."""
     fallback: Composition | None = None
@@ -95,7 +100,7 @@ def _shapes(count: int) -> list[tuple[int, int]]:
 
 
 def _text_beneath(
-    sheet: Sheet, framing: Framing, words: Words | None, size: float
+    sheet: Sheet, framing: Framing, words: RunningText | None, size: float
 ) -> Composition | None:
     live = sheet.live
     text = block(words, "story", live, (size,)) if words else None
@@ -115,8 +120,8 @@ def _text_beneath(
 
 def _free_cell(
     sheet: Sheet,
-    subjects: Sequence[Subject],
-    words: Words | None,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
     shape: tuple[int, int],
     size: float,
 ) -> Composition | None:
@@ -124,7 +129,7 @@ def _free_cell(
     if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
         return None
     live = sheet.live
-    mean = Subject(sum(subject.aspect for subject in subjects) / len(subjects), ())
+    mean = FramedPicture(sum(subject.aspect for subject in subjects) / len(subjects), ())
     frames = _cells(sheet, [*subjects, mean], shape)(live)
     if not frames:
         return None
@@ -140,7 +145,7 @@ def _free_cell(
     return Composition(tuple(frames), "round", text)
 
 
-def _cells(sheet: Sheet, subjects: Sequence[Subject], shape: tuple[int, int]) -> Framing:
+def _cells(sheet: Sheet, subjects: Sequence[FramedPicture], shape: tuple[int, int]) -> Framing:
     """Equal frames in rows and columns; an unfilled last row stands in the middle."""
     rows, columns = shape
 
@@ -162,7 +167,7 @@ def _cells(sheet: Sheet, subjects: Sequence[Subject], shape: tuple[int, int]) ->
     return framed
 
 
-def _strips(sheet: Sheet, subjects: Sequence[Subject], rows: int) -> Framing:
+def _strips(sheet: Sheet, subjects: Sequence[FramedPicture], rows: int) -> Framing:
     """Frames in `rows` rows of one width; all are cropped alike, and never below `KEPT`."""
     aspects = [subject.aspect for subject in subjects]
     cut = _evenly_cut(aspects, rows)

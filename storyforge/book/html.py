@@ -28,8 +28,8 @@ from storyforge.book.markup import (
     shapes,
     tag,
 )
-from storyforge.book.trims import POINTS_PER_INCH
-from storyforge.provenance import DIGITAL_SOURCE
+from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.story.trims import POINTS_PER_INCH
 
 _MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
 
@@ -73,11 +73,11 @@ def write_web(book: Book, path: Path) -> Path:
     return path
 
 
-Source = Callable[[bytes], str]
+PictureSource = Callable[[bytes], str]
 """Where a page finds a picture, given the picture."""
 
 
-def _html(book: Book, source: Source, image_sources: str) -> str:
+def _html(book: Book, source: PictureSource, image_sources: str) -> str:
     page = _Page(book, source)
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
@@ -167,7 +167,7 @@ class _Page:
     """Turns points of the page into what the template shows: percent, paths and data URIs."""
 
     book: Book
-    source: Source
+    source: PictureSource
 
     @property
     def width(self) -> float:

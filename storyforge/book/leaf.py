@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from storyforge.book.trims import Trim
+from storyforge.story.book_settings import BalloonKind
+from storyforge.story.trims import Trim
 
 Role = Literal[
     "title", "subtitle", "author", "story", "dedication", "heading", "colophon", "blurb", "spine"
 ]
 Ground = Literal["paper", "deep"]
 Corner = Literal["square", "round", "circle"]
-BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
 Direction = Literal["ltr", "rtl"]
 
 

@@ -15,9 +15,9 @@ from storyforge.book.leaf import Balloon, Outline, Point, Rect
 from storyforge.book.placing import (
     LEADING,
     Figure,
+    LetteringSpace,
     Place,
-    Said,
-    Stage,
+    Utterance,
     allowed,
     join_cost,
     joins,
@@ -27,7 +27,7 @@ from storyforge.book.placing import (
     tail_of,
 )
 
-__all__ = ["PAGE_SIZES", "SMALL", "SMALL_SIZES", "Figure", "Said", "Stage", "letter"]
+__all__ = ["PAGE_SIZES", "SMALL", "SMALL_SIZES", "Figure", "LetteringSpace", "Utterance", "letter"]
 
 PAGE_SIZES: Final = (20.0, 18.5, 17.0, 15.5, 14.0, 13.0, 12.0, 11.0, 10.0)
 """Letter sizes to try on a printed page, in points."""
@@ -54,7 +54,7 @@ _ZONES: Final = 3
 
 
 def letter(
-    says: Sequence[Said], stage: Stage, sizes: Sequence[float]
+    says: Sequence[Utterance], stage: LetteringSpace, sizes: Sequence[float]
 ) -> tuple[Balloon, ...] | None:
     """Place all utterances at the largest size that leaves faces free, words whole if they fit.
 
@@ -64,7 +64,7 @@ def letter(
 
 
 def _lettered(
-    says: Sequence[Said], stage: Stage, sizes: Sequence[float], *, divide: bool
+    says: Sequence[Utterance], stage: LetteringSpace, sizes: Sequence[float], *, divide: bool
 ) -> tuple[Balloon, ...] | None:
     least_bad: tuple[float, list[Place]] | None = None
     for size in sizes:
@@ -100,7 +100,7 @@ class _Way:
 
 
 def _all_placed(
-    says: Sequence[Said], stage: Stage, size: float, *, divide: bool
+    says: Sequence[Utterance], stage: LetteringSpace, size: float, *, divide: bool
 ) -> list[Place] | None:
     ways = [_Way()]
     for number, said in enumerate(says):
@@ -120,7 +120,12 @@ def _all_placed(
 
 
 def _longer(
-    way: _Way, choices: Sequence[tuple[float, Place]], stage: Stage, joined: bool, *, last: bool
+    way: _Way,
+    choices: Sequence[tuple[float, Place]],
+    stage: LetteringSpace,
+    joined: bool,
+    *,
+    last: bool,
 ) -> Iterator[_Way]:
     """The way with one more balloon: the best place of all, or the best of every zone.
 
@@ -153,7 +158,7 @@ def _zone(body: Rect, area: Rect) -> tuple[int, int]:
     return column, int(_ZONES * (middle.y - area.y) / area.height)
 
 
-def _drawn(placed: Sequence[Place], stage: Stage) -> tuple[Balloon, ...]:
+def _drawn(placed: Sequence[Place], stage: LetteringSpace) -> tuple[Balloon, ...]:
     """The balloons with their shapes; those joined share the outline of the first."""
     drawn: list[Balloon] = []
     start = 0
@@ -168,7 +173,7 @@ def _drawn(placed: Sequence[Place], stage: Stage) -> tuple[Balloon, ...]:
     return tuple(drawn)
 
 
-def _joined(chain: Sequence[Place], stage: Stage) -> list[Balloon] | None:
+def _joined(chain: Sequence[Place], stage: LetteringSpace) -> list[Balloon] | None:
     """Balloons of one breath in one outline; None for one alone, or if they cannot be joined."""
     if len(chain) < 2:
         return None
@@ -219,7 +224,9 @@ def _bare(place: Place) -> Balloon:
     )
 
 
-def _balloon(place: Place, stage: Stage) -> Balloon:
+def _balloon(place: Place, stage: LetteringSpace) -> Balloon:
     tip = tail_of(place, stage)[1] if place.said.tailed else None
-    outlines: tuple[Outline, ...] = balloon.outline(place.body, place.size, place.said.kind, tip)
+    outlines: tuple[Outline, ...] = balloon.balloon_outline(
+        place.body, place.size, place.said.kind, tip
+    )
     return replace(_bare(place), outlines=outlines, tip=tip)

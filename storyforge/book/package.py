@@ -18,9 +18,9 @@ from storyforge.book.colophon import spoken_in
 from storyforge.book.leaf import Book, Face, Picture
 from storyforge.book.markup import xml
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import DIGITAL_SOURCE
+from storyforge.provenance.xmp import DIGITAL_SOURCE
 
-Layout = Literal["fixed", "reflow"]
+BookLayout = Literal["fixed", "reflow"]
 
 TYPES: Final = {"cover": "cover", "title": "titlepage", "colophon": "colophon"}
 """What EPUB calls some kinds of leaves."""
@@ -35,7 +35,7 @@ _MIME: Final = {
 
 _PAGES: Final = {"en": "Pages", "fr": "Pages", "de": "Seiten", "es": "Páginas", "he": "עמודים"}
 
-_LAYOUTS: Final[dict[Layout, dict[str, str]]] = {
+_LAYOUTS: Final[dict[BookLayout, dict[str, str]]] = {
     "fixed": {
         "en": "Pages have a fixed layout.",
         "fr": "Les pages ont une mise en page fixe.",
@@ -113,7 +113,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NavigationLink:
     """Where a link of the navigation leads; `type` is EPUB's word for what is there."""
 
     file: str
@@ -125,10 +125,10 @@ class Place:
 class Content:
     """All that differs between the layouts; `places` are landmarks and table of contents."""
 
-    layout: Layout
+    layout: BookLayout
     documents: tuple[Document, ...]
-    pages: tuple[Place, ...]
-    places: tuple[Place, ...]
+    pages: tuple[NavigationLink, ...]
+    places: tuple[NavigationLink, ...]
     style: bytes
     files: Files
 

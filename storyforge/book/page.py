@@ -12,12 +12,12 @@ from typing import Final
 
 from storyforge.book import compose, front, grid, spread
 from storyforge.book.binding import Binding
-from storyforge.book.compose import Composition, Sheet, Words
+from storyforge.book.compose import Composition, RunningText, Sheet
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
-from storyforge.story import Page, Panel, Story
+from storyforge.story.story import Page, Panel, Story
 
 __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
 
@@ -154,17 +154,17 @@ def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -
     return (leaf,)
 
 
-def _words(binding: Binding, page: Page, number: int) -> Words | None:
+def _words(binding: Binding, page: Page, number: int) -> RunningText | None:
     text = binding.say(page.text) if page.text else ""
     if not text.strip():
         return None
     place = ("page", number, "text")
     face = binding.face_for(text, binding.text_face, f"page {number}", place)
-    return Words(text, face, binding.language)
+    return RunningText(text, face, binding.language)
 
 
 def _composed(
-    binding: Binding, page: Page, sheet: Sheet, words: Words | None, number: int
+    binding: Binding, page: Page, sheet: Sheet, words: RunningText | None, number: int
 ) -> Composition | None:
     """The page's composition; None if its text is too long."""
     count = len(page.panels)
@@ -190,7 +190,7 @@ def _composed(
 _ONE_PICTURE: Final = frozenset({"full-bleed", "spread", "text-beside-art"})
 
 
-def _check_kind(page: Page, words: Words | None, number: int) -> None:
+def _check_kind(page: Page, words: RunningText | None, number: int) -> None:
     count = len(page.panels)
     if page.kind == "blank" and (count or words):
         raise StoryForgeError(

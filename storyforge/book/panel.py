@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
-from storyforge.book.compose import Subject
+from storyforge.book.compose import FramedPicture
 from storyforge.book.leaf import Balloon, Corner, Picture, Rect
-from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, Said, Stage, letter
+from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, letter
+from storyforge.book.placing import LetteringSpace, Utterance
 from storyforge.book.unsettable import Unsettable
-from storyforge.story import Panel
+from storyforge.story.story import Panel
 
 _STAGE_INSET = 8.0
 _SMALL_INSET = 5.0
@@ -39,7 +40,7 @@ class Setting:
 
 
 def pictured(
-    binding: Binding, panel: Panel, subject: Subject, setting: Setting, alt: str | None
+    binding: Binding, panel: Panel, subject: FramedPicture, setting: Setting, alt: str | None
 ) -> Picture:
     """The panel's picture in its place with all that is said in it.
 
@@ -52,10 +53,10 @@ def pictured(
 def lettered(
     binding: Binding,
     panel: Panel,
-    subject: Subject,
+    subject: FramedPicture,
     setting: Setting,
     alt: str | None,
-    says: Sequence[Said],
+    says: Sequence[Utterance],
 ) -> Picture:
     """The same with some of what is said: on a spread, each half has its own."""
     art = binding.art[panel.id]
@@ -63,7 +64,7 @@ def lettered(
     if not says:
         return picture
     frame, crop = setting.frame, setting.crop
-    stage = Stage(
+    stage = LetteringSpace(
         area=frame.inset(_STAGE_INSET).common(setting.safe) or frame,
         figures=compose.figures_in(frame, crop, subject.figures),
         taken=setting.taken,
@@ -85,13 +86,13 @@ def lettered(
 
 
 def _small(
-    binding: Binding, subject: Subject, picture: Picture, says: Sequence[Said]
+    binding: Binding, subject: FramedPicture, picture: Picture, says: Sequence[Utterance]
 ) -> tuple[Balloon, ...]:
     """The balloons again, large enough to read on a phone; none if they do not fit."""
     frame = Rect(0, 0, SMALL, SMALL / picture.aspect)
     crop = picture.crop if picture.halved else Rect(0, 0, 1, 1)
     again = [_said_again(said, picture, frame, crop) for said in says]
-    stage = Stage(
+    stage = LetteringSpace(
         area=frame.inset(_SMALL_INSET),
         figures=compose.figures_in(frame, crop, subject.figures),
         taken=(),
@@ -101,7 +102,7 @@ def _small(
     return letter(again, stage, SMALL_SIZES) or ()
 
 
-def _said_again(said: Said, picture: Picture, frame: Rect, crop: Rect) -> Said:
+def _said_again(said: Utterance, picture: Picture, frame: Rect, crop: Rect) -> Utterance:
     """The same words for another frame: an asked-for place moves with the picture."""
     if said.at is None:
         return said

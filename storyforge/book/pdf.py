@@ -22,10 +22,10 @@ from storyforge.book.boxes import with_bleed_boxes
 from storyforge.book.compose import Sheet
 from storyforge.book.inline import divided, runs
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
-from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import marked_pdf, marked_png
+from storyforge.provenance.xmp import marked_pdf, marked_png
+from storyforge.story.trims import POINTS_PER_INCH
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
 

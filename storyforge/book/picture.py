@@ -15,9 +15,9 @@ from typing import Final
 from PIL import Image, UnidentifiedImageError
 
 from storyforge.book.leaf import Art, Picture
-from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import XMP
+from storyforge.provenance.xmp import XMP
+from storyforge.story.trims import POINTS_PER_INCH
 
 SOFT_PPI: Final = 200
 """Below this many pixels an inch, print shows the pixels."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from storyforge.book import balloon
-from storyforge.book.leaf import BalloonKind, Face, Point, Rect
+from storyforge.book.leaf import Face, Point, Rect
 from storyforge.book.typeface import metrics, set_lines
+from storyforge.story.book_settings import BalloonKind
 
 LEADING: Final = 1.16
 _SCALES: Final = {"sound": (4.2, 3.6, 3.0, 2.5, 2.1), "shout": (1.2,), "caption": (0.95,)}
@@ -81,7 +82,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Utterance:
     """One utterance before it has a place.
 
     at        where the author wants it
@@ -103,7 +104,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class LetteringSpace:
     """A picture as the letterer sees it, in points.
 
     area     where letters may stand
@@ -117,7 +118,7 @@ class Stage:
     rtl: bool
     quiet: tuple[Rect, ...] = ()
 
-    def speaker(self, said: Said) -> Figure:
+    def speaker(self, said: Utterance) -> Figure:
         """Who speaks; a speaker with no region of its own is taken to be in the middle."""
         named = [figure for figure in self.figures if figure.name == said.who]
         middle = self.area.inset(0.2 * self.area.width, 0.2 * self.area.height)
@@ -128,7 +129,7 @@ class Stage:
 class Place:
     """One way to set an utterance: its lines, and where they and their balloon stand."""
 
-    said: Said
+    said: Utterance
     lines: tuple[str, ...]
     text: Rect
     body: Rect
@@ -137,7 +138,7 @@ class Place:
 
 
 def places(
-    said: Said, stage: Stage, size: float, number: int, *, divide: bool = False
+    said: Utterance, stage: LetteringSpace, size: float, number: int, *, divide: bool = False
 ) -> Iterator[Place]:
     """All places to try for the utterance with this number, from 0, in its panel.
 
@@ -165,7 +166,7 @@ def places(
                 yield Place(said, lines, text, place, letters, tilt)
 
 
-def _corners(area: Rect, stage: Stage, body: Rect, *, free: bool) -> Iterator[Point]:
+def _corners(area: Rect, stage: LetteringSpace, body: Rect, *, free: bool) -> Iterator[Point]:
     """Top left corners to try: all over the area, or the middle of a place that was asked for."""
     whole = stage.area
     if not free:
@@ -191,7 +192,7 @@ def _all_over(area: Rect, body: Rect, steps: int) -> Iterator[Point]:
             yield Point(area.x + across * column / steps, area.y + down * row / steps)
 
 
-def own_cost(place: Place, stage: Stage, loudest: float) -> float:
+def own_cost(place: Place, stage: LetteringSpace, loudest: float) -> float:
     """How bad a place is by itself, whatever else is said."""
     said, body = place.said, place.body
     cost = 0.0
@@ -216,14 +217,14 @@ def own_cost(place: Place, stage: Stage, loudest: float) -> float:
     return cost + (20 if body.holds(mouth) else 0)
 
 
-def _corner_cost(body: Rect, stage: Stage) -> float:
+def _corner_cost(body: Rect, stage: LetteringSpace) -> float:
     area = stage.area
     side = area.right - body.right if stage.rtl else body.x - area.x
     top, bottom = body.y - area.y, area.bottom - body.bottom
     return 3 * side / area.width + 3 * min(top, 0.15 * area.height + bottom) / area.height
 
 
-def allowed(place: Place, stage: Stage, before: Sequence[Place]) -> bool:
+def allowed(place: Place, stage: LetteringSpace, before: Sequence[Place]) -> bool:
     """Whether words lie on nothing that is taken, and are read after all that comes before."""
     roomy = place.body.inset(-0.4 * place.size)
     if any(roomy.common(taken) for taken in stage.taken):
@@ -246,7 +247,7 @@ def _read_before(later: Rect, earlier: Rect, *, rtl: bool) -> bool:
     return later.centre().y < earlier.centre().y
 
 
-def joins(said: Said, before: Sequence[Said]) -> bool:
+def joins(said: Utterance, before: Sequence[Utterance]) -> bool:
     """Whether this is said on the breath of the one before: then their balloons are joined."""
     if not before or said.kind not in {"speech", "whisper"} or said.who is None:
         return False
@@ -263,7 +264,10 @@ def join_cost(place: Place, last: Place) -> float:
 
 
 def tail_cost(
-    place: Place, stage: Stage, before: Sequence[Place], tails: Sequence[tuple[Point, Point]]
+    place: Place,
+    stage: LetteringSpace,
+    before: Sequence[Place],
+    tails: Sequence[tuple[Point, Point]],
 ) -> float:
     """How bad the way to the speaker's mouth is: its length, and what lies in it."""
     speaker = stage.speaker(place.said)
@@ -290,7 +294,7 @@ def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
     return apart < 0 and side(other, one[0]) * side(other, one[1]) < 0
 
 
-def tail_of(place: Place, stage: Stage) -> tuple[Point, Point]:
+def tail_of(place: Place, stage: LetteringSpace) -> tuple[Point, Point]:
     """The line of a tail, from its balloon to its tip."""
     speaker = stage.speaker(place.said)
     return (

@@ -15,9 +15,9 @@ from storyforge.book.compose import Sheet
 from storyforge.book.inline import printed
 from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.printers import Printer, printer_of
-from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.book.upscale import PRINT_PPI, inches
 from storyforge.errors import EnvironmentProblem, Mark, Report
+from storyforge.story.trims import POINTS_PER_INCH
 
 LEAST_PPI: Final = 150
 """Below this, printed pictures look blurred at arm's length."""

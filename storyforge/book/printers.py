@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from storyforge.book.trims import Trim
+from storyforge.story.trims import Trim
 
 
 @dataclass(frozen=True, slots=True)

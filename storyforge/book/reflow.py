@@ -13,7 +13,7 @@ from storyforge.book.epub import in_reading_order
 from storyforge.book.inline import carried, unmarked
 from storyforge.book.leaf import Book, Leaf, Picture, TextBlock
 from storyforge.book.markup import joined, pieces, tag, xml
-from storyforge.book.package import TYPES, Content, Document, Files, Place, write_package
+from storyforge.book.package import TYPES, Content, Document, Files, NavigationLink, write_package
 
 _FILES: Final = {"cover": "cover-page", "title": "title-page", "colophon": "colophon"}
 _STORY: Final = "story"
@@ -42,7 +42,7 @@ def write_reflow(book: Book, path: Path) -> Path:
         layout="reflow",
         documents=documents,
         pages=tuple(
-            Place(f"{name}.xhtml#page-{leaf.number}", leaf.label)
+            NavigationLink(f"{name}.xhtml#page-{leaf.number}", leaf.label)
             for name, leaves in chapters.items()
             for leaf in leaves
         ),
@@ -62,10 +62,10 @@ def _chapters(book: Book) -> dict[str, list[Leaf]]:
     return chapters
 
 
-def _place(book: Book, name: str, leaf: Leaf) -> Place:
+def _place(book: Book, name: str, leaf: Leaf) -> NavigationLink:
     if name == _STORY:
-        return Place(f"{name}.xhtml", book.title, "bodymatter")
-    return Place(f"{name}.xhtml", leaf.label, TYPES[leaf.kind])
+        return NavigationLink(f"{name}.xhtml", book.title, "bodymatter")
+    return NavigationLink(f"{name}.xhtml", leaf.label, TYPES[leaf.kind])
 
 
 def _body_face(book: Book) -> int | None:

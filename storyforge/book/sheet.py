@@ -1,6 +1,6 @@
 """A contact sheet: every picture beside the pictures that its concepts were learnt from.
 
-For the eye, to see whether everyone looks like themselves; measuring that is `evaluate`'s work.
+For the eye, to see whether everyone looks like themselves; measuring that is `metrics`' work.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SheetRow:
     """One panel: its title, its picture, and the concepts that it shows."""
 
     title: str
@@ -43,7 +43,7 @@ class Row:
     references: tuple[Reference, ...]
 
 
-def write_sheet(rows: Sequence[Row], path: Path) -> Path:
+def write_sheet(rows: Sequence[SheetRow], path: Path) -> Path:
     """Write the rows below each other as one PNG; StoryForgeError for an unreadable picture."""
     if not rows:
         raise ValueError("a contact sheet needs a row")
@@ -60,11 +60,11 @@ def write_sheet(rows: Sequence[Row], path: Path) -> Path:
     return path
 
 
-def _height(row: Row) -> int:
+def _height(row: SheetRow) -> int:
     return _MARGIN + _LABEL + max(_PICTURE, len(row.references) * (_LABEL + _REFERENCE))
 
 
-def _width(row: Row) -> int:
+def _width(row: SheetRow) -> int:
     count = max((len(reference.pictures) for reference in row.references), default=0)
     return _MARGIN + _PICTURE + _MARGIN + count * (_REFERENCE + _MARGIN)
 
@@ -73,7 +73,7 @@ def _draw_row(
     sheet: Image.Image,
     pen: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
-    row: Row,
+    row: SheetRow,
     top: int,
 ) -> None:
     """Draw one panel at the left, its concepts below each other at the right."""

@@ -11,12 +11,12 @@ from typing import Final
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
-from storyforge.book.compose import KEPT, Sheet, Subject, Words
+from storyforge.book.compose import KEPT, FramedPicture, RunningText, Sheet
 from storyforge.book.leaf import Leaf, Point, Rect, TextBlock
-from storyforge.book.lettering import Figure, Said
 from storyforge.book.panel import Setting, lettered
+from storyforge.book.placing import Figure, Utterance
 from storyforge.book.unsettable import Unsettable
-from storyforge.story import Panel
+from storyforge.story.story import Panel
 
 _FOLD: Final = 18.0
 """So wide a strip, in points, is lost to the eye where the book is bound."""
@@ -65,7 +65,7 @@ class _Half:
 
 
 def leaves(
-    binding: Binding, panel: Panel, words: Words | None, page: int, number: int
+    binding: Binding, panel: Panel, words: RunningText | None, page: int, number: int
 ) -> tuple[Leaf, Leaf]:
     """The two leaves, in the order of reading; `number` is the first one's.
 
@@ -97,7 +97,7 @@ def _leaf(
     binding: Binding,
     panel: Panel,
     half: _Half,
-    content: tuple[Subject, Sequence[Said], TextBlock | None],
+    content: tuple[FramedPicture, Sequence[Utterance], TextBlock | None],
     page: int,
 ) -> Leaf:
     """One page of the spread; only the first in reading order says the picture in words."""
@@ -140,7 +140,7 @@ def _seen(figures: Sequence[Figure], crop: Rect) -> tuple[Figure, ...]:
 
 
 def _halves(
-    binding: Binding, panel: Panel, subject: Subject, number: int, where: str
+    binding: Binding, panel: Panel, subject: FramedPicture, number: int, where: str
 ) -> tuple[_Half, _Half]:
     """Both pages in the order of reading, the picture cropped so that nobody lies in the fold."""
     first, second = binding.sheet(number), binding.sheet(number + 1)
@@ -160,7 +160,7 @@ def _halves(
     return made[0], made[1]
 
 
-def _crop(open_: Rect, fold: float, panel: Panel, subject: Subject, where: str) -> Rect:
+def _crop(open_: Rect, fold: float, panel: Panel, subject: FramedPicture, where: str) -> Rect:
     """The part of the picture, in fractions, that fills both pages with the fold kept free."""
     widest = compose.crop_to(open_, subject)
     if widest.area < _LEAST:
@@ -185,7 +185,7 @@ def _crop(open_: Rect, fold: float, panel: Panel, subject: Subject, where: str) 
     )
 
 
-def _size(subject: Subject, wanted: float) -> str:
+def _size(subject: FramedPicture, wanted: float) -> str:
     """A size of the picture's height that fills the two pages, as the story writes it."""
     height = subject.height or _USUAL_HEIGHT
     width = round(height * wanted / _CELL) * _CELL
@@ -204,7 +204,7 @@ def _off(crop: Rect, wanted: Rect) -> float:
     return abs(crop.centre().x - wanted.centre().x)
 
 
-def _in_fold(crop: Rect, open_: Rect, fold: float, subject: Subject) -> str | None:
+def _in_fold(crop: Rect, open_: Rect, fold: float, subject: FramedPicture) -> str | None:
     """Who lies in the fold, or is cut off by the edge of the page; None if nobody does."""
     scale = crop.width / open_.width
     middle = crop.x + (fold - open_.x) * scale
@@ -218,7 +218,7 @@ def _in_fold(crop: Rect, open_: Rect, fold: float, subject: Subject) -> str | No
 
 
 def _text(
-    halves: tuple[_Half, _Half], subject: Subject, words: Words, page: int
+    halves: tuple[_Half, _Half], subject: FramedPicture, words: RunningText, page: int
 ) -> tuple[TextBlock, _Half]:
     """The page's words on a plate, on the page where they hide less; the first if it is equal."""
     choices = _plates(halves, subject, words) or _plates(
@@ -235,7 +235,7 @@ def _text(
 
 
 def _plates(
-    halves: tuple[_Half, _Half], subject: Subject, words: Words
+    halves: tuple[_Half, _Half], subject: FramedPicture, words: RunningText
 ) -> list[tuple[float, float, int, TextBlock, _Half]]:
     """The plates that the words can have, each with what speaks against it."""
     choices = []
@@ -254,13 +254,13 @@ def _plates(
 
 
 def _shared(
-    binding: Binding, panel: Panel, subject: Subject, halves: tuple[_Half, _Half], where: str
-) -> tuple[list[Said], list[Said]]:
+    binding: Binding, panel: Panel, subject: FramedPicture, halves: tuple[_Half, _Half], where: str
+) -> tuple[list[Utterance], list[Utterance]]:
     """What is said on each page: where its speaker stands, but never before what comes earlier."""
     homes: dict[str | None, int] = {}
     for figure in subject.figures:
         homes.setdefault(figure.name, _home(figure.body.centre(), halves))
-    shares: tuple[list[Said], list[Said]] = ([], [])
+    shares: tuple[list[Utterance], list[Utterance]] = ([], [])
     reached = 0
     for turn, speech in enumerate(panel.say):
         home = homes.get(speech.who, reached) if speech.who else reached

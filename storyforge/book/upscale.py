@@ -15,9 +15,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storyforge.book.leaf import Art, Book, Leaf, Picture
-from storyforge.book.trims import POINTS_PER_INCH
 from storyforge.errors import StoryForgeError
-from storyforge.provenance import XMP, XMP_CHUNK
+from storyforge.provenance.xmp import XMP, XMP_CHUNK
+from storyforge.story.trims import POINTS_PER_INCH
 
 PRINT_PPI: Final = 300
 """Pixels an inch that printers ask for."""
@@ -54,21 +54,20 @@ def with_art(book: Book, art: Mapping[str, Art]) -> Book:
     return replace(book, leaves=tuple(drawn(leaf) for leaf in book.leaves))
 
 
-def enlarge(source: Path, width: int, path: Path) -> None:
-    """Write the picture, `width` pixels across (Lanczos), to `path` as a PNG.
+def opened(source: Path) -> Image.Image:
+    """The picture in a file.
 
-    Raises StoryForgeError if `source` is not a picture.
+    Raises StoryForgeError if it is none.
     """
     try:
-        with Image.open(source) as opened:
-            picture = opened.convert("RGB")
+        with Image.open(source) as picture:
+            return picture.convert("RGB")
     except OSError as exc:
         raise StoryForgeError(f"cannot read the picture `{source}`") from exc
-    save(fitted(picture, width), path)
 
 
 def fitted(picture: Image.Image, width: int) -> Image.Image:
-    """The picture `width` pixels across."""
+    """The picture `width` pixels across (Lanczos)."""
     size = (width, round(picture.height * width / picture.width))
     return picture.resize(size, Image.Resampling.LANCZOS)
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from storyforge.book.binding import Binding
-from storyforge.book.compose import Words, block, moved
+from storyforge.book.compose import RunningText, block, moved
 from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
-from storyforge.book.trims import POINTS_PER_INCH, Trim, spine_of
 from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
 from storyforge.book.unsettable import Unsettable
-from storyforge.story import Story
+from storyforge.story.story import Story
+from storyforge.story.trims import POINTS_PER_INCH, Trim, spine_of
 
 _BARCODE: Final = (2.0, 1.2)
 """Inches that the printer takes for its barcode, at the foot of the back."""
@@ -109,7 +109,7 @@ def _blurb(binding: Binding, at: float) -> list[TextBlock]:
     safe = binding.sheet(1).safe
     free = (_BARCODE[1] + _BARCODE_GAP) * POINTS_PER_INCH
     room = Rect(safe.x, safe.y, safe.width, safe.height - free).inset(0.06 * safe.width, 0)
-    made = block(Words(words, face, binding.language), "blurb", room, _BLURB_SIZES)
+    made = block(RunningText(words, face, binding.language), "blurb", room, _BLURB_SIZES)
     if made is None:
         raise Unsettable(
             "cover: the blurb does not fit above the barcode",

@@ -1,11 +1,11 @@
-"""The command line: read what is asked, call one function of `workflow`, show what comes of it.
+"""The command line: read what is asked, call one function of `project`, show what comes of it.
 
 The only room that prints: data to stdout, progress and complaints to stderr. `program` holds the
-app, `options` what verbs share, `author`, `choosing`, `concept`,
-`judging`, `making`, `products` and `provenance` the verbs.
+app, `options` what verbs share, `terminal` how things look there, and `author`, `make`, `approve`,
+`concept`, `evaluate`, `products` and `provenance` the verbs.
 """
 
-from storyforge.cli import author, choosing, concept, judging, making, products, provenance
+from storyforge.cli import approve, author, concept, evaluate, make, products, provenance
 from storyforge.cli.program import app
 
-__all__ = ["app", "author", "choosing", "concept", "judging", "making", "products", "provenance"]
+__all__ = ["app", "approve", "author", "concept", "evaluate", "make", "products", "provenance"]

@@ -12,12 +12,16 @@ from typing import Annotated, Final
 
 import typer
 
-from storyforge.catalogue import Entry, catalogue, entry
-from storyforge.cli.options import AsJson, Language, OutFolder, StoreFolder, StoryFile, order
+from storyforge.cli.options import (
+    AsJson,
+    LanguageOption,
+    OutFolder,
+    StoreFolder,
+    StoryArgument,
+    order,
+)
 from storyforge.cli.program import app, group
-from storyforge.errors import Diagnostic, Severity
-from storyforge.sarif import sarif
-from storyforge.terminal import (
+from storyforge.cli.terminal import (
     finding_content,
     finding_for_github,
     finding_line,
@@ -25,13 +29,16 @@ from storyforge.terminal import (
     tell,
     tell_json,
 )
+from storyforge.errors import Diagnostic, Severity
+from storyforge.story.codes import Code, catalogue, entry
+from storyforge.story.sarif import sarif
 
 _PROOFS: Final = ("png", "pdf", "html")
 
 layout = group("layout", "See which layouts there are.")
 
 
-class Format(StrEnum):
+class FindingsFormat(StrEnum):
     """How findings are written."""
 
     TEXT = "text"
@@ -40,7 +47,7 @@ class Format(StrEnum):
     SARIF = "sarif"
 
 
-class What(StrEnum):
+class SchemaName(StrEnum):
     """The author's kinds of file."""
 
     STORY = "story"
@@ -54,7 +61,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
 ) -> None:
     """Begin a story: copy the sample with its concepts and layouts."""
-    from storyforge.scaffold import scaffold
+    from storyforge.story.scaffold import scaffold
 
     story = scaffold(folder)
     typer.echo(story)
@@ -63,26 +70,28 @@ def init(
 
 @app.command()
 def check(
-    story: StoryFile,
-    format_: Annotated[Format, typer.Option("--format", help="Of the findings.")] = Format.TEXT,
+    story: StoryArgument,
+    format_: Annotated[
+        FindingsFormat, typer.Option("--format", help="Of the findings.")
+    ] = FindingsFormat.TEXT,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List every mistake in a story, each with its place."""
-    from storyforge.workflow import check as findings_in
+    from storyforge.project.project import check as findings_in
 
     findings = findings_in(story)
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    if as_json or format_ is Format.JSON:
+    if as_json or format_ is FindingsFormat.JSON:
         told = [finding_content(finding) for finding in findings]
         tell_json({"errors": errors, "warnings": len(findings) - errors, "findings": told})
-    elif format_ is Format.SARIF:
+    elif format_ is FindingsFormat.SARIF:
         typer.echo(json.dumps(sarif(findings), indent=2, ensure_ascii=False))
     else:
-        line = finding_for_github if format_ is Format.GITHUB else finding_line
+        line = finding_for_github if format_ is FindingsFormat.GITHUB else finding_line
         for finding in findings:
             typer.echo(line(finding))
-    if format_ is Format.TEXT and not as_json:
+    if format_ is FindingsFormat.TEXT and not as_json:
         _sum_up(story, findings, errors)
     if errors or (strict and findings):
         raise typer.Exit(1)
@@ -117,7 +126,7 @@ def explain(
             typer.echo(line)
 
 
-def _explained(about: Entry) -> Iterator[str]:
+def _explained(about: Code) -> Iterator[str]:
     yield f"{about.code} {about.severity}: {about.title}"
     for words in (about.means, about.mend):
         yield ""
@@ -130,10 +139,12 @@ def _explained(about: Entry) -> Iterator[str]:
 
 @app.command()
 def schema(
-    what: Annotated[What, typer.Argument(metavar="[FILE]", help="The kind of file.")] = What.STORY,
+    what: Annotated[
+        SchemaName, typer.Argument(metavar="[FILE]", help="The kind of file.")
+    ] = SchemaName.STORY,
 ) -> None:
     """Print the JSON schema of a story, concept, layout or locale, for editors."""
-    from storyforge.schemas import schema as schema_of
+    from storyforge.story.schema import schema as schema_of
 
     typer.echo(json.dumps(schema_of(what.value), indent=2, ensure_ascii=False))
 
@@ -146,9 +157,9 @@ def list_layouts(
     as_json: AsJson = False,
 ) -> None:
     """List the layouts: their regions, and what they are good for."""
-    from storyforge import workflow
+    from storyforge.project import project
 
-    found = workflow.layouts(story)
+    found = project.layouts(story)
     if as_json:
         tell_json({"layouts": [each.model_dump(mode="json") for each in found]})
         return
@@ -170,9 +181,9 @@ def show_layouts(
     as_json: AsJson = False,
 ) -> None:
     """Draw a layout, or all of them on one sheet."""
-    from storyforge import workflow
+    from storyforge.project import project
 
-    path = workflow.picture_layouts(name, story, out)
+    path = project.picture_layouts(name, story, out)
     if as_json:
         tell_json({"picture": str(path)})
     else:
@@ -181,12 +192,12 @@ def show_layouts(
 
 @app.command()
 def preview(
-    story: StoryFile,
+    story: StoryArgument,
     out: OutFolder = None,
     to: Annotated[
         str, typer.Option("--to", metavar="FORMATS", help="Any of `png,pdf,html`.")
     ] = "png,pdf,html",
-    lang: Language = None,
+    lang: LanguageOption = None,
     with_art: Annotated[
         bool, typer.Option("--with-art", help="Show the pictures that exist beneath.")
     ] = False,
@@ -194,14 +205,14 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show where everything will stand on every page, before a picture is drawn."""
-    from storyforge import workflow
+    from storyforge.project import project
 
     formats = [name.strip() for name in to.split(",")]
     for name in formats:
         if name not in _PROOFS:
             raise typer.BadParameter(f"`{name}` is none of {', '.join(_PROOFS)}", param_hint="--to")
-    run = workflow.Run(story, order(None, lang, None), store, out)
-    files = workflow.preview(run, formats, with_art=with_art)
+    run = project.Run(story, order(None, lang, None), store, out)
+    files = project.preview(run, formats, with_art=with_art)
     if as_json:
         tell_json({"files": [str(path) for path in files]})
         return

@@ -10,8 +10,7 @@ import typer
 
 from storyforge.cli.options import AsJson, StoreFolder
 from storyforge.cli.program import group
-from storyforge.errors import Severity, StoryForgeError
-from storyforge.terminal import (
+from storyforge.cli.terminal import (
     card_content,
     finding_content,
     finding_line,
@@ -20,6 +19,7 @@ from storyforge.terminal import (
     tell,
     tell_json,
 )
+from storyforge.errors import Severity, StoryForgeError
 
 if TYPE_CHECKING:
     from storyforge.model.card import Card
@@ -44,11 +44,11 @@ def check_pictures(
     as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with a concept's pictures before it is learnt from them."""
-    from storyforge import inspection
+    from storyforge.project import inspect
 
-    report = inspection.examine_folder(folder, base)
+    report = inspect.examine_folder(folder, base)
     if sheet is not None:
-        inspection.draw_sheet(report, sheet)
+        inspect.draw_sheet(report, sheet)
     if as_json:
         tell_json(_content(report, sheet))
     else:
@@ -71,11 +71,11 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say what a concept's file holds, and how it was learnt."""
-    from storyforge import workflow
     from storyforge.model.card import Card
+    from storyforge.project import project
 
     if story is not None:
-        cards = workflow.learnt(workflow.Run(story, store=store), [what])
+        cards = project.learnt(project.Run(story, store=store), [what])
         if not cards:
             hint = f"run `storyforge train {story} {what}`"
             raise StoryForgeError(f"`{what}` is not learnt yet, or has changed since", hint=hint)

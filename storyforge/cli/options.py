@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from storyforge.plan import Order
+    from storyforge.plan.plan import Order
 
-StoryFile = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
+StoryArgument = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where products are kept [.storyforge/]."),
@@ -25,10 +25,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Formats = Annotated[
     str | None, typer.Option("--to", metavar="FORMATS", help="Such as `pdf,html` [the story's].")
 ]
-Steps = Annotated[
+StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, help="Denoising steps; few for a draft.")
 ]
-Language = Annotated[
+LanguageOption = Annotated[
     str | None, typer.Option("--lang", help="Language of the book's texts [the story's].")
 ]
 Assets = Annotated[
@@ -45,14 +45,14 @@ GoldensFolder = Annotated[
     Path | None,
     typer.Option("--goldens", metavar="DIR", help="Where they are [../tests/goldens/<story>]."),
 ]
-Place = Annotated[
+PlaceOption = Annotated[
     Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")
 ]
 
 
 def order(to: str | None, language: str | None, steps: int | None, ppi: int | None = None) -> Order:
     """What is asked beyond the story; an unknown format is a mistake in the command."""
-    from storyforge.plan import FORMATS, Order
+    from storyforge.plan.plan import FORMATS, Order
 
     if to is None:
         return Order(None, language, steps, ppi)

@@ -8,56 +8,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyforge.cli.options import AsJson, GoldensFolder, Place, StoreFolder, StoryFile
+from storyforge.cli.options import AsJson, GoldensFolder, PlaceOption, StoreFolder, StoryArgument
 from storyforge.cli.program import group
-from storyforge.terminal import Progress, show_products, show_table, tell, tell_json
+from storyforge.cli.terminal import ProgressLine, show_products, show_table, tell, tell_json
 
 if TYPE_CHECKING:
-    from storyforge.golden import Review
+    from storyforge.project.golden import Review
 
 cache = group("cache", "Look after the store of finished products.")
 golden = group("golden", "Compare a story's pictures with those kept.")
 
 
 @cache.command("ls")
-def list_products(where: Place = Path(), as_json: AsJson = False) -> None:
+def list_products(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
     """List what is finished and kept."""
-    from storyforge import workflow
+    from storyforge.project import project
 
-    products = workflow.store_at(where).ls()
+    products = project.store_at(where).ls()
     show_products(products, as_json, f"{len(products)} products")
 
 
 @cache.command()
 def gc(
-    where: Place = Path(),
+    where: PlaceOption = Path(),
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove what no story needs any more; pinned pictures stay."""
-    from storyforge import workflow
+    from storyforge.project import project
 
-    products = workflow.gc(where, dry=dry)
+    products = project.gc(where, dry=dry)
     show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
 
 
 @cache.command()
-def verify(where: Place = Path(), as_json: AsJson = False) -> None:
+def verify(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
     """Remove products that were damaged; they are made again by the next run."""
-    from storyforge import workflow
+    from storyforge.project import project
 
-    products = workflow.store_at(where).verify()
+    products = project.store_at(where).verify()
     show_products(products, as_json, f"removed {len(products)} damaged products")
     if products:
         raise typer.Exit(1)
 
 
 @golden.command("check")
-def check_goldens(story: StoryFile, goldens: GoldensFolder = None, as_json: AsJson = False) -> None:
+def check_goldens(
+    story: StoryArgument, goldens: GoldensFolder = None, as_json: AsJson = False
+) -> None:
     """Draw every panel small and compare it with its golden."""
-    from storyforge.golden import check as compared
+    from storyforge.project.golden import check as compared
 
-    with Progress() as progress:
+    with ProgressLine() as progress:
         review = compared(story, goldens, progress)
     _show_review(review, as_json)
     if not review.passed:
@@ -66,17 +68,17 @@ def check_goldens(story: StoryFile, goldens: GoldensFolder = None, as_json: AsJs
 
 @golden.command("update")
 def update_goldens(
-    story: StoryFile,
+    story: StoryArgument,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they change.")],
     goldens: GoldensFolder = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Renew the goldens, and their trained concepts if the base changed."""
-    from storyforge.golden import update
+    from storyforge.project.golden import update
 
-    with Progress() as progress:
-        review = update(story, reason, goldens=goldens, store=store, tell=progress)
+    with ProgressLine() as progress:
+        review = update(story, reason, goldens=goldens, store=store, on_progress=progress)
     _show_review(review, as_json)
 
 
@@ -90,7 +92,7 @@ def _show_review(review: Review, as_json: bool) -> None:
         return
     rows = [
         (each.panel, str(seen.largest), f"{seen.mean:.3f}", f"{seen.ssim:.4f}", each.said)
-        if (seen := each.likeness)
+        if (seen := each.image_alignment)
         else (each.panel, "-", "-", "-", each.said)
         for each in review.verdicts
     ]

@@ -14,8 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from storyforge import __version__
+from storyforge.cli.terminal import error_content, tell, tell_bug, tell_error, tell_json
 from storyforge.errors import StoryForgeError
-from storyforge.terminal import error_content, tell, tell_bug, tell_error, tell_json
 
 _INTERRUPTED: Final = 130
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyforge.cli.making import show_outcome
+from storyforge.cli.make import show_outcome
 from storyforge.cli.options import AsJson, OutFolder, StoreFolder
 from storyforge.cli.program import app
-from storyforge.terminal import tell_json
+from storyforge.cli.terminal import tell_json
 
 if TYPE_CHECKING:
-    from storyforge.showing import Shown
+    from storyforge.provenance.recipe import PictureMetadata
 
 
 @app.command()
@@ -30,14 +30,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say what a picture was drawn from: prompts, seed, model, regions."""
-    from storyforge import showing, workflow
+    from storyforge.project import project
+    from storyforge.provenance import recipe
 
-    shown = showing.read_picture(file)
+    shown = recipe.read_metadata(file)
     if again is not None:
-        run = workflow.Run(again, store=store, out=out)
-        drawn, _ = workflow.planned(run)
-        panel = showing.again(shown, {task.panel: task.key for task in drawn.panels})
-        show_outcome(lambda tell: workflow.render(run, [panel], tell), as_json)
+        run = project.Run(again, store=store, out=out)
+        drawn, _ = project.planned(run)
+        panel = recipe.again(shown, {task.panel: task.key for task in drawn.panels})
+        show_outcome(lambda tell: project.render(run, [panel], tell), as_json)
         return
     if as_json:
         said = {"recipe": dict(shown.recipe), "parameters": shown.parameters}
@@ -47,7 +48,7 @@ def show(
         typer.echo(line)
 
 
-def _lines(shown: Shown) -> Iterator[str]:
+def _lines(shown: PictureMetadata) -> Iterator[str]:
     yield f"{shown.path}: {shown.width} x {shown.height} pixels"
     if shown.by_model:
         yield "made by a trained model, as the file says"
@@ -80,9 +81,9 @@ def sign(
     as_json: AsJson = False,
 ) -> None:
     """Sign files with your certificate: Content Credentials that say a model made the pictures."""
-    from storyforge import signing
+    from storyforge.provenance import c2pa
 
-    made = signing.sign(files, certificate, key)
+    made = c2pa.sign(files, certificate, key)
     if as_json:
         tell_json({"files": [str(path) for path in made]})
         return

@@ -11,10 +11,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from storyforge.model.attention import Reader
+from storyforge.model.attention import AttentionContext
+from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import OnStep, denoise, start_latents
-from storyforge.model.gaze import Gaze
 
 REST: Final = 0.1
 """What a cell counts where the words are looked for least: were it nothing, the rest of the picture
@@ -37,20 +37,20 @@ def subject_area(
     text   (G, 2n, T, d)  the n negative prompts first
     where  n places of the two words
     """
-    gaze, count = Gaze(base), len(where)
+    recorder, count = AttentionRecorder(base), len(where)
     words = torch.tensor(where, device=base.device)
     sums: dict[int, Tensor] = {}
 
     def look(step: int, total: int, latents: Tensor) -> None:
-        for seen in gaze.maps(range(count, 2 * count), words):
+        for seen in recorder.maps(range(count, 2 * count), words):
             read = seen.mean(2)
             sums[read.shape[1]] = sums.get(read.shape[1], torch.zeros_like(read)) + read
         if on_step is not None:
             on_step(step, total, latents)
 
     noise = start_latents(base, list(range(count)))
-    with gaze.watching():
-        denoise(base, Reader(text), noise, steps=steps, on_step=look)
+    with recorder.watching():
+        denoise(base, AttentionContext(text), noise, steps=steps, on_step=look)
     return {
         cells: REST + (1 - REST) * read / read.amax(1, keepdim=True) for cells, read in sums.items()
     }

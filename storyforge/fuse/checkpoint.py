@@ -126,16 +126,16 @@ def _merge_text(base: BaseModel, fused: FusedModel, text_encoder: CLIPTextModel)
 
 def _readme(base: BaseModel, fused: FusedModel, folder: Path) -> str:
     names = [f"`<{name}>`" for name in fused.tokens]
-    habits = base.habits
+    defaults = base.defaults
     first = next(iter(fused.tokens), "")
     return _README.format(
         names=", ".join(names) or "Nobody",
         base=base.name,
         folder=folder.name,
         prompt=f"a picture of <{first}>" if first else "a picture",
-        steps=habits.steps,
-        guidance_scale=habits.guidance_scale,
-        guidance_rescale=habits.guidance_rescale,
+        steps=defaults.steps,
+        guidance_scale=defaults.guidance_scale,
+        guidance_rescale=defaults.guidance_rescale,
         groups=base.family.groups,
         spread=_spread(fused.tokens),
     )

@@ -19,18 +19,18 @@ the embedded model, likeness rises up to here, and no further (`python -m benchm
 Stress = tuple[Sequence[tuple[int, int]], float]
 """Places of two words in each prompt, and what they count where any other word counts 1."""
 
-Counts = Callable[[Tensor], Tensor]
+RowWeights = Callable[[Tensor], Tensor]
 """(n, T, d) features -> (n, T), what each row counts."""
 
 
-def of_cells(area: Area | None) -> Counts | None:
+def of_cells(area: Area | None) -> RowWeights | None:
     """Cells as `area` says, in both guidance branches; None for all alike."""
     if area is None:
         return None
     return lambda seen: torch.cat([area[seen.shape[1]]] * 2)
 
 
-def of_words(stressed: Stress | None, stage: Stage) -> Counts | None:
+def of_words(stressed: Stress | None, stage: Stage) -> RowWeights | None:
     """Tokens as `stressed` says; None for all alike.
 
     The text encoder reads a prompt once for every group, the U-Net after the negative ones.

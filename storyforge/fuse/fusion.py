@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.executor import Tell
+from storyforge.executor import OnProgress
 from storyforge.fuse import solve, statistics
 from storyforge.fuse.account import Account, account
 from storyforge.fuse.carried import carried
@@ -29,12 +29,12 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import OnStep
 from storyforge.model.family import Family, Stage
 from storyforge.model.lora import Delta, joined
-from storyforge.plan import FuseTask
 from storyforge.store import Store
+from storyforge.tasks import FuseTask
 
 
-def perform(
-    task: FuseTask, concepts: Mapping[str, Path], store: Store, out: Path, tell: Tell
+def fuse_concepts(
+    task: FuseTask, concepts: Mapping[str, Path], store: Store, out: Path, on_progress: OnProgress
 ) -> None:
     """Fuse the concepts of `task` and write the fused model into the folder `out`.
 
@@ -64,13 +64,13 @@ def perform(
         base = open_base(task.base, task.base_hash, device=best_device())
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
-    shelf = _Shelf(store, base, packing, tell, subject=terms.subject)
+    shelf = _Shelf(store, base, packing, on_progress, subject=terms.subject)
     shelf.total = statistics.STEPS * ((1 + terms.subject) * len(lacking) + preserving)
     triples = zip(own, keys, cast, strict=True)
     seen = [brought or shelf.of_concept(key, concept) for brought, key, concept in triples]
     ordinary = shelf.of_base(task.ordinary) if terms.preserves else None
     spent = perf_counter() - started
-    fused = fuse(cast, seen, ordinary, terms, tell, base)
+    fused = fuse(cast, seen, ordinary, terms, on_progress, base)
     told = Account.model_validate(fused.report)
     seconds = {"statistics": round(spent, 3), **told.seconds}
     told = told.model_copy(update={"seconds": seconds})
@@ -86,7 +86,7 @@ class _Shelf:
     store: Store
     base: BaseModel | None
     packing: type[Full] | type[Compact]
-    tell: Tell
+    on_progress: OnProgress
     subject: bool = False
     total: int = 0
     done: int = 0
@@ -119,7 +119,7 @@ class _Shelf:
     def _hears(self, what: str) -> OnStep:
         def on_step(step: int, steps: int, latents: torch.Tensor) -> None:
             self.done += 1
-            self.tell(what, self.done, self.total)
+            self.on_progress(what, self.done, self.total)
 
         return on_step
 
@@ -129,7 +129,7 @@ def fuse(
     seen: Sequence[Statistics],
     ordinary: Statistics | None,
     terms: Terms,
-    tell: Tell,
+    on_progress: OnProgress,
     base: BaseModel | None = None,
 ) -> FusedModel:
     """One model that knows every concept; its report says how well.
@@ -143,18 +143,18 @@ def fuse(
     if (terms.chain or terms.refine) and base is None:
         raise ValueError("a chain and refining watch the base again, which is not open")
     started = perf_counter()
-    tell("solving", 0, 1)
+    on_progress("solving", 0, 1)
     solution = _Solution(concepts, ordinary, terms)
     if terms.chain and base is not None:
         solution.add(seen, ("text",))
         for stage in ("kv", "spatial"):
-            tell(f"watching again for {stage}", 0, 1)
+            on_progress(f"watching again for {stage}", 0, 1)
             seen = solution.watched_again(base)
             solution.add(seen, (stage,))
     else:
         solution.add(seen, STAGES)
     for _ in range(terms.refine if base is not None else 0):
-        tell("watching the fused model", 0, 1)
+        on_progress("watching the fused model", 0, 1)
         assert base is not None
         solution.add(solution.watched_again(base), STAGES)
     told = account(concepts, terms, solution.deltas, solution.fits, solution.lost)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from storyforge.fuse import solve
-from storyforge.fusesettings import Solver
 from storyforge.model.family import Stage
+from storyforge.settings import Solver
 
 LBFGS_STEPS: Final[dict[Stage, int]] = {"text": 500, "kv": 500, "spatial": 50}
 """The paper's own."""

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.fuse.area import Area, subject_area
-from storyforge.fuse.emphasis import EMPHASIS, Counts, Stress, of_cells, of_words
+from storyforge.fuse.emphasis import EMPHASIS, RowWeights, Stress, of_cells, of_words
 from storyforge.fuse.packing import Compact, Full, Packed, Sum, unpacked
 from storyforge.fuse.solve import normalised
-from storyforge.model.attention import Reader
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
@@ -264,7 +264,7 @@ def watch(
         with _watched(base, area, stressed) as drawn:
             denoise(
                 base,
-                Reader(both),
+                AttentionContext(both),
                 start_latents(base, list(range(len(prompts)))),
                 steps=steps,
                 on_step=on_step,
@@ -304,7 +304,7 @@ def _watched(
 
 
 class _Adder:
-    def __init__(self, sums: Sums, name: str, counts: Counts | None) -> None:
+    def __init__(self, sums: Sums, name: str, counts: RowWeights | None) -> None:
         self.sums, self.name, self.counts = sums, name, counts
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from storyforge.fusesettings import FuseSettings, Solver
 from storyforge.model.family import Stage
+from storyforge.settings import FuseSettings, Solver
 
 STAGES: Final[tuple[Stage, ...]] = ("text", "kv", "spatial")
 """In the order in which data passes them."""

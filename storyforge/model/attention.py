@@ -1,8 +1,8 @@
 """The one attention core: layer-wise text, and regions that read their own prompt.
 
-Every attention module of the U-Net asks one shared `Reader` what to read. Cross-attention site k
-reads group k of the text. Inside region i the output is that of region i's own prompt (Mix-of-Show
-§3.4): `h = (1 − ρ Σ sᵢ) h_global + ρ Σ sᵢ hᵢ` with the shares sᵢ of regions in a cell.
+Every attention module of the U-Net asks one shared `AttentionContext` what to read. Cross-attention
+site k reads group k of the text. Inside region i the output is that of region i's own prompt
+(Mix-of-Show §3.4): `h = (1 − ρ Σ sᵢ) h_global + ρ Σ sᵢ hᵢ` with the shares sᵢ of regions in a cell.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ _WHOLE = 1 - 1e-6
 class RegionText:
     """What one region reads.
 
-    text    (G, b, T, d)  its features, one for each of `rows`
-    shares  cells of a level -> (cells,) in [0, 1], 0 outside the region; at most 1 in all regions
-    rows    the rows of the batch that have this region; None for all
-    heads   group -> keys and values that were made elsewhere; the others are made of `text`
+    text            (G, b, T, d)  its features, one for each of `rows`
+    region_weights  cells of a level -> (cells,) in [0, 1], 0 outside the region; at most 1 in all
+                    regions
+    rows            the rows of the batch that have this region; None for all
+    heads           group -> keys and values that were made elsewhere; the others are made of `text`
     """
 
     text: torch.Tensor
-    shares: dict[int, torch.Tensor]
+    region_weights: dict[int, torch.Tensor]
     rows: tuple[int, ...] | None = None
     heads: dict[int, Heads] = field(default_factory=dict)
 
@@ -47,15 +48,16 @@ class RegionText:
 class _Field:
     """Who reads what on the cells of one level: the global text first, then the regions.
 
-    rest    (b, cells, 1)  what is left to the global text
-    askers  (n,) cells that ask, those of the same text one behind the other
-    counts  how many of them ask each text
-    layers  (cells,) which asker answers for each cell, and (b, cells, 1) for how much of it;
-            None for all of it. The layers of a cell add up to it; one is enough without overlaps
+    rest         (b, cells, 1)  what is left to the global text
+    query_index  (n,) cells that ask, those of the same text one behind the other
+    counts       how many of them ask each text
+    layers       (cells,) which asker answers for each cell, and (b, cells, 1) for how much of it;
+                 None for all of it. The layers of a cell add up to it; one is enough without
+                 overlaps
     """
 
     rest: torch.Tensor
-    askers: torch.Tensor
+    query_index: torch.Tensor
     counts: list[int]
     layers: list[tuple[torch.Tensor, torch.Tensor | None]]
 
@@ -69,7 +71,7 @@ class Group:
 
 
 @dataclass(slots=True)
-class Watch:
+class AttentionWatch:
     """Attention that is looked at, on the level of `cells` cells.
 
     positions  of each region: the places of its words in its prompt
@@ -94,7 +96,7 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Reader:
+class AttentionContext:
     """What the attention modules read in the next U-Net calls.
 
     text       (G, b, T, d)  the global text
@@ -112,7 +114,7 @@ class Reader:
     blend: float = 1.0
     heads: dict[int, Heads] = field(default_factory=dict)
     isolation: dict[int, list[Group]] = field(default_factory=dict)
-    watch: Watch | None = None
+    watch: AttentionWatch | None = None
     kernel: Kernel | None = None
     keep: bool = field(default=False, init=False)
     kept: dict[tuple[int, int], Heads] = field(default_factory=dict, init=False)
@@ -132,7 +134,7 @@ class Reader:
         """K and V, each (b, h, T, w), of the global text (region −1) or of a region at a site."""
         if found := self.kept.get((group, region)):
             return found
-        source: Reader | RegionText = self if region < 0 else self.regions[region]
+        source: AttentionContext | RegionText = self if region < 0 else self.regions[region]
         made = source.heads.get(group) or _text_heads(attn, source.text[group])
         if self.keep:
             self.kept[group, region] = made
@@ -144,14 +146,14 @@ class Reader:
             total = torch.zeros(self.text.shape[1], cells, device=self.text.device)
             parts = torch.zeros(1 + len(self.regions), *total.shape, device=self.text.device)
             for part, region in zip(parts[1:], self.regions, strict=True):
-                share = region.shares[cells].to(total)
+                share = region.region_weights[cells].to(total)
                 total[_rows(region)] += share
                 part[_rows(region)] = self.blend * share
             parts[0] = 1 - self.blend * torch.where(total > _WHOLE, 1.0, total)
             self.fields[cells] = _field_of(parts.to(self.text))
         return self.fields[cells]
 
-    def positive(self) -> Reader:
+    def positive(self) -> AttentionContext:
         """The half of the batch that reads the prompts, not the negative ones."""
         half = self.text.shape[1] // 2
 
@@ -163,8 +165,8 @@ class Reader:
             first = region.text.shape[1] // 2
             rows = region.rows and tuple(row - half for row in region.rows[first:])
             heads = later(region.heads, first)
-            regions.append(RegionText(region.text[:, first:], region.shares, rows, heads))
-        return Reader(
+            regions.append(RegionText(region.text[:, first:], region.region_weights, rows, heads))
+        return AttentionContext(
             self.text[:, half:],
             regions,
             self.blend,
@@ -178,7 +180,7 @@ def _field_of(parts: torch.Tensor) -> _Field:
     """From (1 + regions, b, cells), what each text has of each cell."""
     asked = (parts != 0).any(1)
     counts = asked.sum(1)
-    askers = asked.nonzero()[:, 1]
+    query_index = asked.nonzero()[:, 1]
     number = (asked.flatten().cumsum(0) - 1).clamp(min=0).reshape(asked.shape)
     depth = asked.cumsum(0)
     layers: list[tuple[torch.Tensor, torch.Tensor | None]] = []
@@ -188,7 +190,7 @@ def _field_of(parts: torch.Tensor) -> _Field:
         share = (parts * here[:, None]).sum(0)[..., None]
         chosen = number.gather(0, who[None])[0]
         layers.append((chosen, None if bool((share == 1).all()) else share))
-    return _Field(parts[0][..., None], askers, counts.tolist(), layers)
+    return _Field(parts[0][..., None], query_index, counts.tolist(), layers)
 
 
 def _rows(region: RegionText) -> list[int] | slice:
@@ -229,7 +231,7 @@ def _output(attn: Attention, made: torch.Tensor) -> torch.Tensor:
 class _SelfProcessor:
     """Self-attention, in which regions may be kept apart."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: AttentionContext) -> None:
         self.reader = reader
 
     def __call__(
@@ -258,7 +260,7 @@ class _SelfProcessor:
 class _CrossProcessor:
     """Cross-attention of one site; reads its group of the reader's text."""
 
-    def __init__(self, reader: Reader, group: int) -> None:
+    def __init__(self, reader: AttentionContext, group: int) -> None:
         self.reader, self.group = reader, group
 
     def __call__(
@@ -282,7 +284,7 @@ class _CrossProcessor:
     def _loop(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
         """One attention for each text, of its own cells alone."""
         parts = self.reader.field(asked.shape[1])
-        pieces = torch.split(asked.index_select(1, parts.askers), parts.counts, 1)
+        pieces = torch.split(asked.index_select(1, parts.query_index), parts.counts, 1)
         made = torch.cat(
             [
                 self._answer(attn, piece, index - 1)
@@ -320,7 +322,7 @@ class _CrossProcessor:
         plain, *made = torch.split(whole, [len(each) for each in parts])
         result = plain * self.reader.field(cells).rest
         for region, own in zip(regions, made, strict=True):
-            share = self.reader.blend * region.shares[cells][:, None].to(own)
+            share = self.reader.blend * region.region_weights[cells][:, None].to(own)
             result[_rows(region)] += share * own
         return result
 
@@ -334,7 +336,7 @@ class _CrossProcessor:
 
 
 @contextmanager
-def reading(base: BaseModel, reader: Reader) -> Iterator[None]:
+def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
     """Let every attention module of the U-Net read `reader` while the block runs."""
     before = dict(base.unet.attn_processors)
     groups = {f"{name}.processor": k for k, name in enumerate(base.family.cross_sites)}

@@ -13,9 +13,9 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from storyforge.bases import HABITS, POCKET, Habits
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.family import Family, linear_modules
+from storyforge.modelref import DEFAULTS_FILE, POCKET, Defaults
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class BaseModel:
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler_config: dict[str, object]
-    habits: Habits
+    defaults: Defaults
     family: Family = field(init=False)
     linears: dict[str, nn.Linear] = field(init=False)
 
@@ -143,5 +143,5 @@ def open_base(
         text_encoder=pipe.text_encoder.to(device),
         tokenizer=pipe.tokenizer,
         scheduler_config=dict(pipe.scheduler.config),
-        habits=Habits.read(folder / HABITS),
+        defaults=Defaults.read(folder / DEFAULTS_FILE),
     )

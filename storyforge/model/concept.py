@@ -20,7 +20,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import CARRIED
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
-from storyforge.subject import Kind
+from storyforge.settings import Kind
 
 FORMAT = "1"
 _ARCHITECTURE = "stable-diffusion-v1/storyforge-concept"

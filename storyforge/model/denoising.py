@@ -21,7 +21,7 @@ from diffusers import (
 )
 
 from storyforge.errors import StoryForgeError
-from storyforge.model.attention import Reader, Residuals, predict, reading
+from storyforge.model.attention import AttentionContext, Residuals, attending, predict
 from storyforge.model.base import BaseModel
 
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
@@ -69,7 +69,7 @@ def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
     Raises:
       StoryForgeError: if there is none of that name.
     """
-    name = name or base.habits.scheduler
+    name = name or base.defaults.scheduler
     if name not in SCHEDULERS:
         raise StoryForgeError(
             f"there is no scheduler `{name}`", hint="known: " + ", ".join(SCHEDULERS)
@@ -103,7 +103,7 @@ def rescaled(guided: torch.Tensor, positive: torch.Tensor, share: float) -> torc
 @torch.no_grad()
 def denoise(
     base: BaseModel,
-    reader: Reader,
+    reader: AttentionContext,
     latents: torch.Tensor,
     *,
     steps: int | None = None,
@@ -130,14 +130,14 @@ def denoise(
       (n, c, h, w) clean latents.
     """
     maker = make_scheduler(base, scheduler)
-    maker.set_timesteps(steps or base.habits.steps, device=latents.device)
-    habits = base.habits
-    scale = habits.guidance_scale if guidance_scale is None else guidance_scale
-    share = habits.guidance_rescale if guidance_rescale is None else guidance_rescale
+    maker.set_timesteps(steps or base.defaults.steps, device=latents.device)
+    defaults = base.defaults
+    scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+    share = defaults.guidance_rescale if guidance_rescale is None else guidance_rescale
     latents, timesteps = _begun(maker, latents, extras)
     noise = _generators(maker, extras.seeds)
     total = len(timesteps)
-    with reading(base, reader), reader.keeping():
+    with attending(base, reader), reader.keeping():
         for index, t in enumerate(timesteps):
             if extras.steer:
                 latents = _steered(extras.steer, maker, latents, (index, total), t)

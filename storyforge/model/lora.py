@@ -96,12 +96,12 @@ class _Hook:
 class Local:
     """Low-rank changes that count on a part of the picture.
 
-    deltas  linear -> change
-    shares  cells of a level -> (cells,): how much of the change each cell has
+    deltas          linear -> change
+    region_weights  cells of a level -> (cells,): how much of the change each cell has
     """
 
     deltas: Mapping[str, Delta]
-    shares: Mapping[int, torch.Tensor]
+    region_weights: Mapping[int, torch.Tensor]
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def attached_locally(base: BaseModel, parts: Sequence[Local]) -> Iterator[None]:
     named: dict[str, list[tuple[Delta, Mapping[int, torch.Tensor]]]] = {}
     for part in parts:
         for name, delta in part.deltas.items():
-            named.setdefault(name, []).append((delta, part.shares))
+            named.setdefault(name, []).append((delta, part.region_weights))
     handles = [
         base.linears[name].register_forward_hook(_LocalHook(own)) for name, own in named.items()
     ]
@@ -126,17 +126,20 @@ class _LocalHook:
 
     def __init__(self, parts: list[tuple[Delta, Mapping[int, torch.Tensor]]]) -> None:
         self.parts, self.delta = parts, joined([delta for delta, _ in parts])
-        self.shares: dict[int, torch.Tensor] = {}
+        self.region_weights: dict[int, torch.Tensor] = {}
 
     def __call__(
         self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor:
         cells = inputs[0].shape[1]
-        if cells not in self.shares:
+        if cells not in self.region_weights:
             self.delta = Delta(self.delta.up.to(output), self.delta.down.to(output))
-            ranks = [shares[cells][:, None].expand(-1, d.rank) for d, shares in self.parts]
-            self.shares[cells] = torch.cat(ranks, 1).to(output)
-        low = F.linear(inputs[0], self.delta.down) * self.shares[cells]
+            ranks = [
+                region_weights[cells][:, None].expand(-1, d.rank)
+                for d, region_weights in self.parts
+            ]
+            self.region_weights[cells] = torch.cat(ranks, 1).to(output)
+        low = F.linear(inputs[0], self.delta.down) * self.region_weights[cells]
         return output + F.linear(low, self.delta.up)
 
 

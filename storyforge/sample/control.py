@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.geometry.pose import keypoint_picture, sketch_picture
 from storyforge.model.attention import Residuals
 from storyforge.model.base import BaseModel
-from storyforge.panels import ControlTask
-from storyforge.pose import keypoint_picture, sketch_picture
+from storyforge.tasks import ControlTask
 
 Adapter: TypeAlias = T2IAdapter | ControlNetModel
 _CLASSES: Mapping[str, type[Adapter]] = {
@@ -102,7 +102,7 @@ def _tensor(picture: Image.Image, channels: int) -> torch.Tensor:
 
 
 @dataclass(slots=True)
-class Control:
+class OpenControl:
     """One adapter at work on one panel.
 
     where  (1, 1, h, w) how much it speaks in each latent cell
@@ -129,7 +129,7 @@ class Controls:
     """All control of one panel; called at every step."""
 
     text: torch.Tensor
-    controls: Sequence[Control]
+    controls: Sequence[OpenControl]
 
     def __call__(
         self, part: float, latents: torch.Tensor, timestep: torch.Tensor
@@ -152,7 +152,7 @@ class Controls:
         )
 
     def _net(
-        self, control: Control, latents: torch.Tensor, timestep: torch.Tensor
+        self, control: OpenControl, latents: torch.Tensor, timestep: torch.Tensor
     ) -> list[torch.Tensor]:
         """Residuals of the skip connections, then that of the middle."""
         down, mid = control.adapter(
@@ -165,7 +165,7 @@ class Controls:
         return [control.weighted(each) for each in (*down, mid)]
 
 
-def _features(control: Control) -> list[torch.Tensor]:
+def _features(control: OpenControl) -> list[torch.Tensor]:
     if not control.features:
         control.features = [control.weighted(each) for each in control.adapter(control.picture)]
     return control.features
@@ -199,7 +199,7 @@ class Rack:
             picture = condition_of(task, size, channels).to(self.base.device)
             whole = torch.ones(1, 1, device=self.base.device)
             area = whole if task.region is None else areas[task.region]
-            made.append(Control(task, adapter, picture.to(self.base.dtype), area[None, None]))
+            made.append(OpenControl(task, adapter, picture.to(self.base.dtype), area[None, None]))
         return Controls(text, made) if made else None
 
 

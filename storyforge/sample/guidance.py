@@ -15,14 +15,21 @@ from dataclasses import dataclass, field
 import torch
 import torch.nn.functional as F
 
-from storyforge.model.attention import Group, Reader, Watch, levels, predict, reading
+from storyforge.model.attention import (
+    AttentionContext,
+    AttentionWatch,
+    Group,
+    attending,
+    levels,
+    predict,
+)
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
 from storyforge.model.family import token_table
 from storyforge.model.tokens import WORDS, token_ids
-from storyforge.panels import PanelTask, RegionTask
 from storyforge.sample.regions import Size
+from storyforge.tasks import PanelTask, RegionTask
 
 _ENHANCE, _FILL, _ISOLATE = 8.0, 2.0, 10.0
 """Weights of the three losses in the authors' code."""
@@ -43,7 +50,7 @@ the loss rises."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class GuidedSubject:
     """One region on the level that is watched.
 
     inside  (rows, columns) 1 where it is
@@ -54,14 +61,14 @@ class Subject:
     bell: torch.Tensor
 
 
-def isolated(shares: Mapping[int, torch.Tensor]) -> dict[int, list[Group]]:
+def isolated(region_weights: Mapping[int, torch.Tensor]) -> dict[int, list[Group]]:
     """Cells of a level -> its groups: a cell reads the background and those of its own regions.
 
-    shares  cells of a level -> (r, cells)
+    region_weights  cells of a level -> (r, cells)
 
     A cell that belongs to several regions reads all of them; one that belongs to none reads all.
     """
-    return {cells: list(_groups(grid)) for cells, grid in shares.items()}
+    return {cells: list(_groups(grid)) for cells, grid in region_weights.items()}
 
 
 def _groups(grid: torch.Tensor) -> Iterator[Group]:
@@ -102,7 +109,7 @@ def watched_level(base: BaseModel, latent: Size) -> Size:
     return levels(base, *latent)[-2:][0]
 
 
-def subject_of(share: torch.Tensor, size: Size) -> Subject:
+def guided_subject(share: torch.Tensor, size: Size) -> GuidedSubject:
     """A region's shape on a level from its (cells,) shares."""
     grid = share.reshape(size)
     inside = (grid >= grid.max() / 2).to(grid)
@@ -112,7 +119,7 @@ def subject_of(share: torch.Tensor, size: Size) -> Subject:
     y[rows[0] : rows[-1] + 1] = _bell(int(rows[-1] - rows[0]) + 1).to(grid)
     x[columns[0] : columns[-1] + 1] = _bell(int(columns[-1] - columns[0]) + 1).to(grid)
     bell = y[:, None] * x * inside
-    return Subject(inside, bell / bell.max())
+    return GuidedSubject(inside, bell / bell.max())
 
 
 def _bell(count: int) -> torch.Tensor:
@@ -121,7 +128,9 @@ def _bell(count: int) -> torch.Tensor:
     return torch.exp(-(places**2) / 2)
 
 
-def attention_loss(watch: Watch, subjects: Sequence[Subject], size: Size) -> torch.Tensor:
+def attention_loss(
+    watch: AttentionWatch, subjects: Sequence[GuidedSubject], size: Size
+) -> torch.Tensor:
     """How far the words of each region are from being in it (L_ce and L_fill), summed."""
     loss = torch.zeros((), device=subjects[0].inside.device)
     for maps, subject in zip(watch.cross, subjects, strict=True):
@@ -135,7 +144,7 @@ def attention_loss(watch: Watch, subjects: Sequence[Subject], size: Size) -> tor
     return loss
 
 
-def isolation_loss(watch: Watch, subjects: Sequence[Subject]) -> torch.Tensor:
+def isolation_loss(watch: AttentionWatch, subjects: Sequence[GuidedSubject]) -> torch.Tensor:
     """How much of the self-attention of each region leaves it (L_region), by its worst cells."""
     own = torch.stack(watch.own).mean((0, 1)).float()
     loss = torch.zeros((), device=own.device)
@@ -172,31 +181,31 @@ class Guide:
     """Guidance of one panel: what it watches, and whether it has come to its end."""
 
     base: BaseModel
-    reader: Reader
+    reader: AttentionContext
     positions: Sequence[torch.Tensor]
-    subjects: Sequence[Subject]
+    subjects: Sequence[GuidedSubject]
     size: Size
     isolating: bool
     last: float = field(default=float("inf"), init=False)
     done: bool = field(default=False, init=False)
 
     @contextmanager
-    def seen(self, latents: torch.Tensor, timestep: torch.Tensor) -> Iterator[Watch]:
+    def seen(self, latents: torch.Tensor, timestep: torch.Tensor) -> Iterator[AttentionWatch]:
         """What the attention of the U-Net is at a step, by the prompts alone.
 
         Gradients are asked for inside the block: what checkpointing makes again is watched again.
         """
-        watch = Watch(self.size[0] * self.size[1], self.positions)
+        watch = AttentionWatch(self.size[0] * self.size[1], self.positions)
         self.reader.watch = watch
         try:
-            with reading(self.base, self.reader):
+            with attending(self.base, self.reader):
                 predict(self.base, latents, timestep, self.reader.text)
                 watch.closed = True
                 yield watch
         finally:
             self.reader.watch = None
 
-    def loss(self, watch: Watch) -> torch.Tensor:
+    def loss(self, watch: AttentionWatch) -> torch.Tensor:
         """What guidance makes smaller."""
         loss = attention_loss(watch, self.subjects, self.size)
         return loss + isolation_loss(watch, self.subjects) if self.isolating else loss
@@ -227,13 +236,13 @@ def guide_of(
     base: BaseModel,
     model: FusedModel,
     task: PanelTask,
-    reader: Reader,
-    shares: Mapping[int, torch.Tensor],
+    reader: AttentionContext,
+    region_weights: Mapping[int, torch.Tensor],
     latent: Size,
 ) -> Guide:
     """The guidance of a panel that has regions."""
     size = watched_level(base, latent)
-    grid = shares[size[0] * size[1]]
+    grid = region_weights[size[0] * size[1]]
     seen = [index for index in range(len(task.regions)) if grid[index].max() > 0]
     half = reader.positive()
     half.regions = [half.regions[index] for index in seen]
@@ -241,7 +250,7 @@ def guide_of(
         base,
         half,
         [word_positions(base, model, task.regions[index]) for index in seen],
-        [subject_of(grid[index], size) for index in seen],
+        [guided_subject(grid[index], size) for index in seen],
         size,
         task.method.isolation,
     )
@@ -254,7 +263,7 @@ def reinitialised(guide: Guide, noise: torch.Tensor, task: PanelTask) -> torch.T
     noise  (1, c, h, w); the result has its mean and deviation
     """
     maker = make_scheduler(guide.base, task.scheduler)
-    maker.set_timesteps(task.steps or guide.base.habits.steps, device=noise.device)
+    maker.set_timesteps(task.steps or guide.base.defaults.steps, device=noise.device)
     with guide.seen(noise, maker.timesteps[0]) as watch:
         pass
     result, (height, width) = noise.clone(), noise.shape[2:]

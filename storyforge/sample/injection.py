@@ -15,14 +15,14 @@ from typing import Final
 
 import torch
 
-from storyforge.model.attention import Heads, Reader, RegionText, text_heads
+from storyforge.model.attention import AttentionContext, Heads, RegionText, text_heads
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta, Local, difference, joined, merged
 from storyforge.model.tokens import PLACEHOLDER, encode
-from storyforge.panels import PanelTask, RegionTask
-from storyforge.sample.regions import Size, shares_of
+from storyforge.sample.regions import Size, region_weights_of
+from storyforge.tasks import PanelTask, RegionTask
 
 Concepts = Mapping[str, Concept]
 Deltas = Mapping[str, Delta]
@@ -37,14 +37,14 @@ and the scene more so; with all of it subjects suffered."""
 class Reading:
     """What a panel is drawn with.
 
-    reader  its texts, the negative prompts first
-    local   changes of spatial layers on the cells of a region
-    shares  cells of a level -> (r, cells): what each region has of each cell
+    reader          its texts, the negative prompts first
+    local           changes of spatial layers on the cells of a region
+    region_weights  cells of a level -> (r, cells): what each region has of each cell
     """
 
-    reader: Reader
+    reader: AttentionContext
     local: tuple[Local, ...]
-    shares: Mapping[int, torch.Tensor]
+    region_weights: Mapping[int, torch.Tensor]
 
 
 def reading_of(
@@ -63,7 +63,7 @@ def reading_of(
       task: the panel.
       latent: rows and columns of the latent grid.
     """
-    shares = shares_of(base, task.regions, latent)
+    region_weights = region_weights_of(base, task.regions, latent)
     scene = _background(task, concepts)
     owners = [_owner(task, concepts, region.concept) for region in task.regions]
     pairs = zip(owners, task.regions, strict=True)
@@ -71,10 +71,12 @@ def reading_of(
     whole, *read = _read(base, model, own, [task, *task.regions])
     texts = []
     for index, (features, heads) in enumerate(read):
-        grids = {cells: grid[index] for cells, grid in shares.items()}
+        grids = {cells: grid[index] for cells, grid in region_weights.items()}
         texts.append(RegionText(features, grids, heads=heads))
-    reader = Reader(whole[0], texts, blend=task.region_blend, heads=whole[1])
-    return Reading(reader, tuple(_local(base, model, concepts, task, shares, scene)), shares)
+    reader = AttentionContext(whole[0], texts, blend=task.region_blend, heads=whole[1])
+    return Reading(
+        reader, tuple(_local(base, model, concepts, task, region_weights, scene)), region_weights
+    )
 
 
 def _injected(task: PanelTask) -> bool:
@@ -149,7 +151,7 @@ def _local(
     model: FusedModel,
     concepts: Concepts,
     task: PanelTask,
-    shares: Mapping[int, torch.Tensor],
+    region_weights: Mapping[int, torch.Tensor],
     scene: Concept | None,
 ) -> list[Local]:
     """The concepts' own spatial changes on the cells of their regions, in place of the model's."""
@@ -159,10 +161,10 @@ def _local(
         chosen = _is_cross_output
     else:
         return []
-    left = {cells: torch.ones(cells, device=base.device) for cells in shares}
+    left = {cells: torch.ones(cells, device=base.device) for cells in region_weights}
     parts, lost = [], {cells: torch.zeros_like(rest) for cells, rest in left.items()}
     for index, region in enumerate(task.regions):
-        grids = {cells: task.region_blend * grid[index] for cells, grid in shares.items()}
+        grids = {cells: task.region_blend * grid[index] for cells, grid in region_weights.items()}
         left = {cells: rest - grids[cells] for cells, rest in left.items()}
         if own := _owner(task, concepts, region.concept):
             parts.append(Local(_some(own.deltas, chosen), grids))

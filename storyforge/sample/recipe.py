@@ -11,32 +11,34 @@ from PIL.PngImagePlugin import PngInfo
 
 from storyforge import __version__
 from storyforge.model.base import BaseModel
-from storyforge.panels import PanelTask, RegionTask
-from storyforge.provenance import XMP, XMP_CHUNK
+from storyforge.provenance.xmp import XMP, XMP_CHUNK
+from storyforge.tasks import PanelTask, RegionTask
 
 
 def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -> None:
     """Write (h, w, 3) uint8 pixels with all that they were made from."""
     notes = PngInfo()
     notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
-    notes.add_itxt("storyforge", json.dumps(recipe(task, base), sort_keys=True, ensure_ascii=False))
+    notes.add_itxt(
+        "storyforge", json.dumps(picture_metadata(task, base), sort_keys=True, ensure_ascii=False)
+    )
     notes.add_itxt(XMP_CHUNK, XMP)
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
 
 
 def parameters(task: PanelTask, base: BaseModel, width: int, height: int) -> str:
     """The text that A1111-like programs show for a picture."""
-    habits = base.habits
-    scale = habits.guidance_scale if task.guidance_scale is None else task.guidance_scale
+    defaults = base.defaults
+    scale = defaults.guidance_scale if task.guidance_scale is None else task.guidance_scale
     return (
         f"{task.prompt}\nNegative prompt: {task.negative}\n"
-        f"Steps: {task.steps or habits.steps}, Sampler: {task.scheduler or habits.scheduler}, "
+        f"Steps: {task.steps or defaults.steps}, Sampler: {task.scheduler or defaults.scheduler}, "
         f"CFG scale: {scale}, Seed: {task.seed}, Size: {width}x{height}, "
         f"Model hash: {task.base_hash[:10]}, Model: {base.name}, Version: storyforge {__version__}"
     )
 
 
-def recipe(task: PanelTask, base: BaseModel) -> dict[str, object]:
+def picture_metadata(task: PanelTask, base: BaseModel) -> dict[str, object]:
     """All that the picture was made from, as plain JSON."""
     return {
         "schema_version": 1,

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storyforge.errors import StoryForgeError
-from storyforge.layout import Corners
+from storyforge.geometry.box import Corners
 from storyforge.model.attention import levels
 from storyforge.model.base import BaseModel
-from storyforge.panels import RegionTask
+from storyforge.tasks import RegionTask
 
 Plane = NDArray[np.float64]
 Size = tuple[int, int]
@@ -31,7 +31,7 @@ _SEEN = 0.5
 """What covers less than this of every cell would not be seen on a level; its best cell is its."""
 
 
-def cell_shares(
+def region_weights(
     regions: Sequence[RegionTask], size: Size, span: tuple[float, float] | None = None
 ) -> torch.Tensor:
     """What each region has of each cell.
@@ -47,7 +47,7 @@ def cell_shares(
     Raises:
       StoryForgeError: for a mask that cannot be read, or shows nothing of its region.
     """
-    shares, left = torch.zeros(len(regions), *size), torch.ones(size)
+    region_weights, left = torch.zeros(len(regions), *size), torch.ones(size)
     cover = [_coverage(region, size, span or size) for region in regions]
     for depth in sorted({region.z for region in regions}, reverse=True):
         index = [i for i, region in enumerate(regions) if region.z == depth and region.weight > 0]
@@ -56,9 +56,9 @@ def cell_shares(
             weights = torch.tensor([regions[i].weight for i in index])[:, None, None]
             covered = parts.sum(0).clamp(max=1)
             total = (weights * parts).sum(0).clamp(min=1e-12)
-            shares[index] = weights * parts / total * (covered * left)
+            region_weights[index] = weights * parts / total * (covered * left)
             left = left * (1 - covered)
-    return shares.flatten(1)
+    return region_weights.flatten(1)
 
 
 def _coverage(region: RegionTask, size: Size, span: tuple[float, float]) -> torch.Tensor:
@@ -157,23 +157,23 @@ def _mask(region: RegionTask) -> Plane:
         ) from exc
 
 
-def shares_of(
+def region_weights_of(
     base: BaseModel, regions: Sequence[RegionTask], latent: Size
 ) -> dict[int, torch.Tensor]:
     """Cells of a level -> (r, cells), for every level of a latent grid of (rows, columns)."""
     found = {}
     for level, size in enumerate(levels(base, *latent)):
         span = latent[0] / 2**level, latent[1] / 2**level
-        found[math.prod(size)] = cell_shares(regions, size, span).to(base.device)
+        found[math.prod(size)] = region_weights(regions, size, span).to(base.device)
     return found
 
 
 def guidance_map(
-    scale: float, regions: Sequence[RegionTask], shares: torch.Tensor, latent: Size
+    scale: float, regions: Sequence[RegionTask], region_weights: torch.Tensor, latent: Size
 ) -> torch.Tensor | float:
     """The guidance scale of every cell, (1, 1, h, w); one number where no region has its own."""
     if all(region.guidance_scale is None for region in regions):
         return scale
     own = [scale if r.guidance_scale is None else r.guidance_scale for r in regions]
-    more = (torch.tensor(own, device=shares.device) - scale)[:, None] * shares
+    more = (torch.tensor(own, device=region_weights.device) - scale)[:, None] * region_weights
     return scale + more.sum(0).reshape(1, 1, *latent)

@@ -17,19 +17,19 @@ import torch
 from PIL import Image, ImageOps
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.executor import Tell
-from storyforge.model.attention import Reader
+from storyforge.executor import OnProgress
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
-from storyforge.panels import Method, PanelTask, RefineTask
 from storyforge.sample.control import Rack
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
 from storyforge.sample.injection import Concepts, Reading, reading_of
 from storyforge.sample.recipe import save_png
 from storyforge.sample.regions import guidance_map
+from storyforge.tasks import Method, PanelTask, RefineTask
 
 _TOGETHER = 4
 """Plain panels drawn at once on an accelerator; a processor is no faster with more than one."""
@@ -56,7 +56,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Studio:
+class SamplingContext:
     """What panels are drawn with.
 
     model     its deltas are merged into `base` while panels are drawn
@@ -67,7 +67,7 @@ class Studio:
     base: BaseModel
     model: FusedModel
     concepts: Concepts = field(default_factory=dict)
-    tell: Tell = _silent
+    on_progress: OnProgress = _silent
     preview: Preview | None = None
     every: int = 5
     rack: Rack = field(init=False)
@@ -77,11 +77,11 @@ class Studio:
         object.__setattr__(self, "rack", Rack(self.base))
 
 
-def perform(
+def draw_panels(
     tasks: Sequence[PanelTask],
     fused: Path | None,
     out: Callable[[PanelTask], AbstractContextManager[Path]],
-    tell: Tell,
+    on_progress: OnProgress,
     concepts: Mapping[str, Path] | None = None,
     preview: Preview | None = None,
 ) -> None:
@@ -99,21 +99,21 @@ def perform(
             f"the fused model was made for another base than `{base.reference}`",
             hint="run `storyforge fuse` again",
         )
-    studio = Studio(base, model, own, tell, preview)
+    context = SamplingContext(base, model, own, on_progress, preview)
     done = 0
     most = 1 if base.device.type == "cpu" else _TOGETHER
     with merged(base, model.deltas):
         for loras, some in groupby(tasks, lambda task: task.loras):
             with loras_merged(base, dict(loras)):
                 for batch in _batches(list(some), most):
-                    tell(f"drawing {batch[0].panel}", done, len(tasks))
+                    on_progress(f"drawing {batch[0].panel}", done, len(tasks))
                     with ExitStack() as stack:
                         paths = [stack.enter_context(out(task)) for task in batch]
-                        made = zip(batch, pictures(studio, batch), paths, strict=True)
+                        made = zip(batch, pictures(context, batch), paths, strict=True)
                         for task, pixels, path in made:
                             save_png(pixels, task, base, path)
                     done += len(batch)
-    tell("drawing", len(tasks), len(tasks))
+    on_progress("drawing", len(tasks), len(tasks))
 
 
 def _unfused(base: BaseModel, concepts: Concepts) -> FusedModel:
@@ -142,7 +142,7 @@ def _kind(task: PanelTask) -> tuple[object, ...] | None:
 
 
 def picture(
-    base: BaseModel, model: FusedModel, task: PanelTask, tell: Tell | None = None
+    base: BaseModel, model: FusedModel, task: PanelTask, on_progress: OnProgress | None = None
 ) -> np.ndarray:
     """Draw one panel with `model`'s deltas already merged into `base`.
 
@@ -152,12 +152,12 @@ def picture(
     Raises:
       StoryForgeError: for a size that the base cannot draw, or a prompt that it cannot read.
     """
-    return pictures(Studio(base, model, tell=tell or _silent), [task])[0]
+    return pictures(SamplingContext(base, model, on_progress=on_progress or _silent), [task])[0]
 
 
-def pictures(studio: Studio, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
+def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
     """Draw panels at once, as `picture` does one; several are plain and of one kind."""
-    base, first = studio.base, tasks[0]
+    base, first = context.base, tasks[0]
     size = first.size or (base.side, base.side)
     if any(side % base.vae_scale for side in size):
         raise StoryForgeError(
@@ -166,17 +166,17 @@ def pictures(studio: Studio, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
         )
     refine = first.refine
     if refine is None:
-        return [_bytes(made) for made in _drawn(studio, tasks, size)]
+        return [_bytes(made) for made in _drawn(context, tasks, size)]
     larger = _enlarged(base, size, refine.scale)
     if refine.picture is None:
-        start = _drawn(studio, tasks, size)
+        start = _drawn(context, tasks, size)
         start = torch.nn.functional.interpolate(
             start, larger[::-1], mode="bicubic", antialias=True
         ).clamp(0, 1)
     else:
         start = _from_file(refine.picture, larger)
     over = base.encode(start.to(base.device))
-    return [_bytes(made) for made in _drawn(studio, tasks, larger, over, refine)]
+    return [_bytes(made) for made in _drawn(context, tasks, larger, over, refine)]
 
 
 def _enlarged(base: BaseModel, size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -196,29 +196,31 @@ def _from_file(path: Path, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _drawn(
-    studio: Studio,
+    context: SamplingContext,
     tasks: Sequence[PanelTask],
     size: tuple[int, int],
     over: torch.Tensor | None = None,
     refine: RefineTask | None = None,
 ) -> torch.Tensor:
     """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
-    base, task = studio.base, tasks[0]
+    base, task = context.base, tasks[0]
     noise = start_latents(base, [each.seed for each in tasks], size)
     latent = (noise.shape[2], noise.shape[3])
     with torch.no_grad():
-        readings = [reading_of(base, studio.model, studio.concepts, each, latent) for each in tasks]
+        readings = [
+            reading_of(base, context.model, context.concepts, each, latent) for each in tasks
+        ]
     reader = _together([each.reader for each in readings])
     own, steer = readings[0], None
     with attached_locally(base, own.local):
         if task.regions and task.method.isolation:
-            reader.isolation = isolated(own.shares)
+            reader.isolation = isolated(own.region_weights)
         if task.regions and (task.method.enhancement or task.method.reinitialisation):
-            guide = guide_of(base, studio.model, task, reader, own.shares, latent)
+            guide = guide_of(base, context.model, task, reader, own.region_weights, latent)
             noise = prepared(guide, noise, task) if over is None else noise
             steer = steering(guide, task)
         areas = {
-            region.name: own.shares[latent[0] * latent[1]][index].reshape(latent)
+            region.name: own.region_weights[latent[0] * latent[1]][index].reshape(latent)
             for index, region in enumerate(task.regions)
         }
         clean = denoise(
@@ -234,14 +236,14 @@ def _drawn(
                 over=over,
                 strength=refine.strength if refine else 1.0,
                 steer=steer,
-                conditions=studio.rack.controls(task.controls, size, reader.text[0], areas),
+                conditions=context.rack.controls(task.controls, size, reader.text[0], areas),
             ),
-            on_step=lambda done, total, latents: _heard(studio, tasks, done, total, latents),
+            on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
     return base.decode(clean)
 
 
-def _together(readers: Sequence[Reader]) -> Reader:
+def _together(readers: Sequence[AttentionContext]) -> AttentionContext:
     """Several panels as one batch: all negative prompts, then all prompts."""
     if len(readers) == 1:
         return readers[0]
@@ -251,7 +253,7 @@ def _together(readers: Sequence[Reader]) -> Reader:
         for index, each in enumerate(readers)
         for region in each.regions
     ]
-    return Reader(text, regions, readers[0].blend)
+    return AttentionContext(text, regions, readers[0].blend)
 
 
 def _scale(
@@ -262,10 +264,10 @@ def _scale(
 ) -> float | torch.Tensor:
     """The guidance scale: one number, or one for every cell of every panel."""
     usual = tasks[0].guidance_scale
-    usual = base.habits.guidance_scale if usual is None else usual
+    usual = base.defaults.guidance_scale if usual is None else usual
     finest = latent[0] * latent[1]
     scales = [
-        guidance_map(usual, task.regions, each.shares[finest], latent)
+        guidance_map(usual, task.regions, each.region_weights[finest], latent)
         for task, each in zip(tasks, readings, strict=True)
     ]
     if all(isinstance(scale, float | int) for scale in scales):
@@ -275,13 +277,17 @@ def _scale(
 
 
 def _heard(
-    studio: Studio, tasks: Sequence[PanelTask], done: int, total: int, latents: torch.Tensor
+    context: SamplingContext,
+    tasks: Sequence[PanelTask],
+    done: int,
+    total: int,
+    latents: torch.Tensor,
 ) -> None:
     names = ", ".join(task.panel for task in tasks)
-    studio.tell(f"drawing {names}: step", done, total)
-    if studio.preview is not None and done < total and done % studio.every == 0:
-        for task, made in zip(tasks, studio.base.decode(latents), strict=True):
-            studio.preview(task, done, total, _bytes(made))
+    context.on_progress(f"drawing {names}: step", done, total)
+    if context.preview is not None and done < total and done % context.every == 0:
+        for task, made in zip(tasks, context.base.decode(latents), strict=True):
+            context.preview(task, done, total, _bytes(made))
 
 
 def _bytes(picture: torch.Tensor) -> np.ndarray:

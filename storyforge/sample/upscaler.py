@@ -1,12 +1,13 @@
 """Pictures enlarged by a network of the ESRGAN kind, read with spandrel, tile by tile.
 
-Where enlarging by itself is not enough to reach the width, it is done again; the rest is Lanczos.
+Where enlarging once is not enough to reach the width, it is done again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Final
@@ -15,9 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from storyforge.book.upscale import fitted, save
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.executor import Tell
+from storyforge.executor import OnProgress
 from storyforge.model.base import best_device
 
 _TILE: Final = 256
@@ -28,20 +28,47 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 """(1, 3, h, w) in 0 to 1 → (1, 3, s·h, s·w)."""
 
 
-def perform(source: Path, model: Path, width: int, path: Path, tell: Tell) -> None:
-    """Write the picture, `width` pixels across, to `path` as a PNG.
+@dataclass(frozen=True, slots=True)
+class Upscaler:
+    """A network, and how many times it enlarges."""
+
+    network: Network
+    scale: int
+
+
+def open_upscaler(model: Path) -> Upscaler:
+    """The network in the file.
 
     Raises EnvironmentProblem if spandrel is missing, or the file is no enlarging network.
     """
-    network, scale = _opened(model)
-    with Image.open(source) as opened:
-        picture = opened.convert("RGB")
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    except ImportError as exc:
+        message = f"enlarging with a model needs `{exc.name}`, which is not installed"
+        hint = "pip install spandrel, with the torchvision that fits torch; or `upscale: lanczos`"
+        raise EnvironmentProblem(message, hint=hint) from exc
+    device = best_device()
+    try:
+        found = ModelLoader(device=device).load_from_file(model)
+    except (UnsupportedModelError, UnpicklingError, OSError, RuntimeError, ValueError) as exc:
+        raise EnvironmentProblem(f"cannot read `{model}` as a model that enlarges") from exc
+    if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
+        raise StoryForgeError(f"`{model.name}` enlarges no colour pictures")
+    found.eval()
+    return Upscaler(lambda pixels: found(pixels.to(device)).float().cpu(), found.scale)
+
+
+def enlarge_until(
+    picture: Image.Image, upscaler: Upscaler, width: int, on_progress: OnProgress
+) -> Image.Image:
+    """The picture, `width` pixels across or more."""
+    network, scale = upscaler.network, upscaler.scale
     passes = max(1, math.ceil(math.log(width / picture.width, scale) - 1e-6))
     for done in range(passes):
-        tell("enlarging: pass", done, passes)
+        on_progress("enlarging: pass", done, passes)
         picture = enlarged(picture, network, scale)
-    save(fitted(picture, width), path)
-    tell("enlarging: pass", passes, passes)
+    on_progress("enlarging: pass", passes, passes)
+    return picture
 
 
 def enlarged(picture: Image.Image, network: Network, scale: int) -> Image.Image:
@@ -65,22 +92,3 @@ def enlarged(picture: Image.Image, network: Network, scale: int) -> Image.Image:
             made[:, :, top * scale : bottom * scale, left * scale : right * scale] = here
     content = (made[0].clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(content.permute(1, 2, 0).numpy())
-
-
-def _opened(model: Path) -> tuple[Network, int]:
-    """The network in the file, and how many times it enlarges."""
-    try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
-    except ImportError as exc:
-        message = f"enlarging with a model needs `{exc.name}`, which is not installed"
-        hint = "pip install spandrel, with the torchvision that fits torch; or `upscale: lanczos`"
-        raise EnvironmentProblem(message, hint=hint) from exc
-    device = best_device()
-    try:
-        found = ModelLoader(device=device).load_from_file(model)
-    except (UnsupportedModelError, UnpicklingError, OSError, RuntimeError, ValueError) as exc:
-        raise EnvironmentProblem(f"cannot read `{model}` as a model that enlarges") from exc
-    if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
-        raise StoryForgeError(f"`{model.name}` enlarges no colour pictures")
-    found.eval()
-    return lambda pixels: found(pixels.to(device)).float().cpu(), found.scale

@@ -11,13 +11,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from storyforge.train.learner import Average, Learner
-from storyforge.train.recipe import Recipe
-from storyforge.train.stopping import Check, Seen
+from storyforge.train.config import TrainConfig
+from storyforge.train.stopping import Check, CheckHistory
+from storyforge.train.trainable import TrainableConcept, WeightAverage
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainingState:
     """Everything that changes from step to step.
 
     losses   of every step so far
@@ -26,17 +26,17 @@ class Progress:
     seen     checks of the run; None if nothing is judged
     """
 
-    learner: Learner
+    trainable: TrainableConcept
     optimizer: torch.optim.Optimizer
     losses: list[float]
-    average: Average | None = None
+    average: WeightAverage | None = None
     scaler: torch.amp.GradScaler | None = None
-    seen: Seen | None = None
+    seen: CheckHistory | None = None
 
 
-def keep(path: Path, progress: Progress, recipe: Recipe) -> None:
+def save_state(path: Path, progress: TrainingState, config: TrainConfig) -> None:
     """Write the state of a run; the file is never seen half written."""
-    tensors = {f"learner.{k}": v for k, v in progress.learner.state_dict().items()}
+    tensors = {f"learner.{k}": v for k, v in progress.trainable.state_dict().items()}
     if progress.average is not None:
         tensors |= {f"average.{i}": mean for i, mean in enumerate(progress.average.weights)}
     if progress.seen is not None:
@@ -50,7 +50,7 @@ def keep(path: Path, progress: Progress, recipe: Recipe) -> None:
                 numbers[f"{index}.{key}"] = value
     meta = {
         "losses": json.dumps(progress.losses),
-        "recipe": json.dumps(asdict(recipe)),
+        "recipe": json.dumps(asdict(config)),
         "numbers": json.dumps(numbers),
         "groups": json.dumps([_scalars(group) for group in progress.optimizer.param_groups]),
         "scaler": json.dumps(progress.scaler.state_dict() if progress.scaler else {}),
@@ -68,16 +68,16 @@ def _scalars(group: Mapping[str, object]) -> dict[str, int | float]:
     return {key: value for key, value in group.items() if isinstance(value, int | float)}
 
 
-def resume(path: Path, progress: Progress, recipe: Recipe) -> None:
+def load_state(path: Path, progress: TrainingState, config: TrainConfig) -> None:
     """Go on from a checkpoint of the same recipe, if there is one."""
     if not path.is_file():
         return
     with safe_open(path, "pt") as file:
         meta = file.metadata()
-        if json.loads(meta["recipe"]) != asdict(recipe) or "numbers" not in meta:
+        if json.loads(meta["recipe"]) != asdict(config) or "numbers" not in meta:
             return
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    progress.learner.load_state_dict(
+    progress.trainable.load_state_dict(
         {k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")}
     )
     if progress.average is not None:

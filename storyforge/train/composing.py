@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 
 from storyforge.errors import StoryForgeError
-from storyforge.executor import Tell
+from storyforge.executor import OnProgress
 from storyforge.model.base import BaseModel
 from storyforge.train.dataset import Example
-from storyforge.train.material import Material, material
 from storyforge.train.prior import own_pictures
+from storyforge.train.training_set import TrainingSet, training_set
 
 COUNT: Final = 24
 """Pictures composed for a run."""
@@ -83,13 +83,13 @@ def backdrops() -> list[Backdrop]:
 
 def with_composed(
     base: BaseModel,
-    seen: Material,
+    seen: TrainingSet,
     concept: tuple[str, str],
     folder: Path,
-    tell: Tell,
+    on_progress: OnProgress,
     *,
     seed: int,
-) -> Material:
+) -> TrainingSet:
     """The material with `COUNT` composed pictures after its own.
 
     Args:
@@ -110,16 +110,16 @@ def with_composed(
             f"`composed` cuts `{name}` out of its pictures, and none of them has a mask",
             hint="lay NAME-mask.png beside a picture, white where the subject is, or leave it out",
         )
-    shown = _drawn(base, class_phrase, folder, tell)
-    dice = torch.Generator().manual_seed(seed % 2**63)
+    shown = _drawn(base, class_phrase, folder, on_progress)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     made = []
     for count in range(COUNT):
-        row = int(torch.randint(0, len(shown), (1,), generator=dice))
+        row = int(torch.randint(0, len(shown), (1,), generator=generator))
         example, (backdrop, picture) = masked[count % len(masked)], shown[row]
-        pixels, mask = pasted(example, picture, _SIDES[backdrop.free], dice)
+        pixels, mask = pasted(example, picture, _SIDES[backdrop.free], generator)
         file = f"{example.file}, composed {count}"
         made.append(Example(file, pixels, mask, (backdrop.caption(name),)))
-    more = material(base, made, None)
+    more = training_set(base, made, None)
     return replace(
         seen,
         examples=seen.examples + more.examples,
@@ -130,13 +130,13 @@ def with_composed(
 
 
 def _drawn(
-    base: BaseModel, class_phrase: str, folder: Path, tell: Tell
+    base: BaseModel, class_phrase: str, folder: Path, on_progress: OnProgress
 ) -> list[tuple[Backdrop, torch.Tensor]]:
     """The backdrops on which nobody of the class stands, each with its picture, (3, h, w)."""
     every = backdrops()
     mark = hashlib.sha256("\n".join(each.prompt for each in every).encode()).hexdigest()[:12]
     path = folder / f"backdrops-{mark}.safetensors"
-    latents = own_pictures(base, path, [each.prompt for each in every], tell).latents
+    latents = own_pictures(base, path, [each.prompt for each in every], on_progress).latents
     own = set(class_phrase.split())
     rows = [i for i, b in enumerate(every) if not own & set((b.neighbour or "").split()[1:])]
     parts = torch.split(latents[rows], _BATCH)
@@ -145,7 +145,7 @@ def _drawn(
 
 
 def pasted(
-    example: Example, backdrop: torch.Tensor, middle: float, dice: torch.Generator
+    example: Example, backdrop: torch.Tensor, middle: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The example's subject on the backdrop, and where it is there.
 
@@ -162,11 +162,11 @@ def pasted(
     high, wide = backdrop.shape[-2:]
     top, bottom, left, right = _bounds(example.mask)
     cut = torch.cat([example.pixels, example.mask[None]])[:, top:bottom, left:right]
-    tall = high * _between(_HEIGHTS, dice)
+    tall = high * _between(_HEIGHTS, generator)
     scale = min(tall / (bottom - top), _WIDEST * wide / (right - left))
     size = max(1, round(scale * (bottom - top))), max(1, round(scale * (right - left)))
     cut = F.interpolate(cut[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    down = min(high, round(high * _between(_FEET, dice))) - size[0]
+    down = min(high, round(high * _between(_FEET, generator))) - size[0]
     along = min(max(0, round(wide * middle - size[1] / 2)), wide - size[1])
     where = (slice(down, down + size[0]), slice(along, along + size[1]))
     picture, mask = backdrop.clone(), torch.zeros(high, wide)
@@ -181,5 +181,5 @@ def _bounds(mask: torch.Tensor) -> Sequence[int]:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _between(ends: tuple[float, float], dice: torch.Generator) -> float:
-    return ends[0] + (ends[1] - ends[0]) * torch.rand(1, generator=dice).item()
+def _between(ends: tuple[float, float], generator: torch.Generator) -> float:
+    return ends[0] + (ends[1] - ends[0]) * torch.rand(1, generator=generator).item()

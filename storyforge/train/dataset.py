@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 
 from storyforge.errors import StoryForgeError
-from storyforge.train.pictures import mask_of, on_paper, open_picture, sources
+from storyforge.pictures import mask_of, on_paper, open_picture, sources
 
 _LONGEST: Final = 2.0
 """No bucket is longer than this many times its width: further from what the base was trained on."""

@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 
-from storyforge.model.attention import Reader, predict, reading
+from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import make_scheduler, start_latents
@@ -40,17 +40,17 @@ def drift(base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str]) 
     each prompt, in `STEPS` steps.
     """
     seeds = list(range(_SEED, _SEED + len(prompts)))
-    plain = Reader(encode(base, prompts, {}))
+    plain = AttentionContext(encode(base, prompts, {}))
     with attached(base, deltas):
-        changed = Reader(encode(base, prompts, {}))
+        changed = AttentionContext(encode(base, prompts, {}))
     scheduler = make_scheduler(base, "ddim")
     scheduler.set_timesteps(STEPS, device=base.device)
     latents, found = start_latents(base, seeds) * scheduler.init_noise_sigma, []
     for t in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, t)
-        with reading(base, plain):
+        with attending(base, plain):
             ordinary = predict(base, scaled, t, plain.text)
-        with attached(base, deltas), reading(base, changed):
+        with attached(base, deltas), attending(base, changed):
             other = predict(base, scaled, t, changed.text)
         difference = (other - ordinary).float().flatten(1).norm(dim=1)
         found.append(difference / ordinary.float().flatten(1).norm(dim=1).clamp(min=1e-12))

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 
 from storyforge.model.attention import levels
+from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.family import token_table
-from storyforge.model.gaze import Gaze
 from storyforge.model.tokens import WORDS, token_ids
 
 
@@ -40,7 +40,11 @@ def snr_weights(scheduler: DDPMScheduler, times: torch.Tensor, gamma: float) -> 
 
 
 def outside(
-    gaze: Gaze, name: str, prompts: Sequence[str], masks: torch.Tensor, pointed: Sequence[bool]
+    recorder: AttentionRecorder,
+    name: str,
+    prompts: Sequence[str],
+    masks: torch.Tensor,
+    pointed: Sequence[bool],
 ) -> torch.Tensor:
     """How much of the gaze of a concept's words lies outside its masks, from 0 to 1.
 
@@ -51,16 +55,16 @@ def outside(
     masks    (b, 1, h, w) in the cells of the latents
     pointed  which pictures have a mask and count
     """
-    first = len(token_table(gaze.base.text_encoder))
-    places = [token_ids(gaze.base, prompt, [name]) for prompt in prompts]
+    first = len(token_table(recorder.base.text_encoder))
+    places = [token_ids(recorder.base, prompt, [name]) for prompt in prompts]
     rows = [i for i, ids in enumerate(places) if pointed[i] and first in ids]
     if not rows:
         return masks.new_zeros(())
-    shapes = {r * c: (r, c) for r, c in levels(gaze.base, *masks.shape[-2:])}
+    shapes = {r * c: (r, c) for r, c in levels(recorder.base, *masks.shape[-2:])}
     starts = [places[row].index(first) for row in rows]
     words = torch.tensor([[start + k for k in range(WORDS)] for start in starts])
     total = []
-    for seen in gaze.maps(rows, words.to(masks.device)):
+    for seen in recorder.maps(rows, words.to(masks.device)):
         inside = F.adaptive_max_pool2d(masks[rows], shapes[seen.shape[1]]).flatten(1)
         total.append((seen * (1 - inside)[..., None]).mean())
     return torch.stack(total).mean()

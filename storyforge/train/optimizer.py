@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.train.learner import Learner
-from storyforge.train.recipe import Recipe
+from storyforge.train.config import TrainConfig
+from storyforge.train.trainable import TrainableConcept
 
 
-def make_optimizer(learner: Learner, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+def make_optimizer(
+    trainable: TrainableConcept, config: TrainConfig, device: torch.device
+) -> torch.optim.Optimizer:
     """The optimiser that the recipe names, over all that is learnt.
 
     Prodigy finds the learning rate by itself: of the recipe's rates it only keeps which are 0.
@@ -17,8 +19,8 @@ def make_optimizer(learner: Learner, recipe: Recipe, device: torch.device) -> to
     Raises:
       EnvironmentProblem: if its package is not installed, or not for this device.
     """
-    groups = learner.rates(recipe)
-    if recipe.optimizer == "prodigy":
+    groups = trainable.rates(config)
+    if config.optimizer == "prodigy":
         try:
             from prodigyopt import Prodigy
         except ImportError as exc:
@@ -27,7 +29,7 @@ def make_optimizer(learner: Learner, recipe: Recipe, device: torch.device) -> to
             group["peak"] = 1.0 if group["peak"] else 0.0
         prodigy: torch.optim.Optimizer = Prodigy(groups, lr=1.0, weight_decay=0.01)
         return prodigy
-    if recipe.optimizer == "adamw-8bit":
+    if config.optimizer == "adamw-8bit":
         try:
             from bitsandbytes.optim import AdamW8bit
         except ImportError as exc:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storyforge.errors import Diagnostic, Mark, Report, Severity, StoryForgeError
-from storyforge.lint import PICTURES
-from storyforge.train.pictures import (
+from storyforge.pictures import (
     METADATA,
+    PICTURES,
+    ConceptPicture,
     MetadataError,
     PictureTooLarge,
-    Source,
     mask_of,
     metadata,
     names_concept,
@@ -57,7 +57,7 @@ _FOREIGN: Final = (".gif", ".tif", ".tiff", ".heic", ".avif", ".psd", ".svg")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ExaminedPicture:
     """One picture as it was found.
 
     size       width and height in pixels
@@ -80,10 +80,10 @@ class DataReport:
     """All pictures that could be read, and everything that was found; files by their full path."""
 
     folder: Path
-    seen: tuple[Seen, ...]
+    seen: tuple[ExaminedPicture, ...]
     findings: tuple[Diagnostic, ...]
 
-    def codes(self, seen: Seen) -> list[str]:
+    def codes(self, seen: ExaminedPicture) -> list[str]:
         """The codes of what was found about one picture, with its captions and mask."""
         beside = {seen.file, Path(seen.file).with_suffix(".txt").name, seen.mask}
         return sorted({f.code for f in self.findings if Path(f.file).name in beside})
@@ -94,7 +94,7 @@ class DataReport:
         return sum(finding.severity is Severity.ERROR for finding in self.findings)
 
 
-def examine(folder: Path, *, name: str, side: int, shaped: bool = False) -> DataReport:
+def examine_pictures(folder: Path, *, name: str, side: int, shaped: bool = False) -> DataReport:
     """Look at every picture of a folder.
 
     Args:
@@ -112,7 +112,7 @@ def examine(folder: Path, *, name: str, side: int, shaped: bool = False) -> Data
     except OSError as exc:
         raise StoryForgeError(f"cannot look into `{folder}`: {exc.strerror}") from exc
     images = [file for file in files if Path(file).suffix.lower() in PICTURES]
-    seen: list[Seen] = []
+    seen: list[ExaminedPicture] = []
     hashes: dict[str, NDArray[np.bool_]] = {}
     for source in _sources(folder, images, reports):
         report = reports.setdefault(source.file, Report(str(folder / source.file)))
@@ -122,7 +122,7 @@ def examine(folder: Path, *, name: str, side: int, shaped: bool = False) -> Data
             continue
         masked = _check_mask(folder, source, picture, reports)
         flat = on_paper(picture)
-        own = Seen(
+        own = ExaminedPicture(
             source.file, flat.size, source.mask, sharpness(flat), masked, len(source.written)
         )
         _check_picture(own, side, shaped, report)
@@ -135,7 +135,9 @@ def examine(folder: Path, *, name: str, side: int, shaped: bool = False) -> Data
     return DataReport(folder, tuple(seen), tuple(sorted(told)))
 
 
-def _sources(folder: Path, images: Sequence[str], reports: dict[str, Report]) -> list[Source]:
+def _sources(
+    folder: Path, images: Sequence[str], reports: dict[str, Report]
+) -> list[ConceptPicture]:
     """The pictures; those whose captions cannot be read go without them, and that is told."""
     try:
         records = metadata(folder)
@@ -143,12 +145,12 @@ def _sources(folder: Path, images: Sequence[str], reports: dict[str, Report]) ->
         report = reports.setdefault(METADATA, Report(str(folder / METADATA)))
         line = exc.line if isinstance(exc, MetadataError) else 1
         report.error(Mark(line), "SF606", exc.message, exc.hint)
-        return [Source(file, None, ()) for file in images if not file.endswith("-mask.png")]
+        return [ConceptPicture(file, None, ()) for file in images if not file.endswith("-mask.png")]
     for record in records:
         if record.file not in images:
             report = reports.setdefault(METADATA, Report(str(folder / METADATA)))
             report.warning(Mark(record.line), "SF657", f"no picture `{record.file}` in this folder")
-    found: list[Source] = []
+    found: list[ConceptPicture] = []
     for image in images:
         try:
             found += sources(folder, [image])
@@ -156,7 +158,7 @@ def _sources(folder: Path, images: Sequence[str], reports: dict[str, Report]) ->
             note = Path(image).with_suffix(".txt").name
             reports[note] = Report(str(folder / note))
             reports[note].error(Mark(), "SF605", "the caption cannot be read", exc.hint)
-            found.append(Source(image, None, ()))
+            found.append(ConceptPicture(image, None, ()))
     masks = {source.mask for source in found}
     return [source for source in found if source.file not in masks]
 
@@ -172,7 +174,9 @@ def _opened(path: Path, report: Report) -> Image.Image | None:
     return None
 
 
-def _check_captions(folder: Path, source: Source, name: str, reports: dict[str, Report]) -> None:
+def _check_captions(
+    folder: Path, source: ConceptPicture, name: str, reports: dict[str, Report]
+) -> None:
     for written in source.written:
         if names_concept(written.words, name):
             continue
@@ -182,7 +186,7 @@ def _check_captions(folder: Path, source: Source, name: str, reports: dict[str, 
 
 
 def _check_mask(
-    folder: Path, source: Source, picture: Image.Image, reports: dict[str, Report]
+    folder: Path, source: ConceptPicture, picture: Image.Image, reports: dict[str, Report]
 ) -> float | None:
     """Part of the picture that the mask shows; None without a mask that can be read."""
     file = source.mask or source.file
@@ -211,7 +215,7 @@ def _check_mask(
     return shown
 
 
-def _check_picture(seen: Seen, side: int, shaped: bool, report: Report) -> None:
+def _check_picture(seen: ExaminedPicture, side: int, shaped: bool, report: Report) -> None:
     width, height = seen.size
     if min(width, height) < side:
         message = f"{width} x {height} pixels; this base draws {side} x {side}"

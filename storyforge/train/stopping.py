@@ -49,7 +49,7 @@ class Check:
 
 
 @dataclass(slots=True)
-class Seen:
+class CheckHistory:
     """All checks of a run so far, and the weights of the best one."""
 
     checks: list[Check] = field(default_factory=list)

@@ -13,14 +13,11 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from storyforge.layout import Box, Facing
-from storyforge.pocket import world
-from storyforge.pocket.world import pencil
-from storyforge.pocket.world.looks import Look
-from storyforge.pocket.world.proportions import stature
-from storyforge.pose import (
+from storyforge.geometry.box import Box
+from storyforge.geometry.pose import (
     POSES,
     WIDTH,
+    Facing,
     Joint,
     Skeleton,
     Stand,
@@ -28,6 +25,10 @@ from storyforge.pose import (
     sketch_picture,
     stick_figures,
 )
+from storyforge.pocket import world
+from storyforge.pocket.world import pencil
+from storyforge.pocket.world.looks import Look
+from storyforge.pocket.world.proportions import stature
 
 SIDE: Final = 256
 UNSTEADY: Final = 0.012

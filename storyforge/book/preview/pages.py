@@ -1,0 +1,313 @@
+"""A bound book becomes a proof: every page with its pictures' regions, its words and its edges.
+
+Places come from `book`, so that a proof shows what will be printed; nothing is composed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from storyforge.book.binding import Binding
+from storyforge.book.compose import Sheet
+from storyforge.book.inline import printed
+from storyforge.book.leaf import Art, Balloon, Leaf, Picture, Rect, TextBlock
+from storyforge.book.page import bind, undrawn
+from storyforge.book.picture import PLAIN
+from storyforge.book.preview.drawing import (
+    Drawing,
+    Ink,
+    Label,
+    LineShape,
+    Photo,
+    Proof,
+    RectShape,
+    Shape,
+    polyline,
+)
+from storyforge.book.preview.scene import COLORS, Standing, crossed, regions, tags
+from storyforge.book.typeface import ANDIKA, metrics, set_lines
+from storyforge.story.prompts import pose_of
+from storyforge.story.story import Panel, Story
+
+_SLUG: Final = 34.0
+"""Round the page with its bleed, in points: room for notes."""
+
+_NOTE: Final = 9.0
+_FIELDS: Final = ("#dfe9f1", "#e8e3ef", "#e2eddd", "#f2e9d9", "#f1e2e0", "#dbeae8")
+"""Of pictures that are not drawn yet."""
+
+_INK: Final = "#2a2320"
+_GREY: Final = "#5c6370"
+_TRIM: Final = Ink(None, "#c2185b", 1.0)
+_BLEED: Final = Ink(None, "#d9480f", 0.8, dashed=True)
+_SAFE: Final = Ink(None, "#1971c2", 0.8, dashed=True)
+_QUIET: Final = Ink("#ffffff80", _GREY, 1.0, dashed=True)
+_LEGEND: Final = (("cut", _TRIM), ("bleed", _BLEED), ("safe for words", _SAFE))
+
+_LONGEST: Final = 24
+"""Characters of a region's words on its tag."""
+
+
+def proof_of(
+    story: Story, language: str | None = None, drawn: Mapping[str, Art] | None = None
+) -> Proof:
+    """Every page as it will be bound, with the pictures `drawn`, by panel, under the marks.
+
+    Raises StoryForgeError, naming the page, where words do not fit or a font lacks a character.
+    """
+    drawn = drawn or {}
+    art = {**undrawn(story), **drawn}
+    book = bind(story, art, language)
+    desk = _Desk(Binding.of(story, art, language), frozenset(drawn))
+    return Proof(
+        title=book.title,
+        language=book.language,
+        rtl=desk.binding.rtl,
+        drawings=tuple(desk.drawing(leaf) for leaf in book.leaves),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Where pages are drawn: what the book says, and which pictures exist."""
+
+    binding: Binding
+    drawn: frozenset[str]
+
+    @property
+    def story(self) -> Story:
+        """The story."""
+        return self.binding.story
+
+    def drawing(self, leaf: Leaf) -> Drawing:
+        """One page with all its marks, moved so that nothing begins at negative points."""
+        sheet = self.binding.sheet(leaf.number)
+        bled = sheet.bled
+        size = bled.width + 2 * _SLUG, bled.height + 2 * _SLUG
+        marks: list[Shape] = [
+            RectShape("page", Rect(bled.x - _SLUG, bled.y - _SLUG, *size), Ink("#ffffff"))
+        ]
+        marks.append(
+            RectShape("page", bled, Ink(PLAIN.paper if leaf.ground == "paper" else PLAIN.deep))
+        )
+        for picture in leaf.pictures:
+            marks += self._picture(picture, leaf)
+        for text in leaf.texts:
+            marks += self._text(text, leaf)
+        for picture in leaf.pictures:
+            for balloon in picture.balloons:
+                marks += self._balloon(balloon)
+        marks += _guides(sheet)
+        for picture in leaf.pictures:
+            marks += self._tags(picture, leaf, sheet)
+        marks += self._notes(sheet, leaf)
+        by = (_SLUG - bled.x, _SLUG - bled.y)
+        label = re.sub(r"\W+", "-", leaf.label.lower()).strip("-") or leaf.kind
+        return Drawing(
+            name=f"{leaf.number:02d}-{label}",
+            title=leaf.label,
+            width=size[0],
+            height=size[1],
+            marks=tuple(_moved(mark, *by) for mark in marks),
+        )
+
+    def _panel(self, picture: Picture) -> Panel:
+        return next(each for _, each in self.story.panels() if each.id == picture.art.panel)
+
+    def _picture(self, picture: Picture, leaf: Leaf) -> list[Shape]:
+        """The picture, or a field of colour with what it will show."""
+        frame = picture.frame
+        radius = {"square": 0.0, "round": 12.0, "circle": frame.width / 2}[picture.corner]
+        marks: list[Shape] = []
+        if picture.art.panel in self.drawn:
+            marks.append(Photo("art", picture.art.path, frame, picture.crop, radius))
+        else:
+            order = [panel.id for _, panel in self.story.panels()].index(picture.art.panel)
+            field = _FIELDS[order % len(_FIELDS)]
+            marks.append(RectShape("art", frame, Ink(field, "#9aa3ad", 0.8), radius))
+            if not self._panel(picture).regions and picture.corner != "circle":
+                marks.append(crossed(frame, "#b9c2cc"))
+        if picture.corner != "circle":
+            marks += self._quiet(picture)
+            marks += regions(self._standing(picture), frame)
+        return marks
+
+    def _quiet(self, picture: Picture) -> list[Shape]:
+        """The parts kept calm for words."""
+        marks: list[Shape] = []
+        for part in self.binding.subject(self._panel(picture)).quiet:
+            seen = _on_page(picture, part).common(picture.frame)
+            if seen is not None:
+                marks.append(RectShape("regions", seen, _QUIET, 6))
+                marks.append(_note("quiet", seen.x + 6, seen.y + 5, _GREY))
+        return marks
+
+    def _standing(self, picture: Picture) -> list[Standing]:
+        """The panel's regions in points of the page."""
+        panel = self._panel(picture)
+        shapes = self.story.region_shapes(panel)
+        figures = self.binding.subject(panel).figures
+        concepts = list(self.story.concepts)
+        made = []
+        for (name, shape), figure in zip(shapes.items(), figures, strict=True):
+            region = panel.regions[name]
+            pose = pose_of(self.story, panel, name)
+            body = None if figure.name is None else _on_page(picture, figure.body)
+            hue = concepts.index(region.concept) if region.concept else len(concepts)
+            what = region.concept or _shortened(region.prompt)
+            said = f"{name}: {what}" + (f" {pose}" if pose and figure.alive else "")
+            made.append(
+                Standing(
+                    words=said + (f", z {shape.z}" if shape.z else ""),
+                    color=COLORS[hue % len(COLORS)],
+                    z=shape.z,
+                    region=_on_page(picture, figure.region),
+                    body=body,
+                    pose=(pose or "standing") if figure.alive else None,
+                    facing=shape.facing,
+                    sure=pose is not None or not figure.alive,
+                )
+            )
+        return made
+
+    def _tags(self, picture: Picture, leaf: Leaf, sheet: Sheet) -> list[Shape]:
+        """The regions' names, where neither the knife nor a balloon takes them."""
+        seen = picture.frame.common(sheet.safe)
+        if picture.corner == "circle" or seen is None:
+            return []
+        taken = [said.text for said in picture.balloons]
+        taken += [text.plate or text.rect for text in leaf.texts]
+        return tags(self._standing(picture), seen, taken)
+
+    def _text(self, text: TextBlock, leaf: Leaf) -> list[Shape]:
+        """Words as the page sets them, on their plate."""
+        author = text.role == "author"
+        marks: list[Shape] = []
+        if text.plate is not None:
+            fill = PLAIN.deep if author else PLAIN.paper + "ee"
+            radius = text.plate.height / 2 if author else 16
+            marks.append(RectShape("words", text.plate, Ink(fill), radius))
+        light = leaf.ground == "deep"
+        heading = text.role in {"title", "heading"}
+        marks.append(
+            Label(
+                layer="words",
+                lines=tuple(map(printed, text.lines)),
+                rect=text.rect,
+                size=text.size,
+                face=text.face,
+                color="#ffffff" if light else PLAIN.deep if heading else _INK,
+                leading=text.leading,
+                align=text.align,
+                halo=PLAIN.deep if leaf.kind == "cover" and not author else None,
+                rtl=self.binding.writing == "rtl" and text.language is None,
+            )
+        )
+        return marks
+
+    def _balloon(self, said: Balloon) -> list[Shape]:
+        pen = 1.8 if said.kind == "shout" else 0.8 if said.kind == "caption" else 1.3
+        fill = "#fff6d6" if said.kind == "caption" else "#ffffff"
+        ink = Ink(fill, _INK, pen, dashed=said.kind == "whisper")
+        sound = said.kind == "sound"
+        marks: list[Shape] = [LineShape("balloons", outline, ink) for outline in said.outlines]
+        words = Label(
+            layer="balloons",
+            lines=tuple(map(printed, said.lines)),
+            rect=said.text,
+            size=said.size,
+            face=said.face,
+            color="#c8322b" if sound else _INK,
+            leading=said.leading,
+            align="center",
+            halo="#ffffff" if sound else None,
+            rtl=self.binding.writing == "rtl",
+            tilt=said.tilt,
+        )
+        return [*marks, words]
+
+    def _notes(self, sheet: Sheet, leaf: Leaf) -> list[Shape]:
+        """Beside the page: what it is, what its pictures will be, and what the lines mean."""
+        bled = sheet.bled
+        top = bled.y - _SLUG / 2 - 0.6 * _NOTE
+        marks: list[Shape] = [
+            _note(f"{leaf.number}  {leaf.label}", bled.x, top, _INK),
+            *_legend(bled.right, top),
+        ]
+        shown = {panel.id: panel for panel in map(self._panel, leaf.pictures)}
+        words = "  ·  ".join(self._caption(panel) for panel in shown.values())
+        lines = set_lines(words, ANDIKA, bled.width / _NOTE) or (words,)
+        low = bled.bottom + 5
+        marks += [
+            _note(line, bled.x, low + index * 1.3 * _NOTE, _GREY)
+            for index, line in enumerate(lines[:2])
+        ]
+        return marks
+
+    def _caption(self, panel: Panel) -> str:
+        setting = ", ".join(word for word in (panel.scene, panel.prompt) if word)
+        return f"{panel.id}: {setting}" if setting else panel.id
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+
+
+def _on_page(picture: Picture, part: Rect) -> Rect:
+    """A part of a picture, in fractions of it, in points of the page."""
+    frame, crop = picture.frame, picture.crop
+    across, down = frame.width / crop.width, frame.height / crop.height
+    return Rect(
+        frame.x + (part.x - crop.x) * across,
+        frame.y + (part.y - crop.y) * down,
+        part.width * across,
+        part.height * down,
+    )
+
+
+def _guides(sheet: Sheet) -> list[Shape]:
+    return [
+        RectShape("guides", sheet.bled, _BLEED),
+        RectShape("guides", sheet.safe, _SAFE),
+        RectShape("guides", sheet.cut, _TRIM),
+    ]
+
+
+def _note(words: str, x: float, y: float, color: str) -> Label:
+    width = metrics(ANDIKA).width(words) * _NOTE
+    return Label("notes", (words,), Rect(x, y, width, 1.2 * _NOTE), _NOTE, ANDIKA, color)
+
+
+def _legend(right: float, top: float) -> list[Shape]:
+    """What the lines of a page mean, up to its right edge."""
+    marks: list[Shape] = []
+    for words, ink in reversed(_LEGEND):
+        label = _note(words, 0, top, ink.line or _INK)
+        right -= label.rect.width
+        marks.append(replace(label, rect=replace(label.rect, x=right)))
+        middle = label.rect.centre().y
+        marks.append(LineShape("notes", polyline(((right - 22, middle), (right - 5, middle))), ink))
+        right -= 34
+    return marks
+
+
+def _moved(mark: Shape, x: float, y: float) -> Shape:
+    """The same mark further right and down."""
+
+    def rect(old: Rect) -> Rect:
+        return replace(old, x=old.x + x, y=old.y + y)
+
+    if isinstance(mark, Photo):
+        return replace(mark, frame=rect(mark.frame))
+    if isinstance(mark, RectShape | Label):
+        return replace(mark, rect=rect(mark.rect))
+    outline = tuple(
+        step._replace(
+            points=tuple(point._replace(x=point.x + x, y=point.y + y) for point in step.points)
+        )
+        for step in mark.outline
+    )
+    return replace(mark, outline=outline, clip=rect(mark.clip) if mark.clip else None)

@@ -1,0 +1,84 @@
+"""The verbs that choose pictures and keep them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from storyforge.cli.options import AsJson, StoreFolder, StoryArgument
+from storyforge.cli.program import app
+from storyforge.cli.terminal import tell, tell_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from storyforge.project.approve import Approval
+
+Panels = Annotated[list[str] | None, typer.Argument(metavar="[PANEL]...", help="All if none.")]
+
+
+@app.command()
+def pick(
+    story: StoryArgument,
+    panel: Annotated[str, typer.Argument(metavar="PANEL", help="Whose take it is.")],
+    take: Annotated[int, typer.Argument(metavar="TAKE", min=0, help="Its number on the sheet.")],
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Approve one take of a panel; the book shows it from now on."""
+    from storyforge.project import approve, project
+
+    chosen = approve.pick(project.Run(story, store=store), panel, take)
+    _show_approved([chosen], as_json)
+
+
+@app.command()
+def pin(
+    story: StoryArgument, panels: Panels = None, store: StoreFolder = None, as_json: AsJson = False
+) -> None:
+    """Keep pictures as they are, whatever changes in the story."""
+    from storyforge.project import approve, project
+
+    _show_approved(approve.pin(project.Run(story, store=store), panels or ()), as_json)
+
+
+@app.command()
+def unpin(
+    story: StoryArgument, panels: Panels = None, store: StoreFolder = None, as_json: AsJson = False
+) -> None:
+    """Let go of pinned pictures; they are drawn anew if something changed."""
+    from storyforge.project import approve, project
+
+    released = approve.unpin(project.Run(story, store=store), panels or ())
+    if as_json:
+        tell_json({"unpinned": [each.panel for each in released]})
+        return
+    for each in released:
+        typer.echo(each.panel)
+        if each.take is not None:
+            tell(f"take {each.take} was picked; write `take: {each.take}` there to go on with it")
+    if not released:
+        tell("nothing was pinned")
+
+
+def _show_approved(approved: Sequence[Approval], as_json: bool) -> None:
+    """Print the pictures that are kept from now on, and say what they do not follow."""
+    if as_json:
+        told = [
+            {
+                "panel": each.panel,
+                "take": each.take,
+                "picture": str(each.picture),
+                "ignores": list(each.ignores),
+            }
+            for each in approved
+        ]
+        tell_json({"pinned": told})
+        return
+    for each in approved:
+        typer.echo(each.picture)
+        ignores = f"; ignores: {', '.join(each.ignores)}" if each.ignores else ""
+        tell(f"pinned take {each.take} of panel `{each.panel}`{ignores}")
+    if not approved:
+        tell("everything was pinned already")

@@ -1,0 +1,314 @@
+"""The verbs that make: a plan, concepts, the fused model, pictures, books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from storyforge.cli.options import (
+    AsJson,
+    Assets,
+    CoverWrap,
+    Formats,
+    Jobs,
+    LanguageOption,
+    OutFolder,
+    Ppi,
+    StepsOption,
+    StoreFolder,
+    StoryArgument,
+    order,
+)
+from storyforge.cli.program import app
+from storyforge.cli.terminal import (
+    ProgressLine,
+    card_content,
+    counted,
+    duration,
+    finding_line,
+    findings_content,
+    outcome_content,
+    recipe_words,
+    show_survey,
+    show_table,
+    tell,
+    tell_error,
+    tell_json,
+)
+from storyforge.errors import Severity
+
+if TYPE_CHECKING:
+    from storyforge.executor import OnProgress
+    from storyforge.project.project import Outcome, Run
+
+_SOME_FAILED: Final = 4
+
+
+@app.command()
+def plan(
+    story: StoryArgument,
+    to: Formats = None,
+    lang: LanguageOption = None,
+    steps: StepsOption = None,
+    store: StoreFolder = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail if anything is to be made, for CI.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what would be made, why, and what it may take; make nothing."""
+    from storyforge.project import project
+
+    survey = project.plan(project.Run(story, order(to, lang, steps), store))
+    show_survey(survey, as_json)
+    if check and survey.stale:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    story: StoryArgument,
+    concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option("--logs", metavar="DIR", help="Write losses, curves and previews there."),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files into --logs as well.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the story's concepts from their pictures."""
+    from storyforge.project import project
+    from storyforge.train.logs import Logs
+
+    if tensorboard and logs is None:
+        raise typer.BadParameter("needs `--logs DIR`", param_hint="--tensorboard")
+    kept = None if logs is None else Logs(logs, tensorboard)
+    run = project.Run(story, store=store, jobs=jobs, logs=kept)
+    for finding in project.examine(run, concepts or ()):
+        tell(finding_line(finding))
+    outcome = _done(lambda tell: project.train(run, concepts or (), tell))
+    cards = project.learnt(run, concepts or ())
+    if as_json:
+        told = [card_content(card) for card in cards]
+        tell_json({**outcome_content(outcome), "concepts": told})
+    elif cards:
+        rows = [(c.name, *recipe_words(c), str(c.path)) for c in cards]
+        show_table(("concept", "method", "steps", "loss", "drift", "file"), rows)
+    _end(outcome)
+
+
+@app.command()
+def fuse(
+    story: StoryArgument,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write what it cost there.")
+    ] = None,
+    merge: Annotated[
+        Path | None,
+        typer.Option("--merge", metavar="DIR", help="Write a model for diffusers there."),
+    ] = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fuse the concepts into one model, learning those that are missing."""
+    from storyforge.project import fused, project
+
+    run = project.Run(story, store=store, jobs=jobs)
+    if merge is not None:
+        fused.check_vacant(merge)
+    show_outcome(lambda tell: project.fuse(run, tell), as_json)
+    fusion = fused.fusion_of(story, store)
+    if fusion is None:
+        tell("no panel shows a concept, so there is nothing to fuse")
+        return
+    for warning in fusion.warnings():
+        tell(f"warning: {warning}")
+    for path in fusion.report(report) if report is not None else ():
+        tell(f"wrote {path}")
+    if merge is not None:
+        tell(f"wrote {fusion.merge(merge)}")
+
+
+@app.command()
+def render(
+    story: StoryArgument,
+    panels: Annotated[
+        list[str] | None, typer.Argument(metavar="[PANEL]...", help="Draw only these.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PANEL", help="Draw only these panels.")
+    ] = None,
+    takes: Annotated[
+        int | None,
+        typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="Judges the takes: a folder or hub id.")
+    ] = None,
+    previews: Annotated[
+        Path | None,
+        typer.Option("--previews", metavar="DIR", help="Show pictures there as they are drawn."),
+    ] = None,
+    out: OutFolder = None,
+    to: Formats = None,
+    assets: Assets = False,
+    ppi: Ppi = None,
+    lang: LanguageOption = None,
+    steps: StepsOption = None,
+    jobs: Jobs = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make all that is missing, then the book."""
+    from storyforge.project import project
+
+    asked = order(to, lang, steps, ppi)
+    run = project.Run(story, asked, store, out, jobs, assets, previews=previews)
+    wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
+    if takes is not None:
+        _show_takes(run, wanted, takes, clip, as_json)
+        return
+    show_outcome(lambda tell: project.render(run, wanted, tell), as_json)
+    _show_untranslated(story, lang)
+
+
+def _show_takes(
+    run: Run, panels: Sequence[str], count: int, clip: str | None, as_json: bool
+) -> None:
+    """Draw takes, and print the contact sheets that show them."""
+    from storyforge.project import approve
+
+    with ProgressLine() as progress:
+        drawn = approve.draw_takes(run, panels, count, progress, clip)
+    _tell_outcome(drawn.outcome)
+    sheets = [str(path) for path in drawn.sheets]
+    if as_json:
+        image_alignment = {panel: dict(each) for panel, each in drawn.image_alignment.items()}
+        tell_json({**outcome_content(drawn.outcome), "sheets": sheets, "likeness": image_alignment})
+    else:
+        for path in sheets:
+            typer.echo(path)
+    for panel, each in drawn.image_alignment.items():
+        if each:
+            best = max(each, key=each.__getitem__)
+            tell(f"{panel}: take {best} is most alike ({each[best]:.2f})")
+    tell(f"next: look at the numbers there, then `storyforge pick {run.path} PANEL TAKE`")
+    _end(drawn.outcome)
+
+
+@app.command()
+def book(
+    story: StoryArgument,
+    out: OutFolder = None,
+    to: Formats = None,
+    assets: Assets = False,
+    cover_wrap: CoverWrap = False,
+    ppi: Ppi = None,
+    lang: LanguageOption = None,
+    steps: StepsOption = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set the book from pictures that exist."""
+    from storyforge.project import project
+
+    asked = order(to, lang, steps, ppi)
+    run = project.Run(story, asked, store, out, assets=assets, wrap=cover_wrap)
+    show_outcome(lambda tell: project.book(run, tell), as_json)
+    _show_untranslated(story, lang)
+
+
+@app.command()
+def preflight(
+    story: StoryArgument,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
+    lang: LanguageOption = None,
+    steps: StepsOption = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a printer would send back: pictures, bleed, gutter, letters, pages, the PDF."""
+    from storyforge.project import project
+
+    with ProgressLine() as progress:
+        run = project.Run(story, order("pdf", lang, steps), store)
+        findings = project.preflight(run, progress)
+    content = findings_content(findings)
+    if as_json:
+        tell_json(content)
+    else:
+        for finding in findings:
+            typer.echo(finding_line(finding))
+        tell(f"{content['errors']} errors, {content['warnings']} warnings")
+    if content["errors"] or (strict and findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sheet(
+    story: StoryArgument,
+    out: OutFolder = None,
+    steps: StepsOption = None,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every picture beside its concepts' own pictures, on one sheet."""
+    from storyforge.project import project
+
+    path = project.sheet(project.Run(story, order(None, None, steps), store, out))
+    if as_json:
+        tell_json({"sheet": str(path)})
+    else:
+        typer.echo(path)
+
+
+def show_outcome(work: Callable[[OnProgress], Outcome], as_json: bool) -> None:
+    """Do the work with its progress shown, then say what came of it."""
+    outcome = _done(work)
+    if as_json:
+        tell_json(outcome_content(outcome))
+    else:
+        for path in outcome.books:
+            typer.echo(path)
+    _end(outcome)
+
+
+def _done(work: Callable[[OnProgress], Outcome]) -> Outcome:
+    with ProgressLine() as progress:
+        outcome = work(progress)
+    _tell_outcome(outcome)
+    return outcome
+
+
+def _tell_outcome(outcome: Outcome) -> None:
+    for trouble in outcome.troubles:
+        tell_error(trouble.error, trouble.subject)
+    if outcome.pinned:
+        names = ", ".join(f"`{name}`" for name in outcome.pinned)
+        tell(f"pinned, kept as they are: {names}")
+    tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
+    if outcome.findings:
+        errors = sum(finding.severity is Severity.ERROR for finding in outcome.findings)
+        told = f"{errors} errors" if errors else f"{len(outcome.findings)} warnings"
+        tell(f"not quite fit to print: {told}; `storyforge preflight` lists them")
+
+
+def _end(outcome: Outcome) -> None:
+    if outcome.troubles:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _show_untranslated(story: Path, language: str | None) -> None:
+    """List the texts that an edition shows in the story's own language for want of another."""
+    from storyforge.story.story import untranslated
+
+    for finding in untranslated(story, language) if language else ():
+        tell(finding_line(finding))

@@ -1,0 +1,377 @@
+"""How things are said on a terminal: progress, complaints, tables and JSON documents.
+
+Belongs to `cli`, which decides what is said. Progress and complaints go to stderr, data to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import typer
+
+from storyforge.errors import Diagnostic, Severity, StoryError, StoryForgeError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from storyforge.engine.engine import Counts
+    from storyforge.model.card import Card
+    from storyforge.plan.cost import Cost
+    from storyforge.plan.status import StatusLine
+    from storyforge.project.project import Outcome, Survey
+    from storyforge.store import Product
+
+SCHEMA_VERSION: Final = 1
+"""Of every JSON document printed; a later one may have more keys, not fewer."""
+
+_BUG: Final = 70
+"""What sysexits.h calls an internal error."""
+
+_PACE: Final = 10.0
+"""Seconds between two lines about the same task where there is no terminal."""
+
+
+def tell(words: str) -> None:
+    """Say something beside the data."""
+    typer.echo(words, err=True)
+
+
+def tell_json(content: Mapping[str, object]) -> None:
+    """Print the one JSON document of a command."""
+    document = {"schema_version": SCHEMA_VERSION, **content}
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def tell_error(error: StoryForgeError, subject: str | None = None) -> None:
+    """Say what is wrong, where, and what to do next."""
+    if isinstance(error, StoryError):
+        for finding in error.diagnostics:
+            tell(finding_line(finding))
+    tell(f"error: {subject}: {error.message}" if subject else f"error: {error.message}")
+    if error.hint:
+        tell(f"hint: {error.hint}")
+
+
+def error_content(error: StoryForgeError) -> dict[str, object]:
+    """The same as JSON."""
+    findings = error.diagnostics if isinstance(error, StoryError) else ()
+    return {
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+        "findings": [finding_content(finding) for finding in findings],
+    }
+
+
+def finding_line(finding: Diagnostic) -> str:
+    """A finding for people and editors."""
+    kind = "warning: " if finding.severity is Severity.WARNING else ""
+    place = f"{finding.file}:{finding.line}:{finding.column}"
+    hint = f" ({finding.hint})" if finding.hint else ""
+    return f"{place} {finding.code} {kind}{finding.message}{hint}"
+
+
+def finding_content(finding: Diagnostic) -> dict[str, object]:
+    """A finding as JSON."""
+    return {
+        "file": finding.file,
+        "line": finding.line,
+        "column": finding.column,
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "hint": finding.hint,
+    }
+
+
+def findings_content(findings: Sequence[Diagnostic]) -> dict[str, object]:
+    """Findings as JSON, with their number."""
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
+    told = [finding_content(finding) for finding in findings]
+    return {"errors": errors, "warnings": len(findings) - errors, "findings": told}
+
+
+def finding_for_github(finding: Diagnostic) -> str:
+    """A finding as a workflow command, which GitHub shows beside the line."""
+    places = {
+        "file": finding.file,
+        "line": str(finding.line),
+        "col": str(finding.column),
+        "title": finding.code,
+    }
+    fields = ",".join(f"{name}={_escaped(value, ':,')}" for name, value in places.items())
+    return f"::{finding.severity.value} {fields}::{_escaped(finding.message, '')}"
+
+
+def _escaped(text: str, further: str) -> str:
+    for character in f"%\r\n{further}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def outcome_content(outcome: Outcome) -> dict[str, object]:
+    """What a run did, as JSON."""
+    content: dict[str, object] = {
+        "made": asdict(outcome.made),
+        "skipped": asdict(outcome.skipped),
+        "pinned": list(outcome.pinned),
+        "books": [str(path) for path in outcome.books],
+        "seconds": round(outcome.seconds, 2),
+    }
+    if any(path.suffix == ".pdf" for path in outcome.books):
+        content["preflight"] = findings_content(outcome.findings)
+    if outcome.troubles:
+        content["failed"] = [
+            {"subject": trouble.subject, **error_content(trouble.error)}
+            for trouble in outcome.troubles
+        ]
+    return content
+
+
+def tell_bug(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Say that the program itself is wrong; meant as `sys.excepthook`."""
+    tell(f"error: a mistake in storyforge: {kind.__name__}: {error}")
+    tell("hint: please report it with what STORYFORGE_TRACEBACK=1 in the environment adds")
+    sys.stdout.flush()
+    os._exit(_BUG)
+
+
+def show_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns; on a terminal the last column wraps, elsewhere every row is a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(heading):
+        table.add_column(name, no_wrap=index < len(heading) - 1)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    console.width = console.width if console.is_terminal else _widest(heading, rows)
+    console.print(table)
+
+
+def _widest(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    columns = zip(*(heading, *rows), strict=True)
+    return sum(max(map(len, column)) + 2 for column in columns)
+
+
+def duration(seconds: float) -> str:
+    """A time in words."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: int) -> str:
+    """A number of bytes in words."""
+    amount, units = float(count), ["B", "kB", "MB", "GB"]
+    while amount >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return (
+        f"{amount:.0f} {units[0]}"
+        if amount >= 10 or units[0] == "B"
+        else f"{amount:.1f} {units[0]}"
+    )
+
+
+def counted(counts: Counts) -> str:
+    """What was made, in words."""
+    named = {
+        "concept": counts.concepts,
+        "fused model": counts.fused,
+        "panel": counts.panels,
+        "book": counts.books,
+    }
+    told = [f"{count} {what}{'s' * (count > 1)}" for what, count in named.items() if count]
+    return ", ".join(told) or "nothing new"
+
+
+def show_survey(survey: Survey, as_json: bool) -> None:
+    """Print a plan: what would be made, why, and what it may take."""
+    from storyforge.plan.status import chains
+
+    if as_json:
+        tell_json(survey_content(survey))
+        return
+    rows = [
+        (line.state, line.subject, *(_costs(line.cost) if line.state == "stale" else "---"), why)
+        for line in survey.lines
+        for why in [line.reason or _ignoring(line)]
+    ]
+    show_table(("state", "what", "time", "memory", "disk", "why"), rows)
+    for chain in chains(survey.lines):
+        typer.echo(chain)
+    for panel in survey.strange:
+        tell(f"a picture is pinned for `{panel}`, which is no panel of this story")
+    tell(_summary(survey))
+
+
+def _summary(survey: Survey) -> str:
+    if not survey.stale:
+        return "nothing to make"
+    if survey.total.seconds is not None:
+        time, memory, disk = _costs(survey.total)
+        return f"{len(survey.stale)} to make: about {time}, {memory} of memory, {disk} on disk"
+    known = [line.cost.seconds for line in survey.stale if line.cost.seconds is not None]
+    if not known:
+        return f"{len(survey.stale)} to make; nothing like it was made in this store: time unknown"
+    told = f"about {duration(sum(known))} for {len(known)} of them"
+    return f"{len(survey.stale)} to make: {told}, unknown for {len(survey.stale) - len(known)}"
+
+
+def _costs(cost: Cost) -> tuple[str, str, str]:
+    """Time, memory and room on disk in words."""
+    return (
+        "unknown" if cost.seconds is None else duration(cost.seconds),
+        "unknown" if cost.memory is None else size(cost.memory),
+        "unknown" if cost.size is None else size(cost.size),
+    )
+
+
+def _ignoring(line: StatusLine) -> str:
+    return f"ignores: {', '.join(line.ignores)}" if line.ignores else ""
+
+
+def survey_content(survey: Survey) -> dict[str, object]:
+    """A plan as JSON; times in seconds, memory and disk in bytes, null for what is not known."""
+    from storyforge.plan.status import chains
+
+    tasks = [
+        {
+            "subject": line.subject,
+            "key": line.task.key,
+            "state": line.state,
+            "reason": line.reason,
+            "ignores": list(line.ignores),
+            **_cost_content(line.cost),
+        }
+        for line in survey.lines
+    ]
+    return {
+        "store": str(survey.store),
+        "stale": len(survey.stale),
+        "total": _cost_content(survey.total),
+        "chains": list(chains(survey.lines)),
+        "strange_pins": list(survey.strange),
+        "tasks": tasks,
+    }
+
+
+def _cost_content(cost: Cost) -> dict[str, object]:
+    return {"seconds": cost.seconds, "memory": cost.memory, "bytes": cost.size}
+
+
+def show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:
+    """Print finished products and what they weigh."""
+    if as_json:
+        told = [
+            {"kind": each.shelf, "key": each.key, "path": str(each.path), "bytes": each.size}
+            for each in products
+        ]
+        tell_json({"products": told, "bytes": sum(each.size for each in products)})
+        return
+    if products:
+        rows = [(each.shelf, each.key, size(each.size)) for each in products]
+        show_table(("kind", "key", "size"), rows)
+    tell(f"{summary}, {size(sum(each.size for each in products))}")
+
+
+def recipe_words(card: Card) -> tuple[str, str, str, str]:
+    """Method, steps, last loss and drift of a concept; `-` for what its file does not say."""
+
+    def told(name: str, form: str) -> str:
+        value = card.recipe.get(name)
+        return format(value, form) if isinstance(value, int | float) else "-"
+
+    method = card.recipe.get("method")
+    words = method if isinstance(method, str) else "-"
+    return words, told("steps", "d"), told("loss_last_tenth", ".4f"), told("drift", ".1%")
+
+
+def card_content(card: Card) -> dict[str, object]:
+    """What a concept's file says, as JSON."""
+    return {
+        "name": card.name,
+        "kind": card.kind,
+        "class": card.class_phrase,
+        "licence": card.licence,
+        "base": card.base,
+        "base_hash": card.base_hash,
+        "words": list(card.words),
+        "changed": dict(card.changed),
+        "rank": card.rank,
+        "drift": card.drift,
+        "bytes": card.size,
+        "statistics_bytes": card.statistics,
+        "path": str(card.path),
+        "recipe": dict(card.recipe),
+    }
+
+
+class ProgressLine:
+    """How far each task is: a bar for each on a terminal, now and then a line elsewhere."""
+
+    def __init__(self) -> None:
+        """Show nothing before the first word."""
+        self._bars: Bars | None = None
+        self._ids: dict[str, TaskID] = {}
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def __enter__(self) -> Self:
+        """Bars start with the first task."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the bars as they are."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Hear how far a task is; `what` begins with its name and a colon."""
+        subject = what.partition(":")[0]
+        if sys.stderr.isatty():
+            self._move_bar(subject, what, done, total)
+        else:
+            self._say_line(subject, what, done, total)
+
+    def _move_bar(self, subject: str, what: str, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        if self._bars is None:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bars = Bars(*columns, console=Console(stderr=True))
+            self._bars.start()
+        if subject not in self._ids:
+            self._ids[subject] = self._bars.add_task(what, total=total)
+        self._bars.update(self._ids[subject], description=what, completed=done, total=total)
+
+    def _say_line(self, subject: str, what: str, done: int, total: int) -> None:
+        last_words, last_time = self._told.get(subject, ("", 0.0))
+        now = monotonic()
+        if what != last_words or done >= total or now - last_time > _PACE:
+            self._told[subject] = (what, now)
+            tell(f"{what} {done}/{total}")

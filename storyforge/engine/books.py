@@ -1,0 +1,178 @@
+"""Books from a store's pictures: bound once for all formats, enlarged for print where asked.
+
+What a page looks like is `book`'s; when books are made is `engine.engine`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from storyforge.errors import Diagnostic, EnvironmentProblem, Report
+from storyforge.executor import OnProgress
+from storyforge.plan.status import subject_of
+from storyforge.store import Entry, Store, fingerprint
+from storyforge.story.story import Story
+from storyforge.story.yaml import load
+from storyforge.tasks import BookTask
+
+if TYPE_CHECKING:
+    from storyforge.book.leaf import Art, Book
+    from storyforge.book.preflight import Marks
+
+_KEY_DIGITS: Final = 20
+
+Note = Callable[[str, Entry], None]
+"""Enters in the ledger what was made of a subject, so that the store keeps it."""
+
+
+@dataclass(slots=True)
+class Books:
+    """The books of one story.
+
+    pinned   the pictures that are not taken from the store, by panel
+    note     hears of enlarged pictures
+    """
+
+    store: Store
+    story: Story
+    pinned: Mapping[str, Path]
+    note: Note
+    books: dict[str, Book] = field(default_factory=dict)
+
+    def bound(self, task: BookTask) -> Book:
+        """The book in the task's language, every page composed; its pictures are as drawn.
+
+        Raises StoryForgeError, naming the page.
+        """
+        from storyforge.book.page import bind
+
+        if task.language not in self.books:
+            art = {panel: art_of(panel, self._drawn(panel, key)) for panel, key in task.panels}
+            self.books[task.language] = bind(self.story, art, task.language)
+        return self.books[task.language]
+
+    def perform(self, task: BookTask, on_progress: OnProgress) -> None:
+        """Write one book to the store."""
+        from storyforge.book.formats import write_book
+        from storyforge.book.wrap import inside, wrap
+
+        subject = subject_of(task)
+        on_progress(f"{subject}: binding", 0, 1)
+        book = self.printed(task, on_progress)
+        if task.format == "cover":
+            book = wrap(book, self.story)
+        elif task.format == "inside":
+            book = inside(book)
+        with self.store.make(task.format, task.key) as path:
+            write_book(book, task.format, path, task.ppi)
+        on_progress(f"{subject}: binding", 1, 1)
+
+    def printed(self, task: BookTask, on_progress: OnProgress) -> Book:
+        """The book with its pictures as large as the story asks for.
+
+        Raises EnvironmentProblem if the model that enlarges them is missing.
+        """
+        from storyforge.book.upscale import widths, with_art
+
+        book = self.bound(task)
+        method = self.story.book.upscale
+        if method == "none":
+            return book
+        keys = dict(task.panels)
+        model = None if method == "lanczos" else self._model(method)
+        wanted = widths(book)
+        larger = {
+            panel: self._enlarged(panel, keys[panel], wanted[panel], model, on_progress)
+            for panel in wanted
+        }
+        return with_art(book, larger)
+
+    def judged(self, tasks: Sequence[BookTask], on_progress: OnProgress) -> tuple[Diagnostic, ...]:
+        """Whether the book is fit to print: its pages, and its PDF if that is made.
+
+        Raises StoryForgeError where the book cannot be bound.
+        """
+        from storyforge.book.preflight import check_book, check_pdf
+
+        report, marks = Report(str(self.story.path)), _marks(self.story.path)
+        for number, task in enumerate(tasks):
+            book = self.printed(task, on_progress)
+            if number == 0:
+                check_book(book, marks, report)
+            if task.format == "pdf" and self.store.has("pdf", task.key):
+                check_pdf(book, self.store.path("pdf", task.key), marks, report)
+        return tuple(sorted(report.findings()))
+
+    def _drawn(self, panel: str, key: str) -> Path:
+        return self.pinned.get(panel) or self.store.path("panels", key)
+
+    def _model(self, method: str) -> Path:
+        path = self.story.folder / Path(method).expanduser()
+        if not path.is_file():
+            hint = "`book.upscale` is `none`, `lanczos`, or a model file"
+            raise EnvironmentProblem(f"no file at `{path}` to enlarge pictures with", hint=hint)
+        return path
+
+    def _enlarged(
+        self, panel: str, drawn: str, width: int, model: Path | None, on_progress: OnProgress
+    ) -> Art:
+        """One picture from the store, enlarged and kept there."""
+        method = "lanczos" if model is None else fingerprint(model)
+        recipe: Mapping[str, object] = {
+            "make": "upscaled 1",
+            "panel": drawn,
+            "method": method,
+            "width": width,
+        }
+        text = json.dumps(recipe, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+        if not self.store.has("upscaled", key):
+            source = self._drawn(panel, drawn)
+            with self.store.make("upscaled", key) as path:
+                _enlarge(panel, source, model, width, path, on_progress)
+            self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
+        return art_of(panel, self.store.path("upscaled", key))
+
+
+def _marks(path: Path) -> Marks:
+    """Where the story file speaks of its book and of each panel."""
+    from storyforge.book.preflight import Marks
+
+    root = load(path, Report(str(path)))
+    if root is None:
+        return Marks()
+    panels = (panel for page in root.each("pages") for panel in page.each("panels"))
+    named = {panel.text_at("id") or "": panel.mark for panel in panels}
+    return Marks(root.mark_of("book"), named)
+
+
+def _enlarge(
+    panel: str, source: Path, model: Path | None, width: int, path: Path, on_progress: OnProgress
+) -> None:
+    from storyforge.book.upscale import fitted, opened, save
+
+    picture = opened(source)
+    if model is None:
+        save(fitted(picture, width), path)
+        return
+    from storyforge.sample.upscaler import enlarge_until, open_upscaler
+
+    def about(what: str, done: int, total: int) -> None:
+        on_progress(f"upscaled {panel}: {what}", done, total)
+
+    larger = enlarge_until(picture, open_upscaler(model), width, about)
+    save(fitted(larger, width), path)
+
+
+def art_of(panel: str, path: Path) -> Art:
+    """The picture with its size, read from the PNG's first chunk."""
+    from storyforge.book.leaf import Art
+
+    with path.open("rb") as file:
+        head = file.read(24)
+    return Art(panel, path, int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))

@@ -1,0 +1,251 @@
+"""How well a story's concepts are kept, alone and fused, and how well they stand beside each other.
+
+The protocol of Mix-of-Show (§4.1): every concept is drawn from the same prompts and seeds by the
+base alone (with the class in the concept's place: the lower bound), by the concept alone, and by
+the fused model. A CLIP compares the pictures with the concept's references and with the prompts.
+Then the story's own panels are judged region by region. Pictures are kept, so that an interrupted
+run goes on; nothing is read off pictures that a concept was learnt from, other than as references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from storyforge.engine.engine import Engine
+from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed, closest
+from storyforge.evaluate.gallery import DrawingJob, Gallery, alone
+from storyforge.evaluate.judge import clip_for
+from storyforge.evaluate.questions import Question, Style, questions
+from storyforge.evaluate.results import finite, write_results
+from storyforge.executor import OnProgress
+from storyforge.metrics.alignment import RegionScore, Togetherness, together
+from storyforge.metrics.clip import Clip, Vectors
+from storyforge.metrics.references import (
+    Alignments,
+    Condition,
+    Given,
+    alignments_of,
+    references_of,
+    region_scores_of,
+    threshold,
+)
+from storyforge.modelref import ModelRef
+from storyforge.plan.plan import Plan, base_of, draw_up
+from storyforge.plan.status import missing
+from storyforge.store import Store
+from storyforge.story import story as stories
+from storyforge.tasks import PanelTask, TrainTask
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoryConfig:
+    """What is asked.
+
+    concepts  to be judged one by one; all that were learnt here if empty
+    clip      a folder or hub id; None for the embedded base's own
+    prompts   of each of the four kinds; at most five
+    seeds     pictures of each prompt
+    panels    whether the story's panels are judged too
+    out       where pictures and results go; None for `build/<story>.evaluation` beside the story
+    """
+
+    path: Path
+    concepts: tuple[str, ...] = ()
+    clip: str | None = None
+    prompts: int = 5
+    seeds: int = 1
+    panels: bool = True
+    steps: int | None = None
+    store: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoryReport:
+    """All results, and where they were written."""
+
+    base: str
+    base_hash: str
+    clip: str
+    concepts: Mapping[str, Alignments]
+    panels: Togetherness | None
+    region_scores: tuple[RegionScore, ...]
+    drawn: int
+    seconds: float
+    folder: Path
+
+    def content(self) -> dict[str, object]:
+        """As plain JSON; what could not be measured is null."""
+        told = {name: finite(each) for name, each in asdict(self).items() if name != "folder"}
+        return {"schema_version": FORMAT, **told, "folder": str(self.folder)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """One picture to be drawn: by whom, and in answer to what."""
+
+    question: Question
+    condition: Condition
+    task: PanelTask
+
+
+def evaluate_story(exam: StoryConfig, on_progress: OnProgress) -> StoryReport:
+    """Draw what is missing and judge it all.
+
+    Raises StoryForgeError for an unknown concept, EnvironmentProblem without a CLIP.
+    """
+    started = perf_counter()
+    story = stories.read(exam.path)
+    base = base_of(story)
+    clip = clip_for(base.reference, exam.clip)
+    plan = draw_up(story, base=base)
+    store = Store(exam.store or story.folder / ".storyforge")
+    folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
+    gallery = Gallery(folder / "pictures")
+    learnt = _asked(plan, exam.concepts)
+    shop = _prepared(plan, store, exam, on_progress)
+    probes = [probe for task in learnt for probe in _probes(plan, task, exam, base)]
+    drawn = _draw(probes, shop, gallery, on_progress)
+    on_progress("judging", 0, 1)
+    references = {task.concept: references_of(clip, task) for task in plan.train}
+    marks = {
+        task.concept: alignments_of(
+            clip, task, references[task.concept], _given(probes, task, gallery)
+        )
+        for task in learnt
+    }
+    seen = tuple(region_scores(plan, store, clip, references)) if exam.panels else ()
+    on_progress("judging", 1, 1)
+    thresholds = {name: threshold(references[name], marks.get(name)) for name in references}
+    report = StoryReport(
+        base=base.reference,
+        base_hash=base.hash,
+        clip=clip.reference,
+        concepts=marks,
+        panels=together(seen, thresholds) if exam.panels else None,
+        region_scores=seen,
+        drawn=drawn,
+        seconds=perf_counter() - started,
+        folder=folder,
+    )
+    _write(report, probes)
+    return report
+
+
+def _asked(plan: Plan, names: Sequence[str]) -> tuple[TrainTask, ...]:
+    known = [task.concept for task in plan.train]
+    for name in names:
+        if name not in known:
+            guess = closest(name, known)
+            hint = f"did you mean `{guess}`?" if guess else "only concepts with pictures are judged"
+            raise StoryForgeError(f"no concept named `{name}` with pictures here", hint=hint)
+    return tuple(task for task in plan.train if not names or task.concept in names)
+
+
+def _prepared(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgress) -> Engine:
+    """Learn, fuse and, where panels are judged, draw what the story still lacks."""
+    shop = Engine(plan, store, on_progress)
+    with store.claim():
+        lacking = missing(plan, store)
+        shop.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
+        if plan.fuse and not store.has("fused", plan.fuse.key):
+            shop.fuse(plan.fuse)
+        if exam.panels:
+            shop.draw(lacking.panels)
+    for trouble in shop.troubles:
+        if isinstance(trouble.error, EnvironmentProblem):
+            raise trouble.error
+        raise TaskFailed(f"{trouble.subject}: {trouble.error.message}", hint=trouble.error.hint)
+    return shop
+
+
+def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> Iterator[_Probe]:
+    """Every picture of one concept, the three conditions from the same seeds."""
+    sampling = plan.story.sampling
+    style = Style(
+        base=base,
+        steps=exam.steps or sampling.steps,
+        size=plan.story.size,
+        guidance_scale=sampling.guidance_scale,
+        scheduler=sampling.scheduler,
+        style=plan.story.style,
+        negative=plan.story.negative,
+    )
+    models: dict[Condition, str | None] = {"base": None, "single": task.key}
+    if plan.fuse and dict(plan.fuse.concepts).get(task.concept) == task.key:
+        models["fused"] = plan.fuse.key
+    for question in questions(task, exam.prompts, exam.seeds):
+        for condition, model in models.items():
+            yield _Probe(question, condition, style.task(question, model))
+
+
+def _draw(probes: Sequence[_Probe], shop: Engine, gallery: Gallery, on_progress: OnProgress) -> int:
+    """Draw the probes that have no picture yet, model by model; how many those were."""
+    groups: dict[tuple[Condition, str | None], list[_Probe]] = {}
+    for probe in probes:
+        groups.setdefault((probe.condition, probe.task.fused), []).append(probe)
+    sittings = [
+        DrawingJob(_model(condition, group[0], shop), tuple(probe.task for probe in group))
+        for (condition, _), group in groups.items()
+    ]
+    return gallery.draw(sittings, on_progress)
+
+
+def _model(condition: Condition, probe: _Probe, shop: Engine) -> Path | None:
+    """The model that a probe is drawn with."""
+    if condition == "base":
+        return None
+    if condition == "fused":
+        assert shop.plan.fuse is not None
+        return shop.store.path("fused", shop.plan.fuse.key)
+    task = next(task for task in shop.plan.train if task.concept == probe.question.concept)
+    return alone(shop.store, task.concept, task.key)
+
+
+def _given(probes: Sequence[_Probe], task: TrainTask, gallery: Gallery) -> list[Given]:
+    return [
+        Given(
+            probe.condition,
+            probe.question.kind,
+            probe.question.plain,
+            gallery.path(probe.task),
+        )
+        for probe in probes
+        if probe.question.concept == task.concept
+    ]
+
+
+def region_scores(
+    plan: Plan, store: Store, clip: Clip, references: Mapping[str, Vectors]
+) -> Iterator[RegionScore]:
+    """Every region that asks for a concept with references, cut out of its panel."""
+    solid = {**plan.story.characters, **plan.story.objects}
+    known = {name: rows for name, rows in references.items() if name in solid}
+    for task in plan.panels:
+        if store.has("panels", task.key):
+            asked = [(r.name, r.box, r.concept) for r in task.regions if r.concept in known]
+            path = store.path("panels", task.key)
+            yield from region_scores_of(clip, task.panel, path, asked, known)
+
+
+def _write(report: StoryReport, probes: Sequence[_Probe]) -> None:
+    from storyforge.evaluate.report.story import ShownPicture, story_page
+
+    content = report.content()
+    shown = [
+        ShownPicture(
+            concept=probe.question.concept,
+            condition=probe.condition,
+            kind=probe.question.kind,
+            prompt=probe.question.plain,
+            source=f"pictures/{probe.task.key}.png",
+        )
+        for probe in probes
+    ]
+    write_results(report.folder, content, story_page(content, shown))

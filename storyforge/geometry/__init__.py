@@ -1,0 +1,1 @@
+"""Boxes and poses: fractions in, cells and pixels out."""

@@ -1,0 +1,147 @@
+"""The model that a story is drawn with, from outside: where it lies, what it is, what it likes.
+
+What it is, is its weights and how they are put together; concepts remember it by their hash. Its
+defaults only fill up what an author does not say: other defaults make other pictures, and the base
+stays what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.settings import Share
+from storyforge.store import fingerprint
+
+ADAPTERS: Final = Path(__file__).parent / "pocket" / "adapters"
+"""Those that came with the embedded model; a story calls them `pocket/…`."""
+
+POCKET_CLIP: Final = Path(__file__).parent / "pocket" / "clip"
+"""Its own CLIP, which judges pictures."""
+
+
+POCKET: Final = Path(__file__).parent / "pocket" / "weights"
+"""Where the embedded model lies."""
+
+HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
+
+DEFAULTS_FILE: Final = "storyforge.json"
+"""The file in a base's folder that says what it likes."""
+
+_DRAWING: Final = ("steps", "guidance_scale", "guidance_rescale", "scheduler")
+
+NamedValues = tuple[tuple[str, object], ...]
+"""Names of settings and their values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a base likes, where the author says nothing. A base may bring its own `storyforge.json`.
+
+    guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
+    train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
+    prior_share                        part of a training batch that is the base's own pictures
+
+    Products are named by the settings that differ from the values here: a value that changes is to
+    change the `make` of the key inputs in `plan`.
+    """
+
+    steps: PositiveInt = 30
+    guidance_scale: NonNegativeFloat = 7.5
+    guidance_rescale: Share = 0.0
+    scheduler: str = "ddim"
+    train_steps: PositiveInt = 1000
+    train_batch: PositiveInt = 4
+    embedding_lr: NonNegativeFloat = 1e-3
+    text_lr: NonNegativeFloat = 1e-5
+    unet_lr: NonNegativeFloat = 1e-4
+    noise_offset: NonNegativeFloat = 0.01
+    prior_share: Share = 0.25
+    prior_pictures: PositiveInt = 32
+    prior_prompts: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "a photo",
+        "a picture of a person",
+        "a landscape",
+        "",
+    )
+
+    @staticmethod
+    def read(path: Path) -> Defaults:
+        """Defaults from a `storyforge.json`; the values here when there is none.
+
+        Raises EnvironmentProblem, which names the setting, for a file that holds anything else.
+        """
+        if not path.is_file():
+            return Defaults()
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
+        if not isinstance(data, dict):
+            raise EnvironmentProblem(f"`{path}` holds no settings by name")
+        known = {f.name for f in fields(Defaults)}
+        if extra := set(data) - known:
+            message = f"`{path}` has unknown settings: {', '.join(sorted(extra))}"
+            raise EnvironmentProblem(message, hint=f"known are {', '.join(sorted(known))}")
+        try:
+            return TypeAdapter(Defaults).validate_python(data)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise EnvironmentProblem(f"`{name}` in `{path}`: {first['msg']}") from exc
+
+    @property
+    def drawing(self) -> NamedValues:
+        """What decides about a picture, where it differs from the defaults."""
+        return tuple((name, value) for name, value in self.all if name in _DRAWING)
+
+    @property
+    def all(self) -> NamedValues:
+        """What decides about a concept, where it differs from the defaults: its base draws, too."""
+        said = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
+        return tuple((name, value) for name, value, usual in said if value != usual)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The model that a story is drawn with.
+
+    reference  how to open it: `pocket`, an absolute path, or a hub id
+    hash       of its weights and of how they are put together; a hub id stands for itself
+    defaults   what it likes; the usual ones for a hub id, whose files are not looked into
+    """
+
+    reference: str
+    hash: str
+    defaults: Defaults = Defaults()
+
+
+def base_at(reference: str, folder: Path) -> ModelRef:
+    """Find a base: the embedded one, a path seen from the folder, or a hub id.
+
+    A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
+    there is nothing at the path, or if its habits cannot be read.
+    """
+    if reference == "pocket":
+        if not POCKET.is_dir():
+            message = "the embedded model is not in this installation"
+            raise EnvironmentProblem(message, hint="install storyforge again")
+        return _of_files("pocket", POCKET)
+    path = (folder / Path(reference).expanduser()).absolute()
+    if path.exists():
+        return _of_files(str(path), path)
+    if path.suffix == ".safetensors" or not HUB_ID.fullmatch(reference):
+        hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
+        raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
+    return ModelRef(reference, reference)
+
+
+def _of_files(reference: str, path: Path) -> ModelRef:
+    defaults = Defaults.read(path / DEFAULTS_FILE)
+    return ModelRef(reference, fingerprint(path, without=DEFAULTS_FILE), defaults)

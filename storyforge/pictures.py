@@ -1,0 +1,221 @@
+"""The pictures of one concept as they lie in their folder, and what is said of them.
+
+A caption lies beside its picture as `.txt`, one a line, or in `metadata.jsonl`; a mask as
+`NAME-mask.png` or in the alpha channel. A picture without a caption gets those of its kind. Needs
+no torch; turning pictures into tensors is `train.dataset`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageOps
+
+from storyforge.errors import StoryForgeError
+
+_ARTICLES: Final = ("a ", "an ", "the ", "some ", "two ", "three ")
+
+PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+"""Endings of the files that are looked at as pictures of a concept."""
+
+METADATA: Final = "metadata.jsonl"
+"""One JSON object a line: `file_name`, `text` (one caption or a list), and if need be `mask`."""
+
+TEMPLATES: Final = {
+    "character": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),
+    "object": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),
+    "scene": ("in {}", "a picture of {}", "{}", "a view of {}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One caption as its author wrote it: the file, the line from 1, and the words."""
+
+    file: str
+    line: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptPicture:
+    """One picture, the mask drawn for it if there is one, and its captions; names in the folder."""
+
+    file: str
+    mask: str | None
+    written: tuple[Written, ...]
+
+    def captions(self, name: str, kind: str) -> tuple[str, ...]:
+        """What the picture shows, with the concept as `<name>`; the kind's own words if none."""
+        own = tuple(caption_of(each.words, name, kind) for each in self.written)
+        return own or tuple(template.format(f"<{name}>") for template in TEMPLATES[kind])
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataLine:
+    """One line of `metadata.jsonl`."""
+
+    line: int
+    file: str
+    captions: tuple[str, ...]
+    mask: str | None
+
+
+def sources(folder: Path, images: Sequence[str]) -> list[ConceptPicture]:
+    """The pictures among `images`, with what lies beside them; masks are no pictures.
+
+    A `.txt` beside a picture goes before its line in `metadata.jsonl`.
+
+    Raises:
+      StoryForgeError: for captions that cannot be read, naming the file.
+    """
+    records = {record.file: record for record in metadata(folder)}
+    masks = {record.mask for record in records.values() if record.mask}
+    found = []
+    for file in images:
+        if Path(file).stem.endswith("-mask") or file in masks:
+            continue
+        record = records.get(file)
+        written = caption_lines(folder, Path(file).with_suffix(".txt").name)
+        if record is not None and not written:
+            written = [Written(METADATA, record.line, words) for words in record.captions]
+        beside = f"{Path(file).stem}-mask.png"
+        mask = record.mask if record is not None else None
+        if mask is None and (folder / beside).is_file():
+            mask = beside
+        found.append(ConceptPicture(file, mask, tuple(written)))
+    return found
+
+
+def caption_of(line: str, name: str, kind: str) -> str:
+    """A caption with the concept as `<name>`: written so, as `[trigger]`, or put in front."""
+    line = line.strip().replace("[trigger]", f"<{name}>")
+    if f"<{name}>" in line:
+        return line
+    named = re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE)
+    if named.search(line):
+        return named.sub(f"<{name}>", line)
+    return f"{'in' if kind == 'scene' else 'a'} <{name}>, {line}"
+
+
+def names_concept(line: str, name: str) -> bool:
+    """Whether a caption says where the concept is, in any of the ways that `caption_of` knows."""
+    return not caption_of(line, name, "character").endswith(f">, {line.strip()}")
+
+
+def caption_lines(folder: Path, file: str) -> list[Written]:
+    """The captions in a `.txt`, one a line; none without a file."""
+    note = folder / file
+    if not note.is_file():
+        return []
+    try:
+        text = note.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoryForgeError(
+            f"cannot read the caption `{note}`: {exc}", hint="save it as UTF-8"
+        ) from exc
+    lines = enumerate(text.splitlines(), start=1)
+    return [Written(file, number, line) for number, line in lines if line.strip()]
+
+
+class MetadataError(StoryForgeError):
+    """A line of `metadata.jsonl` that says nothing; `line` counts from 1."""
+
+    def __init__(self, path: Path, line: int, reason: str) -> None:
+        """Say which line, and what a line looks like."""
+        super().__init__(
+            f"line {line} of `{path}` {reason}",
+            hint='a line looks so: {"file_name": "01.png", "text": "a [trigger] in the snow"}',
+        )
+        self.line, self.reason = line, reason
+
+
+def metadata(folder: Path) -> list[MetadataLine]:
+    """The lines of the folder's `metadata.jsonl`; none without one.
+
+    Raises:
+      StoryForgeError: if the file cannot be read; MetadataError for a line without a picture.
+    """
+    path = folder / METADATA
+    if not path.is_file():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise StoryForgeError(f"cannot read `{path}`: {exc}", hint="save it as UTF-8") from exc
+    lines = enumerate(text.splitlines(), start=1)
+    return [_record(path, number, line) for number, line in lines if line.strip()]
+
+
+def _record(path: Path, number: int, line: str) -> MetadataLine:
+    try:
+        said = json.loads(line)
+    except ValueError as exc:
+        raise MetadataError(path, number, f"is no JSON: {exc}") from exc
+    if not isinstance(said, dict):
+        raise MetadataError(path, number, "is no JSON object")
+    file, words, mask = said.get("file_name"), said.get("text", []), said.get("mask")
+    captions = [words] if isinstance(words, str) else words
+    if not isinstance(file, str) or not file:
+        raise MetadataError(path, number, "has no `file_name`")
+    if not isinstance(captions, list) or not all(isinstance(each, str) for each in captions):
+        raise MetadataError(path, number, "has a `text` that is neither a text nor a list of them")
+    if mask is not None and not isinstance(mask, str):
+        raise MetadataError(path, number, "has a `mask` that is no file name")
+    return MetadataLine(number, file, tuple(each for each in captions if each.strip()), mask)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture, upright; any transparency in a channel of its own.
+
+    Raises:
+      StoryForgeError: if it cannot be read, or would fill the memory (a decompression bomb).
+    """
+    try:
+        with warnings.catch_warnings():
+            # Large photographs are fine; Pillow refuses what is twice as large by itself.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                upright = ImageOps.exif_transpose(file)
+                return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
+    except Image.DecompressionBombError as exc:
+        raise PictureTooLarge(
+            f"cannot read the picture `{path}`: it claims to have more pixels than any photograph",
+            hint="scale it down, if it comes from someone you trust",
+        ) from exc
+    except (OSError, SyntaxError, ValueError) as exc:
+        raise StoryForgeError(
+            f"cannot read the picture `{path}`: {exc}", hint="PNG, JPEG and WebP are fine"
+        ) from exc
+
+
+class PictureTooLarge(StoryForgeError):
+    """A picture that would fill the memory when it is unpacked."""
+
+
+def mask_of(folder: Path, source: ConceptPicture, picture: Image.Image) -> Image.Image | None:
+    """Where the subject is, white on black, or None; `picture` is the source, opened."""
+    if source.mask is not None:
+        return open_picture(folder / source.mask).convert("L")
+    return picture.getchannel("A") if "A" in picture.getbands() else None
+
+
+def on_paper(picture: Image.Image) -> Image.Image:
+    """The picture without transparency, on white."""
+    if "A" not in picture.getbands():
+        return picture.convert("RGB")
+    ground = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+
+
+def with_article(noun: str) -> str:
+    """The noun as a caption says it: `a fox`, `an owl`; unchanged if it has an article."""
+    if noun.lower().startswith(_ARTICLES):
+        return noun
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"

@@ -1,0 +1,1 @@
+"""From a story to everything that has to be made for it."""

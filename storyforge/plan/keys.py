@@ -1,0 +1,84 @@
+"""What products are named by: the hash of all that decides about them, and of nothing else.
+
+Settings that came later stand in it only where they are used, so that a picture keeps its key when
+storyforge learns something new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from storyforge.geometry.box import Box
+from storyforge.geometry.pose import Stand
+from storyforge.store import fingerprint
+from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask
+
+_NOT_DRAWN: Final = ("key", "page", "base", "alt")
+"""Fields of a panel's task that change no pixel."""
+
+
+_ALWAYS: Final = ("mask",)
+"""Fields that a recipe names though they have a default: they were there from the beginning."""
+
+_CALLED: Final = {"defaults": "habits"}
+"""Fields that keys know by the name they had first: another would name every picture anew."""
+
+
+def drawn_from(task: PanelTask) -> dict[str, object]:
+    """All that decides about the picture, and what was said of nothing else."""
+    said = _said(task)
+    make = "panel 1" if task.method.regions == "fused" else "panel 2"
+    return {"make": make} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
+
+
+def _said(
+    task: PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand,
+) -> dict[str, object]:
+    """The fields of a task by name, without those of later origin that are at their defaults."""
+    said: dict[str, object] = {}
+    for each in fields(task):
+        value = getattr(task, each.name)
+        if each.default is MISSING or each.name in _ALWAYS or value != each.default:
+            said[_CALLED.get(each.name, each.name)] = _plain_field(value)
+    return said
+
+
+def _plain_field(value: object) -> object:
+    if isinstance(value, PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand):
+        return _said(value)
+    if isinstance(value, tuple):
+        return [_plain_field(part) for part in value]
+    return value
+
+
+KeyInputs = dict[str, object]
+"""All that a product depends on, by name; plain JSON."""
+
+
+KEY_DIGITS: Final = 20
+
+
+def key_of(recipe: KeyInputs) -> str:
+    """The recipe's key: the hash of its canonical JSON, in which files are their content."""
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:KEY_DIGITS]
+
+
+def canonical(recipe: KeyInputs) -> str:
+    """The recipe as JSON, in one form whatever the order in which it was put together."""
+    return json.dumps(recipe, default=_plain, sort_keys=True, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return fingerprint(value)[:16]
+    if isinstance(value, Box):
+        return [value.x0, value.y0, value.x1, value.y1]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_none=True)
+    raise TypeError(f"a recipe holds no {type(value).__name__}")

@@ -1,0 +1,168 @@
+"""From a story's panel to the task of drawing it: prompts, places, seed, method."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.geometry.pose import Stand
+from storyforge.modelref import ADAPTERS, HUB_ID, ModelRef
+from storyforge.settings import Control, Drawn
+from storyforge.story.concept import text_in
+from storyforge.story.layout import RegionShape
+from storyforge.story.prompts import negative_prompt, panel_prompt, pose_of, region_prompt
+from storyforge.story.story import Panel, Story
+from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask
+
+_OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
+"""Which of them reads what is drawn."""
+
+
+def panel_task(
+    story: Story,
+    page: int,
+    panel: Panel,
+    base: ModelRef,
+    fused: str | None,
+    concepts: tuple[tuple[str, str], ...],
+) -> PanelTask:
+    """The task of one panel, its key still empty.
+
+    Args:
+      story: whose panel it is.
+      page: from 1.
+      panel: what to draw.
+      base: what draws it.
+      fused: the fused model's key, if there is one.
+      concepts: every concept that the story shows, with its file's key.
+    """
+    sampling, guidance_scale, method = story.sampling, panel.guidance_scale, method_of(story)
+    return PanelTask(
+        key="",
+        panel=panel.id,
+        page=page,
+        base=base.reference,
+        base_hash=base.hash,
+        fused=fused,
+        prompt=panel_prompt(story, panel),
+        negative=negative_prompt(story, panel),
+        regions=tuple(_region_tasks(story, panel)),
+        size=panel.size or story.size,
+        steps=panel.steps or sampling.steps,
+        guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
+        scheduler=sampling.scheduler,
+        region_blend=sampling.region_blend,
+        seed=seed_of(story, panel),
+        alt=text_in(panel.alt, story.language, "en") if panel.alt else None,
+        guidance_rescale=sampling.guidance_rescale,
+        method=method,
+        concepts=concepts if method.needs_concepts else (),
+        controls=tuple(_control_task(story, panel, each, base.reference) for each in panel.control),
+        refine=_refine_task(story, panel),
+        loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
+        defaults=base.defaults.drawing,
+    )
+
+
+def method_of(story: Story) -> Method:
+    """How the story's concepts come into one picture; what is not said depends on `compose`."""
+    said, free = story.sampling, story.compose == "training-free"
+    return Method(
+        compose=story.compose,
+        regions=said.regions or ("fused" if free else "exact-text"),
+        injection=said.injection,
+        enhancement=free if said.enhancement is None else said.enhancement,
+        isolation=free if said.isolation is None else said.isolation,
+        reinitialisation=free if said.reinitialisation is None else said.reinitialisation,
+    )
+
+
+def seed_of(story: Story, panel: Panel) -> int:
+    """The panel's own seed, or 31 bits that depend on the story's seed, its id and its take."""
+    if panel.seed is not None:
+        return panel.seed
+    digest = hashlib.sha256(f"{story.seed}/{panel.id}/{panel.take}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
+
+
+def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
+    shapes = story.region_shapes(panel)
+    for name, region in panel.regions.items():
+        shape: RegionShape = shapes[name]
+        yield RegionTask(
+            name=name,
+            box=shape.bounds(),
+            prompt=region_prompt(story, panel, name),
+            negative=negative_prompt(story, panel, name),
+            weight=shape.weight,
+            z=shape.z,
+            concept=region.concept,
+            mask=_beside(story, shape.mask) if shape.mask else None,
+            polygon=shape.polygon,
+            soft=shape.soft,
+            guidance_scale=region.guidance_scale,
+        )
+
+
+def _beside(story: Story, path: str) -> Path:
+    return (story.folder / Path(path).expanduser()).absolute()
+
+
+def _control_task(story: Story, panel: Panel, control: Control, base: str) -> ControlTask:
+    return ControlTask(
+        adapter=_adapter(story, panel, control, base),
+        picture=_beside(story, control.picture) if control.picture else None,
+        weight=control.weight,
+        start=control.start,
+        end=control.end,
+        region=control.region,
+        draw=control.draw,
+        stands=_stands(story, panel, control) if control.draw else (),
+    )
+
+
+def _adapter(story: Story, panel: Panel, control: Control, base: str) -> Path | str:
+    """Its folder, beside the story or in the package, or its hub id."""
+    name = control.adapter
+    if name is None and control.draw is not None and base == "pocket":
+        name = _OF_POCKET[control.draw]
+    if name is None:
+        message = f"panel `{panel.id}`: `control` names no `adapter` made for `{base}`"
+        raise EnvironmentProblem(message, hint="only the embedded model brings adapters of its own")
+    folder = _beside(story, name)
+    if name.startswith("pocket/") and not folder.is_dir():
+        folder = ADAPTERS / name.removeprefix("pocket/")
+    elif not folder.is_dir() and HUB_ID.fullmatch(name):
+        return name
+    if not folder.is_dir():
+        known = sorted(f"pocket/{path.name}" for path in ADAPTERS.glob("*/"))
+        message = f"panel `{panel.id}`: no adapter in `{folder}`"
+        raise EnvironmentProblem(message, hint=f"the embedded model has {', '.join(known)}")
+    return folder
+
+
+def _stands(story: Story, panel: Panel, control: Control) -> tuple[Stand, ...]:
+    """Who and what is drawn: bodies in their poses, and for a sketch everything else, too."""
+    shapes = story.region_shapes(panel)
+    names = [name for name in panel.regions if control.region in {None, name}]
+    stands = []
+    for name in sorted(names, key=lambda name: shapes[name].z):
+        pose = pose_of(story, panel, name)
+        if control.draw == "sketch" and panel.regions[name].concept in story.characters:
+            pose = pose or "standing"
+        if control.draw == "sketch" or pose is not None:
+            stands.append(Stand(shapes[name].bounds(), pose, shapes[name].facing))
+    if not stands:
+        message = f"panel `{panel.id}`: `control` has nothing to draw"
+        raise EnvironmentProblem(message, hint="give a region a `pose`, such as `pose: waving`")
+    return tuple(stands)
+
+
+def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
+    if panel.refine is None:
+        return None
+    picture = _beside(story, panel.refine.picture) if panel.refine.picture else None
+    return RefineTask(picture, panel.refine.scale, panel.refine.strength)

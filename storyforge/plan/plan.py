@@ -1,0 +1,264 @@
+"""From a story to everything that has to be made for it: tasks as plain data, named by content.
+
+`draw_up` opens no model. A key is the hash of all that a product depends on, and of nothing else:
+moving the project or a panel, or renaming a character, teaches and draws nothing twice that would
+come out the same. Doing the tasks is `engine`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, get_args
+
+from storyforge import __version__
+from storyforge.modelref import POCKET_CLIP, ModelRef, NamedValues, base_at
+from storyforge.pictures import PICTURES
+from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of
+from storyforge.plan.panels import panel_task
+from storyforge.plan.pins import Pin
+from storyforge.settings import Format, FuseSettings
+from storyforge.store import fingerprint
+from storyforge.story.concept import ConceptSpec
+from storyforge.story.locales import check_edition
+from storyforge.story.prompts import named_in, negative_prompt
+from storyforge.story.story import Story
+from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+
+
+_CAPTION: Final = ".txt"
+"""Ending of the file beside a picture that says what it shows."""
+
+_METADATA: Final = "metadata.jsonl"
+"""The file that says of many pictures what they show."""
+
+_MASK: Final = "-mask"
+"""How the stem of a picture ends that shows where the concept is, white on black."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a story asks for, in the order in which it can be made.
+
+    key_inputs  for every key, what it is the hash of
+    pins        the panels whose picture is kept as it is, by id
+    """
+
+    story: Story
+    train: tuple[TrainTask, ...]
+    fuse: FuseTask | None
+    panels: tuple[PanelTask, ...]
+    books: tuple[BookTask, ...]
+    key_inputs: Mapping[str, KeyInputs]
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task, each after those whose products it needs."""
+        yield from self.train
+        if self.fuse is not None:
+            yield self.fuse
+        yield from self.panels
+        yield from self.books
+
+
+def base_of(story: Story) -> ModelRef:
+    """Find the story's base, as `base_at` does from the story's folder."""
+    return base_at(story.base, story.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run asks for beyond the story; None for the story's own.
+
+    formats    of the books
+    language   of the books' texts
+    steps      denoising steps of every panel, for drafts
+    ppi        pixels an inch of pages as pictures
+    """
+
+    formats: tuple[Format, ...] | None = None
+    language: str | None = None
+    steps: int | None = None
+    ppi: int | None = None
+
+
+def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
+    """Everything that has to exist for the story to be a book.
+
+    Every concept is listed to be learnt; fused are those that some panel shows. Raises
+    StoryForgeError for a language that no text has, and EnvironmentProblem for pictures that cannot
+    be read.
+    """
+    check_edition(order.language, story.languages())
+    key_inputs: dict[str, KeyInputs] = {}
+    train: list[TrainTask] = []
+    keys: dict[str, str] = {}
+    for name, spec in story.concepts.items():
+        if isinstance(spec, Path):
+            keys[name] = fingerprint(spec)[:KEY_DIGITS]
+        else:
+            train.append(train_task(name, spec, base, key_inputs))
+            keys[name] = train[-1].key
+    shown = [(name, keys[name]) for name in _shown(story)]
+    fused = shown and story.compose == "fused"
+    fuse = fuse_task(story.fuse, base, shown, key_inputs) if fused else None
+    panels = tuple(_panel_tasks(story, base, order, fuse, shown, key_inputs))
+    books = tuple(_book_tasks(story, panels, order, key_inputs))
+    return Plan(story, tuple(train), fuse, panels, books, key_inputs)
+
+
+def _shown(story: Story) -> tuple[str, ...]:
+    """The concepts that panels show or name, in the order in which the story lists them."""
+    shown: set[str] = set()
+    for _, panel in story.panels():
+        regions = panel.regions.values()
+        words = [story.style, panel.prompt, *(region.prompt for region in regions)]
+        words += [negative_prompt(story, panel)]
+        words += [negative_prompt(story, panel, name) for name in panel.regions]
+        shown.update(named_in(words))
+        shown.update(story.cast(panel))
+    return tuple(name for name in story.concepts if name in shown)
+
+
+def train_task(
+    name: str, spec: ConceptSpec, base: ModelRef, key_inputs: dict[str, KeyInputs]
+) -> TrainTask:
+    """The task of learning one concept; its recipe is entered in `key_inputs`."""
+    folder = spec.pictures().absolute()
+    files = sorted(file for file in folder.rglob("*") if _is_read(file, folder))
+    images = tuple(file.name for file in files if file.parent == folder and _is_picture(file))
+    recipe: KeyInputs = {
+        "make": "concept 1",
+        "kind": spec.kind,
+        "class": spec.class_,
+        "pictures": {file.relative_to(folder).as_posix(): file for file in files},
+        "base": base.hash,
+        "settings": spec.train,
+    }
+    recipe |= _habits(base.defaults.all)
+    clip = _clip_of(spec, base)
+    if clip is not None:
+        where = POCKET_CLIP if clip == "pocket" else Path(clip)
+        recipe["clip"] = where if where.exists() else clip
+    return TrainTask(
+        key=_entered(key_inputs, recipe),
+        concept=name,
+        kind=spec.kind,
+        class_phrase=spec.class_,
+        folder=folder,
+        images=images,
+        base=base.reference,
+        base_hash=base.hash,
+        settings=spec.train,
+        licence=spec.licence,
+        clip=clip,
+    )
+
+
+def _clip_of(spec: ConceptSpec, base: ModelRef) -> str | None:
+    """The CLIP that judges while the concept is learnt; None if nothing is judged, or by nobody."""
+    if not spec.train.judged:
+        return None
+    if spec.train.clip is None:
+        return "pocket" if base.reference == "pocket" else None
+    path = (spec.folder / Path(spec.train.clip).expanduser()).absolute()
+    return str(path) if path.exists() else spec.train.clip
+
+
+def _is_read(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    said = file.suffix.lower() in (*PICTURES, _CAPTION) or file.name == _METADATA
+    return file.is_file() and not hidden and said
+
+
+def _is_picture(file: Path) -> bool:
+    """Whether the file shows the concept, rather than where in a picture it is."""
+    return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASK)
+
+
+def fuse_task(
+    settings: FuseSettings,
+    base: ModelRef,
+    keys: list[tuple[str, str]],
+    key_inputs: dict[str, KeyInputs],
+) -> FuseTask:
+    """The task of fusing concepts, given as pairs of a name and its file's key.
+
+    Its recipe, and those of what is watched for it, are entered in `key_inputs`.
+    """
+    defaults = _habits(base.defaults.drawing)
+    recipe: KeyInputs = {"make": "fusion 3", "base": base.hash, "settings": settings, **defaults}
+    key = _entered(key_inputs, {**recipe, "concepts": dict(keys)})
+    kept = settings.statistics or "full"
+    watched: KeyInputs = {"make": "statistics 2", "base": base.hash, "kept": kept, **defaults}
+    subject = {"area": "subject"} if settings.area == "subject" else {}
+    own = [(name, {**watched, "concept": each, **subject}) for name, each in keys]
+    return FuseTask(
+        key=key,
+        base=base.reference,
+        base_hash=base.hash,
+        concepts=tuple(keys),
+        settings=settings,
+        statistics=tuple((name, _entered(key_inputs, recipe)) for name, recipe in own),
+        ordinary=_entered(key_inputs, watched),
+    )
+
+
+def _habits(said: NamedValues) -> KeyInputs:
+    """What a recipe says of the base's habits: nothing if they are the usual ones."""
+    return {"habits": dict(said)} if said else {}
+
+
+def _panel_tasks(
+    story: Story,
+    base: ModelRef,
+    order: Order,
+    fuse: FuseTask | None,
+    shown: list[tuple[str, str]],
+    key_inputs: dict[str, KeyInputs],
+) -> Iterator[PanelTask]:
+    key = None if fuse is None else fuse.key
+    for page, panel in story.panels():
+        task = panel_task(story, page, panel, base, key, tuple(shown))
+        task = replace(task, steps=order.steps or task.steps)
+        yield replace(task, key=_entered(key_inputs, drawn_from(task)))
+
+
+def _book_tasks(
+    story: Story, panels: tuple[PanelTask, ...], order: Order, key_inputs: dict[str, KeyInputs]
+) -> Iterator[BookTask]:
+    language = order.language or story.language
+    pictures = tuple((panel.panel, panel.key) for panel in panels)
+    words = _book_recipe(story)
+    for name in order.formats or story.book.formats:
+        ppi = (order.ppi or story.book.ppi) if name == "png" else 0
+        recipe: KeyInputs = {"format": name, "language": language, "panels": dict(pictures)}
+        recipe |= {"ppi": ppi} if ppi else {}
+        yield BookTask(_entered(key_inputs, {**words, **recipe}), name, language, pictures, ppi)
+
+
+def _book_recipe(story: Story) -> KeyInputs:
+    """All that the pages say, and the version of the templates that set them."""
+    drawn = {"seed", "style", "negative", "compose", "sampling", "fuse", "size"}
+    concepts = {
+        name: spec.model_dump(mode="json", exclude={"folder", "train"})
+        for name, spec in story.concepts.items()
+        if not isinstance(spec, Path)
+    }
+    font = story.folder / story.book.font if story.book.font else None
+    return {
+        "make": f"book 3, storyforge {__version__}",
+        "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
+        "concepts": concepts,
+        "font": font if font is not None and font.is_file() else None,
+    }
+
+
+def _entered(key_inputs: dict[str, KeyInputs], recipe: KeyInputs) -> str:
+    key = key_of(recipe)
+    key_inputs[key] = json.loads(canonical(recipe))
+    return key

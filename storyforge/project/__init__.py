@@ -1,0 +1,1 @@
+"""A story read once, and the verbs on it."""

@@ -1,0 +1,280 @@
+"""Choosing pictures: takes to choose from, and the pins that keep what was chosen.
+
+`pick` and `pin` approve a picture that is drawn already, and touch no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from storyforge.engine.engine import ledger_of
+from storyforge.errors import StoryForgeError, closest
+from storyforge.executor import OnProgress
+from storyforge.plan.keys import KeyInputs
+from storyforge.plan.pins import Pin, keep, lock_path, picture_path, pinned_panels, release
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import ignored, subject_of
+from storyforge.plan.takes import check_panels, panel_named, take_of
+from storyforge.project.output import file_of
+from storyforge.project.project import Outcome, Run, made, planned
+from storyforge.store import Entry, Store, fingerprint, write_whole
+from storyforge.story import story as stories
+from storyforge.tasks import PanelTask
+
+if TYPE_CHECKING:
+    from storyforge.book.contact import Take
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """What came of drawing takes: a contact sheet for each panel.
+
+    image_alignment  panel -> take -> how alike it is to whom it shows, where somebody could judge
+    """
+
+    outcome: Outcome
+    sheets: tuple[Path, ...]
+    image_alignment: Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A panel whose picture is kept from now on.
+
+    ignores   for what it would be drawn anew, were it not pinned
+    """
+
+    panel: str
+    take: int
+    picture: Path
+    ignores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A panel whose picture is no longer kept; `take` is its number if the story has another."""
+
+    panel: str
+    take: int | None
+
+
+def draw_takes(
+    run_: Run, panels: Sequence[str], count: int, on_progress: OnProgress, clip: str | None = None
+) -> Takes:
+    """Draw takes 0 to `count` - 1 of each panel and lay them on a contact sheet; bind no book.
+
+    Takes that exist already are not drawn again. A CLIP says how alike each is to whom it shows:
+    the one that is asked for, else the base's own, if it has one.
+    """
+    if not panels:
+        hint = f"such as `storyforge render {run_.path} PANEL --takes {count}`"
+        raise StoryForgeError("takes are drawn of panels that are named", hint=hint)
+    drawn, store = planned(run_)
+    check_panels(drawn, panels)
+    wanted = [task for task in drawn.panels if task.panel in panels]
+    tasks: dict[str, list[PanelTask]] = {}
+    key_inputs, names = dict(drawn.key_inputs), {}
+    for task in wanted:
+        for number in range(count):
+            take, recipe = take_of(drawn, task, number)
+            key_inputs[take.key] = recipe
+            names[take.key] = _take_name(task, number)
+            tasks.setdefault(task.panel, []).append(take)
+    takes = tuple(take for each in tasks.values() for take in each)
+    asked = replace(drawn, panels=takes, books=(), key_inputs=key_inputs, pins={})
+    outcome = made(run_, asked, store, on_progress, names)
+    alignments = _image_alignments(drawn, store, takes, clip, on_progress)
+    sheets = []
+    for panel, each in tasks.items():
+        if cells := _cells(drawn, store, each, alignments):
+            sheets.append(_sheet(run_, drawn, panel, cells))
+    image_alignment = {
+        panel: {
+            number: alignments[task.key]
+            for number, task in enumerate(each)
+            if task.key in alignments
+        }
+        for panel, each in tasks.items()
+    }
+    return Takes(outcome, tuple(sheets), image_alignment)
+
+
+def _image_alignments(
+    drawn: Plan, store: Store, takes: Sequence[PanelTask], clip: str | None, on_progress: OnProgress
+) -> Mapping[str, float]:
+    """Likeness by key; nothing where the base has no CLIP and none is asked for."""
+    if clip is None and takes[0].base != "pocket":
+        return {}
+    from storyforge.evaluate.judge import clip_for
+    from storyforge.evaluate.takes import image_alignments
+
+    on_progress("judging", 0, 1)
+    return image_alignments(drawn, store, takes, clip_for(takes[0].base, clip))
+
+
+def _take_name(task: PanelTask, number: int) -> str:
+    return f"{subject_of(task)} take {number}"
+
+
+def _cells(
+    drawn: Plan, store: Store, takes: Sequence[PanelTask], alignments: Mapping[str, float]
+) -> list[Take]:
+    """Those takes of a panel that are drawn, by their number."""
+    from storyforge.book.contact import Take
+
+    panel = takes[0].panel
+    (own,) = (task.key for task in drawn.panels if task.panel == panel)
+    shown = drawn.pins[panel].key if panel in drawn.pins else own
+    return [
+        Take(
+            number,
+            task.seed,
+            store.path("panels", task.key),
+            task.key == shown,
+            alignments.get(task.key),
+        )
+        for number, task in enumerate(takes)
+        if store.has("panels", task.key)
+    ]
+
+
+def _sheet(run_: Run, drawn: Plan, panel: str, cells: Sequence[Take]) -> Path:
+    """The contact sheet of one panel."""
+    from storyforge.book.contact import write_takes
+
+    with TemporaryDirectory(prefix="storyforge-") as folder:
+        data = write_takes(panel, cells, Path(folder) / "takes.png").read_bytes()
+    target = file_of(drawn.story, run_.out, f".{panel}.takes.png")
+    write_whole(target, data)
+    return target
+
+
+def pick(run_: Run, panel: str, take: int) -> Approval:
+    """Approve one take of a panel: it is what the books show from now on.
+
+    It is the picture that was last drawn as this take, whatever changed since.
+    """
+    drawn, store = planned(run_)
+    check_panels(drawn, [panel])
+    (task,) = (task for task in drawn.panels if task.panel == panel)
+    entries = ledger_of(store, drawn.story).entries()
+    candidates = [entries.get(_take_name(task, take))]
+    if panel_named(drawn, panel).take == take:
+        candidates += [_own(drawn, task), entries.get(subject_of(task))]
+    else:
+        other, recipe = take_of(drawn, task, take)
+        candidates.append(Entry(other.key, recipe))
+    found = _first_drawn(candidates, store)
+    if found is None:
+        hint = f"run `storyforge render {run_.path} {panel} --takes {take + 1}`"
+        raise StoryForgeError(f"take {take} of panel `{panel}` is not drawn", hint=hint)
+    return _approved(drawn, store, {panel: (take, found)}, entries)[0]
+
+
+def pin(run_: Run, panels: Sequence[str]) -> tuple[Approval, ...]:
+    """Approve the pictures of panels as they are drawn now, or of all panels if none is named.
+
+    A panel that was changed after it was drawn keeps the picture that was last drawn of it.
+    """
+    drawn, store = planned(run_)
+    check_panels(drawn, panels)
+    entries = ledger_of(store, drawn.story).entries()
+    chosen: dict[str, tuple[int, Entry]] = {}
+    lacking = []
+    for task in drawn.panels:
+        if (panels and task.panel not in panels) or task.panel in drawn.pins:
+            continue
+        found = _first_drawn([_own(drawn, task), entries.get(subject_of(task))], store)
+        if found is None:
+            lacking.append(f"`{task.panel}`")
+        else:
+            chosen[task.panel] = (panel_named(drawn, task.panel).take, found)
+    if lacking:
+        hint = f"run `storyforge render {run_.path}`"
+        raise StoryForgeError(f"not drawn yet: {', '.join(lacking)}", hint=hint)
+    return _approved(drawn, store, chosen, entries)
+
+
+def unpin(run_: Run, panels: Sequence[str]) -> tuple[Release, ...]:
+    """Let go of pinned pictures, or of all if no panel is named; the next run draws what changed.
+
+    The pictures stay in the store until it is tidied.
+    """
+    story = stories.read(run_.path)
+    store = Store(run_.store or story.folder / ".storyforge")
+    takes = pinned_panels(story)
+    for name in panels:
+        if name not in takes:
+            guess = closest(name, takes)
+            hint = f"did you mean `{guess}`?" if guess else f"see `{lock_path(story.path)}`"
+            raise StoryForgeError(f"no picture of a panel named `{name}` is pinned", hint=hint)
+    own = {panel.id: panel.take for _, panel in story.panels()}
+    released = [name for name in takes if not panels or name in panels]
+    with store.editing("pins"):
+        release(story, released, store)
+    return tuple(
+        Release(name, takes[name] if own.get(name, takes[name]) != takes[name] else None)
+        for name in released
+    )
+
+
+def _own(drawn: Plan, task: PanelTask) -> Entry:
+    return Entry(task.key, drawn.key_inputs[task.key])
+
+
+def _first_drawn(candidates: Sequence[Entry | None], store: Store) -> Entry | None:
+    """The first of the pictures that exists."""
+    for entry in candidates:
+        if entry is not None and store.has("panels", entry.key):
+            return entry
+    return None
+
+
+def _approved(
+    drawn: Plan,
+    store: Store,
+    chosen: Mapping[str, tuple[int, Entry]],
+    entries: Mapping[str, Entry],
+) -> tuple[Approval, ...]:
+    """Pin pictures by panel, each with the number of its take."""
+    pins = {panel: _pin(drawn, store, panel, *each, entries) for panel, each in chosen.items()}
+    with store.editing("pins"):
+        keep(drawn.story, pins.values())
+    tasks = {task.panel: task for task in drawn.panels}
+    return tuple(
+        Approval(
+            panel,
+            pin_.take,
+            picture_path(drawn.story.folder, panel, pin_.key),
+            ignored(drawn, pin_, tasks[panel]),
+        )
+        for panel, pin_ in pins.items()
+    )
+
+
+def _pin(
+    drawn: Plan,
+    store: Store,
+    panel: str,
+    take: int,
+    entry: Entry,
+    entries: Mapping[str, Entry],
+) -> Pin:
+    picture = store.path("panels", entry.key)
+    model = _model_of(drawn, entry.recipe, entries)
+    return Pin(panel, take, entry.key, fingerprint(picture), entry.recipe, model, picture)
+
+
+def _model_of(
+    drawn: Plan, recipe: Mapping[str, object], entries: Mapping[str, Entry]
+) -> Mapping[str, object]:
+    """The recipe of the fused model that a picture was drawn with, as far as it is known."""
+    fused, last = recipe.get("fused"), entries.get("fused model")
+    nothing: KeyInputs = {}
+    if drawn.fuse is not None and drawn.fuse.key == fused:
+        return drawn.key_inputs[drawn.fuse.key]
+    return last.recipe if last is not None and last.key == fused else nothing

@@ -1,0 +1,99 @@
+"""What a schema cannot see: names that lead nowhere, regions that collide, words that are missing.
+
+Works on the tree as written, so that a file with mistakes in its form is told about these as well.
+What each code means and how it is mended is `story.codes`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from storyforge.errors import Report
+from storyforge.pictures import PICTURES
+from storyforge.story.lint.cast import (
+    GROUPS,
+    PLACEHOLDER,
+    cast_of,
+    check_fusion,
+    check_placeholders,
+    check_scene,
+    check_shown,
+    check_speakers,
+    check_unused,
+    no_such,
+    regions_of,
+)
+from storyforge.story.lint.control import check_control, check_loras
+from storyforge.story.lint.pages import (
+    check_alt,
+    check_base,
+    check_book,
+    check_ids,
+    check_length,
+    check_page,
+    check_panel,
+    check_sides,
+    check_size,
+)
+from storyforge.story.lint.paths import check_pictures, located
+from storyforge.story.lint.regions import Surroundings, check_fold, check_regions, check_room
+from storyforge.story.trims import TRIMS
+from storyforge.story.yaml import Node
+
+__all__ = [
+    "CONSEQUENCES",
+    "GROUPS",
+    "PICTURES",
+    "PLACEHOLDER",
+    "Surroundings",
+    "check_pictures",
+    "check_story",
+    "located",
+    "no_such",
+]
+
+CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF422")
+"""Warnings of something missing: beside a misspelt key they say the same mistake again."""
+
+_USUAL_TRIM: Final = "square-8.5"
+
+_COARSEST: Final = {"pocket": 4}
+_COARSEST_ELSEWHERE: Final = 8
+"""Cells along a side of the coarsest attention map, by base: in less than one nothing can stand."""
+
+
+def check_story(root: Node, around: Surroundings, report: Report) -> None:
+    """Report what the parts of a story get wrong about each other."""
+    cast = cast_of(root, report)
+    pages = list(root.each("pages"))
+    panels = [panel for page in pages for panel in page.each("panels")]
+    base = root.text_at("base") or "pocket"
+    coarsest = _COARSEST.get(base, _COARSEST_ELSEWHERE)
+    trim = TRIMS.get((root.get("book") or root).text_at("trim") or _USUAL_TRIM)
+    for page in pages:
+        check_page(page, report)
+        if page.text_at("kind") == "spread" and trim is not None:
+            for panel in page.each("panels"):
+                check_fold(panel, cast, 2 * trim.width / trim.height, around, report)
+    check_sides(pages, report)
+    for panel in panels:
+        if report.full:
+            break
+        check_scene(panel, cast, report)
+        check_shown(panel, cast, report)
+        check_regions(panel, around, report)
+        check_room(panel, around, coarsest, report)
+        check_control(panel, around.folder, report)
+        check_speakers(panel, cast, report)
+        check_panel(panel, base, report)
+    check_alt(panels, report)
+    check_ids(root, panels, report)
+    check_placeholders(root, panels, cast, report)
+    check_unused(root, panels, report)
+    check_fusion(root, cast, report)
+    check_size(root, base, report)
+    check_book(root, around.folder, report)
+    check_base(root, around.folder, report)
+    check_loras(root, around.folder, report)
+    for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
+        check_length(node, report)

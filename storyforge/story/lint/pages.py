@@ -1,0 +1,249 @@
+"""What the pages and the book's settings get wrong: kinds, grids, ids, words that are missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from storyforge.errors import Report, shortened
+from storyforge.story.families import FAMILIES
+from storyforge.story.lint.cast import no_such, regions_of
+from storyforge.story.lint.paths import located
+from storyforge.story.trims import TRIMS
+from storyforge.story.yaml import Node
+
+LONGEST_PROMPT: Final = 60
+"""Words; text encoders of the CLIP family read 75 tokens, and a word is often more than one."""
+
+ONE_PICTURE: Final = ("full-bleed", "spread", "text-beside-art")
+"""Kinds of page that show exactly one picture."""
+
+_NO_ROWS: Final = (*ONE_PICTURE, "art-over-text", "strip", "blank")
+
+FIRST_PAGE: Final = 4
+"""The book's page on which the story begins, after cover, endpaper and title page."""
+
+_FONT_FILES: Final = (".ttf", ".otf")
+
+_CELL: Final = {"pocket": 16}
+_CELL_ELSEWHERE: Final = 8
+"""Pixels along a side of the picture that are one of the model's, by base."""
+
+_SAID_ANYWAY: Final = ("image of", "picture of", "photo of", "illustration of", "drawing of")
+"""How descriptions begin that say again what every screen reader says."""
+
+
+def check_page(page: Node, report: Report) -> None:
+    """Whether the page's kind and grid suit what is on it."""
+    count = sum(1 for _ in page.each("panels"))
+    kind, grid = page.get("kind"), page.get("grid")
+    words, named = _says_something(page.get("text")), page.text_at("kind")
+    if named == "blank" and kind is not None and (count or words):
+        message = "a `blank` page holds no panels and no text; leave out `kind`, or what is on it"
+        report.error(kind.mark, "SF315", message)
+    elif named in ONE_PICTURE and kind is not None and count != 1:
+        message = (
+            f"`{named}` shows one picture, and this page has {count or 'none'}; leave out `kind`"
+        )
+        report.error(kind.mark, "SF316", message)
+    elif named in {"grid", "strip", "art-over-text"} and kind is not None and not count:
+        report.warning(kind.mark, "SF413", f"`{named}` means nothing on a page without panels")
+    if not count and not words and named != "blank" and page.entries is not None:
+        message = "nothing is on this page; mark it `kind: blank` if that is meant"
+        report.warning(page.mark, "SF408", message)
+    if grid is not None and grid.text is not None:
+        _check_grid(grid, grid.text, named, count, report)
+
+
+def check_sides(pages: Sequence[Node], report: Report) -> None:
+    """Whether every spread begins on an even page: only these have the other beside them."""
+    number = FIRST_PAGE
+    for page in pages:
+        kind = page.get("kind")
+        if kind is None or kind.text != "spread":
+            number += 1
+            continue
+        if number % 2:
+            message = f"this spread would begin on page {number} of the book, whose other half is"
+            remedy = "put one page more or less before it, such as `kind: blank`"
+            report.error(kind.mark, "SF321", f"{message} behind it; {remedy}")
+            number += 1
+        number += 2
+
+
+def _check_grid(grid: Node, shape: str, kind: str | None, count: int, report: Report) -> None:
+    rows, _, columns = shape.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        return
+    cells = int(rows[:4]) * int(columns[:4])
+    if cells < count:
+        message = f"a grid of {shape} has room for {cells}, and this page has {count} panels"
+        report.error(grid.mark, "SF314", message)
+    elif kind in _NO_ROWS:
+        message = f"`grid: {shape}` and `kind: {shortened(kind or '')}` ask for different pages"
+        report.error(grid.mark, "SF320", f"{message}; leave out one of them")
+    elif not count:
+        report.warning(grid.mark, "SF413", "`grid` means nothing on a page without panels")
+
+
+def _says_something(text: Node | None) -> bool:
+    if text is None:
+        return False
+    words = [text, *(text.entries or {}).values()]
+    return any((each.text or "").strip() for each in words)
+
+
+def check_panel(panel: Node, base: str, report: Report) -> None:
+    """Whether the panel asks for something, in a size that the model can draw."""
+    asked = [panel.text_at("scene"), panel.text_at("prompt")]
+    for _, region in regions_of(panel):
+        asked += [region.text_at("concept"), region.text_at("prompt")]
+    if not any(asked) and panel.entries is not None:
+        message = "this panel asks for no picture; give it a `prompt`, a `scene` or `regions`"
+        report.warning(panel.mark, "SF414", message)
+    check_size(panel, base, report)
+    for speech in panel.each("say"):
+        text = speech.get("text")
+        if text is not None and not text.empty and not _says_something(text):
+            report.warning(text.mark, "SF415", "this balloon says nothing")
+
+
+def check_size(node: Node, base: str, report: Report) -> None:
+    """Whether pictures of the size asked for can be drawn to the last pixel."""
+    cell = _CELL.get(base, _CELL_ELSEWHERE)
+    for side in node.each("size"):
+        written = side.text or ""
+        if written.isdecimal() and int(written[:9]) % cell:
+            lower = int(written[:9]) // cell * cell
+            message = f"this base draws sides that are multiples of {cell}; write {lower or cell}"
+            report.warning(side.mark, "SF416", message)
+
+
+def check_alt(panels: Sequence[Node], report: Report) -> None:
+    """Whether those who do not see the pictures hear of each what it shows."""
+    lines: dict[str, int] = {}
+    for panel in panels:
+        alt, decorative = panel.get("alt"), _is_on(panel.text_at("decorative"))
+        if not _says_something(alt):
+            if not decorative:
+                name = panel.text_at("id")
+                about = f"panel `{shortened(name)}`" if name else "this panel"
+                remedy = "say in words what it shows, or mark it `decorative: true`"
+                report.warning(panel.mark, "SF400", f"{about} has no `alt`; {remedy}")
+            continue
+        if alt is None:
+            continue
+        if decorative:
+            message = "`alt` is not read where `decorative` is true; keep one of the two"
+            report.warning(panel.mark_of("alt"), "SF417", message)
+        for said in [alt, *(alt.entries or {}).values()]:
+            _check_words(said, lines, report)
+
+
+def _check_words(alt: Node, lines: dict[str, int], report: Report) -> None:
+    words = " ".join((alt.text or "").split()).casefold()
+    start = words.removeprefix("an ").removeprefix("a ").removeprefix("the ")
+    if start.startswith(_SAID_ANYWAY):
+        message = "a screen reader says by itself that this is a picture; begin with what it shows"
+        report.warning(alt.mark, "SF419", message)
+    if words and words in lines:
+        message = f"the same words as for the panel on line {lines[words]}"
+        report.warning(alt.mark, "SF418", f"{message}; say what is different here")
+    lines.setdefault(words, alt.mark.line)
+
+
+def _is_on(text: str | None) -> bool:
+    return (text or "").lower() in {"true", "yes", "on", "1", "t", "y"}
+
+
+def check_ids(root: Node, panels: Iterable[Node], report: Report) -> None:
+    """Whether every panel's id is its own, and the cover shows one of them."""
+    lines: dict[str, int] = {}
+    for panel in panels:
+        node = panel.get("id")
+        if node is None or node.text is None:
+            continue
+        if node.text in lines:
+            first = f"the first is on line {lines[node.text]}"
+            message = f"two panels have the id `{shortened(node.text)}`; {first}"
+            report.error(node.mark, "SF306", message)
+        lines.setdefault(node.text, node.mark.line)
+    cover = (root.get("book") or root).get("cover")
+    shown = None if cover is None else cover.get("panel")
+    if shown is not None and shown.text is not None:
+        if shown.text not in lines:
+            report.error(shown.mark, "SF310", no_such("panel", shown.text, lines))
+    elif cover is not None and cover.entries is not None and shown is None:
+        first_panel = next(iter(lines), None)
+        taken = f"panel `{shortened(first_panel)}` is taken" if first_panel else "it shows none"
+        report.warning(cover.mark, "SF409", f"the cover names no `panel`; {taken}")
+
+
+def check_book(root: Node, folder: Path, report: Report) -> None:
+    """Whether page size, font and enlarging model exist, and every format is asked for once."""
+    book = root.get("book")
+    if book is None:
+        return
+    trim, font = book.get("trim"), book.get("font")
+    if trim is not None and trim.text is not None and trim.text not in TRIMS:
+        report.error(trim.mark, "SF312", no_such("page size", trim.text, TRIMS))
+    if font is not None and font.text is not None:
+        _check_font(font, font.text, folder, report)
+    _check_upscale(book.get("upscale"), folder, report)
+    seen: set[str] = set()
+    for form in book.each("formats"):
+        if form.text is not None and form.text in seen:
+            report.warning(form.mark, "SF420", f"`{shortened(form.text)}` is listed twice")
+        seen.add(form.text or "")
+
+
+def _check_font(font: Node, name: str, folder: Path, report: Report) -> None:
+    if name.casefold() in {family.casefold() for family in FAMILIES}:
+        return
+    if not name.lower().endswith(_FONT_FILES):
+        known = ", ".join(f"`{family}`" for family in FAMILIES)
+        message = no_such("font", name, FAMILIES)
+        report.error(font.mark, "SF313", f"{message}; known are {known}, or name a .ttf or .otf")
+        return
+    path = located(font, folder, "file", report)
+    if path is not None and not os.path.isfile(path):
+        report.error(font.mark, "SF303", f"no font file at `{path}`")
+
+
+def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:
+    if upscale is None or upscale.text in {None, "none", "lanczos"}:
+        return
+    try:
+        there = os.path.isfile(folder / Path(upscale.text or "").expanduser())
+    except (RuntimeError, ValueError):
+        there = False
+    if not there:
+        message = no_such("way of enlarging", upscale.text or "", ("none", "lanczos"))
+        known = "`book.upscale` is `none`, `lanczos`, or a model file beside the story"
+        report.error(upscale.mark, "SF303", f"{message}; {known}")
+
+
+def check_base(root: Node, folder: Path, report: Report) -> None:
+    """Whether a base that can only be a file or folder of this machine is there."""
+    base = root.get("base")
+    if base is None or base.text is None or base.text == "pocket":
+        return
+    is_path = base.text.startswith((".", "/", "~")) or base.text.endswith(".safetensors")
+    try:
+        there = os.path.exists(folder / Path(base.text).expanduser())
+    except (RuntimeError, ValueError):
+        there = False
+    if is_path and not there:
+        message = f"no model at `{shortened(base.text)}` on this machine; nothing can be drawn"
+        report.warning(base.mark, "SF421", message)
+
+
+def check_length(node: Node, report: Report) -> None:
+    """Whether the model reads the node's prompts to their ends."""
+    for key in ("prompt", "style", "negative"):
+        words = len((node.text_at(key) or "").split())
+        if words > LONGEST_PROMPT:
+            message = f"`{key}` has {words} words; models read about {LONGEST_PROMPT}"
+            report.warning(node.mark_of(key), "SF404", message)

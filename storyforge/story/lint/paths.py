@@ -1,0 +1,36 @@
+"""Files that the author names: where they lie, and whether they are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from storyforge.errors import Mark, Report, shortened
+from storyforge.pictures import PICTURES
+from storyforge.story.yaml import Node
+
+
+def located(node: Node, folder: Path, what: str, report: Report) -> Path | None:
+    """The path written at `node`, seen from `folder`; None for an address on the network."""
+    written = node.text or ""
+    if "://" in written:
+        message = f"`{shortened(written)}` is not on this machine; download it and name the {what}"
+        report.error(node.mark, "SF307", message)
+        return None
+    if os.path.isabs(written):
+        message = f"`{shortened(written)}` leads out of the project; the story runs only here"
+        report.warning(node.mark, "SF407", message)
+    return Path(os.path.normpath(folder / written))
+
+
+def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
+    """Report a folder that is missing or holds no picture."""
+    try:
+        with os.scandir(folder) as files:
+            found = any(file.name.lower().endswith(PICTURES) for file in files)
+    except (OSError, ValueError):
+        report.error(mark, "SF303", f"no picture folder at `{folder}`")
+        return
+    if not found:
+        message = f"no pictures in `{folder}`; put some {', '.join(PICTURES[:3])} files there"
+        report.error(mark, "SF303", message)

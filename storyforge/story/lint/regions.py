@@ -1,0 +1,141 @@
+"""Where regions stand: a place for each, large enough to be drawn, and none behind another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from storyforge.errors import Mark, Report, shortened
+from storyforge.story.layout import Layout, RegionShape
+from storyforge.story.lint.cast import no_such, regions_of
+from storyforge.story.lint.paths import located
+from storyforge.story.yaml import Node
+
+_ROUNDING: Final = 1e-6
+"""Slack for fractions such as 0.85 - 0.6."""
+
+_SHAPE: Final = ("box", "at", "mask", "polygon", "soft", "z", "weight", "pose", "facing")
+
+_CROPPED: Final = 0.82
+"""The smallest share of a picture's width that a spread shows."""
+
+_CORE: Final = 0.1
+"""The share of a figure's width, on either side, that may reach into the fold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a story can refer to: its folder, and the layouts by name, None for unreadable ones."""
+
+    folder: Path
+    layouts: Mapping[str, Layout | None]
+    layout_names: tuple[str, ...]
+
+
+def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
+    """Whether every region has a place."""
+    layout = panel.get("layout")
+    name = None if layout is None else layout.text
+    if layout is not None and name is not None and name not in around.layouts:
+        report.error(layout.mark, "SF301", no_such("layout", name, around.layout_names))
+    known = around.layouts.get(name) if name is not None else None
+    blind = name is not None and known is None
+    misnamed = False
+    for region, node in regions_of(panel):
+        _check_mask(node, around.folder, report)
+        if blind or any(node.get(key) is not None for key in ("box", "at", "mask", "polygon")):
+            continue
+        mark = _regions_mark(panel, region)
+        if known is not None and region not in known.regions:
+            message = no_such(f"region in layout `{name}`", region, known.regions)
+            report.error(mark, "SF302", message)
+            misnamed = True
+        elif known is None:
+            message = f"region `{shortened(region)}` has no place; give the panel a `layout`, or"
+            report.error(mark, "SF302", f"{message} the region `at`, `box` or `mask`")
+    if known is not None and layout is not None and not misnamed:
+        for region in known.regions:
+            if region not in panel.named("regions"):
+                message = f"nothing is shown in region `{region}` of layout `{name}`"
+                report.warning(layout.mark, "SF405", message)
+
+
+def _regions_mark(panel: Node, region: str) -> Mark:
+    regions = panel.get("regions")
+    return panel.mark if regions is None else regions.mark_of(region)
+
+
+def _check_mask(region: Node, folder: Path, report: Report) -> None:
+    mask = region.get("mask")
+    if mask is None or mask.text is None:
+        return
+    path = located(mask, folder, "file", report)
+    if path is not None and not os.path.isfile(path):
+        report.error(mask.mark, "SF303", f"no mask at `{path}`")
+
+
+def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report) -> None:
+    """Whether every region is large enough to be drawn, and none hides another."""
+    layout = around.layouts.get(panel.text_at("layout") or "")
+    shapes: dict[str, RegionShape] = {}
+    for name, node in regions_of(panel):
+        shape = _shape(node, None if layout is None else layout.regions.get(name))
+        if shape is not None:
+            shapes[name] = shape
+    for name, shape in shapes.items():
+        box = shape.bounds()
+        if min(box.width, box.height) * coarsest < 1 - _ROUNDING:
+            message = (
+                f"region `{shortened(name)}` is {box.width:.2f} x {box.height:.2f} of the picture;"
+                f" this base cannot draw less than {1 / coarsest:g}"
+            )
+            report.warning(_regions_mark(panel, name), "SF402", message)
+    for (front, above), (back, below) in permutations(shapes.items(), 2):
+        shaped = above.mask is not None or above.polygon is not None
+        if not shaped and above.z >= below.z and above.bounds().contains(below.bounds()):
+            if above.z == below.z and front > back and below.bounds() == above.bounds():
+                continue
+            message = f"region `{shortened(back)}` lies wholly within `{shortened(front)}`"
+            report.warning(
+                _regions_mark(panel, back), "SF403", f"{message}; give it a larger `z`, or move it"
+            )
+
+
+def check_fold(
+    panel: Node, cast: Mapping[str, str], shape: float, around: Surroundings, report: Report
+) -> None:
+    """Whether somebody lies in the fold of a spread wherever its picture is cropped.
+
+    shape  width over height of the two open pages; a wider picture leaves room to move it
+    """
+    written = [side.text or "" for side in panel.each("size")]
+    sides = [int(side[:9]) for side in written if side.isdecimal()]
+    aspect = sides[0] / sides[1] if len(sides) == 2 and sides[1] else shape
+    shown = min(1.0, shape / aspect) * _CROPPED if aspect else _CROPPED
+    layout = around.layouts.get(panel.text_at("layout") or "")
+    for name, node in regions_of(panel):
+        placed = _shape(node, None if layout is None else layout.regions.get(name))
+        if placed is None or cast.get(node.text_at("concept") or "") != "characters":
+            continue
+        box = placed.bounds()
+        left, right = box.x0 + _CORE * box.width, box.x1 - _CORE * box.width
+        if left < shown / 2 and right > 1 - shown / 2:
+            message = f"region `{shortened(name)}` lies in the fold of the spread"
+            remedy = "put it on one side of the middle, or choose another `kind` of page"
+            report.error(_regions_mark(panel, name), "SF322", f"{message}; {remedy}")
+
+
+def _shape(region: Node, base: RegionShape | None) -> RegionShape | None:
+    """The region's shape; None if it has no place, or if the schema complains about it anyway."""
+    written = {key: node.plain() for key, node in (region.entries or {}).items() if key in _SHAPE}
+    try:
+        shape = RegionShape.model_validate(written).over(base)
+    except ValidationError:
+        return None
+    return shape if shape.placed() else None

@@ -1,0 +1,121 @@
+"""The prompts that the model reads, put together from the words of a panel.
+
+A concept stands in a prompt as its name in angle brackets, `<pip>`; what the model sees in its
+place is `model.tokens`' work. No word is taken from the author and none is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, get_args
+
+from storyforge.geometry.box import Box
+from storyforge.geometry.pose import Pose
+from storyforge.pictures import with_article
+from storyforge.story.lint.cast import PLACEHOLDER
+from storyforge.story.story import Panel, Story
+
+_MIDDLE: Final = (0.4, 0.6)
+"""Where a region's centre counts as the middle, in fractions of the picture's width."""
+
+_WIDE: Final = 0.8
+"""A region of this width, as a fraction of the picture's, is on no side."""
+
+_POSES: Final[dict[str, Pose]] = {pose: pose for pose in get_args(Pose)}
+
+_WORD: Final = re.compile(r"[^\W\d_]+")
+
+
+def panel_prompt(story: Story, panel: Panel) -> str:
+    """What the whole picture shows: everyone by their class and side, the scene, the words."""
+    boxes = story.region_boxes(panel)
+    shown = [
+        f"{words} {side}" if (side := side_of(boxes[name])) and side not in words else words
+        for name in panel.regions
+        if (words := _class_words(story, panel, name))
+    ]
+    return _joined([_list(shown), *_setting(panel, alone=not shown), story.style])
+
+
+def region_prompt(story: Story, panel: Panel, name: str) -> str:
+    """What one region shows: its concept, its words and side, then the panel's setting."""
+    region = panel.regions[name]
+    concept = f"<{region.concept}>" if region.concept else ""
+    head = f"a {concept}" if concept and concept not in region.prompt else ""
+    side = side_of(story.region_boxes(panel)[name])
+    said = [head, _posed(region.prompt, pose_of(story, panel, name))]
+    said.append(side if side not in region.prompt else "")
+    return _joined(
+        [" ".join(word for word in said if word), *_setting(panel, alone=False), story.style]
+    )
+
+
+def pose_of(story: Story, panel: Panel, name: str) -> Pose | None:
+    """What the body in a region does: its `pose`, a pose's word in its prompt, or the layout's.
+
+    None where nobody has said it.
+    """
+    region = panel.regions[name]
+    written = [word for word in _WORD.findall(region.prompt.lower()) if word in _POSES]
+    spoken = _POSES[written[0]] if written else None
+    return region.pose or spoken or story.region_shapes(panel)[name].pose
+
+
+def negative_prompt(story: Story, panel: Panel, name: str | None = None) -> str:
+    """What is not to be seen in a region, or in the whole picture if `name` is None.
+
+    A region's own words replace the panel's, and the panel's replace the story's.
+    """
+    if name is not None and (negative := panel.regions[name].negative) is not None:
+        return negative
+    return story.negative if panel.negative is None else panel.negative
+
+
+def side_of(box: Box) -> str:
+    """Where the box stands, in words; empty for a box as wide as the picture."""
+    if box.width >= _WIDE:
+        return ""
+    x, _ = box.centre()
+    if x < _MIDDLE[0]:
+        return "on the left"
+    return "on the right" if x > _MIDDLE[1] else "in the middle"
+
+
+def named_in(texts: Iterable[str]) -> tuple[str, ...]:
+    """The concepts that stand in texts in angle brackets, each once, in order."""
+    return tuple(dict.fromkeys(name for text in texts for name in PLACEHOLDER.findall(text)))
+
+
+def _posed(prompt: str, pose: Pose | None) -> str:
+    """A region's words with its pose's word among them, once."""
+    prompt = prompt.strip(" ,")
+    if pose is None or pose in _WORD.findall(prompt.lower()):
+        return prompt
+    return f"{prompt}, {pose}" if prompt else pose
+
+
+def _class_words(story: Story, panel: Panel, name: str) -> str:
+    """The everyday words for what a region shows; a concept of unknown class names itself."""
+    region = panel.regions[name]
+    if region.concept is None:
+        return region.prompt.strip()
+    spec = story.concepts[region.concept]
+    return f"<{region.concept}>" if isinstance(spec, Path) else with_article(spec.class_)
+
+
+def _setting(panel: Panel, *, alone: bool) -> list[str]:
+    """The scene, after `in` unless it stands alone, and the panel's words."""
+    scene = f"<{panel.scene}>" if panel.scene else ""
+    if scene and scene in panel.prompt:
+        scene = ""
+    return [scene if alone or not scene else f"in {scene}", panel.prompt]
+
+
+def _list(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return ", ".join(part.strip(" ,") for part in parts if part.strip(" ,"))

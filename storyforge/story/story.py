@@ -1,0 +1,347 @@
+"""What an author writes: story.yaml and what it refers to, as data that can be trusted.
+
+`check` lists every mistake with its place, `read` gives the story or raises them all. Nothing here
+looks into a model: whether the base exists is found out when it is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from storyforge.errors import Diagnostic, Report, Severity, StoryError
+from storyforge.geometry.box import Box
+from storyforge.settings import (
+    Compose,
+    ConceptName,
+    Control,
+    FuseSettings,
+    GuidanceScale,
+    Kind,
+    Refine,
+    Sampling,
+    Seed,
+    Steps,
+    TrainSettings,
+    written_as,
+)
+from storyforge.story.book_settings import BalloonKind, BookSettings, CoverSettings, PrintSettings
+from storyforge.story.concept import (
+    ConceptSpec,
+    Language,
+    Text,
+    Version,
+    concepts_of,
+    read_concept,
+    text_in,
+)
+from storyforge.story.layout import Layout, RegionShape, find, names
+from storyforge.story.lint import CONSEQUENCES, check_story
+from storyforge.story.lint.regions import Surroundings
+from storyforge.story.locales import (
+    check_languages,
+    language_of,
+    locales_of,
+    report_untranslated,
+    with_locales,
+)
+from storyforge.story.validate import validated
+from storyforge.story.yaml import Node, load
+
+__all__ = [
+    "BookSettings",
+    "ConceptSpec",
+    "CoverSettings",
+    "FuseSettings",
+    "Kind",
+    "Page",
+    "PageKind",
+    "Panel",
+    "PrintSettings",
+    "RegionPrompt",
+    "Sampling",
+    "Speech",
+    "Story",
+    "StoryFile",
+    "Text",
+    "TrainSettings",
+    "check",
+    "read",
+    "read_concept",
+    "read_layout",
+    "text_in",
+]
+
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+_PANEL = written_as(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "an id for a panel; use a-z, digits, `-`, `_` and `.`"
+)
+PanelId = Annotated[str, *_PANEL]
+Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
+PageKind = Literal[
+    "auto", "full-bleed", "spread", "art-over-text", "text-beside-art", "grid", "strip", "blank"
+]
+Side = Annotated[int, Field(ge=16, le=8192)]
+
+
+class Speech(BaseModel):
+    """One balloon or caption."""
+
+    model_config = _STRICT
+
+    who: str | None = None
+    """the concept that speaks; the narrator if left out"""
+    text: Text
+    """the words"""
+    kind: BalloonKind = "speech"
+    """the form of the balloon"""
+    at: Box | None = None
+    """where the balloon stands; found by itself if left out"""
+
+
+class RegionPrompt(RegionShape):
+    """What a region shows; its place comes from the layout, or is written out here."""
+
+    concept: str | None = None
+    """the name of a character or object; without one, the prompt alone"""
+    prompt: str = ""
+    """what is seen here"""
+    negative: str | None = None
+    """what is not to be seen here"""
+    guidance_scale: GuidanceScale | None = None
+    """how closely the region keeps to its prompt; the panel's if left out"""
+
+
+def _known_layouts(schema: JsonDict) -> None:
+    schema["examples"] = list(names())
+
+
+class Panel(BaseModel):
+    """One picture."""
+
+    model_config = _STRICT
+
+    id: PanelId
+    """the panel's name; its seed depends on it"""
+    scene: str | None = None
+    """the name of a scene"""
+    layout: str | None = Field(default=None, json_schema_extra=_known_layouts)
+    """the name of a layout, which says where the regions are"""
+    prompt: str = ""
+    """what the whole picture shows"""
+    negative: str | None = None
+    """what is not to be seen; replaces the story's"""
+    regions: dict[str, RegionPrompt] = Field(default_factory=dict, max_length=32)
+    """who and what stands where"""
+    alt: Text | None = None
+    """the picture in words, for those who do not see it"""
+    decorative: bool = False
+    """whether the picture says nothing that the text does not; then it needs no `alt`"""
+    say: tuple[Speech, ...] = ()
+    """the balloons, in the order of reading"""
+    quiet: tuple[Box, ...] = Field(default=(), max_length=8)
+    """parts of the picture where nothing happens: words go there first"""
+    take: int = Field(default=0, ge=0)
+    """another number, another picture of the same panel"""
+    steps: Steps | None = None
+    """denoising steps"""
+    guidance_scale: GuidanceScale | None = None
+    """how closely the picture keeps to the prompt"""
+    seed: Seed | None = None
+    """the seed; drawn from the story's seed, the id and the take if left out"""
+    size: tuple[Side, Side] | None = None
+    """width and height in pixels"""
+    control: tuple[Control, ...] = Field(default=(), max_length=8)
+    """pictures that say where things stand"""
+    refine: Refine | None = None
+    """draw over the first drawing, larger or by another prompt"""
+
+
+class Page(BaseModel):
+    """One page: pictures, text, or both."""
+
+    model_config = _STRICT
+
+    text: Text | None = None
+    """the words on the page"""
+    panels: tuple[Panel, ...] = ()
+    """the pictures, in reading order"""
+    kind: PageKind = "auto"
+    """how pictures and text share the page; a `spread` fills two pages that face each other"""
+    grid: Grid | None = None
+    """rows x columns of the panels, such as `2x2`"""
+
+
+class StoryFile(BaseModel):
+    """What a story.yaml says."""
+
+    model_config = _STRICT
+
+    storyforge: Version
+    """version of the format"""
+    title: Text
+    """the title"""
+    author: Text | None = None
+    """who tells the story"""
+    language: Language = "en"
+    """the language of texts that name none"""
+    base: str = Field(default="pocket", min_length=1, json_schema_extra={"examples": ["pocket"]})
+    """the model: `pocket`, a folder, a hub id with or without @revision, or a .safetensors file"""
+    style: str = ""
+    """words added to every prompt"""
+    negative: str = ""
+    """what no picture is to show"""
+    seed: Seed = 0
+    """from which every panel draws its own seed"""
+    size: tuple[Side, Side] | None = None
+    """width and height of the pictures in pixels"""
+    characters: dict[ConceptName, str] = Field(default_factory=dict)
+    """the characters: a name, and a concept's folder or .safetensors file"""
+    objects: dict[ConceptName, str] = Field(default_factory=dict)
+    """the objects: a name, and a concept's folder or .safetensors file"""
+    scenes: dict[ConceptName, str] = Field(default_factory=dict)
+    """the scenes: a name, and a concept's folder or .safetensors file"""
+    compose: Compose = "fused"
+    """several concepts in one picture: by one fused model, or by each concept in its own region"""
+    sampling: Sampling = Sampling()
+    """how pictures are drawn"""
+    fuse: FuseSettings = FuseSettings()
+    """how the concepts are fused into one model"""
+    book: BookSettings = BookSettings()
+    """how the pages become a book"""
+    pages: tuple[Page, ...] = Field(min_length=1)
+    """the pages, from first to last"""
+
+
+class Story(StoryFile):
+    """A story that holds no mistakes, with all that its file refers to."""
+
+    path: Path
+    """the story file"""
+    concepts: dict[str, ConceptSpec | Path]
+    """every concept by name: its folder's file read, or a shared .safetensors file"""
+    layouts: dict[str, Layout] = Field(default_factory=dict)
+    """every layout that a panel names"""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the story's paths are relative to."""
+        return self.path.parent
+
+    def panels(self) -> Iterator[tuple[int, Panel]]:
+        """Every panel with the number of its page, from 1."""
+        for number, page in enumerate(self.pages, start=1):
+            for panel in page.panels:
+                yield number, panel
+
+    def texts(self) -> Iterator[str | dict[str, str]]:
+        """Every text that a reader reads."""
+        cover = self.book.cover
+        said = [self.title, self.author, self.book.dedication, cover and cover.subtitle]
+        said += [page.text for page in self.pages]
+        for _, panel in self.panels():
+            said += [panel.alt, *(speech.text for speech in panel.say)]
+        yield from (text for text in said if text)
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages that some text has, the story's own first."""
+        named = {name for text in self.texts() if isinstance(text, dict) for name in text}
+        return (self.language, *sorted(named - {self.language}))
+
+    def region_shapes(self, panel: Panel) -> dict[str, RegionShape]:
+        """The shape of each of the panel's regions; what it leaves out is the layout's."""
+        layout = self.layouts[panel.layout].regions if panel.layout else {}
+        return {name: region.over(layout.get(name)) for name, region in panel.regions.items()}
+
+    def region_boxes(self, panel: Panel) -> dict[str, Box]:
+        """The box of each of the panel's regions, the layout resolved."""
+        return {name: shape.bounds() for name, shape in self.region_shapes(panel).items()}
+
+    def cast(self, panel: Panel) -> tuple[str, ...]:
+        """The names of the concepts that the panel shows, the scene first, each once."""
+        scene = [panel.scene] if panel.scene else []
+        shown = [region.concept for region in panel.regions.values() if region.concept]
+        return tuple(dict.fromkeys([*scene, *shown]))
+
+
+def read(path: Path) -> Story:
+    """The story at `path` with all that it refers to; StoryError holds every mistake there is."""
+    story, findings = _examined(path)
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if story is None or errors:
+        plural = "" if len(errors) == 1 else "s"
+        raise StoryError(f"{len(errors)} mistake{plural} in `{path}`", diagnostics=errors)
+    return story
+
+
+def check(path: Path) -> tuple[Diagnostic, ...]:
+    """Every mistake and every warning, by file and position; no file can make this raise."""
+    return _examined(path)[1]
+
+
+def untranslated(path: Path, language: str) -> tuple[Diagnostic, ...]:
+    """A warning for every text that an edition in `language` shows in the story's own language."""
+    report = Report(str(path))
+    root = load(path, report)
+    if root is None or language == language_of(root):
+        return ()
+    lacking = Report(str(path))
+    report_untranslated(root, locales_of(path, language_of(root), [report]), language, lacking)
+    return tuple(sorted(lacking.findings()))
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout in the file `path`; StoryError holds its mistakes."""
+    report = Report(str(path))
+    layout = _layout(path, report)
+    if layout is None:
+        message = f"mistakes in `{report.file}`"
+        raise StoryError(message, diagnostics=sorted(report.findings()))
+    return layout
+
+
+def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
+    """The story if its form is sound, and everything that was found in its files."""
+    report = Report(str(path))
+    root = load(path, report)
+    if root is None:
+        return None, tuple(sorted(report.findings()))
+    file = validated(StoryFile, root, report)
+    hidden = CONSEQUENCES if report.has_errors() else ()
+    reports = [report]
+    concepts = concepts_of(root, path.parent, report, reports)
+    layouts = _layouts(root, path.parent, reports)
+    known = names((path.parent / "layouts",))
+    check_story(root, Surroundings(path.parent, layouts, known), report)
+    locales = locales_of(path, language_of(root), reports)
+    check_languages(root, locales, report)
+    told = {found for each in reports for found in each.findings() if found.code not in hidden}
+    findings = tuple(sorted(told))
+    if file is None or any(found.severity is Severity.ERROR for found in findings):
+        return None, findings
+    filled: dict[str, object] = {"path": path, "concepts": concepts, "layouts": layouts}
+    return validated(Story, with_locales(root, locales), report, filled), findings
+
+
+def _layouts(root: Node, folder: Path, reports: list[Report]) -> dict[str, Layout | None]:
+    """Every layout that a panel names and that exists; None for those with mistakes."""
+    layouts: dict[str, Layout | None] = {}
+    for page in root.each("pages"):
+        for panel in page.each("panels"):
+            name = panel.text_at("layout")
+            path = None if name is None or name in layouts else find(name, [folder / "layouts"])
+            if name is not None and path is not None:
+                reports.append(Report(os.path.normpath(path)))
+                layouts[name] = _layout(path, reports[-1])
+    return layouts
+
+
+def _layout(path: Path, report: Report) -> Layout | None:
+    root = load(path, report)
+    return None if root is None else validated(Layout, root, report, {"name": path.stem})
