@@ -1,9 +1,9 @@
 """Stage `clip`: a small CLIP of the world's pictures and captions, for `evaluate`.
 
-It learns from drawings only. Three things pull at it: captions against pictures, two pictures of
-one character against pictures of others that differ from it in a single trait, and what is to be
-seen in the picture. The last one's heads are thrown away. Features
-(horns, patterns) occur here in any colour and together: an author's characters have them.
+It learns from drawings only. Four things pull at it: captions against pictures; two pictures of one
+character against those of all others, and once more against near doubles alone, which differ from
+it in a single trait; and what is to be seen in the picture. The last one's heads are thrown away.
+Features (horns, patterns) occur here in any colour and company, as in an author's characters.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -34,10 +35,11 @@ from storyforge.pocket.pretrain.run import (
     say,
     scatter,
 )
+from storyforge.pocket.world.brush import distance
 from storyforge.pocket.world.looks import (
     ACCESSORIES,
+    BUILDS,
     COLOURS,
-    FEATURES,
     FURS,
     GARMENTS,
     PEOPLE,
@@ -57,7 +59,10 @@ MEAN = (0.5, 0.5, 0.5)
 DRAWN = 192
 """Pixels a side of the drawings that crops are cut from."""
 
-TRAITS = ("kind", "colour", "fur", "accessory", "pose")
+APART = 60.0
+"""How far apart two furs have to be, in steps of 256, to be two."""
+
+TRAITS = tuple(name for name in world.EACH if name not in ("side", "view"))
 SAVE_EVERY = 300.0
 
 Pixels = NDArray[np.uint8]
@@ -73,10 +78,10 @@ class View:
 
 
 def random_character(dice: np.random.Generator) -> Look:
-    """A character as an author might invent it: any fur colour, some with horns or patterns."""
+    """A character as an author might invent it: any fur colour, any features in any colour."""
     look = replace(world.random_look(dice), pose="standing", holding=None)
-    if dice.random() < 0.5:
-        names = dice.choice(FEATURES, int(dice.integers(1, 3)), replace=False)
+    if dice.random() < 0.4:
+        names = dice.choice(world.FEATURES, int(dice.integers(1, 3)), replace=False)
         look = replace(look, extras=tuple((str(name), _dye(dice)) for name in names))
     if look.species not in PEOPLE and dice.random() < 0.3:
         look = replace(look, fur=_dye(dice))
@@ -88,26 +93,45 @@ def _dye(dice: np.random.Generator) -> str:
     return "#" + "".join(f"{value:02x}" for value in shade)
 
 
+NEARLY: Final = ("species", "fur", "garment", "colour", "accessory", "extras", "build")
+"""Traits in which near doubles differ."""
+
+
 def nearly(look: Look, dice: np.random.Generator) -> Look:
     """Another character that differs in one trait."""
-    trait = dice.choice(["species", "fur", "garment", "colour", "accessory", "extras"])
-    if trait == "species" and look.species not in PEOPLE:
-        others = [name for name in SPECIES if name not in (*PEOPLE, look.species)]
-        return replace(look, species=str(dice.choice(others)))
-    if trait == "fur" and look.species not in PEOPLE:
-        return replace(look, fur=str(dice.choice([f for f in FURS if f != look.fur])))
-    if trait == "garment":
-        others = [g for g in GARMENTS if g != look.garment]
-        return replace(look, garment=str(dice.choice(others)))
-    if trait == "accessory":
-        others = [a for a in ACCESSORIES if a != look.accessory]
-        return replace(look, accessory=str(dice.choice(others)))
-    if trait == "extras":
-        return replace(
-            look, extras=() if look.extras else ((str(dice.choice(FEATURES)), _dye(dice)),)
-        )
-    others = [c for c in COLOURS if c != look.garment_colour]
+    match str(dice.choice(NEARLY)):
+        case "species" if look.species not in PEOPLE:
+            others = [name for name in SPECIES if name not in (*PEOPLE, look.species)]
+            return replace(look, species=str(dice.choice(others)))
+        case "fur" if look.species not in PEOPLE:
+            was = look.coat_of_fur()
+            others = [name for name, dye in FURS.items() if distance(dye, was) > APART]
+            return replace(look, fur=str(dice.choice(others)))
+        case "garment":
+            others = [name for name in GARMENTS if name != look.garment]
+            return replace(look, garment=str(dice.choice(others)))
+        case "accessory":
+            others = [name for name in ACCESSORIES if name != look.accessory]
+            return replace(look, accessory=str(dice.choice(others)))
+        case "extras":
+            return replace(look, extras=_other_extras(look, dice))
+        case "build":
+            others = [name for name in BUILDS if name != look.build]
+            return replace(look, build=str(dice.choice(others)))
+    others = [name for name in COLOURS if name != look.garment_colour]
     return replace(look, garment=look.garment or "coat", garment_colour=str(dice.choice(others)))
+
+
+def _other_extras(look: Look, dice: np.random.Generator) -> tuple[tuple[str, str], ...]:
+    """One feature fewer, or another one instead of the last."""
+    kept = look.extras[:-1]
+    if look.extras and dice.random() < 0.5:
+        return kept
+    had = {name for name, _ in look.extras}
+    return (
+        *kept,
+        (str(dice.choice([name for name in world.FEATURES if name not in had])), _dye(dice)),
+    )
 
 
 def view(look: Look, dice: np.random.Generator) -> View:
@@ -126,11 +150,10 @@ def view(look: Look, dice: np.random.Generator) -> View:
         beside = (world.Subject(other, (x + 0.5) % 1.0, 0.9, 0.5),)
     picture = replace(around, subjects=(subject, *beside))
     drawn, masks = world.draw(picture, DRAWN)
-    labels = tuple(world.labels(picture)[f"{name}0"] for name in TRAITS) if _named(look) else ()
+    labels = tuple(world.labels(picture)[f"{name}0"] for name in TRAITS)
     if dice.random() < 0.3:
-        return View(_fitted(drawn), world.describe(_sayable(picture), dice), labels or _unasked())
-    caption = world.look_words(dice, _sayable_look(acting))
-    return View(_cut(drawn, masks[0], dice), caption, labels or _unasked())
+        return View(_fitted(drawn), world.describe(picture, dice), labels)
+    return View(_cut(drawn, masks[0], dice), world.look_words(dice, acting), labels)
 
 
 def scenery(dice: np.random.Generator) -> View:
@@ -141,25 +164,6 @@ def scenery(dice: np.random.Generator) -> View:
     return View(
         _fitted(drawn), world.describe(picture, dice), tuple(labels[f"{name}0"] for name in TRAITS)
     )
-
-
-def _named(look: Look) -> bool:
-    return not look.fur.startswith("#")
-
-
-def _unasked() -> tuple[int, ...]:
-    return (-1,) * len(TRAITS)
-
-
-def _sayable_look(look: Look) -> Look:
-    """The same with a fur colour that has a name, so that it can be put into words."""
-    return look if _named(look) else replace(look, fur=SPECIES[look.species].fur)
-
-
-def _sayable(picture: world.Picture) -> world.Picture:
-    first, *rest = picture.subjects
-    assert isinstance(first.what, Look)
-    return replace(picture, subjects=(replace(first, what=_sayable_look(first.what)), *rest))
 
 
 def _fitted(picture: Pixels) -> Pixels:
@@ -243,8 +247,15 @@ def words_of(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> tor
     return made
 
 
+DOUBLES: Final = 2
+"""Near doubles of every character in a batch."""
+
+GROUP: Final = 3 + DOUBLES
+"""Views that belong to one character: two of it, its near doubles, and one whole picture."""
+
+
 def _groups(count: int, dice: np.random.Generator) -> tuple[list[View], torch.Tensor]:
-    """`count` characters: two views of each and one of its near double; whole pictures between.
+    """`count` characters: two views of each and those of its near doubles; then whole pictures.
 
     The second value numbers the characters, (n,); every whole picture has a number of its own.
     """
@@ -252,9 +263,24 @@ def _groups(count: int, dice: np.random.Generator) -> tuple[list[View], torch.Te
     who: list[int] = []
     for index in range(count):
         look = random_character(dice)
-        views += [view(look, dice), view(look, dice), view(nearly(look, dice), dice), scenery(dice)]
-        who += [4 * index, 4 * index, 4 * index + 1, 4 * index + 2]
+        others = [nearly(look, dice) for _ in range(DOUBLES)]
+        views += [view(seen, dice) for seen in (look, look, *others)] + [scenery(dice)]
+        first = GROUP * index
+        who += [first, first, *range(first + 1, first + GROUP - 1)]
     return views, torch.tensor(who)
+
+
+def _double_loss(features: torch.Tensor) -> torch.Tensor:
+    """Each view of a character shall be nearer to its other view than to any near double.
+
+    features  (count · GROUP, d)  unit vectors, as `_groups` lays them out
+    """
+    groups = features.view(-1, GROUP, features.shape[-1])
+    one, two, doubles = groups[:, 0], groups[:, 1], groups[:, 2 : 2 + DOUBLES]
+    same = (one * two).sum(-1, keepdim=True)
+    rows = [torch.cat([same, torch.einsum("nd,nkd->nk", x, doubles)], 1) for x in (one, two)]
+    logits = torch.cat(rows) / 0.07
+    return -logits.log_softmax(1)[:, 0].mean()
 
 
 def _identity_loss(features: torch.Tensor, who: torch.Tensor) -> torch.Tensor:
@@ -326,8 +352,10 @@ def _loss(
     logits = logits.masked_fill(twins, -1e4)
     match = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
     same, seen_as = _identity_loss(seen, who), traits(8 * seen, labels)
-    figures = {"match": match.item(), "same": same.item(), "traits": seen_as.item()}
-    return match + 0.5 * same + 0.5 * seen_as, figures
+    double = _double_loss(seen)
+    figures = {"match": match, "same": same, "double": double, "traits": seen_as}
+    loss = match + 0.5 * same + double + 0.5 * seen_as
+    return loss, {name: value.item() for name, value in figures.items()}
 
 
 def write_clip(clip: CLIPModel, folder: Path) -> None:
