@@ -29,8 +29,8 @@ from benchmarks import cast, judge
 from benchmarks.fusionways import Variant, opened, told
 from concepts import draw
 from storyforge.errors import StoryForgeError
-from storyforge.fusesettings import FuseSettings
 from storyforge.pocket import world
+from storyforge.settings import FuseSettings
 
 SAMPLES: Final = Path(draw.__file__).parent
 CHARACTERS: Final = {"pip": draw.PIP, "juna": draw.JUNA, "mo": draw.MO, **cast.CHARACTERS}
@@ -70,14 +70,14 @@ def found(answers: judge.Answers, question: str, right: str) -> NDArray[np.bool_
       (n,)  one a picture
     """
     if question in judge.WHOLE:
-        seen: NDArray[np.bool_] = answers[question] == judge.WHOLE[question].index(right)
-        return seen
+        value = judge.WHOLE[question].index(right)
+        return np.asarray(answers[question] == value, bool)
     value = judge.EACH[question].index(right)
     sides = [
         (answers[f"{side}.kind"] > 0) & (answers[f"{side}.{question}"] == value)
         for side in judge.COLUMNS
     ]
-    return np.any(sides, axis=0)
+    return np.asarray(np.any(sides, axis=0), bool)
 
 
 def shares(who: judge.Judge, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:

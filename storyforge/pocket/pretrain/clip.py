@@ -77,19 +77,19 @@ class View:
     labels: tuple[int, ...]
 
 
-def random_character(dice: np.random.Generator) -> Look:
+def random_character(generator: np.random.Generator) -> Look:
     """A character as an author might invent it: any fur colour, any features in any colour."""
-    look = replace(world.random_look(dice), pose="standing", holding=None)
-    if dice.random() < 0.4:
-        names = dice.choice(world.FEATURES, int(dice.integers(1, 3)), replace=False)
-        look = replace(look, extras=tuple((str(name), _dye(dice)) for name in names))
-    if look.species not in PEOPLE and dice.random() < 0.3:
-        look = replace(look, fur=_dye(dice))
+    look = replace(world.random_look(generator), pose="standing", holding=None)
+    if generator.random() < 0.4:
+        names = generator.choice(world.FEATURES, int(generator.integers(1, 3)), replace=False)
+        look = replace(look, extras=tuple((str(name), _dye(generator)) for name in names))
+    if look.species not in PEOPLE and generator.random() < 0.3:
+        look = replace(look, fur=_dye(generator))
     return look
 
 
-def _dye(dice: np.random.Generator) -> str:
-    shade = dice.integers(40, 250, 3)
+def _dye(generator: np.random.Generator) -> str:
+    shade = generator.integers(40, 250, 3)
     return "#" + "".join(f"{value:02x}" for value in shade)
 
 
@@ -97,87 +97,87 @@ NEARLY: Final = ("species", "fur", "garment", "colour", "accessory", "extras", "
 """Traits in which near doubles differ."""
 
 
-def nearly(look: Look, dice: np.random.Generator) -> Look:
+def nearly(look: Look, generator: np.random.Generator) -> Look:
     """Another character that differs in one trait."""
-    match str(dice.choice(NEARLY)):
+    match str(generator.choice(NEARLY)):
         case "species" if look.species not in PEOPLE:
             others = [name for name in SPECIES if name not in (*PEOPLE, look.species)]
-            return replace(look, species=str(dice.choice(others)))
+            return replace(look, species=str(generator.choice(others)))
         case "fur" if look.species not in PEOPLE:
             was = look.coat_of_fur()
             others = [name for name, dye in FURS.items() if distance(dye, was) > APART]
-            return replace(look, fur=str(dice.choice(others)))
+            return replace(look, fur=str(generator.choice(others)))
         case "garment":
             others = [name for name in GARMENTS if name != look.garment]
-            return replace(look, garment=str(dice.choice(others)))
+            return replace(look, garment=str(generator.choice(others)))
         case "accessory":
             others = [name for name in ACCESSORIES if name != look.accessory]
-            return replace(look, accessory=str(dice.choice(others)))
+            return replace(look, accessory=str(generator.choice(others)))
         case "extras":
-            return replace(look, extras=_other_extras(look, dice))
+            return replace(look, extras=_other_extras(look, generator))
         case "build":
             others = [name for name in BUILDS if name != look.build]
-            return replace(look, build=str(dice.choice(others)))
-    others = [name for name in COLOURS if name != look.garment_colour]
-    return replace(look, garment=look.garment or "coat", garment_colour=str(dice.choice(others)))
+            return replace(look, build=str(generator.choice(others)))
+    colour = str(generator.choice([name for name in COLOURS if name != look.garment_colour]))
+    return replace(look, garment=look.garment or "coat", garment_colour=colour)
 
 
-def _other_extras(look: Look, dice: np.random.Generator) -> tuple[tuple[str, str], ...]:
+def _other_extras(look: Look, generator: np.random.Generator) -> tuple[tuple[str, str], ...]:
     """One feature fewer, or another one instead of the last."""
     kept = look.extras[:-1]
-    if look.extras and dice.random() < 0.5:
+    if look.extras and generator.random() < 0.5:
         return kept
     had = {name for name, _ in look.extras}
-    return (
-        *kept,
-        (str(dice.choice([name for name in world.FEATURES if name not in had])), _dye(dice)),
-    )
+    other = str(generator.choice([name for name in world.FEATURES if name not in had]))
+    return (*kept, (other, _dye(generator)))
 
 
-def view(look: Look, dice: np.random.Generator) -> View:
+def view(look: Look, generator: np.random.Generator) -> View:
     """The character somewhere, doing something; mostly cut out with a little of its surroundings.
 
     Sometimes somebody else stands beside it, outside the crop or just in it.
     """
-    pose = str(dice.choice([pose for pose in POSES if pose != "holding"]))
-    acting = replace(look, pose=pose, mirror=bool(dice.random() < 0.5))
-    around = world.imagine(dice)
-    x, size = float(dice.uniform(0.2, 0.8)), float(dice.uniform(0.45, 0.8))
-    subject = world.Subject(acting, x, float(dice.uniform(0.84, 0.94)), size)
+    pose = str(generator.choice([pose for pose in POSES if pose != "holding"]))
+    acting = replace(look, pose=pose, mirror=bool(generator.random() < 0.5))
+    around = world.imagine(generator)
+    x, size = float(generator.uniform(0.2, 0.8)), float(generator.uniform(0.45, 0.8))
+    subject = world.Subject(acting, x, float(generator.uniform(0.84, 0.94)), size)
     beside: tuple[world.Subject, ...] = ()
-    if dice.random() < 0.3:
-        other = world.random_look(dice)
+    if generator.random() < 0.3:
+        other = world.random_look(generator)
         beside = (world.Subject(other, (x + 0.5) % 1.0, 0.9, 0.5),)
     picture = replace(around, subjects=(subject, *beside))
     drawn, masks = world.draw(picture, DRAWN)
     labels = tuple(world.labels(picture)[f"{name}0"] for name in TRAITS)
-    if dice.random() < 0.3:
-        return View(_fitted(drawn), world.describe(picture, dice), labels)
-    return View(_cut(drawn, masks[0], dice), world.look_words(dice, acting), labels)
+    if generator.random() < 0.3:
+        return View(_fitted(drawn), world.describe(picture, generator), labels)
+    return View(_cut(drawn, masks[0], generator), world.look_words(generator, acting), labels)
 
 
-def scenery(dice: np.random.Generator) -> View:
+def scenery(generator: np.random.Generator) -> View:
     """A whole picture of the world with its caption."""
-    picture = world.imagine(dice)
+    picture = world.imagine(generator)
     drawn, _ = world.draw(picture, DRAWN)
     labels = world.labels(picture)
-    return View(
-        _fitted(drawn), world.describe(picture, dice), tuple(labels[f"{name}0"] for name in TRAITS)
-    )
+    seen = tuple(labels[f"{name}0"] for name in TRAITS)
+    return View(_fitted(drawn), world.describe(picture, generator), seen)
 
 
 def _fitted(picture: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def _cut(picture: Pixels, mask: Pixels, dice: np.random.Generator) -> Pixels:
+def _cut(picture: Pixels, mask: Pixels, generator: np.random.Generator) -> Pixels:
     """A square around what the mask shows, a little too large and off its centre."""
     rows, columns = np.nonzero(mask > 127)
     if len(rows) == 0:
         return _fitted(picture)
     y, x = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
-    half = 0.5 * max(np.ptp(rows), np.ptp(columns)) * float(dice.uniform(1.0, 1.4)) + 2
-    x, y = x + half * float(dice.uniform(-0.15, 0.15)), y + half * float(dice.uniform(-0.15, 0.15))
+    half = 0.5 * max(np.ptp(rows), np.ptp(columns)) * float(generator.uniform(1.0, 1.4)) + 2
+    x, y = (
+        x + half * float(generator.uniform(-0.15, 0.15)),
+        y + half * float(generator.uniform(-0.15, 0.15)),
+    )
     box = (int(x - half), int(y - half), int(x + half), int(y + half))
     inside = (max(0, box[0]), max(0, box[1]), min(DRAWN, box[2]), min(DRAWN, box[3]))
     cut = Image.fromarray(picture).crop(inside)
@@ -254,7 +254,7 @@ GROUP: Final = 3 + DOUBLES
 """Views that belong to one character: two of it, its near doubles, and one whole picture."""
 
 
-def _groups(count: int, dice: np.random.Generator) -> tuple[list[View], torch.Tensor]:
+def _groups(count: int, generator: np.random.Generator) -> tuple[list[View], torch.Tensor]:
     """`count` characters: two views of each and those of its near doubles; then whole pictures.
 
     The second value numbers the characters, (n,); every whole picture has a number of its own.
@@ -262,9 +262,9 @@ def _groups(count: int, dice: np.random.Generator) -> tuple[list[View], torch.Te
     views: list[View] = []
     who: list[int] = []
     for index in range(count):
-        look = random_character(dice)
-        others = [nearly(look, dice) for _ in range(DOUBLES)]
-        views += [view(seen, dice) for seen in (look, look, *others)] + [scenery(dice)]
+        look = random_character(generator)
+        others = [nearly(look, generator) for _ in range(DOUBLES)]
+        views += [view(seen, generator) for seen in (look, look, *others)] + [scenery(generator)]
         first = GROUP * index
         who += [first, first, *range(first + 1, first + GROUP - 1)]
     return views, torch.tensor(who)
@@ -313,10 +313,10 @@ def train_clip(job: Job, team: Team) -> None:
     clock, saved = Clock(job, 100), 0.0
     while (spent := team.agree(clock.spent())) < 1:
         step += 1
-        dice = np.random.default_rng((job.seed, 5, team.rank, step))
+        generator = np.random.default_rng((job.seed, 5, team.rank, step))
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * clock.factor(spent)
-        loss, parts_of_it = _loss(clip, traits, tokenizer, *_groups(job.batch_size, dice))
+        loss, parts_of_it = _loss(clip, traits, tokenizer, *_groups(job.batch_size, generator))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         team.average(parameters)
