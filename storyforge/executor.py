@@ -22,7 +22,12 @@ from typing import Final, Generic, TypeVar
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 
 OnProgress = Callable[[str, int, int], None]
-"""Hears how far a task is: `tell(what, done, total)`."""
+"""Hears how far a task is: `on_progress(what, done, total)`."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Hear nothing."""
+
 
 Item = TypeVar("Item")
 Done = Callable[[Item, int], None]

@@ -378,7 +378,7 @@ def test_an_interrupted_drawing_says_how_to_go_on(
         raise KeyboardInterrupt
 
     edit(story, "prompt: fog", "prompt: rain")
-    monkeypatch.setattr("storyforge.sample.sampler.perform", interrupt)
+    monkeypatch.setattr("storyforge.sample.sampler.draw_panels", interrupt)
     result = invoke("render", story)
     assert result.exit_code == 130
     assert "run the same command again to go on" in result.stderr

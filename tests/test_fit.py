@@ -14,7 +14,7 @@ from storyforge.book.markup import joined
 from storyforge.book.page import bind
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import StoryForgeError
-from storyforge.project.project import check
+from storyforge.project.project import Project
 from storyforge.story.story import read
 
 STORY = """\
@@ -170,7 +170,7 @@ pages:
 
 def test_check_lists_everything_that_cannot_be_set_where_it_is_said(tmp_path: Path) -> None:
     written(tmp_path, BROKEN.replace("LONG", "The moon was full and the wood was violet. " * 140))
-    found = [each for each in check(tmp_path / "story.yaml") if each.severity == "error"]
+    found = [each for each in Project(tmp_path / "story.yaml").check() if each.severity == "error"]
     assert [(each.line, each.code) for each in found] == [
         (6, "SF323"),
         (7, "SF324"),
@@ -191,7 +191,7 @@ def test_check_names_the_locales_line_for_a_translation_that_cannot_be_set(tmp_p
         encoding="utf-8",
     )
     assert read(tmp_path / "story.yaml").languages() == ("en", "de")
-    errors = [each for each in check(tmp_path / "story.yaml") if each.severity == "error"]
+    errors = [each for each in Project(tmp_path / "story.yaml").check() if each.severity == "error"]
     assert [(each.file, each.line, each.code) for each in errors] == [(str(locale), 5, "SF324")]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import silent
 from storyforge.fuse import fusion, solve, solvers, statistics
 from storyforge.fuse.checkpoint import write_checkpoint
 from storyforge.fuse.emphasis import EMPHASIS
@@ -33,10 +34,6 @@ WIDTH, RANK = 8, 2
 AS_USUAL = FuseSettings()
 IN_FP32 = {"rtol": 1e-5, "atol": 1e-5}
 ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 def as_it_is(gram: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import silent
 from storyforge.fuse import statistics
 from storyforge.metrics.image_diff import ImageDifference, compare, read_pixels
 from storyforge.model.base import BaseModel, open_base
@@ -38,10 +39,6 @@ SAMPLES = sorted(STORY.parent.glob("*.yaml"))
 needs_goldens = pytest.mark.skipif(
     not GOLDENS.is_dir(), reason="no goldens of the sample; `storyforge golden update` makes them"
 )
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 def run(*words: object) -> Result:

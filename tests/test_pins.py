@@ -16,8 +16,8 @@ from storyforge.plan.pins import findings_in, lock_path, read_pins
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import StatusLine, missing, status_lines, subject_of
 from storyforge.plan.takes import with_pins
-from storyforge.project import approve, project
-from storyforge.project.project import Run
+from storyforge.project import stores
+from storyforge.project.project import Project
 from storyforge.store import Entry
 
 STORY = """
@@ -47,13 +47,13 @@ def path(tmp_path: Path) -> Path:
     (tmp_path / "book" / "base" / "unet").write_bytes(b"1")
     story = tmp_path / "book" / "story.yaml"
     story.write_text(STORY)
-    make(Run(story))
+    make(Project(story))
     return story
 
 
-def make(run: Run, *, only: str = "") -> Plan:
+def make(project: Project, *, only: str = "") -> Plan:
     """Put a product of every task that is missing into the store, and all into the ledger."""
-    plan, store = project.planned(run)
+    plan, store = project.plan(), project.store
     for task in missing(plan, store).tasks():
         kind = subject_of(task).split()[0]
         shelf = {"concept": "concepts", "fused": "fused", "panel": "panels"}.get(kind)
@@ -74,11 +74,11 @@ def edit(story: Path, old: str, new: str) -> None:
 
 
 def lines(story: Path) -> dict[str, StatusLine]:
-    return {line.subject: line for line in project.plan(Run(story)).lines}
+    return {line.subject: line for line in Project(story).status().lines}
 
 
 def stale(story: Path) -> set[str]:
-    return {line.subject for line in project.plan(Run(story)).stale}
+    return {line.subject for line in Project(story).status().stale}
 
 
 def retrain(story: Path, name: str) -> None:
@@ -89,7 +89,7 @@ BOOKS = {"book pdf en", "book html en"}
 
 
 def test_pinning_what_is_drawn_makes_nothing_stale(path: Path) -> None:
-    (approved,) = approve.pin(Run(path), ["found"])
+    (approved,) = Project(path).pin(["found"])
     assert (approved.take, approved.ignores) == (0, ())
     assert approved.picture.read_bytes().startswith(b"panel found")
     assert approved.picture.parent == path.parent / "pins"
@@ -111,7 +111,7 @@ def test_pinning_what_is_drawn_makes_nothing_stale(path: Path) -> None:
 def test_a_pinned_picture_stays_and_says_what_it_ignores(
     path: Path, old: str, new: str, told: str
 ) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     edit(path, old, new)
     line = lines(path)["panel found"]
     assert line.state == "pinned"
@@ -120,32 +120,32 @@ def test_a_pinned_picture_stays_and_says_what_it_ignores(
 
 
 def test_a_pinned_picture_survives_a_retrained_concept_and_unpinning_redraws_it(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     retrain(path, "pip")
     assert lines(path)["panel found"].ignores == ("concept `pip` retrained",)
     assert stale(path) == {"concept pip", "fused model", "panel end"} | BOOKS
-    approve.unpin(Run(path), ["found"])
+    Project(path).unpin(["found"])
     assert lines(path)["panel found"].reasons == ("the fused model changed",)
 
 
 def test_a_pinned_picture_survives_new_weights(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     (path.parent / "base" / "unet").write_bytes(b"22")
     line = lines(path)["panel found"]
     assert (line.state, line.ignores[0]) == ("pinned", "the base changed")
 
 
 def test_a_changed_panel_can_be_pinned_as_it_was_last_drawn(path: Path) -> None:
-    before = approve.pin(Run(path), ["end"])[0].picture.read_bytes()
-    approve.unpin(Run(path), ["end"])
+    before = Project(path).pin(["end"])[0].picture.read_bytes()
+    Project(path).unpin(["end"])
     retrain(path, "owl")
-    (approved,) = approve.pin(Run(path), ["end"])
+    (approved,) = Project(path).pin(["end"])
     assert approved.picture.read_bytes() == before
     assert approved.ignores == ("concept `owl` retrained",)
 
 
 def test_what_only_pinned_panels_show_is_not_learnt(path: Path) -> None:
-    approve.pin(Run(path), [])
+    Project(path).pin([])
     retrain(path, "pip")
     assert stale(path) == set()
     assert lines(path)["fused model"].state == "unneeded"
@@ -156,68 +156,68 @@ def test_what_only_pinned_panels_show_is_not_learnt(path: Path) -> None:
 )
 def test_words_that_look_like_yaml_come_back_as_they_were(path: Path, word: str) -> None:
     edit(path, '"7"', f'"{word}"')
-    make(Run(path))
-    approve.pin(Run(path), ["end"])
+    make(Project(path))
+    Project(path).pin(["end"])
     key = lines(path)["panel end"].task.key
     edit(path, "id: end", "id: end, take: 1")
     assert lines(path)["panel end"].ignores == ("`take: 1` of the story",)
-    assert project.planned(Run(path))[0].pins["end"].key == key
+    assert Project(path).plan().pins["end"].key == key
 
 
 def test_another_take_is_picked_and_wins_over_the_story(path: Path) -> None:
     edit(path, "id: found", "id: found, take: 2")
-    make(Run(path))
+    make(Project(path))
     edit(path, "take: 2", "take: 1")
-    make(Run(path))
-    approved = approve.pick(Run(path), "found", 2)
+    make(Project(path))
+    approved = Project(path).pick("found", 2)
     assert approved.ignores == ("`take: 1` of the story",)
     assert stale(path) == BOOKS
-    make(Run(path))
+    make(Project(path))
     assert stale(path) == set()
-    (released,) = approve.unpin(Run(path), ["found"])
+    (released,) = Project(path).unpin(["found"])
     assert (released.panel, released.take) == ("found", 2)
 
 
 def test_a_take_that_is_not_drawn_is_an_error_with_the_remedy(path: Path) -> None:
     with pytest.raises(StoryForgeError, match="take 5 of panel `found` is not drawn") as caught:
-        approve.pick(Run(path), "found", 5)
+        Project(path).pick("found", 5)
     assert "--takes 6" in str(caught.value.hint)
 
 
 def test_takes_of_a_panel_with_its_own_seed_are_an_error(path: Path) -> None:
     edit(path, "id: found", "id: found, seed: 5")
     with pytest.raises(StoryForgeError, match="seed of its own"):
-        approve.draw_takes(Run(path), ["found"], 2, lambda *_: None)
+        Project(path).takes(["found"], 2)
 
 
 def test_takes_want_a_panel(path: Path) -> None:
     with pytest.raises(StoryForgeError, match="panels that are named"):
-        approve.draw_takes(Run(path), [], 2, lambda *_: None)
+        Project(path).takes([], 2)
 
 
 def test_a_picture_that_is_not_drawn_cannot_be_pinned(path: Path) -> None:
     shutil.rmtree(path.parent / ".storyforge" / "panels")
     with pytest.raises(StoryForgeError, match="not drawn yet: `found`, `end`"):
-        approve.pin(Run(path), [])
+        Project(path).pin([])
 
 
 def test_a_pinned_picture_outlives_its_store(path: Path) -> None:
-    approve.pin(Run(path), [])
+    Project(path).pin([])
     shutil.rmtree(path.parent / ".storyforge")
     assert stale(path) == BOOKS
 
 
 def test_tidying_keeps_pinned_pictures(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     key = lines(path)["panel found"].task.key
     shutil.rmtree(path.parent / ".storyforge" / "ledgers")
-    gone = {product.key for product in project.gc(path)}
+    gone = {product.key for product in stores.gc(path)}
     assert gone
     assert key not in gone
 
 
 def test_a_lost_copy_is_taken_from_the_store(path: Path) -> None:
-    (approved,) = approve.pin(Run(path), ["found"])
+    (approved,) = Project(path).pin(["found"])
     approved.picture.unlink()
     assert lines(path)["panel found"].state == "pinned"
     assert findings_in(path) == ()
@@ -225,20 +225,20 @@ def test_a_lost_copy_is_taken_from_the_store(path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "code"), [("gone", "SF700"), ("other", "SF701")])
 def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, code: str) -> None:
-    (approved,) = approve.pin(Run(path), ["found"])
+    (approved,) = Project(path).pin(["found"])
     shutil.rmtree(path.parent / ".storyforge")
     if change == "gone":
         approved.picture.unlink()
     else:
         approved.picture.write_bytes(b"another picture")
     with pytest.raises(StoryError) as caught:
-        project.plan(Run(path))
+        Project(path).status()
     (finding,) = caught.value.diagnostics
     lock = lock_path(path)
     assert (finding.code, finding.file) == (code, str(lock))
     assert lock.read_text().splitlines()[finding.line - 1].strip() == "found:"
     assert findings_in(path) == (finding,)
-    approve.unpin(Run(path), ["found"])
+    Project(path).unpin(["found"])
     assert not lock.exists()
 
 
@@ -256,7 +256,7 @@ def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, c
 def test_mistakes_in_a_lock_have_a_place(
     path: Path, old: str, new: str, code: str, words: str
 ) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     lock = lock_path(path)
     lock.write_text(lock.read_text().replace(old, new, 1))
     found = findings_in(path)
@@ -264,11 +264,11 @@ def test_mistakes_in_a_lock_have_a_place(
     assert words in found[0].message
     assert new in lock.read_text().splitlines()[found[0].line - 1]
     with pytest.raises(StoryError):
-        project.planned(Run(path))
+        Project(path).plan()
 
 
 def test_check_lists_the_mistakes_of_the_lock_beside_the_storys(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     lock = lock_path(path)
     lock.write_text(lock.read_text().replace("take: 0", "taek: 0", 1))
     done = CliRunner().invoke(app, ["check", str(path)])
@@ -280,49 +280,49 @@ def test_check_lists_the_mistakes_of_the_lock_beside_the_storys(path: Path) -> N
 def test_the_lock_is_named_after_the_story(path: Path) -> None:
     other = path.with_name("tale.yaml")
     shutil.copyfile(path, other)
-    make(Run(other))
-    approve.pin(Run(other), ["found"])
-    approve.pin(Run(path), ["found"])
+    make(Project(other))
+    Project(other).pin(["found"])
+    Project(path).pin(["found"])
     assert lock_path(other).name == "tale.lock.yaml"
     assert lock_path(path).name == "story.lock.yaml"
-    approve.unpin(Run(path), [])
+    Project(path).unpin([])
     assert not lock_path(path).exists()
     assert lines(other)["panel found"].state == "pinned"
     assert len(list((path.parent / "pins").iterdir())) == 1
-    approve.unpin(Run(other), [])
+    Project(other).unpin([])
     assert not (path.parent / "pins").exists()
 
 
 def test_an_unpinned_picture_goes_back_to_the_store(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     shutil.rmtree(path.parent / ".storyforge")
-    approve.unpin(Run(path), ["found"])
+    Project(path).unpin(["found"])
     assert "panel found" not in stale(path)
 
 
 def test_a_pin_for_no_panel_is_told(path: Path) -> None:
-    approve.pin(Run(path), ["found"])
+    Project(path).pin(["found"])
     edit(path, "id: found", "id: lost")
-    assert project.plan(Run(path)).strange == ("found",)
+    assert Project(path).status().strange == ("found",)
     with pytest.raises(StoryForgeError, match="no picture of a panel named `fuond`") as caught:
-        approve.unpin(Run(path), ["fuond"])
+        Project(path).unpin(["fuond"])
     assert "`found`" in str(caught.value.hint)
 
 
 def test_a_story_of_pinned_pictures_needs_no_base(path: Path) -> None:
-    approve.pin(Run(path), [])
+    Project(path).pin([])
     shutil.rmtree(path.parent / "base")
     assert lines(path)["panel found"].state == "pinned"
-    approve.unpin(Run(path), ["end"])
+    Project(path).unpin(["end"])
     with pytest.raises(StoryForgeError, match="no model at"):
-        project.plan(Run(path))
+        Project(path).status()
 
 
 def test_a_pin_changes_no_key_but_the_books(path: Path) -> None:
-    plan, store = project.planned(Run(path))
-    approve.pin(Run(path), ["found"])
+    plan, store = Project(path).plan(), Project(path).store
+    Project(path).pin(["found"])
     retrain(path, "pip")
-    changed, _ = project.planned(Run(path))
+    changed = Project(path).plan()
     loose = with_pins(changed, {})
     assert [task.key for task in changed.panels] == [task.key for task in loose.panels]
     assert dict(changed.books[0].panels)["found"] == dict(plan.books[0].panels)["found"]

@@ -30,7 +30,7 @@ from storyforge.book.preview.drawing import (
 )
 from storyforge.book.preview.pages import proof_of
 from storyforge.cli.program import app
-from storyforge.project.project import layouts
+from storyforge.project.layouts import layouts
 from storyforge.story.layout import shipped
 from storyforge.story.story import Story, read
 

@@ -15,6 +15,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import silent
 from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
@@ -27,10 +28,6 @@ from storyforge.sample.sampler import SamplingContext, draw_panels, picture, pic
 from storyforge.tasks import Method, PanelTask, RefineTask, RegionTask
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 def smallest(base: BaseModel) -> int:

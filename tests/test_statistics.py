@@ -13,6 +13,7 @@ from torch import Tensor
 
 from storyforge.engine import engine
 from storyforge.errors import EnvironmentProblem
+from storyforge.executor import silent
 from storyforge.fuse import carried, fusion, statistics
 from storyforge.fuse.area import REST, subject_area
 from storyforge.fuse.packing import Compact
@@ -28,10 +29,6 @@ from storyforge.tasks import FuseTask
 from storyforge.train import edlora
 
 LINES = ("<it>", "<it> on the left, in a forest")
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from storyforge.errors import StoryForgeError
+from storyforge.executor import silent
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
@@ -47,10 +48,6 @@ FROZEN = replace(CONFIG, embedding_lr=0.0, text_lr=0.0, unet_lr=0.0)
 
 class Killed(BaseException):
     """What a run does not expect."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 def killer(step: int) -> Callable[[str, int, int], None]:

@@ -15,6 +15,7 @@ from PIL import Image
 from storyforge.book.leaf import Book
 from storyforge.book.upscale import PRINT_PPI, fitted, inches, save, widths, with_art
 from storyforge.errors import EnvironmentProblem
+from storyforge.executor import silent
 from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK
 from storyforge.sample.upscaler import Upscaler, enlarge_until, enlarged, open_upscaler
 
@@ -62,10 +63,6 @@ def test_tiles_leave_no_seams() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 270, 3), dtype=np.uint8)
     made = enlarged(Image.fromarray(pixels), twice, 2)
     assert np.array_equal(np.asarray(made), pixels.repeat(2, axis=0).repeat(2, axis=1))
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
 
 
 def test_a_network_is_used_until_the_picture_is_wide_enough() -> None:

@@ -16,7 +16,7 @@ from storyforge.book.pdf import write_pdf
 from storyforge.book.wrap import inside, wrap
 from storyforge.errors import StoryForgeError
 from storyforge.plan.plan import Order, base_of, draw_up
-from storyforge.project import project
+from storyforge.project.project import Project
 from storyforge.store import Store
 from storyforge.story.story import Story
 from storyforge.story.trims import PAPERS, TRIMS, spine_of
@@ -176,13 +176,13 @@ def test_a_pdf_of_another_make_gets_no_boxes() -> None:
 
 def test_the_book_is_published_with_its_cover_and_its_inside(tmp_path: Path) -> None:
     made = story(tmp_path)
-    run = project.Run(made.path, Order(("pdf",)), wrap=True)
+    project, order = Project(made.path), Order(("pdf",), wrap=True)
     store = Store(tmp_path / ".storyforge")
     drawings = placeholders(made, tmp_path)
     for task in draw_up(made, base=base_of(made)).panels:
         with store.make("panels", task.key) as path:
             path.write_bytes(drawings[task.panel].path.read_bytes())
-    books = project.book(run, lambda what, done, total: None).books
+    books = project.book(order).books
     name = tmp_path.name
     assert [path.name for path in books] == [
         f"{name}.pdf",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.fusion.race import Layer
+from storyforge.executor import silent
 from storyforge.fuse import fusion, solve, statistics
 from storyforge.fuse.account import COLLISION
 from storyforge.fuse.packing import Compact, Full, Packed
@@ -245,7 +246,3 @@ def re_solving(scene: Scene) -> dict[str, float]:
 def rounded(numbers: Mapping[str, float]) -> dict[str, float]:
     """Six digits after the point."""
     return {name: round(value, 6) for name, value in numbers.items()}
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""

@@ -15,9 +15,10 @@ from time import perf_counter, process_time
 import torch
 from torch import Tensor
 
-from benchmarks.fusion.embedded import Scene, silent
+from benchmarks.fusion.embedded import Scene
 from benchmarks.fusion.shapes import RANK, Input, directions, energies, stable_diffusion
 from benchmarks.fusion.solvers import gram_of, like
+from storyforge.executor import silent
 from storyforge.fuse import fusion
 from storyforge.fuse.packing import Full
 from storyforge.fuse.solve import normalised

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from storyforge.errors import StoryForgeError
-
-Place = tuple[str | int, ...]
-"""Where the story says it: `("title",)`, `("book", "dedication")`, `("page", 3, "text")`,
-`("panel", "found", "say", 0)`; a page by its number from 1, a panel by its id."""
+from storyforge.story.places import Place as Place
 
 
 class Unsettable(StoryForgeError):

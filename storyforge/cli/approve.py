@@ -27,10 +27,9 @@ def pick(
     as_json: AsJson = False,
 ) -> None:
     """Approve one take of a panel; the book shows it from now on."""
-    from storyforge.project import approve, project
+    from storyforge.project.project import Project
 
-    chosen = approve.pick(project.Run(story, store=store), panel, take)
-    _show_approved([chosen], as_json)
+    _show_approved([Project(story, store=store).pick(panel, take)], as_json)
 
 
 @app.command()
@@ -38,9 +37,9 @@ def pin(
     story: StoryArgument, panels: Panels = None, store: StoreFolder = None, as_json: AsJson = False
 ) -> None:
     """Keep pictures as they are, whatever changes in the story."""
-    from storyforge.project import approve, project
+    from storyforge.project.project import Project
 
-    _show_approved(approve.pin(project.Run(story, store=store), panels or ()), as_json)
+    _show_approved(Project(story, store=store).pin(panels or ()), as_json)
 
 
 @app.command()
@@ -48,9 +47,9 @@ def unpin(
     story: StoryArgument, panels: Panels = None, store: StoreFolder = None, as_json: AsJson = False
 ) -> None:
     """Let go of pinned pictures; they are drawn anew if something changed."""
-    from storyforge.project import approve, project
+    from storyforge.project.project import Project
 
-    released = approve.unpin(project.Run(story, store=store), panels or ())
+    released = Project(story, store=store).unpin(panels or ())
     if as_json:
         tell_json({"unpinned": [each.panel for each in released]})
         return

@@ -18,7 +18,6 @@ from storyforge.cli.options import (
     OutFolder,
     StoreFolder,
     StoryArgument,
-    order,
 )
 from storyforge.cli.program import app, group
 from storyforge.cli.terminal import (
@@ -78,9 +77,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List every mistake in a story, each with its place."""
-    from storyforge.project.project import check as findings_in
+    from storyforge.project.project import Project
 
-    findings = findings_in(story)
+    findings = Project(story).check()
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if as_json or format_ is FindingsFormat.JSON:
         told = [finding_content(finding) for finding in findings]
@@ -157,9 +156,9 @@ def list_layouts(
     as_json: AsJson = False,
 ) -> None:
     """List the layouts: their regions, and what they are good for."""
-    from storyforge.project import project
+    from storyforge.project.layouts import layouts
 
-    found = project.layouts(story)
+    found = layouts(story)
     if as_json:
         tell_json({"layouts": [each.model_dump(mode="json") for each in found]})
         return
@@ -181,9 +180,9 @@ def show_layouts(
     as_json: AsJson = False,
 ) -> None:
     """Draw a layout, or all of them on one sheet."""
-    from storyforge.project import project
+    from storyforge.project.layouts import picture_layouts
 
-    path = project.picture_layouts(name, story, out)
+    path = picture_layouts(name, story, out)
     if as_json:
         tell_json({"picture": str(path)})
     else:
@@ -205,14 +204,14 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show where everything will stand on every page, before a picture is drawn."""
-    from storyforge.project import project
+    from storyforge.project.project import Project
 
     formats = [name.strip() for name in to.split(",")]
     for name in formats:
         if name not in _PROOFS:
             raise typer.BadParameter(f"`{name}` is none of {', '.join(_PROOFS)}", param_hint="--to")
-    run = project.Run(story, order(None, lang, None), store, out)
-    files = project.preview(run, formats, with_art=with_art)
+    project = Project(story, store=store, out=out)
+    files = project.preview(formats, language=lang, with_art=with_art)
     if as_json:
         tell_json({"files": [str(path) for path in files]})
         return

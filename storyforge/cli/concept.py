@@ -72,10 +72,10 @@ def show(
 ) -> None:
     """Say what a concept's file holds, and how it was learnt."""
     from storyforge.model.card import Card
-    from storyforge.project import project
+    from storyforge.project.project import Project
 
     if story is not None:
-        cards = project.learnt(project.Run(story, store=store), [what])
+        cards = Project(story, store=store).learnt([what])
         if not cards:
             hint = f"run `storyforge train {story} {what}`"
             raise StoryForgeError(f"`{what}` is not learnt yet, or has changed since", hint=hint)

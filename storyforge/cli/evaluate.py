@@ -55,13 +55,12 @@ def judge_story(
 ) -> None:
     """Judge every concept alone and fused, and the panels region by region."""
     from storyforge.evaluate.report.story import story_table
-    from storyforge.evaluate.story import StoryConfig, evaluate_story
+    from storyforge.evaluate.story import StoryConfig
+    from storyforge.project.project import Project
 
-    exam = StoryConfig(
-        story, tuple(concepts or ()), clip, prompts, seeds, panels, steps, store, out
-    )
+    exam = StoryConfig(tuple(concepts or ()), clip, prompts, seeds, panels, steps, out)
     with ProgressLine() as progress:
-        report = evaluate_story(exam, progress)
+        report = Project(story, store=store).evaluate(exam, on_progress=progress)
     if as_json:
         tell_json(report.content())
         return

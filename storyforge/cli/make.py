@@ -20,7 +20,7 @@ from storyforge.cli.options import (
     StepsOption,
     StoreFolder,
     StoryArgument,
-    order,
+    formats,
 )
 from storyforge.cli.program import app
 from storyforge.cli.terminal import (
@@ -42,7 +42,8 @@ from storyforge.errors import Severity
 
 if TYPE_CHECKING:
     from storyforge.executor import OnProgress
-    from storyforge.project.project import Outcome, Run
+    from storyforge.project.making import Outcome
+    from storyforge.project.project import Project
 
 _SOME_FAILED: Final = 4
 
@@ -60,9 +61,10 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what would be made, why, and what it may take; make nothing."""
-    from storyforge.project import project
+    from storyforge.plan.plan import Order
+    from storyforge.project.project import Project
 
-    survey = project.plan(project.Run(story, order(to, lang, steps), store))
+    survey = Project(story, store=store).status(Order(formats(to), lang, steps))
     show_survey(survey, as_json)
     if check and survey.stale:
         raise typer.Exit(1)
@@ -84,17 +86,17 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Learn the story's concepts from their pictures."""
-    from storyforge.project import project
+    from storyforge.project.project import Project
     from storyforge.train.logs import Logs
 
     if tensorboard and logs is None:
         raise typer.BadParameter("needs `--logs DIR`", param_hint="--tensorboard")
     kept = None if logs is None else Logs(logs, tensorboard)
-    run = project.Run(story, store=store, jobs=jobs, logs=kept)
-    for finding in project.examine(run, concepts or ()):
+    project, wanted = Project(story, store=store), concepts or ()
+    for finding in project.examine(wanted):
         tell(finding_line(finding))
-    outcome = _done(lambda tell: project.train(run, concepts or (), tell))
-    cards = project.learnt(run, concepts or ())
+    outcome = _done(lambda tell: project.train(wanted, jobs=jobs, logs=kept, on_progress=tell))
+    cards = project.learnt(wanted)
     if as_json:
         told = [card_content(card) for card in cards]
         tell_json({**outcome_content(outcome), "concepts": told})
@@ -119,13 +121,14 @@ def fuse(
     as_json: AsJson = False,
 ) -> None:
     """Fuse the concepts into one model, learning those that are missing."""
-    from storyforge.project import fused, project
+    from storyforge.project.fused import check_vacant
+    from storyforge.project.project import Project
 
-    run = project.Run(story, store=store, jobs=jobs)
+    project = Project(story, store=store)
     if merge is not None:
-        fused.check_vacant(merge)
-    show_outcome(lambda tell: project.fuse(run, tell), as_json)
-    fusion = fused.fusion_of(story, store)
+        check_vacant(merge)
+    show_outcome(lambda tell: project.fuse(jobs=jobs, on_progress=tell), as_json)
+    fusion = project.fusion()
     if fusion is None:
         tell("no panel shows a concept, so there is nothing to fuse")
         return
@@ -168,26 +171,47 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Make all that is missing, then the book."""
-    from storyforge.project import project
+    from storyforge.project.project import Project
 
-    asked = order(to, lang, steps, ppi)
-    run = project.Run(story, asked, store, out, jobs, assets, previews=previews)
+    project = Project(story, store=store, out=out)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if takes is not None:
-        _show_takes(run, wanted, takes, clip, as_json)
+        _show_takes(project, wanted, takes, steps, jobs, previews, clip, as_json)
         return
-    show_outcome(lambda tell: project.render(run, wanted, tell), as_json)
-    _show_untranslated(story, lang)
+    show_outcome(
+        lambda tell: project.render(
+            wanted,
+            formats=formats(to),
+            language=lang,
+            steps=steps,
+            ppi=ppi,
+            assets=assets,
+            jobs=jobs,
+            previews=previews,
+            on_progress=tell,
+        ),
+        as_json,
+    )
+    _show_untranslated(project, lang)
 
 
 def _show_takes(
-    run: Run, panels: Sequence[str], count: int, clip: str | None, as_json: bool
+    project: Project,
+    panels: Sequence[str],
+    count: int,
+    steps: int | None,
+    jobs: int | None,
+    previews: Path | None,
+    clip: str | None,
+    as_json: bool,
 ) -> None:
     """Draw takes, and print the contact sheets that show them."""
-    from storyforge.project import approve
+    from storyforge.plan.plan import Order
+    from storyforge.project.making import Making
 
+    how, order = Making(project.out, jobs, previews=previews), Order(steps=steps)
     with ProgressLine() as progress:
-        drawn = approve.draw_takes(run, panels, count, progress, clip)
+        drawn = project.takes(panels, count, order, how=how, clip=clip, on_progress=progress)
     _tell_outcome(drawn.outcome)
     sheets = [str(path) for path in drawn.sheets]
     if as_json:
@@ -200,7 +224,7 @@ def _show_takes(
         if each:
             best = max(each, key=each.__getitem__)
             tell(f"{panel}: take {best} is most alike ({each[best]:.2f})")
-    tell(f"next: look at the numbers there, then `storyforge pick {run.path} PANEL TAKE`")
+    tell(f"next: look at the numbers there, then `storyforge pick {project.path} PANEL TAKE`")
     _end(drawn.outcome)
 
 
@@ -218,12 +242,13 @@ def book(
     as_json: AsJson = False,
 ) -> None:
     """Set the book from pictures that exist."""
-    from storyforge.project import project
+    from storyforge.plan.plan import Order
+    from storyforge.project.project import Project
 
-    asked = order(to, lang, steps, ppi)
-    run = project.Run(story, asked, store, out, assets=assets, wrap=cover_wrap)
-    show_outcome(lambda tell: project.book(run, tell), as_json)
-    _show_untranslated(story, lang)
+    project = Project(story, store=store, out=out)
+    order = Order(formats(to), lang, steps, ppi, assets, cover_wrap)
+    show_outcome(lambda tell: project.book(order, on_progress=tell), as_json)
+    _show_untranslated(project, lang)
 
 
 @app.command()
@@ -236,11 +261,12 @@ def preflight(
     as_json: AsJson = False,
 ) -> None:
     """List what a printer would send back: pictures, bleed, gutter, letters, pages, the PDF."""
-    from storyforge.project import project
+    from storyforge.plan.plan import Order
+    from storyforge.project.project import Project
 
     with ProgressLine() as progress:
-        run = project.Run(story, order("pdf", lang, steps), store)
-        findings = project.preflight(run, progress)
+        order = Order(language=lang, steps=steps)
+        findings = Project(story, store=store).preflight(order, on_progress=progress)
     content = findings_content(findings)
     if as_json:
         tell_json(content)
@@ -261,9 +287,10 @@ def sheet(
     as_json: AsJson = False,
 ) -> None:
     """Show every picture beside its concepts' own pictures, on one sheet."""
-    from storyforge.project import project
+    from storyforge.plan.plan import Order
+    from storyforge.project.project import Project
 
-    path = project.sheet(project.Run(story, order(None, None, steps), store, out))
+    path = Project(story, store=store, out=out).sheet(Order(steps=steps))
     if as_json:
         tell_json({"sheet": str(path)})
     else:
@@ -306,9 +333,7 @@ def _end(outcome: Outcome) -> None:
         raise typer.Exit(_SOME_FAILED)
 
 
-def _show_untranslated(story: Path, language: str | None) -> None:
+def _show_untranslated(project: Project, language: str | None) -> None:
     """List the texts that an edition shows in the story's own language for want of another."""
-    from storyforge.story.story import untranslated
-
-    for finding in untranslated(story, language) if language else ():
+    for finding in project.untranslated(language):
         tell(finding_line(finding))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from storyforge.plan.plan import Order
+    from storyforge.settings import Format
 
 StoryArgument = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
 StoreFolder = Annotated[
@@ -50,14 +50,14 @@ PlaceOption = Annotated[
 ]
 
 
-def order(to: str | None, language: str | None, steps: int | None, ppi: int | None = None) -> Order:
-    """What is asked beyond the story; an unknown format is a mistake in the command."""
-    from storyforge.plan.plan import FORMATS, Order
+def formats(to: str | None) -> tuple[Format, ...] | None:
+    """The formats asked for, None for the story's; an unknown one is a mistake in the command."""
+    from storyforge.plan.plan import FORMATS
 
     if to is None:
-        return Order(None, language, steps, ppi)
+        return None
     asked = [name.strip() for name in to.split(",")]
     for name in asked:
         if name not in FORMATS:
             raise typer.BadParameter(f"`{name}` is none of {', '.join(FORMATS)}", param_hint="--to")
-    return Order(tuple(name for name in FORMATS if name in asked), language, steps, ppi)
+    return tuple(name for name in FORMATS if name in asked)

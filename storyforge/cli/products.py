@@ -22,9 +22,9 @@ golden = group("golden", "Compare a story's pictures with those kept.")
 @cache.command("ls")
 def list_products(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
     """List what is finished and kept."""
-    from storyforge.project import project
+    from storyforge.project.stores import store_at
 
-    products = project.store_at(where).ls()
+    products = store_at(where).ls()
     show_products(products, as_json, f"{len(products)} products")
 
 
@@ -35,18 +35,18 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no story needs any more; pinned pictures stay."""
-    from storyforge.project import project
+    from storyforge.project import stores
 
-    products = project.gc(where, dry=dry)
+    products = stores.gc(where, dry=dry)
     show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
 
 
 @cache.command()
 def verify(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
     """Remove products that were damaged; they are made again by the next run."""
-    from storyforge.project import project
+    from storyforge.project.stores import store_at
 
-    products = project.store_at(where).verify()
+    products = store_at(where).verify()
     show_products(products, as_json, f"removed {len(products)} damaged products")
     if products:
         raise typer.Exit(1)
@@ -92,7 +92,7 @@ def _show_review(review: Review, as_json: bool) -> None:
         return
     rows = [
         (each.panel, str(seen.largest), f"{seen.mean:.3f}", f"{seen.ssim:.4f}", each.said)
-        if (seen := each.image_alignment)
+        if (seen := each.difference)
         else (each.panel, "-", "-", "-", each.said)
         for each in review.verdicts
     ]

@@ -30,15 +30,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say what a picture was drawn from: prompts, seed, model, regions."""
-    from storyforge.project import project
+    from storyforge.project.project import Project
     from storyforge.provenance import recipe
 
     shown = recipe.read_metadata(file)
     if again is not None:
-        run = project.Run(again, store=store, out=out)
-        drawn, _ = project.planned(run)
-        panel = recipe.again(shown, {task.panel: task.key for task in drawn.panels})
-        show_outcome(lambda tell: project.render(run, [panel], tell), as_json)
+        project = Project(again, store=store, out=out)
+        keys = {task.panel: task.key for task in project.plan().panels}
+        panel = recipe.again(shown, keys)
+        show_outcome(lambda tell: project.render([panel], on_progress=tell), as_json)
         return
     if as_json:
         said = {"recipe": dict(shown.recipe), "parameters": shown.parameters}

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from storyforge.model.card import Card
     from storyforge.plan.cost import Cost
     from storyforge.plan.status import StatusLine
-    from storyforge.project.project import Outcome, Survey
+    from storyforge.project.making import Outcome
+    from storyforge.project.project import Survey
     from storyforge.store import Product
 
 SCHEMA_VERSION: Final = 1

@@ -17,7 +17,6 @@ from storyforge.executor import OnProgress
 from storyforge.plan.status import subject_of
 from storyforge.store import Entry, Store, fingerprint
 from storyforge.story.story import Story
-from storyforge.story.yaml import load
 from storyforge.tasks import BookTask
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class Books:
         """
         from storyforge.book.preflight import check_book, check_pdf
 
-        report, marks = Report(str(self.story.path)), _marks(self.story.path)
+        report, marks = Report(str(self.story.path)), _marks(self.story)
         for number, task in enumerate(tasks):
             book = self.printed(task, on_progress)
             if number == 0:
@@ -139,16 +138,12 @@ class Books:
         return art_of(panel, self.store.path("upscaled", key))
 
 
-def _marks(path: Path) -> Marks:
+def _marks(story: Story) -> Marks:
     """Where the story file speaks of its book and of each panel."""
     from storyforge.book.preflight import Marks
 
-    root = load(path, Report(str(path)))
-    if root is None:
-        return Marks()
-    panels = (panel for page in root.each("pages") for panel in page.each("panels"))
-    named = {panel.text_at("id") or "": panel.mark for panel in panels}
-    return Marks(root.mark_of("book"), named)
+    named = {panel.id: story.places.panel(panel.id) for _, panel in story.panels()}
+    return Marks(story.places.key("book"), named)
 
 
 def _enlarge(

@@ -34,10 +34,9 @@ from storyforge.metrics.references import (
     threshold,
 )
 from storyforge.modelref import ModelRef
-from storyforge.plan.plan import Plan, base_of, draw_up
+from storyforge.plan.plan import Plan
 from storyforge.plan.status import missing
 from storyforge.store import Store
-from storyforge.story import story as stories
 from storyforge.tasks import PanelTask, TrainTask
 
 FORMAT: Final = 1
@@ -55,14 +54,12 @@ class StoryConfig:
     out       where pictures and results go; None for `build/<story>.evaluation` beside the story
     """
 
-    path: Path
     concepts: tuple[str, ...] = ()
     clip: str | None = None
     prompts: int = 5
     seeds: int = 1
     panels: bool = True
     steps: int | None = None
-    store: Path | None = None
     out: Path | None = None
 
 
@@ -95,17 +92,16 @@ class _Probe:
     task: PanelTask
 
 
-def evaluate_story(exam: StoryConfig, on_progress: OnProgress) -> StoryReport:
-    """Draw what is missing and judge it all.
+def evaluate_story(
+    plan: Plan, store: Store, base: ModelRef, exam: StoryConfig, on_progress: OnProgress
+) -> StoryReport:
+    """Draw what is missing of a story and judge it all.
 
     Raises StoryForgeError for an unknown concept, EnvironmentProblem without a CLIP.
     """
     started = perf_counter()
-    story = stories.read(exam.path)
-    base = base_of(story)
     clip = clip_for(base.reference, exam.clip)
-    plan = draw_up(story, base=base)
-    store = Store(exam.store or story.folder / ".storyforge")
+    story = plan.story
     folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
     gallery = Gallery(folder / "pictures")
     learnt = _asked(plan, exam.concepts)

@@ -78,12 +78,25 @@ class Order:
     language   of the books' texts
     steps      denoising steps of every panel, for drafts
     ppi        pixels an inch of pages as pictures
+    assets     whether HTML is a folder with its pictures beside it
+    wrap       whether to make what a printer takes too: the cover that wraps the book, its inside
     """
 
     formats: tuple[Format, ...] | None = None
     language: str | None = None
     steps: int | None = None
     ppi: int | None = None
+    assets: bool = False
+    wrap: bool = False
+
+    def formats_of(self, story: Story) -> tuple[Format, ...]:
+        """The formats of the story's books."""
+        formats = self.formats or story.book.formats
+        if self.assets:
+            formats = tuple("web" if name == "html" else name for name in formats)
+        if self.wrap:
+            formats = (*formats, "cover", "inside")
+        return tuple(dict.fromkeys(formats))
 
 
 def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
@@ -234,7 +247,7 @@ def _book_tasks(
     language = order.language or story.language
     pictures = tuple((panel.panel, panel.key) for panel in panels)
     words = _book_recipe(story)
-    for name in order.formats or story.book.formats:
+    for name in order.formats_of(story):
         ppi = (order.ppi or story.book.ppi) if name == "png" else 0
         recipe: KeyInputs = {"format": name, "language": language, "panels": dict(pictures)}
         recipe |= {"ppi": ppi} if ppi else {}

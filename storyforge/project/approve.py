@@ -19,10 +19,10 @@ from storyforge.plan.pins import Pin, keep, lock_path, picture_path, pinned_pane
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import ignored, subject_of
 from storyforge.plan.takes import check_panels, panel_named, take_of
+from storyforge.project.making import Making, Outcome, make
 from storyforge.project.output import file_of
-from storyforge.project.project import Outcome, Run, made, planned
 from storyforge.store import Entry, Store, fingerprint, write_whole
-from storyforge.story import story as stories
+from storyforge.story.story import Story
 from storyforge.tasks import PanelTask
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ class Release:
 
 
 def draw_takes(
-    run_: Run, panels: Sequence[str], count: int, on_progress: OnProgress, clip: str | None = None
+    drawn: Plan,
+    store: Store,
+    panels: Sequence[str],
+    count: int,
+    how: Making,
+    on_progress: OnProgress,
+    clip: str | None = None,
 ) -> Takes:
     """Draw takes 0 to `count` - 1 of each panel and lay them on a contact sheet; bind no book.
 
@@ -71,9 +77,8 @@ def draw_takes(
     the one that is asked for, else the base's own, if it has one.
     """
     if not panels:
-        hint = f"such as `storyforge render {run_.path} PANEL --takes {count}`"
+        hint = f"such as `storyforge render {drawn.story.path} PANEL --takes {count}`"
         raise StoryForgeError("takes are drawn of panels that are named", hint=hint)
-    drawn, store = planned(run_)
     check_panels(drawn, panels)
     wanted = [task for task in drawn.panels if task.panel in panels]
     tasks: dict[str, list[PanelTask]] = {}
@@ -86,12 +91,12 @@ def draw_takes(
             tasks.setdefault(task.panel, []).append(take)
     takes = tuple(take for each in tasks.values() for take in each)
     asked = replace(drawn, panels=takes, books=(), key_inputs=key_inputs, pins={})
-    outcome = made(run_, asked, store, on_progress, names)
+    outcome = make(asked, store, replace(how, names=names), on_progress)
     alignments = _image_alignments(drawn, store, takes, clip, on_progress)
     sheets = []
     for panel, each in tasks.items():
         if cells := _cells(drawn, store, each, alignments):
-            sheets.append(_sheet(run_, drawn, panel, cells))
+            sheets.append(_sheet(drawn, how.out, panel, cells))
     image_alignment = {
         panel: {
             number: alignments[task.key]
@@ -142,23 +147,22 @@ def _cells(
     ]
 
 
-def _sheet(run_: Run, drawn: Plan, panel: str, cells: Sequence[Take]) -> Path:
+def _sheet(drawn: Plan, out: Path | None, panel: str, cells: Sequence[Take]) -> Path:
     """The contact sheet of one panel."""
     from storyforge.book.contact import write_takes
 
     with TemporaryDirectory(prefix="storyforge-") as folder:
         data = write_takes(panel, cells, Path(folder) / "takes.png").read_bytes()
-    target = file_of(drawn.story, run_.out, f".{panel}.takes.png")
+    target = file_of(drawn.story, out, f".{panel}.takes.png")
     write_whole(target, data)
     return target
 
 
-def pick(run_: Run, panel: str, take: int) -> Approval:
+def pick(drawn: Plan, store: Store, panel: str, take: int) -> Approval:
     """Approve one take of a panel: it is what the books show from now on.
 
     It is the picture that was last drawn as this take, whatever changed since.
     """
-    drawn, store = planned(run_)
     check_panels(drawn, [panel])
     (task,) = (task for task in drawn.panels if task.panel == panel)
     entries = ledger_of(store, drawn.story).entries()
@@ -170,17 +174,16 @@ def pick(run_: Run, panel: str, take: int) -> Approval:
         candidates.append(Entry(other.key, recipe))
     found = _first_drawn(candidates, store)
     if found is None:
-        hint = f"run `storyforge render {run_.path} {panel} --takes {take + 1}`"
+        hint = f"run `storyforge render {drawn.story.path} {panel} --takes {take + 1}`"
         raise StoryForgeError(f"take {take} of panel `{panel}` is not drawn", hint=hint)
     return _approved(drawn, store, {panel: (take, found)}, entries)[0]
 
 
-def pin(run_: Run, panels: Sequence[str]) -> tuple[Approval, ...]:
+def pin(drawn: Plan, store: Store, panels: Sequence[str]) -> tuple[Approval, ...]:
     """Approve the pictures of panels as they are drawn now, or of all panels if none is named.
 
     A panel that was changed after it was drawn keeps the picture that was last drawn of it.
     """
-    drawn, store = planned(run_)
     check_panels(drawn, panels)
     entries = ledger_of(store, drawn.story).entries()
     chosen: dict[str, tuple[int, Entry]] = {}
@@ -194,18 +197,16 @@ def pin(run_: Run, panels: Sequence[str]) -> tuple[Approval, ...]:
         else:
             chosen[task.panel] = (panel_named(drawn, task.panel).take, found)
     if lacking:
-        hint = f"run `storyforge render {run_.path}`"
+        hint = f"run `storyforge render {drawn.story.path}`"
         raise StoryForgeError(f"not drawn yet: {', '.join(lacking)}", hint=hint)
     return _approved(drawn, store, chosen, entries)
 
 
-def unpin(run_: Run, panels: Sequence[str]) -> tuple[Release, ...]:
+def unpin(story: Story, store: Store, panels: Sequence[str]) -> tuple[Release, ...]:
     """Let go of pinned pictures, or of all if no panel is named; the next run draws what changed.
 
     The pictures stay in the store until it is tidied.
     """
-    story = stories.read(run_.path)
-    store = Store(run_.store or story.folder / ".storyforge")
     takes = pinned_panels(story)
     for name in panels:
         if name not in takes:

@@ -1,6 +1,6 @@
 """What can be asked of a story's fused model once it is made: warnings, a report, a merged copy.
 
-Making it is `project.fuse`.
+Making it is `Project.fuse`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storyforge.errors import StoryForgeError
-from storyforge.plan.plan import base_of, draw_up
+from storyforge.plan.plan import Plan
 from storyforge.store import Store, size_of
-from storyforge.story import story as stories
 from storyforge.tasks import FuseTask
 
 if TYPE_CHECKING:
@@ -59,24 +58,19 @@ def check_vacant(folder: Path) -> None:
     check(folder)
 
 
-def fusion_of(path: Path, where: Path | None) -> Fusion | None:
-    """The fused model of the story at `path`, made already; None if the story shows no concept.
-
-    where  the folder of products; None for `.storyforge` beside the story
-    """
+def fusion_of(drawn: Plan, store: Store) -> Fusion | None:
+    """The fused model of a planned story, made already; None if the story shows no concept."""
     from storyforge.model.concept import FusedModel
 
-    story = stories.read(path)
-    store = Store(where or story.folder / ".storyforge")
-    task = draw_up(story, base=base_of(story)).fuse
+    task = drawn.fuse
     if task is None:
         return None
     fused = store.path("fused", task.key)
     if not store.has("fused", task.key):
-        raise StoryForgeError("not fused yet", hint=f"run `storyforge fuse {path}`")
+        raise StoryForgeError("not fused yet", hint=f"run `storyforge fuse {drawn.story.path}`")
     files = {"fused model": fused}
     for name, key in task.concepts:
-        spec = story.concepts[name]
+        spec = drawn.story.concepts[name]
         files[f"concept {name}"] = spec if isinstance(spec, Path) else store.path("concepts", key)
     for name, key in task.statistics:
         if store.has("statistics", key):

@@ -32,7 +32,7 @@ from storyforge.metrics.image_diff import (
     write_changes,
 )
 from storyforge.plan.plan import Plan, base_of, draw_up
-from storyforge.project import project
+from storyforge.project.project import Project
 from storyforge.store import Store, write_whole
 from storyforge.story import story as stories
 
@@ -67,11 +67,11 @@ VerdictKind = Literal["equal", "alike", "different", "new", "gone"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one panel; without `image_alignment` there are not two pictures of one size."""
+    """What came of one panel; without `difference` there are not two pictures of one size."""
 
     panel: str
     said: VerdictKind
-    image_alignment: ImageDifference | None = None
+    difference: ImageDifference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def update(
     size, steps = (was.size, was.steps) if was else (_SIZE, _STEPS)
     record = GoldenRecord(base_hash, size, steps, reason.strip(), _versions())
     if stale := _stale(planned, folder):
-        _learn(project.Run(path, store=store), stale, folder / "concepts", on_progress)
+        _learn(Project(path, store=store), stale, folder / "concepts", on_progress)
     with TemporaryDirectory(prefix="storyforge-") as scratch:
         drawn = draw_goldens(
             reduced(planned, record), folder / "concepts", Store(Path(scratch)), on_progress
@@ -259,15 +259,13 @@ def _stale(planned: Plan, folder: Path) -> list[str]:
     ]
 
 
-def _learn(run: project.Run, names: Sequence[str], folder: Path, on_progress: OnProgress) -> None:
+def _learn(project: Project, names: Sequence[str], folder: Path, on_progress: OnProgress) -> None:
     """Learn concepts as `storyforge train` does, and keep them as fixtures."""
-    outcome = project.train(run, names, on_progress)
+    outcome = project.train(names, on_progress=on_progress)
     _raise_first(outcome.troubles)
-    planned = _planned(run.path)
-    store = Store(run.store or planned.story.folder / ".storyforge")
-    for name, key in _shown(planned).items():
+    for name, key in _shown(project.plan()).items():
         if name in names:
-            write_whole(_fixture(folder, name), store.path("concepts", key).read_bytes())
+            write_whole(_fixture(folder, name), project.store.path("concepts", key).read_bytes())
 
 
 def _raise_first(troubles: Sequence[Trouble]) -> None:

@@ -1,4 +1,4 @@
-"""What can be asked for: each verb of the command line as a function, and the order of the stages.
+"""A story read once, and everything that can be asked of it: the road of the command line.
 
 Whatever exists is skipped, whatever is missing is made and kept at once; how a concept is learnt
 or a picture drawn is the stages' own knowledge. Nothing here prints.
@@ -6,79 +6,36 @@ or a picture drawn is the stages' own knowledge. Nothing here prints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from storyforge.engine.books import art_of
-from storyforge.engine.engine import Counts, Engine, Trouble, ledger_of
+from storyforge.engine.engine import Engine, ledger_of
 from storyforge.errors import Diagnostic, EnvironmentProblem, Severity, StoryForgeError, closest
-from storyforge.executor import OnProgress
+from storyforge.executor import OnProgress, silent
 from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
 from storyforge.plan.cost import Cost, total
-from storyforge.plan.pins import findings_in, pinned_keys, read_pins
+from storyforge.plan.pins import Pin, findings_in, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
-from storyforge.plan.status import StatusLine, missing, status_lines
+from storyforge.plan.status import StatusLine, status_lines
 from storyforge.plan.takes import check_panels, picture_of, with_pins
+from storyforge.project import approve, fused
 from storyforge.project.inspect import examine_task
-from storyforge.project.output import file_of, published
-from storyforge.store import Product, Store, write_whole
-from storyforge.story import story as stories
-from storyforge.story.layout import Layout, find, names
-from storyforge.story.story import Story
+from storyforge.project.making import Making, Outcome, make
+from storyforge.project.proofs import write_proofs
+from storyforge.project.sheets import draw_sheet
+from storyforge.settings import Format
+from storyforge.store import Store
+from storyforge.story.story import Story, examined, sound, untranslated
 from storyforge.train.logs import Logs
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
-
-_REFERENCES: Final = 4
-"""Reference pictures of each concept on a contact sheet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What is asked of a story.
-
-    store   the folder of products; None for `.storyforge` beside the story
-    out     the folder of books; None for `build` beside the story
-    jobs    concepts learnt at a time; None for as many as the machine has processors
-    assets  whether HTML is a folder with its pictures beside it
-    wrap    whether to make what a printer takes too: the cover that wraps the book, and its inside
-    logs    where losses and previews of the training go; None for nowhere
-    previews  a folder where every picture can be seen while it is drawn
-    """
-
-    path: Path
-    order: Order = Order()
-    store: Path | None = None
-    out: Path | None = None
-    jobs: int | None = None
-    assets: bool = False
-    wrap: bool = False
-    logs: Logs | None = None
-    previews: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run did.
-
-    books     the files in the folder of books
-    findings  what a printer would send back of the PDF, if there is one
-    pinned    the panels whose picture was kept as it is
-    """
-
-    made: Counts
-    skipped: Counts
-    books: tuple[Path, ...]
-    troubles: tuple[Trouble, ...]
-    seconds: float
-    findings: tuple[Diagnostic, ...] = ()
-    pinned: tuple[str, ...] = ()
+    from storyforge.evaluate.story import StoryConfig, StoryReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,313 +57,256 @@ class Survey:
         return tuple(line for line in self.lines if line.state == "stale")
 
 
-def check(path: Path) -> tuple[Diagnostic, ...]:
-    """Every mistake in a story: its files, its pins, and the words that cannot be set."""
-    findings = (*stories.check(path), *findings_in(path))
-    if any(finding.severity is Severity.ERROR for finding in findings):
-        return findings
-    from storyforge.book.fit import fit_findings
+class Project:
+    """One story: its files are read once, and planned once for what is asked of it.
 
-    return tuple(sorted((*findings, *fit_findings(stories.read(path)))))
-
-
-def plan(run_: Run) -> Survey:
-    """Say what of the story is made, what is to be made and why; make nothing."""
-    drawn, store = planned(run_)
-    own = ledger_of(store, drawn.story)
-    others = [ledger for ledger in store.ledgers() if ledger != own]
-    known = [entry for ledger in others for entry in ledger.entries().values()]
-    lines = status_lines(drawn, store, own.entries(), known)
-    stale = [line.cost for line in lines if line.state == "stale"]
-    panels = {task.panel for task in drawn.panels}
-    strange = tuple(panel for panel in drawn.pins if panel not in panels)
-    return Survey(tuple(lines), store.root, total(stale), strange)
-
-
-def train(run_: Run, concepts: Sequence[str], on_progress: OnProgress) -> Outcome:
-    """Learn the concepts named, or all of the story's; their pictures and books are left alone."""
-    drawn, store = planned(run_)
-    _check_names(concepts, drawn.story)
-    wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
-    return made(
-        run_, replace(drawn, train=wanted, fuse=None, panels=(), books=()), store, on_progress
-    )
-
-
-def examine(run_: Run, concepts: Sequence[str]) -> tuple[Diagnostic, ...]:
-    """What is wrong with the pictures that `train` would learn from; nothing if it learns none."""
-    drawn, store = planned(run_)
-    wanted = [task for task in drawn.train if not concepts or task.concept in concepts]
-    unlearnt = [task for task in wanted if not store.has("concepts", task.key)]
-    return tuple(found for task in unlearnt for found in examine_task(task).findings)
-
-
-def learnt(run_: Run, concepts: Sequence[str] = ()) -> tuple[Card, ...]:
-    """What the files of the concepts named, or of all, say of them; those not learnt are left out.
-
-    Raises StoryForgeError for a name that the story does not have.
+    Files that change afterwards are not looked at again: open the project anew.
     """
-    drawn, store = planned(run_)
-    _check_names(concepts, drawn.story)
-    files = {
-        task.concept: store.path("concepts", task.key)
-        for task in drawn.train
-        if store.has("concepts", task.key)
-    }
-    files |= {name: spec for name, spec in drawn.story.concepts.items() if isinstance(spec, Path)}
-    wanted = concepts or list(drawn.story.concepts)
-    return tuple(Card.read(files[name]) for name in wanted if name in files)
 
+    def __init__(
+        self, path: Path | str, *, store: Path | None = None, out: Path | None = None
+    ) -> None:
+        """Name the story's file; it is read when something is asked.
 
-def _check_names(concepts: Sequence[str], story: Story) -> None:
-    for name in concepts:
-        if name not in story.concepts:
-            guess = closest(name, story.concepts)
-            hint = f"did you mean `{guess}`?" if guess else None
-            raise StoryForgeError(f"no concept named `{name}` in this story", hint=hint)
+        store  the folder of products; None for `.storyforge` beside the story
+        out    the folder of books; None for `build` beside the story
+        """
+        self.path = Path(path)
+        self.store = Store(store or self.path.parent / ".storyforge")
+        self.out = out
+        self._plans: dict[Order, Plan] = {}
 
+    @cached_property
+    def _examined(self) -> tuple[Story | None, tuple[Diagnostic, ...]]:
+        return examined(self.path)
 
-def fuse(run_: Run, on_progress: OnProgress) -> Outcome:
-    """Learn the concepts that panels show and fuse them into one model."""
-    drawn, store = planned(run_)
-    shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
-    wanted = tuple(task for task in drawn.train if task.concept in shown)
-    return made(run_, replace(drawn, train=wanted, panels=(), books=()), store, on_progress)
+    @property
+    def story(self) -> Story:
+        """The story; StoryError holds every mistake in it."""
+        return sound(self.path, *self._examined)
 
+    @cached_property
+    def pins(self) -> dict[str, Pin]:
+        """The pictures that are kept as they are, by panel."""
+        return read_pins(self.story, self.store)
 
-def render(run_: Run, only: Sequence[str], on_progress: OnProgress) -> Outcome:
-    """Make all that is missing, then the books; with `only`, these panels and what they need."""
-    drawn, store = planned(run_)
-    check_panels(drawn, only)
-    panels = tuple(task for task in drawn.panels if not only or task.panel in only)
-    return made(run_, replace(drawn, panels=panels), store, on_progress)
+    @cached_property
+    def base(self) -> ModelRef:
+        """The model that the story is drawn with; if every picture is pinned it need not exist."""
+        try:
+            return base_of(self.story)
+        except EnvironmentProblem:
+            if not all(panel.id in self.pins for _, panel in self.story.panels()):
+                raise
+            return ModelRef(self.story.base, self.story.base)
 
+    def plan(self, order: Order = Order()) -> Plan:
+        """Every task of the story, with what is pinned; drawn up once for each order."""
+        if order not in self._plans:
+            drawn = draw_up(self.story, base=self.base, order=order)
+            self._plans[order] = with_pins(drawn, self.pins)
+        return self._plans[order]
 
-def book(run_: Run, on_progress: OnProgress) -> Outcome:
-    """Bind the books from pictures that exist."""
-    drawn, store = _complete(run_)
-    return made(run_, replace(drawn, train=(), fuse=None, panels=()), store, on_progress)
+    def check(self) -> tuple[Diagnostic, ...]:
+        """Every mistake and every warning: in the files, the pins, the pages, the pictures."""
+        story, found = self._examined
+        findings = (*found, *findings_in(self.path))
+        if story is None or any(each.severity is Severity.ERROR for each in findings):
+            return findings
+        from storyforge.book.fit import fit_findings
 
+        return tuple(sorted((*findings, *fit_findings(story))))
 
-def preflight(run_: Run, on_progress: OnProgress) -> tuple[Diagnostic, ...]:
-    """Whether the book is fit to print, as far as it is made: its pages, and its PDF."""
-    drawn, store = _complete(run_)
-    engine = Engine(drawn, store, on_progress)
-    with store.claim():
-        return engine.books.judged(drawn.books, on_progress)
+    def status(self, order: Order = Order()) -> Survey:
+        """Say what of the story is made, what is to be made and why; make nothing."""
+        drawn = self.plan(order)
+        own = ledger_of(self.store, drawn.story)
+        others = [ledger for ledger in self.store.ledgers() if ledger != own]
+        known = [entry for ledger in others for entry in ledger.entries().values()]
+        lines = status_lines(drawn, self.store, own.entries(), known)
+        stale = [line.cost for line in lines if line.state == "stale"]
+        panels = {task.panel for task in drawn.panels}
+        strange = tuple(panel for panel in drawn.pins if panel not in panels)
+        return Survey(tuple(lines), self.store.root, total(stale), strange)
 
+    def train(
+        self,
+        concepts: Sequence[str] = (),
+        *,
+        jobs: int | None = None,
+        logs: Logs | None = None,
+        on_progress: OnProgress = silent,
+    ) -> Outcome:
+        """Learn the concepts named, or all; the story's pictures and books are left alone."""
+        drawn = self.plan()
+        self._check_concepts(concepts)
+        wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
+        asked = replace(drawn, train=wanted, fuse=None, panels=(), books=())
+        return make(asked, self.store, Making(self.out, jobs, logs), on_progress)
 
-def _complete(run_: Run) -> tuple[Plan, Store]:
-    """The plan and the store; StoryForgeError names the pictures that are missing."""
-    drawn, store = planned(run_)
-    pairs = [(task.panel, task.key) for task in drawn.panels]
-    lacking = [panel for panel, key in pairs if picture_of(drawn, store, panel, key) is None]
-    if lacking:
-        names = ", ".join(f"`{name}`" for name in lacking)
-        message = f"not drawn, or changed since: {names}"
-        raise StoryForgeError(message, hint=f"run `storyforge render {run_.path}`")
-    return drawn, store
+    def examine(self, concepts: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
+        """What is wrong with the pictures that `train` would learn from; nothing if with none."""
+        wanted = [t for t in self.plan().train if not concepts or t.concept in concepts]
+        unlearnt = [task for task in wanted if not self.store.has("concepts", task.key)]
+        return tuple(found for task in unlearnt for found in examine_task(task).findings)
 
+    def learnt(self, concepts: Sequence[str] = ()) -> tuple[Card, ...]:
+        """What the files of the concepts named, or of all, say of them; unlearnt are left out.
 
-def sheet(run_: Run) -> Path:
-    """Lay every picture beside its concepts' reference pictures; the file that shows them."""
-    from storyforge.book.sheet import Reference, SheetRow, write_sheet
+        Raises StoryForgeError for a name that the story does not have.
+        """
+        drawn = self.plan()
+        self._check_concepts(concepts)
+        files = {
+            task.concept: self.store.path("concepts", task.key)
+            for task in drawn.train
+            if self.store.has("concepts", task.key)
+        }
+        given = self.story.concepts.items()
+        files |= {name: spec for name, spec in given if isinstance(spec, Path)}
+        wanted = concepts or list(self.story.concepts)
+        return tuple(Card.read(files[name]) for name in wanted if name in files)
 
-    drawn, store = planned(run_)
-    references = {
-        task.concept: Reference(
-            task.concept, tuple(task.folder / image for image in task.images[:_REFERENCES])
+    def fuse(self, *, jobs: int | None = None, on_progress: OnProgress = silent) -> Outcome:
+        """Learn the concepts that panels show and fuse them into one model."""
+        drawn = self.plan()
+        shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
+        wanted = tuple(task for task in drawn.train if task.concept in shown)
+        asked = replace(drawn, train=wanted, panels=(), books=())
+        return make(asked, self.store, Making(self.out, jobs), on_progress)
+
+    def fusion(self) -> fused.Fusion | None:
+        """The fused model, made already; None if the story shows no concept."""
+        return fused.fusion_of(self.plan(), self.store)
+
+    def render(
+        self,
+        panels: Sequence[str] = (),
+        *,
+        formats: tuple[Format, ...] | None = None,
+        language: str | None = None,
+        steps: int | None = None,
+        ppi: int | None = None,
+        assets: bool = False,
+        jobs: int | None = None,
+        previews: Path | None = None,
+        on_progress: OnProgress = silent,
+    ) -> Outcome:
+        """Make all that is missing, then the books; or these panels and what they need.
+
+        panels    by id; all if none
+        formats, language, steps, ppi, assets   as in `Order`
+        jobs      concepts learnt at a time; None for as many as the machine has processors
+        previews  a folder where every picture can be seen while it is drawn
+        """
+        drawn = self.plan(Order(formats, language, steps, ppi, assets))
+        check_panels(drawn, panels)
+        wanted = tuple(task for task in drawn.panels if not panels or task.panel in panels)
+        how = Making(self.out, jobs, previews=previews)
+        return make(replace(drawn, panels=wanted), self.store, how, on_progress)
+
+    def book(self, order: Order = Order(), *, on_progress: OnProgress = silent) -> Outcome:
+        """Bind the books from pictures that exist."""
+        asked = replace(self._complete(order), train=(), fuse=None, panels=())
+        return make(asked, self.store, Making(self.out), on_progress)
+
+    def preflight(
+        self, order: Order = Order(), *, on_progress: OnProgress = silent
+    ) -> tuple[Diagnostic, ...]:
+        """Whether the book is fit to print, as far as it is made: its pages, and its PDF."""
+        drawn = self._complete(replace(order, formats=("pdf",)))
+        engine = Engine(drawn, self.store, on_progress)
+        with self.store.claim():
+            return engine.books.judged(drawn.books, on_progress)
+
+    def preview(
+        self, formats: Sequence[str], *, language: str | None = None, with_art: bool = False
+    ) -> tuple[Path, ...]:
+        """Lay out every page as it will be bound, before anything is drawn; what shows it.
+
+        formats   `png`, `pdf` and `html`
+        with_art  whether the pictures that are drawn already are shown beneath
+        """
+        art = self._art(Order(language=language)) if with_art else {}
+        return write_proofs(self.story, formats, language, art, self.out)
+
+    def sheet(self, order: Order = Order()) -> Path:
+        """Lay every picture beside its concepts' reference pictures; the file that shows them."""
+        return draw_sheet(self.plan(order), self.store, self.out)
+
+    def takes(
+        self,
+        panels: Sequence[str],
+        count: int,
+        order: Order = Order(),
+        *,
+        how: Making | None = None,
+        clip: str | None = None,
+        on_progress: OnProgress = silent,
+    ) -> approve.Takes:
+        """Draw takes 0 to `count` - 1 of each panel, and lay them on a contact sheet."""
+        how = how or Making(self.out)
+        return approve.draw_takes(
+            self.plan(order), self.store, panels, count, how, on_progress, clip
         )
-        for task in drawn.train
-    }
-    keys = {task.panel: task.key for task in drawn.panels}
-    rows = [
-        SheetRow(
-            f"{panel.id}, page {page}",
-            picture,
-            tuple(references[name] for name in drawn.story.cast(panel) if name in references),
-        )
-        for page, panel in drawn.story.panels()
-        if (picture := picture_of(drawn, store, panel.id, keys[panel.id]))
-    ]
-    if not rows:
-        hint = f"run `storyforge render {run_.path}`"
-        raise StoryForgeError("no picture of this story is drawn", hint=hint)
-    with TemporaryDirectory() as folder:
-        data = write_sheet(rows, Path(folder) / "sheet.png").read_bytes()
-    target = file_of(drawn.story, run_.out, ".sheet.png")
-    write_whole(target, data)
-    return target
 
+    def evaluate(
+        self, config: StoryConfig | None = None, *, on_progress: OnProgress = silent
+    ) -> StoryReport:
+        """Judge every concept alone and fused, and the panels region by region."""
+        from storyforge.evaluate.story import StoryConfig, evaluate_story
 
-def preview(run_: Run, formats: Sequence[str], *, with_art: bool) -> tuple[Path, ...]:
-    """Lay out every page as it will be bound, before anything is drawn; the files that show it.
+        asked = config or StoryConfig()
+        return evaluate_story(self.plan(), self.store, self.base, asked, on_progress)
 
-    formats   `png`, `pdf` and `html`
-    with_art  whether the pictures that are drawn already are shown beneath
-    """
-    from storyforge.book.preview import typeset, web
-    from storyforge.book.preview.pages import proof_of
+    def pick(self, panel: str, take: int) -> approve.Approval:
+        """Approve one take of a panel: it is what the books show from now on."""
+        done = approve.pick(self.plan(), self.store, panel, take)
+        self._forget()
+        return done
 
-    story = stories.read(run_.path)
-    drawn = _pictures(run_) if with_art else {}
-    made = proof_of(story, run_.order.language, drawn)
-    tongue = "" if made.language == story.language else f".{made.language}"
-    first = file_of(story, run_.out, f"{tongue}.proof")
-    out, name = first.parent, first.name
-    files: list[Path] = []
-    if "png" in formats:
-        pages = typeset.pngs(made.drawings)
-        files = [out / name / f"{each.name}.png" for each in made.drawings]
-        for old in set((out / name).glob("[0-9][0-9]-*.png")) - set(files):
-            old.unlink()
-        for path, page in zip(files, pages, strict=True):
-            write_whole(path, page)
-        files.append(out / f"{name}.png")
-        write_whole(files[-1], typeset.contact_sheet(made, pages))
-    if "pdf" in formats:
-        files.append(out / f"{name}.pdf")
-        write_whole(files[-1], typeset.pdf(made))
-    if "html" in formats:
-        files.append(out / f"{name}.html")
-        write_whole(files[-1], web.html(made).encode())
-    return tuple(files)
+    def pin(self, panels: Sequence[str] = ()) -> tuple[approve.Approval, ...]:
+        """Approve the pictures of panels as they are drawn now, or of all if none is named."""
+        done = approve.pin(self.plan(), self.store, panels)
+        self._forget()
+        return done
 
+    def unpin(self, panels: Sequence[str] = ()) -> tuple[approve.Release, ...]:
+        """Let go of pinned pictures, or of all if no panel is named."""
+        done = approve.unpin(self.story, self.store, panels)
+        self._forget()
+        return done
 
-def _pictures(run_: Run) -> dict[str, Art]:
-    """The pictures that there are, by panel."""
-    drawn, store = planned(run_)
-    pairs = [(task.panel, task.key) for task in drawn.panels]
-    found = {panel: picture_of(drawn, store, panel, key) for panel, key in pairs}
-    return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}
+    def untranslated(self, language: str | None) -> tuple[Diagnostic, ...]:
+        """A warning for every text that an edition shows in the story's own language."""
+        return untranslated(self.story, language) if language else ()
 
+    def _forget(self) -> None:
+        """Plan anew when next asked: other pictures are pinned."""
+        self._plans.clear()
+        self.__dict__.pop("pins", None)
 
-def picture_layouts(name: str | None, where: Path | None, out: Path | None) -> Path:
-    """Draw the layout `name`, or all on one sheet if None; the PNG that shows it.
+    def _check_concepts(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.story.concepts:
+                guess = closest(name, self.story.concepts)
+                hint = f"did you mean `{guess}`?" if guess else None
+                raise StoryForgeError(f"no concept named `{name}` in this story", hint=hint)
 
-    where  a story's file or folder, whose own layouts count as well
-    out    the file; None for one named after the layout, in the current folder
-    """
-    from storyforge.book.preview import diagram, typeset
+    def _complete(self, order: Order) -> Plan:
+        """The plan; StoryForgeError names the pictures that are missing."""
+        drawn = self.plan(order)
+        pairs = [(task.panel, task.key) for task in drawn.panels]
+        lacking = [name for name, key in pairs if not picture_of(drawn, self.store, name, key)]
+        if lacking:
+            names = ", ".join(f"`{name}`" for name in lacking)
+            hint = f"run `storyforge render {self.path}`"
+            raise StoryForgeError(f"not drawn, or changed since: {names}", hint=hint)
+        return drawn
 
-    found = layouts(where)
-    if name is None:
-        drawing = diagram.layouts_drawing(found)
-    else:
-        named = [each for each in found if each.name == name]
-        if not named:
-            guess = closest(name, [each.name for each in found])
-            hint = f"did you mean `{guess}`?" if guess else "see `storyforge layout list`"
-            raise StoryForgeError(f"no layout named `{name}`", hint=hint)
-        drawing = diagram.layout_drawing(named[0])
-    target = out or Path(f"{drawing.name}.png")
-    if target.suffix.lower() != ".png":
-        message = f"`{target}` does not end in `.png`, and a layout is shown as a PNG"
-        raise StoryForgeError(message, hint=f"write `--out {target.with_suffix('.png')}`")
-    write_whole(target, typeset.flat(typeset.pngs([drawing])[0]))
-    return target
-
-
-def store_at(where: Path) -> Store:
-    """The store of a story file, of a story's folder, or in the folder itself.
-
-    Raises StoryForgeError if there is none.
-    """
-    folder = where.parent if where.is_file() else where
-    for candidate in (folder / ".storyforge", folder):
-        if (candidate / "locks").is_dir():
-            return Store(candidate)
-    hint = "name a story that was rendered, or the folder given as `--store`"
-    raise StoryForgeError(f"no store at `{where}`", hint=hint)
-
-
-def gc(where: Path, *, dry: bool = False) -> list[Product]:
-    """Remove what no story needs any more; what a lock beside the store names is kept."""
-    store = store_at(where)
-    return store.gc(keep=pinned_keys(store.root.parent), dry=dry)
-
-
-def layouts(where: Path | None) -> tuple[Layout, ...]:
-    """The layouts that come with storyforge and, with a story's file or folder, those beside it."""
-    folders = () if where is None else ((where.parent if where.is_file() else where) / "layouts",)
-    found = [find(name, folders) for name in names(folders)]
-    return tuple(stories.read_layout(path) for path in found if path is not None)
-
-
-def planned(run_: Run) -> tuple[Plan, Store]:
-    """The story's plan with what is pinned, and its store.
-
-    A story whose pictures are all pinned needs no base.
-    """
-    story = stories.read(run_.path)
-    store = Store(run_.store or story.folder / ".storyforge")
-    order = run_.order
-    if run_.assets:
-        formats = order.formats or story.book.formats
-        formats = tuple(dict.fromkeys("web" if name == "html" else name for name in formats))
-        order = replace(order, formats=formats)
-    if run_.wrap:
-        formats = order.formats or story.book.formats
-        order = replace(order, formats=tuple(dict.fromkeys((*formats, "cover", "inside"))))
-    pins = read_pins(story, store)
-    try:
-        base = base_of(story)
-    except EnvironmentProblem:
-        if not all(panel.id in pins for _, panel in story.panels()):
-            raise
-        base = ModelRef(story.base, story.base)
-    return with_pins(draw_up(story, base=base, order=order), pins), store
-
-
-def made(
-    run_: Run,
-    asked: Plan,
-    store: Store,
-    on_progress: OnProgress,
-    names_: Mapping[str, str] | None = None,
-) -> Outcome:
-    """Make what is missing of `asked`, stage by stage, and lay the books out.
-
-    names_   what the ledger calls a product, by key, where it is not the plan's own
-    """
-    started = perf_counter()
-    with store.claim():
-        wanted = _wanted(asked, store)
-        engine = Engine(asked, store, on_progress, names=names_ or {})
-        engine.compose(wanted.books)
-        engine.learn(wanted.train, run_.jobs, run_.logs)
-        engine.fuse(wanted.fuse)
-        engine.draw(wanted.panels, run_.previews)
-        engine.bind(wanted.books)
-        printed = [task for task in asked.books if task.format == "pdf"]
-        printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
-        findings = engine.books.judged(printed, on_progress)
-        engine.note_all()
-    engine.give_up_if_hopeless()
-    finished = [task for task in asked.books if store.has(task.format, task.key)]
-    books = tuple(published(asked.story, task, store, run_.out) for task in finished)
-    skipped = Counts(
-        concepts=len(asked.train) - len(wanted.train),
-        fused=(asked.fuse is not None) - (wanted.fuse is not None),
-        panels=len(asked.panels) - len(wanted.panels),
-        books=len(asked.books) - len(wanted.books),
-    )
-    return Outcome(
-        made=engine.counts(),
-        skipped=skipped,
-        books=books,
-        troubles=tuple(engine.troubles),
-        seconds=perf_counter() - started,
-        findings=findings,
-        pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
-    )
-
-
-def _wanted(asked: Plan, store: Store) -> Plan:
-    """What is missing; products that were asked for by themselves count without anyone's need."""
-    if asked.panels or asked.books:
-        return missing(asked, store)
-    concepts = {task.key: task for task in asked.train if not store.has("concepts", task.key)}
-    fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None
-    needless = asked.fuse is not None and fused is None
-    return replace(asked, train=() if needless else tuple(concepts.values()), fuse=fused)
+    def _art(self, order: Order) -> dict[str, Art]:
+        """The pictures that there are, by panel."""
+        drawn = self.plan(order)
+        pairs = [(task.panel, task.key) for task in drawn.panels]
+        found = {panel: picture_of(drawn, self.store, panel, key) for panel, key in pairs}
+        return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}

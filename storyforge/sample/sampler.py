@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.executor import OnProgress
+from storyforge.executor import OnProgress, silent
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
@@ -51,10 +51,6 @@ def previews_in(folder: Path) -> Preview:
     return keep
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Hear nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class SamplingContext:
     """What panels are drawn with.
@@ -67,7 +63,7 @@ class SamplingContext:
     base: BaseModel
     model: FusedModel
     concepts: Concepts = field(default_factory=dict)
-    on_progress: OnProgress = _silent
+    on_progress: OnProgress = silent
     preview: Preview | None = None
     every: int = 5
     rack: Rack = field(init=False)
@@ -152,7 +148,7 @@ def picture(
     Raises:
       StoryForgeError: for a size that the base cannot draw, or a prompt that it cannot read.
     """
-    return pictures(SamplingContext(base, model, on_progress=on_progress or _silent), [task])[0]
+    return pictures(SamplingContext(base, model, on_progress=on_progress or silent), [task])[0]
 
 
 def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:

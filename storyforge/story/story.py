@@ -7,11 +7,11 @@ looks into a model: whether the base exists is found out when it is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic.config import JsonDict
 
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
@@ -50,6 +50,7 @@ from storyforge.story.locales import (
     report_untranslated,
     with_locales,
 )
+from storyforge.story.places import Place, Places
 from storyforge.story.validate import validated
 from storyforge.story.yaml import Node, load
 
@@ -229,10 +230,24 @@ class Story(StoryFile):
     layouts: dict[str, Layout] = Field(default_factory=dict)
     """every layout that a panel names"""
 
+    _places: Places = PrivateAttr(default_factory=Places)
+
     @property
     def folder(self) -> Path:
         """The folder that the story's paths are relative to."""
         return self.path.parent
+
+    @property
+    def places(self) -> Places:
+        """Where its words stand."""
+        return self._places
+
+    def reported(self, place: Place, code: str, message: str) -> Diagnostic:
+        """A mistake in what the story says there."""
+        file, mark = self.places.find(place)
+        report = Report(file)
+        report.error(mark, code, message)
+        return report.findings()[0]
 
     def panels(self) -> Iterator[tuple[int, Panel]]:
         """Every panel with the number of its page, from 1."""
@@ -272,7 +287,11 @@ class Story(StoryFile):
 
 def read(path: Path) -> Story:
     """The story at `path` with all that it refers to; StoryError holds every mistake there is."""
-    story, findings = _examined(path)
+    return sound(path, *examined(path))
+
+
+def sound(path: Path, story: Story | None, findings: Sequence[Diagnostic]) -> Story:
+    """The story, if nothing that was found is a mistake; else StoryError, which holds them all."""
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if story is None or errors:
         plural = "" if len(errors) == 1 else "s"
@@ -282,17 +301,15 @@ def read(path: Path) -> Story:
 
 def check(path: Path) -> tuple[Diagnostic, ...]:
     """Every mistake and every warning, by file and position; no file can make this raise."""
-    return _examined(path)[1]
+    return examined(path)[1]
 
 
-def untranslated(path: Path, language: str) -> tuple[Diagnostic, ...]:
+def untranslated(story: Story, language: str) -> tuple[Diagnostic, ...]:
     """A warning for every text that an edition in `language` shows in the story's own language."""
-    report = Report(str(path))
-    root = load(path, report)
-    if root is None or language == language_of(root):
+    if language == story.language:
         return ()
-    lacking = Report(str(path))
-    report_untranslated(root, locales_of(path, language_of(root), [report]), language, lacking)
+    lacking = Report(str(story.path))
+    report_untranslated(story.places.root, story.places.locales, language, lacking)
     return tuple(sorted(lacking.findings()))
 
 
@@ -306,7 +323,7 @@ def read_layout(path: Path) -> Layout:
     return layout
 
 
-def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
+def examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     """The story if its form is sound, and everything that was found in its files."""
     report = Report(str(path))
     root = load(path, report)
@@ -326,7 +343,10 @@ def _examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     if file is None or any(found.severity is Severity.ERROR for found in findings):
         return None, findings
     filled: dict[str, object] = {"path": path, "concepts": concepts, "layouts": layouts}
-    return validated(Story, with_locales(root, locales), report, filled), findings
+    story = validated(Story, with_locales(root, locales), report, filled)
+    if story is not None:
+        story._places = Places(str(path), root, tuple(locales))
+    return story, findings
 
 
 def _layouts(root: Node, folder: Path, reports: list[Report]) -> dict[str, Layout | None]:

@@ -1,0 +1,98 @@
+"""What is missing of a plan is made, stage by stage, and the books laid where an author looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+
+from storyforge.engine.engine import Counts, Engine, Trouble
+from storyforge.errors import Diagnostic
+from storyforge.executor import OnProgress
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import missing
+from storyforge.project.output import published
+from storyforge.store import Store
+from storyforge.train.logs import Logs
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did.
+
+    books     the files in the folder of books
+    findings  what a printer would send back of the PDF, if there is one
+    pinned    the panels whose picture was kept as it is
+    """
+
+    made: Counts
+    skipped: Counts
+    books: tuple[Path, ...]
+    troubles: tuple[Trouble, ...]
+    seconds: float
+    findings: tuple[Diagnostic, ...] = ()
+    pinned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a plan is made; what is made is the plan's.
+
+    out       the folder of books; None for `build` beside the story
+    jobs      concepts learnt at a time; None for as many as the machine has processors
+    logs      where losses and previews of the training go; None for nowhere
+    previews  a folder where every picture can be seen while it is drawn
+    names     what the ledger calls a product, by key, where it is not the plan's own
+    """
+
+    out: Path | None = None
+    jobs: int | None = None
+    logs: Logs | None = None
+    previews: Path | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Outcome:
+    """Make what is missing of `asked`, stage by stage, and lay the books out."""
+    started = perf_counter()
+    with store.claim():
+        wanted = _wanted(asked, store)
+        engine = Engine(asked, store, on_progress, names=how.names)
+        engine.compose(wanted.books)
+        engine.learn(wanted.train, how.jobs, how.logs)
+        engine.fuse(wanted.fuse)
+        engine.draw(wanted.panels, how.previews)
+        engine.bind(wanted.books)
+        printed = [task for task in asked.books if task.format == "pdf"]
+        printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
+        findings = engine.books.judged(printed, on_progress)
+        engine.note_all()
+    engine.give_up_if_hopeless()
+    finished = [task for task in asked.books if store.has(task.format, task.key)]
+    books = tuple(published(asked.story, task, store, how.out) for task in finished)
+    skipped = Counts(
+        concepts=len(asked.train) - len(wanted.train),
+        fused=(asked.fuse is not None) - (wanted.fuse is not None),
+        panels=len(asked.panels) - len(wanted.panels),
+        books=len(asked.books) - len(wanted.books),
+    )
+    return Outcome(
+        made=engine.counts(),
+        skipped=skipped,
+        books=books,
+        troubles=tuple(engine.troubles),
+        seconds=perf_counter() - started,
+        findings=findings,
+        pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
+    )
+
+
+def _wanted(asked: Plan, store: Store) -> Plan:
+    """What is missing; products that were asked for by themselves count without anyone's need."""
+    if asked.panels or asked.books:
+        return missing(asked, store)
+    concepts = {task.key: task for task in asked.train if not store.has("concepts", task.key)}
+    fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None
+    needless = asked.fuse is not None and fused is None
+    return replace(asked, train=() if needless else tuple(concepts.values()), fuse=fused)

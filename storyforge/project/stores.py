@@ -1,0 +1,28 @@
+"""A store without its story: found in a folder, and tidied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from storyforge.errors import StoryForgeError
+from storyforge.plan.pins import pinned_keys
+from storyforge.store import Product, Store
+
+
+def store_at(where: Path) -> Store:
+    """The store of a story file, of a story's folder, or in the folder itself.
+
+    Raises StoryForgeError if there is none.
+    """
+    folder = where.parent if where.is_file() else where
+    for candidate in (folder / ".storyforge", folder):
+        if (candidate / "locks").is_dir():
+            return Store(candidate)
+    hint = "name a story that was rendered, or the folder given as `--store`"
+    raise StoryForgeError(f"no store at `{where}`", hint=hint)
+
+
+def gc(where: Path, *, dry: bool = False) -> list[Product]:
+    """Remove what no story needs any more; what a lock beside the store names is kept."""
+    store = store_at(where)
+    return store.gc(keep=pinned_keys(store.root.parent), dry=dry)
