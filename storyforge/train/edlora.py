@@ -22,6 +22,7 @@ from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.lora import attached
+from storyforge.model.prediction import error_weights
 from storyforge.model.tokens import encode, token_ids
 from storyforge.tasks import TrainTask
 from storyforge.train.checkpoint import TrainingState, load_state, save_state
@@ -30,7 +31,7 @@ from storyforge.train.config import TrainConfig, config_of
 from storyforge.train.dataset import Example, read_examples
 from storyforge.train.drift import drift_of
 from storyforge.train.logs import Logs
-from storyforge.train.loss import outside, picture_losses, snr_weights
+from storyforge.train.loss import outside, picture_losses
 from storyforge.train.optimizer import make_optimizer
 from storyforge.train.prior import PriorSet, prior_set
 from storyforge.train.stopping import Judge
@@ -286,8 +287,7 @@ def _loss(
 ) -> torch.Tensor:
     """What the part's pictures add to the mean over the batch."""
     losses = picture_losses(made, part.wanted, part.weights)
-    if config.min_snr_gamma is not None:
-        losses = losses * snr_weights(scheduler, part.times, config.min_snr_gamma)
+    losses = losses * error_weights(scheduler, part.times, config.min_snr_gamma)
     return losses.sum() / config.batch_size
 
 

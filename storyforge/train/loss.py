@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 
 from storyforge.model.attention import levels
 from storyforge.model.attention_maps import AttentionRecorder
@@ -27,16 +26,6 @@ def picture_losses(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tens
 def masked_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The mean of `picture_losses`: a small mask weighs as much as a large one."""
     return picture_losses(made, wanted, weights).mean()
-
-
-def snr_weights(scheduler: DDPMScheduler, times: torch.Tensor, gamma: float) -> torch.Tensor:
-    """(b,) min(SNR, γ) / SNR of each timestep, for v over SNR + 1 (Hang et al. 2023, §3.4)."""
-    signal = scheduler.alphas_cumprod.to(times.device)[times].float()
-    snr = signal / (1 - signal)
-    weights: torch.Tensor = (gamma / snr).clamp(max=1)
-    if scheduler.config.prediction_type == "v_prediction":
-        weights = weights * snr / (snr + 1)
-    return weights
 
 
 def outside(

@@ -14,6 +14,7 @@ from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 
 from storyforge.model.base import BaseModel
+from storyforge.model.prediction import target
 from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.prior import PriorSet
@@ -208,7 +209,5 @@ def noised(
     noise = noise.to(clean)
     total = int(scheduler.config.num_train_timesteps)
     times = torch.randint(0, total, (len(clean),), generator=generator).to(clean.device)
-    noisy, wanted = scheduler.add_noise(clean, noise, times), noise
-    if scheduler.config.prediction_type == "v_prediction":
-        wanted = scheduler.get_velocity(clean, noise, times)
+    noisy, wanted = scheduler.add_noise(clean, noise, times), target(scheduler, clean, noise, times)
     return Noised(noisy, wanted, times, batch.weights, batch.prompts, batch.pointed)
