@@ -34,7 +34,13 @@ HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 DEFAULTS_FILE: Final = "storyforge.json"
 """The file in a base's folder that says what it likes."""
 
-_DRAWING: Final = ("steps", "guidance_scale", "guidance_rescale", "scheduler")
+_DRAWING: Final = (
+    *("steps", "guidance_scale", "guidance_rescale", "guidance_start", "guidance_stop"),
+    *("scheduler", "heads"),
+)
+
+PATCH_SCALES: Final = (16, 32, 64)
+"""Pixels along a side that an autoencoder of patches writes for a cell; it reads the first."""
 
 NamedValues = tuple[tuple[str, object], ...]
 """Names of settings and their values."""
@@ -45,6 +51,8 @@ class Defaults:
     """What a base likes, where the author says nothing. A base may bring its own `storyforge.json`.
 
     guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
+    guidance_start, guidance_stop      the part of the steps in which there is guidance
+    heads                              whether heads are drawn again, larger
     train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
     prior_share                        part of a training batch that is the base's own pictures
 
@@ -55,7 +63,10 @@ class Defaults:
     steps: PositiveInt = 30
     guidance_scale: NonNegativeFloat = 7.5
     guidance_rescale: Share = 0.0
+    guidance_start: Share = 0.0
+    guidance_stop: Share = 1.0
     scheduler: str = "ddim"
+    heads: bool = False
     train_steps: PositiveInt = 1000
     train_batch: PositiveInt = 4
     embedding_lr: NonNegativeFloat = 1e-3
@@ -145,3 +156,53 @@ def base_at(reference: str, folder: Path) -> ModelRef:
 def _of_files(reference: str, path: Path) -> ModelRef:
     defaults = Defaults.read(path / DEFAULTS_FILE)
     return ModelRef(reference, fingerprint(path, without=DEFAULTS_FILE), defaults)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSize:
+    """How large a base's pictures are.
+
+    cells   along a side of its own square picture, in the cells of its latents
+    scale   pixels along a side of a cell
+    scales  all that its decoder can write; its encoder reads the first
+    levels  of the U-Net: from each to the next a side has half of the cells
+    """
+
+    cells: int
+    scale: int
+    scales: tuple[int, ...]
+    levels: int
+
+    @property
+    def side(self) -> int:
+        """Pixels along a side of its own square picture."""
+        return self.cells * self.scale
+
+    @property
+    def coarsest(self) -> int:
+        """Cells along a side of the coarsest attention map: in less than one nothing can stand."""
+        return -(-self.cells // (1 << (self.levels - 1)))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Those that may be asked for instead."""
+        return tuple(self.cells * scale for scale in self.scales)
+
+
+USUAL_SIZE: Final = PictureSize(64, 8, (8,), 4)
+"""Of Stable Diffusion 1.x."""
+
+
+def picture_size(reference: str) -> PictureSize:
+    """The size of a base's pictures by its configuration; the usual where that cannot be read."""
+    folder = POCKET if reference == "pocket" else Path(reference)
+    try:
+        unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+        vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+        scale: int = 2 ** (len(vae["block_out_channels"]) - 1)
+        cells, levels = int(unet["sample_size"]), len(unet["block_out_channels"])
+        kind = str(vae.get("_class_name"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return USUAL_SIZE
+    scales = PATCH_SCALES if kind == "PatchAutoencoder" else (scale,)
+    return PictureSize(cells, scale, scales, levels)

@@ -207,6 +207,10 @@ class Sampling(BaseModel):
     """how closely pictures keep to their prompts"""
     guidance_rescale: Share | None = None
     """how much of the contrast that guidance adds is taken back"""
+    guidance_start: Share | None = None
+    """from which part of the steps there is guidance"""
+    guidance_stop: Share | None = None
+    """until which part of the steps there is guidance; the rest is drawn faster"""
     scheduler: Scheduler | None = None
     """the name of the noise schedule's solver"""
     lora: tuple[Lora, ...] = Field(default=(), max_length=8)
@@ -224,6 +228,19 @@ class Sampling(BaseModel):
     """regions do not look at each other; on if training-free"""
     reinitialisation: bool | None = None
     """start every region from the noise that suits it best; on if training-free"""
+    heads: bool | None = None
+    """draw the heads of characters again, each as large as a picture of its own"""
+    decode: int | None = Field(default=None, ge=64, le=8192)
+    """pixels along a side of the base's own square picture, for bases that can write several sizes:
+    256, 512 or 1024 of the embedded model"""
+
+    @model_validator(mode="after")
+    def _guided_at_all(self) -> Self:
+        start, stop = self.guidance_start or 0.0, self.guidance_stop
+        if stop is not None and start >= stop:
+            message = "`guidance_start` comes before `guidance_stop`; both are parts of the steps"
+            raise PydanticCustomError("no_guidance", message)
+        return self
 
 
 class Control(BaseModel):

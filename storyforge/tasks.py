@@ -86,6 +86,19 @@ class RefineTask:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadTask:
+    """A head that is drawn again, larger.
+
+    region  the name of whose head it is
+    box     around it and what is near, in fractions of the picture
+    """
+
+    region: str
+    box: Box
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """How several concepts come into one picture.
 
@@ -122,6 +135,9 @@ class PanelTask:
     concepts  pairs of a name and its file's key, where the method needs the files
     loras     pairs of a LoRA's file and its weight
     defaults  how the base draws where nothing is said; part of the key alone
+    guided    the part of the steps in which there is guidance; None for the base's own
+    heads     those in front last
+    decode    pixels along a side of the base's own square picture; None for the usual
     """
 
     key: str
@@ -147,6 +163,9 @@ class PanelTask:
     refine: RefineTask | None = None
     loras: tuple[tuple[Path, float], ...] = ()
     defaults: NamedValues = ()
+    guided: tuple[float, float] | None = None
+    heads: tuple[HeadTask, ...] = ()
+    decode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,6 +260,33 @@ class Stand:
         )
 
 
+HEAD_ROOM: Final = 0.72
+"""Side of the square around a head with what it wears, in heights of the figure: drawn creatures
+have larger heads than people, and hats."""
+
+
+def head_box(stand: Stand, aspect: float) -> Box:
+    """The square around the head of who stands there, in fractions of a picture.
+
+    aspect  the picture's width by its height
+    """
+    body = stand.skeleton(aspect, 1.0)
+    if body is None:
+        raise ValueError("what has no pose has no head")
+    box = stand.box
+    tall = min(box.height, box.width * aspect / WIDTH)
+    side = HEAD_ROOM * tall
+    # Hats and ears are above the head.
+    top = body.head.y - body.radius - 0.1 * tall
+    left = (body.head.x - side / 2) / aspect
+    return Box(
+        x0=max(0.0, left),
+        y0=max(0.0, top),
+        x1=min(1.0, left + side / aspect),
+        y1=min(1.0, top + side),
+    )
+
+
 def keypoint_picture(stands: Sequence[Stand], width: int, height: int) -> Image.Image:
     """Stick figures in OpenPose's colours on black, RGB, `width` x `height` pixels.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.family import Family, linear_modules
+from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.modelref import DEFAULTS_FILE, POCKET, Defaults
 
 
@@ -28,7 +31,7 @@ class BaseModel:
     reference: str
     hash: str
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
+    vae: AutoencoderKL | PatchAutoencoder
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler_config: dict[str, object]
@@ -70,18 +73,53 @@ class BaseModel:
         """The base's own picture size in pixels."""
         return int(self.unet.config.sample_size) * self.vae_scale
 
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Pixels per latent cell that the decoder can write; the encoder sees the first."""
+        return PIXELS if isinstance(self.vae, PatchAutoencoder) else (self.vae_scale,)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Pixels along a side of the base's own picture: what the encoder sees, and all others."""
+        return tuple(int(self.unet.config.sample_size) * scale for scale in self.scales)
+
+    def resize(self, side: int) -> None:
+        """From now on read and write the base's own picture with `side` pixels a side.
+
+        Raises:
+          StoryForgeError: if its autoencoder writes no picture of that size.
+        """
+        if side not in self.sides:
+            sides = " or ".join(map(str, self.sides))
+            raise StoryForgeError(
+                f"`{self.reference}` does not draw its picture with {side} pixels a side",
+                hint=f"write `decode: {sides}`, or leave it out",
+            )
+        if isinstance(self.vae, PatchAutoencoder):
+            self.vae.write(side // int(self.unet.config.sample_size))
+
+    @contextmanager
+    def sized(self, side: int | None) -> Iterator[None]:
+        """`resize` while the block runs; None leaves it as it is."""
+        before = self.side
+        self.resize(side or before)
+        try:
+            yield
+        finally:
+            self.resize(before)
+
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(b, c, h, w) latents to (b, 3, H, W) pictures in [0, 1]."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        pictures: torch.Tensor = self.vae.decode(scaled).sample
+        pictures: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0]
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         """(b, 3, H, W) pictures in [0, 1] to (b, c, h, w) latents (the mean)."""
         scaled = (pictures * 2 - 1).to(self.vae.device, self.vae.dtype)
-        latents: torch.Tensor = self.vae.encode(scaled).latent_dist.mean
+        latents: torch.Tensor = self.vae.encode(scaled, return_dict=False)[0].mean
         return latents.to(self.dtype) * float(self.vae.config.scaling_factor)
 
 

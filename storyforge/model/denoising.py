@@ -109,6 +109,7 @@ def denoise(
     steps: int | None = None,
     guidance_scale: float | torch.Tensor | None = None,
     guidance_rescale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
     scheduler: str | None = None,
     extras: Extras = Extras(),
     on_step: OnStep | None = None,
@@ -119,9 +120,11 @@ def denoise(
       base: the model, with whatever is attached to it.
       reader: text of batch 2n, the n negative prompts first.
       latents: (n, c, h, w) from `start_latents`.
-      steps: how many; None for the base's habit, as for the next three.
+      steps: how many; None for the base's habit, as for the next four.
       guidance_scale: 1 is no guidance; a tensor that multiplies (n, c, h, w) varies it by cell.
       guidance_rescale: see `rescaled`.
+      guidance_interval: the part of the whole schedule in which there is guidance; outside of it
+        the prompts alone are asked, at half of the price (Kynkäänniemi et al. 2024).
       scheduler: one of `SCHEDULERS`.
       extras: what the drawing has beside its text.
       on_step: hears every step.
@@ -134,22 +137,33 @@ def denoise(
     defaults = base.defaults
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
     share = defaults.guidance_rescale if guidance_rescale is None else guidance_rescale
+    first, last = guidance_interval or (defaults.guidance_start, defaults.guidance_stop)
     latents, timesteps = _begun(maker, latents, extras)
     noise = _generators(maker, extras.seeds)
-    total = len(timesteps)
-    with attending(base, reader), reader.keeping():
+    total, whole = len(timesteps), len(maker.timesteps)
+    alone = reader.positive()
+    with reader.keeping(), alone.keeping():
         for index, t in enumerate(timesteps):
             if extras.steer:
                 latents = _steered(extras.steer, maker, latents, (index, total), t)
-            doubled = maker.scale_model_input(torch.cat([latents, latents]), t)
-            added = extras.conditions(index / total, doubled, t) if extras.conditions else None
-            negative, positive = predict(base, doubled, t, reader.text, added).chunk(2)
-            guided = negative + scale * (positive - negative)
-            guided = rescaled(guided, positive, share)
-            latents = maker.step(guided, t, latents, **noise).prev_sample
+            guided = first <= (whole - total + index) / whole < last
+            asked = reader if guided else alone
+            seen = maker.scale_model_input(torch.cat([latents] * (2 if guided else 1)), t)
+            added = extras.conditions(index / total, seen, t) if extras.conditions else None
+            with attending(base, asked):
+                said = predict(base, seen, t, asked.text, added)
+            if guided:
+                said = _guided(said, scale, share)
+            latents = maker.step(said, t, latents, **noise).prev_sample
             if on_step:
                 on_step(index + 1, total, latents)
     return latents
+
+
+def _guided(both: torch.Tensor, scale: float | torch.Tensor, share: float) -> torch.Tensor:
+    """Away from the negative prompts, which come first, and towards the prompts."""
+    negative, positive = both.chunk(2)
+    return rescaled(negative + scale * (positive - negative), positive, share)
 
 
 def _steered(

@@ -17,12 +17,12 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-PATCH = 16
-"""Pixels a side of the patches of the code."""
-DRAWN = 2 * PATCH
-"""Pixels a side that the decoder itself writes for a cell."""
-PIXELS = (PATCH, DRAWN, 2 * DRAWN)
+from storyforge.modelref import PATCH_SCALES
+
+PIXELS = PATCH_SCALES
 """What may be asked of `decode` for a cell: averaged, as drawn, and doubled."""
+PATCH, DRAWN = PIXELS[:2]
+"""Pixels a side of the patches of the code, and of what the decoder itself writes for a cell."""
 FINE = 4
 """Parts a side into which the decoder splits a cell before it writes pixels."""
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import Stand
 from storyforge.store import fingerprint
-from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask
+from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
 
 _NOT_DRAWN: Final = ("key", "page", "base", "alt")
 """Fields of a panel's task that change no pixel."""
@@ -38,7 +38,7 @@ def drawn_from(task: PanelTask) -> dict[str, object]:
 
 
 def _said(
-    task: PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand,
+    task: PanelTask | RegionTask | HeadTask | ControlTask | RefineTask | Method | Stand,
 ) -> dict[str, object]:
     """The fields of a task by name, without those of later origin that are at their defaults."""
     said: dict[str, object] = {}
@@ -50,7 +50,8 @@ def _said(
 
 
 def _plain_field(value: object) -> object:
-    if isinstance(value, PanelTask | RegionTask | ControlTask | RefineTask | Method | Stand):
+    parts = RegionTask | HeadTask | ControlTask | RefineTask | Method | Stand
+    if isinstance(value, PanelTask | parts):
         return _said(value)
     if isinstance(value, tuple):
         return [_plain_field(part) for part in value]

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.geometry.pose import Stand
+from storyforge.geometry.pose import Stand, head_box
 from storyforge.modelref import ADAPTERS, HUB_ID, ModelRef
 from storyforge.settings import Control, Drawn
 from storyforge.story.concept import text_in
 from storyforge.story.layout import RegionShape
-from storyforge.story.prompts import negative_prompt, panel_prompt, pose_of, region_prompt
+from storyforge.story.prompts import (
+    head_prompt,
+    negative_prompt,
+    panel_prompt,
+    pose_of,
+    region_prompt,
+)
 from storyforge.story.story import Panel, Story
-from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask
+from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
 
 _OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
 """Which of them reads what is drawn."""
@@ -64,7 +70,46 @@ def panel_task(
         refine=_refine_task(story, panel),
         loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
         defaults=base.defaults.drawing,
+        guided=_guided(story, base),
+        heads=_heads(story, panel, base),
+        decode=sampling.decode,
     )
+
+
+def _guided(story: Story, base: ModelRef) -> tuple[float, float] | None:
+    """The part of the steps in which there is guidance, if the author says anything of it."""
+    said, usual = story.sampling, base.defaults
+    start, stop = said.guidance_start, said.guidance_stop
+    if start is None and stop is None:
+        return None
+    return (
+        usual.guidance_start if start is None else start,
+        usual.guidance_stop if stop is None else stop,
+    )
+
+
+def _heads(story: Story, panel: Panel, base: ModelRef) -> tuple[HeadTask, ...]:
+    """The heads to draw again: of characters, and of whoever is in a pose."""
+    wanted = story.sampling.heads
+    if not (base.defaults.heads if wanted is None else wanted):
+        return ()
+    shapes, found = story.region_shapes(panel), []
+    for name in sorted(panel.regions, key=lambda name: shapes[name].z):
+        pose = pose_of(story, panel, name)
+        if pose is None and panel.regions[name].concept in story.characters:
+            pose = "standing"
+        if pose is not None:
+            box = head_box(
+                Stand(shapes[name].bounds(), pose, shapes[name].facing), _aspect(story, panel)
+            )
+            found.append(HeadTask(name, box, head_prompt(story, panel, name)))
+    return tuple(found)
+
+
+def _aspect(story: Story, panel: Panel) -> float:
+    """Width by height of the panel's picture."""
+    width, height = panel.size or story.size or (1, 1)
+    return width / height
 
 
 def method_of(story: Story) -> Method:

@@ -5,22 +5,18 @@ Opens no model. Nothing here prints.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
 from storyforge.errors import StoryForgeError
-from storyforge.modelref import POCKET
+from storyforge.modelref import picture_size
 from storyforge.pictures import ConceptPicture, mask_of, on_paper, open_picture
 from storyforge.story.concept import read_concept
 from storyforge.tasks import TrainTask
 from storyforge.train.report import DataReport, ExaminedPicture, examine_pictures
 from storyforge.train.sheets import Cell, write_sheet
-
-_USUAL_SIDE: Final = 512
-"""Pixels; of Stable Diffusion 1.x, for bases that are not on this machine yet."""
 
 _COLUMNS: Final = 6
 
@@ -51,15 +47,8 @@ def examine_task(task: TrainTask) -> DataReport:
 
 
 def picture_side(base: str) -> int:
-    """The side in pixels of the pictures that a base draws, read from its configuration."""
-    folder = POCKET if base == "pocket" else Path(base)
-    try:
-        unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-        vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
-        scale: int = 2 ** (len(vae["block_out_channels"]) - 1)
-        return int(unet["sample_size"]) * scale
-    except (OSError, ValueError, KeyError, TypeError):
-        return _USUAL_SIDE
+    """The side in pixels of the pictures that a base learns from."""
+    return min(picture_size(base).sides)
 
 
 def draw_sheet(report: DataReport, path: Path) -> Path:

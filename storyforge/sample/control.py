@@ -158,7 +158,8 @@ class Controls:
         down, mid = control.adapter(
             latents,
             timestep,
-            encoder_hidden_states=self.text,
+            # The prompts come last, and are alone where there is no guidance.
+            encoder_hidden_states=self.text[-len(latents) :],
             controlnet_cond=control.picture.expand(len(latents), -1, -1, -1),
             return_dict=False,
         )
@@ -195,8 +196,9 @@ class Rack:
             if task.adapter not in self.opened:
                 self.opened[task.adapter] = open_adapter(task.adapter, self.base)
             adapter = self.opened[task.adapter]
-            channels = _channels(adapter)
-            picture = condition_of(task, size, channels).to(self.base.device)
+            channels, pixels = _channels(adapter), _pixels(adapter)
+            width, height = (side // self.base.vae_scale * pixels for side in size)
+            picture = condition_of(task, (width, height), channels).to(self.base.device)
             whole = torch.ones(1, 1, device=self.base.device)
             area = whole if task.region is None else areas[task.region]
             made.append(OpenControl(task, adapter, picture.to(self.base.dtype), area[None, None]))
@@ -207,3 +209,10 @@ def _channels(adapter: Adapter) -> int:
     config = adapter.config
     is_net = isinstance(adapter, ControlNetModel)
     return int(config.conditioning_channels if is_net else config.in_channels)
+
+
+def _pixels(adapter: Adapter) -> int:
+    """Pixels along a side of its picture for one cell of the latents."""
+    if isinstance(adapter, ControlNetModel):
+        return int(2 ** (len(adapter.config.conditioning_embedding_out_channels) - 1))
+    return int(adapter.config.downscale_factor)

@@ -84,6 +84,9 @@ def _extras(task: PanelTask) -> dict[str, object]:
     method = task.method
     return {
         "guidance_rescale": task.guidance_rescale,
+        **({"guided": task.guided} if task.guided else {}),
+        **({"decode": task.decode} if task.decode else {}),
+        **({"heads": [head.region for head in task.heads]} if task.heads else {}),
         "compose": method.compose,
         "region_model": method.regions,
         "injection": method.injection,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.sample.control import Rack
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
+from storyforge.sample.heads import with_heads
 from storyforge.sample.injection import Concepts, Reading, reading_of
 from storyforge.sample.recipe import save_png
 from storyforge.sample.regions import guidance_map
@@ -131,10 +133,10 @@ def _batches(tasks: Sequence[PanelTask], most: int) -> Iterator[list[PanelTask]]
 
 def _kind(task: PanelTask) -> tuple[object, ...] | None:
     """What plain panels must have in common; None for a panel that is drawn by itself."""
-    if task.method != Method() or task.controls or task.refine:
+    if task.method != Method() or task.controls or task.refine or task.heads:
         return None
-    scales = (task.guidance_scale, task.guidance_rescale)
-    return (task.size, task.steps, task.scheduler, task.region_blend, *scales)
+    guidance = (task.guidance_scale, task.guidance_rescale, task.guided)
+    return (task.size, task.decode, task.steps, task.scheduler, task.region_blend, *guidance)
 
 
 def picture(
@@ -154,7 +156,24 @@ def picture(
 def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
     """Draw panels at once, as `picture` does one; several are plain and of one kind."""
     base, first = context.base, tasks[0]
-    size = first.size or (base.side, base.side)
+    with base.sized(first.decode):
+        made = _with_refinement(context, tasks, first.size or (base.side, base.side))
+        if first.heads:
+            made = torch.stack([with_heads(base, first, made[0], partial(_over, context))])
+    return [_bytes(each) for each in made]
+
+
+def _over(
+    context: SamplingContext, task: PanelTask, size: tuple[int, int], over: torch.Tensor
+) -> torch.Tensor:
+    return _drawn(context, [task], size, over, task.refine)
+
+
+def _with_refinement(
+    context: SamplingContext, tasks: Sequence[PanelTask], size: tuple[int, int]
+) -> torch.Tensor:
+    """(n, 3, h, w) in [0, 1]: the panels in (width, height) pixels, drawn over if they ask."""
+    base, first = context.base, tasks[0]
     if any(side % base.vae_scale for side in size):
         raise StoryForgeError(
             f"panel `{first.panel}`: a picture of {size[0]}×{size[1]} pixels does not fit the base",
@@ -162,7 +181,7 @@ def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.nd
         )
     refine = first.refine
     if refine is None:
-        return [_bytes(made) for made in _drawn(context, tasks, size)]
+        return _drawn(context, tasks, size)
     larger = _enlarged(base, size, refine.scale)
     if refine.picture is None:
         start = _drawn(context, tasks, size)
@@ -172,7 +191,7 @@ def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.nd
     else:
         start = _from_file(refine.picture, larger)
     over = base.encode(start.to(base.device))
-    return [_bytes(made) for made in _drawn(context, tasks, larger, over, refine)]
+    return _drawn(context, tasks, larger, over, refine)
 
 
 def _enlarged(base: BaseModel, size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -226,6 +245,7 @@ def _drawn(
             steps=task.steps,
             guidance_scale=_scale(base, tasks, readings, latent),
             guidance_rescale=task.guidance_rescale,
+            guidance_interval=task.guided,
             scheduler=task.scheduler,
             extras=Extras(
                 seeds=tuple(each.seed for each in tasks),

@@ -41,15 +41,23 @@ def panel_prompt(story: Story, panel: Panel) -> str:
 
 def region_prompt(story: Story, panel: Panel, name: str) -> str:
     """What one region shows: its concept, its words and side, then the panel's setting."""
+    side = side_of(story.region_boxes(panel)[name])
+    return _region_words(story, panel, name, side if side not in panel.regions[name].prompt else "")
+
+
+def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:
     region = panel.regions[name]
     concept = f"<{region.concept}>" if region.concept else ""
     head = f"a {concept}" if concept and concept not in region.prompt else ""
-    side = side_of(story.region_boxes(panel)[name])
-    said = [head, _posed(region.prompt, pose_of(story, panel, name))]
-    said.append(side if side not in region.prompt else "")
+    said = [head, _posed(region.prompt, pose_of(story, panel, name)), side]
     return _joined(
         [" ".join(word for word in said if word), *_setting(panel, alone=False), story.style]
     )
+
+
+def head_prompt(story: Story, panel: Panel, name: str) -> str:
+    """What is seen where the head of a region fills the picture: its region, on no side."""
+    return f"close-up of {_region_words(story, panel, name, '')}"
 
 
 def pose_of(story: Story, panel: Panel, name: str) -> Pose | None:

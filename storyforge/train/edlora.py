@@ -73,6 +73,8 @@ def train_concept(
         loss is no longer a number, with the last good concept kept in `scratch`.
     """
     base = open_base(task.base, task.base_hash, device=best_device())
+    # The encoder sees no more, however large the decoder writes.
+    base.resize(base.sides[0])
     config = config_of(task, base)
     examples = _examples(task, base, config)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)

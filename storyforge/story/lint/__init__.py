@@ -6,9 +6,11 @@ What each code means and how it is mended is `story.codes`'s.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report
+from storyforge.modelref import picture_size
 from storyforge.pictures import PICTURES
 from storyforge.story.lint.cast import (
     GROUPS,
@@ -28,6 +30,7 @@ from storyforge.story.lint.pages import (
     check_alt,
     check_base,
     check_book,
+    check_decode,
     check_ids,
     check_length,
     check_page,
@@ -57,18 +60,14 @@ CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF
 
 _USUAL_TRIM: Final = "square-8.5"
 
-_COARSEST: Final = {"pocket": 4}
-_COARSEST_ELSEWHERE: Final = 8
-"""Cells along a side of the coarsest attention map, by base: in less than one nothing can stand."""
-
 
 def check_story(root: Node, around: Surroundings, report: Report) -> None:
     """Report what the parts of a story get wrong about each other."""
     cast = cast_of(root, report)
     pages = list(root.each("pages"))
     panels = [panel for page in pages for panel in page.each("panels")]
-    base = root.text_at("base") or "pocket"
-    coarsest = _COARSEST.get(base, _COARSEST_ELSEWHERE)
+    size = picture_size(_base(root, around.folder))
+    cell = check_decode(root, size, report)
     trim = TRIMS.get((root.get("book") or root).text_at("trim") or _USUAL_TRIM)
     for page in pages:
         check_page(page, report)
@@ -82,18 +81,27 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
         check_scene(panel, cast, report)
         check_shown(panel, cast, report)
         check_regions(panel, around, report)
-        check_room(panel, around, coarsest, report)
+        check_room(panel, around, size.coarsest, report)
         check_control(panel, around.folder, report)
         check_speakers(panel, cast, report)
-        check_panel(panel, base, report)
+        check_panel(panel, cell, report)
     check_alt(panels, report)
     check_ids(root, panels, report)
     check_placeholders(root, panels, cast, report)
     check_unused(root, panels, report)
     check_fusion(root, cast, report)
-    check_size(root, base, report)
+    check_size(root, cell, report)
     check_book(root, around.folder, report)
     check_base(root, around.folder, report)
     check_loras(root, around.folder, report)
     for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
         check_length(node, report)
+
+
+def _base(root: Node, folder: Path) -> str:
+    """How to find the story's base from here."""
+    base = root.text_at("base") or "pocket"
+    try:
+        return base if base == "pocket" else str(folder / Path(base).expanduser())
+    except (RuntimeError, ValueError):
+        return base

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report, shortened
+from storyforge.modelref import PictureSize
 from storyforge.story.families import FAMILIES
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import located
@@ -26,10 +27,6 @@ FIRST_PAGE: Final = 4
 """The book's page on which the story begins, after cover, endpaper and title page."""
 
 _FONT_FILES: Final = (".ttf", ".otf")
-
-_CELL: Final = {"pocket": 16}
-_CELL_ELSEWHERE: Final = 8
-"""Pixels along a side of the picture that are one of the model's, by base."""
 
 _SAID_ANYWAY: Final = ("image of", "picture of", "photo of", "illustration of", "drawing of")
 """How descriptions begin that say again what every screen reader says."""
@@ -95,24 +92,43 @@ def _says_something(text: Node | None) -> bool:
     return any((each.text or "").strip() for each in words)
 
 
-def check_panel(panel: Node, base: str, report: Report) -> None:
-    """Whether the panel asks for something, in a size that the model can draw."""
+def check_panel(panel: Node, cell: int, report: Report) -> None:
+    """Whether the panel asks for something, in a size that the model can draw.
+
+    cell  pixels along a side of the picture that are one of the model's
+    """
     asked = [panel.text_at("scene"), panel.text_at("prompt")]
     for _, region in regions_of(panel):
         asked += [region.text_at("concept"), region.text_at("prompt")]
     if not any(asked) and panel.entries is not None:
         message = "this panel asks for no picture; give it a `prompt`, a `scene` or `regions`"
         report.warning(panel.mark, "SF414", message)
-    check_size(panel, base, report)
+    check_size(panel, cell, report)
     for speech in panel.each("say"):
         text = speech.get("text")
         if text is not None and not text.empty and not _says_something(text):
             report.warning(text.mark, "SF415", "this balloon says nothing")
 
 
-def check_size(node: Node, base: str, report: Report) -> None:
+def check_decode(root: Node, size: PictureSize, report: Report) -> int:
+    """Whether the base writes pictures as large as `decode` asks for.
+
+    Returns the pixels along a side of a picture that are then one of the model's.
+    """
+    asked = (root.get("sampling") or root).get("decode")
+    written = (asked and asked.text) or ""
+    if asked is None or not written.isdecimal():
+        return size.scale
+    if (side := int(written[:9])) not in size.sides:
+        sides = ", ".join(map(str, size.sides))
+        message = f"this base does not draw its picture with {side} pixels a side"
+        report.error(asked.mark, "SF325", f"{message}; write {sides}, or leave `decode` out")
+        return size.scale
+    return side // size.cells
+
+
+def check_size(node: Node, cell: int, report: Report) -> None:
     """Whether pictures of the size asked for can be drawn to the last pixel."""
-    cell = _CELL.get(base, _CELL_ELSEWHERE)
     for side in node.each("size"):
         written = side.text or ""
         if written.isdecimal() and int(written[:9]) % cell:
