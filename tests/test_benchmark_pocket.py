@@ -114,3 +114,10 @@ def test_a_prompt_for_control_says_everything_but_the_pose() -> None:
         assert picture.subjects[0].what.species in words
         assert picture.subjects[0].what.pose not in words
         assert world.SAID["side"][picture.subjects[0].side][0] in words
+
+
+def test_the_judge_sees_the_same_at_any_size_of_picture() -> None:
+    small, large = (
+        judges.pixels([world.draw(picture, size)[0] for picture in ASKED]) for size in (256, 512)
+    )
+    assert float((small - large).abs().mean()) < 0.01
