@@ -119,11 +119,12 @@ def learn(variants: Sequence[Variant], store: Store, jobs: int) -> list[str]:
 
 
 def _learn(root: Path, task: TrainTask, on_progress: OnProgress) -> None:
+    from storyforge.engine.engine import opened
     from storyforge.train import edlora
 
     store = Store(root)
     with store.make("concepts", task.key) as path:
-        edlora.train_concept(task, path, store.scratch(task.key), on_progress)
+        edlora.train_concept(opened(task), task, path, store.scratch(task.key), on_progress)
 
 
 @dataclass(frozen=True, slots=True)

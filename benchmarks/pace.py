@@ -19,6 +19,7 @@ from time import perf_counter, process_time
 import torch
 
 from benchmarks.methods import variant
+from storyforge.engine.engine import opened as base_for
 from storyforge.engine.judge import ClipJudge
 from storyforge.executor import peak_memory
 from storyforge.metrics.clip import open_clip
@@ -81,7 +82,7 @@ def measure(
         logs = Logs(Path(made) / "logs")
         scratch = store.scratch(f"pace-{task.key}")
         out = Path(made) / "concept.safetensors"
-        edlora.train_concept(task, out, scratch, watchman, logs, judge=judge)
+        edlora.train_concept(base_for(task), task, out, scratch, watchman, logs, judge=judge)
         size = out.stat().st_size
         lines = (logs.folder / "alignment.jsonl").read_text(encoding="utf-8").splitlines()
         (scratch / edlora.STATE).unlink(missing_ok=True)

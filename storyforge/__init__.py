@@ -1,3 +1,75 @@
-"""storyforge makes illustrated books whose characters look the same in every picture."""
+"""storyforge makes illustrated books whose characters look the same in every picture.
+
+The names below are all of it that other programs may rely on. They are fetched when they are first
+used, so that importing storyforge waits for no model.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from storyforge.errors import (
+        EnvironmentProblem,
+        StoryError,
+        StoryForgeError,
+        TaskFailed,
+    )
+    from storyforge.model.concept import Concept, FusedModel
+    from storyforge.project.api import Region, draw, fuse, open_model, train
+    from storyforge.project.project import Project
+    from storyforge.settings import FuseSettings, TrainSettings
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Concept",
+    "EnvironmentProblem",
+    "FuseSettings",
+    "FusedModel",
+    "Project",
+    "Region",
+    "StoryError",
+    "StoryForgeError",
+    "TaskFailed",
+    "TrainSettings",
+    "__version__",
+    "draw",
+    "fuse",
+    "open_model",
+    "train",
+]
+
+_HOMES = {
+    "errors": {"EnvironmentProblem", "StoryError", "StoryForgeError", "TaskFailed"},
+    "model.concept": {"Concept", "FusedModel"},
+    "project.api": {"Region", "draw", "fuse", "open_model", "train"},
+    "project.project": {"Project"},
+    "settings": {"FuseSettings", "TrainSettings"},
+}
+
+
+class _Face(ModuleType):
+    """This module: its verbs stay verbs, though folders beside it are called so, too."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Whoever imports `storyforge.train.…` has the import system hang the folder up here.
+        if not (name in {"train", "fuse"} and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                found = getattr(import_module(f"{__name__}.{home}"), name)
+                setattr(self, name, found)
+                return found
+        raise AttributeError(f"module `{__name__}` has no `{name}`")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*__all__, *self.__dict__})
+
+
+sys.modules[__name__].__class__ = _Face

@@ -116,7 +116,7 @@ def test_the_stages_know_no_story_even_by_hearsay() -> None:
 
 
 def test_there_are_no_circles_even_with_late_imports() -> None:
-    graph = {module: needed_by(module) for module in MODULES}
+    graph = {module: needed_by(module) - BELOW_ALL for module in MODULES}
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 

@@ -127,18 +127,15 @@ def test_composed_pictures_are_shown_in_the_share_asked_for(
 def test_nothing_can_be_cut_out_without_a_mask(base: BaseModel, tmp_path: Path) -> None:
     task = train_task(base, tmp_path, steps=1, composed=0.5)
     with pytest.raises(StoryForgeError, match="`composed` cuts `pip` out") as caught:
-        edlora.train_concept(task, tmp_path / "pip.safetensors", tmp_path, silent)
+        edlora.train_concept(base, task, tmp_path / "pip.safetensors", tmp_path, silent)
     assert "-mask.png" in str(caught.value.hint)
 
 
-def test_a_concept_is_learnt_from_composed_pictures(
-    quick: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edlora, "open_base", lambda *_, **__: quick)
+def test_a_concept_is_learnt_from_composed_pictures(quick: BaseModel, tmp_path: Path) -> None:
     task = train_task(quick, tmp_path, steps=1, composed=1.0)
     mask = Image.new("L", (40, 40))
     mask.paste(255, (10, 10, 30, 30))
     mask.save(tmp_path / "a-mask.png")
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
-    edlora.train_concept(task, tmp_path / "pip.safetensors", scratch, silent)
+    edlora.train_concept(quick, task, tmp_path / "pip.safetensors", scratch, silent)
     assert (tmp_path / "pip.safetensors").is_file()

@@ -439,7 +439,9 @@ def test_a_task_becomes_a_folder_that_loads(
     base: BaseModel, folder: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(
+        lambda: base, task(folder, base.hash), files, store, tmp_path / "out", silent
+    )
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["fox", "lamp"]
     assert set(fused.deltas) == set(base.linears)
@@ -458,7 +460,12 @@ def test_progress_goes_from_first_to_last(
     heard: list[tuple[str, int, int]] = []
     store = Store(tmp_path / "store")
     fusion.fuse_concepts(
-        task(folder, base.hash), files, store, tmp_path / "out", lambda *told: heard.append(told)
+        lambda: base,
+        task(folder, base.hash),
+        files,
+        store,
+        tmp_path / "out",
+        lambda *told: heard.append(told),
     )
     watching = [(done, total) for what, done, total in heard if what.startswith("watching")]
     assert watching == [(done, 6) for done in range(1, 7)]
@@ -469,14 +476,14 @@ def test_what_was_watched_once_is_not_watched_again(
     folder: Path,
     files: dict[str, Path],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = Store(tmp_path / "store")
-    fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "one", silent)
+    fusion.fuse_concepts(
+        lambda: base, task(folder, base.hash), files, store, tmp_path / "one", silent
+    )
     assert {product.key for product in store.ls()} == {"s0", "s1", "s2"}
-    monkeypatch.setattr(fusion, "open_base", pytest.fail)
     asked = task(folder, base.hash, weights={"fox": 2.0})
-    fusion.fuse_concepts(asked, files, store, tmp_path / "two", silent)
+    fusion.fuse_concepts(pytest.fail, asked, files, store, tmp_path / "two", silent)
     one, two = FusedModel.load(tmp_path / "one"), FusedModel.load(tmp_path / "two")
     assert any(not torch.equal(two.deltas[n].down, d.down) for n, d in one.deltas.items())
 
@@ -486,7 +493,7 @@ def test_statistics_from_the_store_fuse_to_the_same_bits(
 ) -> None:
     store, asked = Store(tmp_path / "store"), task(folder, base.hash)
     for name in ("one", "two"):
-        fusion.fuse_concepts(asked, files, store, tmp_path / name, silent)
+        fusion.fuse_concepts(lambda: base, asked, files, store, tmp_path / name, silent)
     one, two = (tmp_path / name / "deltas.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
@@ -498,7 +505,9 @@ def test_damaged_statistics_are_refused_by_name(
     with store.make("statistics", "s1") as path:
         path.write_bytes(b"no safetensors")
     with pytest.raises(EnvironmentProblem, match="s1.safetensors"):
-        fusion.fuse_concepts(task(folder, base.hash), files, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(
+            lambda: base, task(folder, base.hash), files, store, tmp_path / "out", silent
+        )
 
 
 def test_a_concept_of_another_base_is_refused(
@@ -506,7 +515,9 @@ def test_a_concept_of_another_base_is_refused(
 ) -> None:
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match="another base"):
-        fusion.fuse_concepts(task(folder, "other"), files, store, tmp_path / "out", silent)
+        fusion.fuse_concepts(
+            lambda: base, task(folder, "other"), files, store, tmp_path / "out", silent
+        )
     assert not (tmp_path / "out").exists()
 
 

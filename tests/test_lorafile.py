@@ -149,7 +149,7 @@ def test_a_panel_is_drawn_with_its_own_loras_and_says_so(base: BaseModel, tmp_pa
     def keep(task: PanelTask) -> Iterator[Path]:
         yield tmp_path / f"{task.panel}.png"
 
-    draw_panels([usual, changed, again], None, keep, lambda *_: None)
+    draw_panels(base, [usual, changed, again], None, keep, lambda *_: None)
     drawn, told = {}, {}
     for name in ("usual", "changed", "again"):
         with Image.open(tmp_path / f"{name}.png") as file:

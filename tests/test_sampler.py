@@ -209,7 +209,7 @@ def test_panels_are_drawn_one_after_another_and_kept_at_once(
 
     wrong = replace(task, panel="wrong", prompt="a <nobody>")
     with pytest.raises(StoryForgeError, match="<nobody>"):
-        draw_panels([task, wrong], None, shelf, on_progress)
+        draw_panels(base, [task, wrong], None, shelf, on_progress)
     assert shelf.finished == ["found"]
     with Image.open(tmp_path / "found.png") as file:
         assert np.array_equal(np.asarray(file), picture(base, plain(base), task))
@@ -222,7 +222,7 @@ def test_a_fused_model_is_merged_into_the_base(
     name = base.family.linears[0]
     FusedModel(base.reference, base.hash, {}, {name: deltas[name]}).save(tmp_path)
     shelf = Shelf(tmp_path)
-    draw_panels([task], tmp_path, shelf, silent)
+    draw_panels(base, [task], tmp_path, shelf, silent)
     with Image.open(tmp_path / "found.png") as file:
         made = np.asarray(file)
     assert not np.array_equal(made, picture(base, plain(base), task))
@@ -234,7 +234,7 @@ def test_a_fused_model_of_another_base_is_refused_by_name(
     delta = Delta(torch.ones(2, 1), torch.ones(1, 2))
     FusedModel("elsewhere", "0ther" * 8, {}, {"x": delta}).save(tmp_path)
     with pytest.raises(EnvironmentProblem, match=f"another base than `{base.reference}`") as caught:
-        draw_panels([task], tmp_path, Shelf(tmp_path), silent)
+        draw_panels(base, [task], tmp_path, Shelf(tmp_path), silent)
     assert caught.value.hint
 
 
@@ -285,7 +285,9 @@ def test_the_picture_so_far_can_be_seen_in_a_folder_and_is_not_the_last(
     base: BaseModel, task: PanelTask, tmp_path: Path
 ) -> None:
     looks = tmp_path / "looks"
-    draw_panels([replace(task, steps=6)], None, Shelf(tmp_path), silent, preview=previews_in(looks))
+    draw_panels(
+        base, [replace(task, steps=6)], None, Shelf(tmp_path), silent, preview=previews_in(looks)
+    )
     assert [path.name for path in looks.iterdir()] == ["found.png"]
     seen, made = (Image.open(folder / "found.png").convert("RGB") for folder in (looks, tmp_path))
     assert seen.size == made.size
@@ -303,7 +305,7 @@ def test_concepts_are_drawn_from_their_files_without_fusion(
     concept.save(tmp_path / "fox.safetensors")
     owl = replace(task.regions[0], prompt="a <pip>", concept="pip")
     free = replace(task, regions=(owl,), method=Method(compose="training-free"))
-    draw_panels([free], None, Shelf(tmp_path), silent, {"pip": tmp_path / "fox.safetensors"})
+    draw_panels(base, [free], None, Shelf(tmp_path), silent, {"pip": tmp_path / "fox.safetensors"})
     with Image.open(tmp_path / "found.png") as file:
         told = json.loads(str(file.info["storyforge"]))
         assert np.asarray(file).std() > 0

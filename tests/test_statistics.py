@@ -26,7 +26,6 @@ from storyforge.model.tokens import ConceptTokens, encode, token_ids
 from storyforge.settings import FuseSettings
 from storyforge.store import Store
 from storyforge.tasks import FuseTask
-from storyforge.train import edlora
 
 LINES = ("<it>", "<it> on the left, in a forest")
 
@@ -150,10 +149,8 @@ def test_a_concept_without_statistics_says_so(plain: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["compact", None])
 def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+    base: BaseModel, tmp_path: Path, asked: str | None
 ) -> None:
-    for room in (edlora, carried):
-        monkeypatch.setattr(room, "open_base", lambda *_, **__: base)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
     engine.learn_concept(tmp_path / "store", None, learnt, silent)
@@ -175,38 +172,37 @@ def test_concepts_that_carry_their_statistics_are_fused_without_a_model(
     plain: Path,
     seen: Statistics,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     carried.carry(plain, seen)
-    monkeypatch.setattr(fusion, "open_base", pytest.fail)
     store = Store(tmp_path / "store")
     files = {"pip": plain, "twin": plain}
-    fusion.fuse_concepts(task(base), files, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(pytest.fail, task(base), files, store, tmp_path / "out", silent)
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["pip", "twin"]
     assert not store.ls()
 
 
 def test_a_concept_that_lacks_statistics_is_watched_beside_one_that_has_them(
-    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path
 ) -> None:
     bare = tmp_path / "twin.safetensors"
     bare.write_bytes(plain.read_bytes())
     carried.carry(plain, seen)
-    monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
     store = Store(tmp_path / "store")
-    fusion.fuse_concepts(task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(
+        lambda: base, task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent
+    )
     assert [product.key for product in store.ls()] == ["s2"]
 
 
 def test_looking_at_the_subject_watches_again_what_was_seen_in_whole_pictures(
-    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path
 ) -> None:
     carried.carry(plain, seen)
-    monkeypatch.setattr(fusion, "open_base", lambda *_, **__: base)
     store, heard = Store(tmp_path / "store"), []
     asked = task(base, area="subject")
     fusion.fuse_concepts(
+        lambda: base,
         asked,
         {"pip": plain, "twin": plain},
         store,
@@ -225,7 +221,7 @@ def test_damaged_statistics_in_a_concept_are_refused_by_name(
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors.*another base"):
         fusion.fuse_concepts(
-            task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+            lambda: base, task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
         )
     gone = dict(list(seen.packed.items())[1:])
     carried.carry(plain, Statistics(base.hash, seen.readers, gone, seen.words))
@@ -242,6 +238,6 @@ def test_a_corrupt_concept_is_refused_by_name_before_anything_is_written(
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
         fusion.fuse_concepts(
-            task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+            lambda: base, task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
         )
     assert not (tmp_path / "out").exists()

@@ -302,20 +302,17 @@ def test_a_base_without_a_clip_of_its_own_asks_for_one(base: BaseModel, tmp_path
         judge_of(task)
 
 
-def test_a_concepts_file_says_which_step_it_is(
-    small: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edlora, "open_base", lambda *_, **__: small)
+def test_a_concepts_file_says_which_step_it_is(small: BaseModel, tmp_path: Path) -> None:
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     task = train_task(small, tmp_path, steps=3, keep="best", check_every=1, unet_lr=0.05)
     judge, out = Fickle([0.1, 0.3, 0.9, 0.2]), tmp_path / "pip.safetensors"
-    edlora.train_concept(task, out, scratch, silent, judge=judge)
+    edlora.train_concept(small, task, out, scratch, silent, judge=judge)
     config = Card.read(out).recipe
     assert (config["chosen_step"], config["stopped_at"], config["keep"]) == (2, 3, "best")
     last = replace(task, settings=task.settings.model_copy(update={"keep": None}))
     (scratch / "state.safetensors").unlink(missing_ok=True)
     edlora.train_concept(
-        last, tmp_path / "last.safetensors", scratch, silent, judge=Fickle(judge.marks)
+        small, last, tmp_path / "last.safetensors", scratch, silent, judge=Fickle(judge.marks)
     )
     one, other = load_file(out), load_file(tmp_path / "last.safetensors")
     assert any(not torch.equal(one[name], other[name]) for name in one)

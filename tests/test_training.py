@@ -300,7 +300,7 @@ def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
 
 def test_a_task_becomes_a_concept_that_fits_its_base(base: BaseModel, tmp_path: Path) -> None:
     out = tmp_path / "pip.safetensors"
-    edlora.train_concept(train_task(base, tmp_path, steps=2), out, tmp_path, silent)
+    edlora.train_concept(base, train_task(base, tmp_path, steps=2), out, tmp_path, silent)
     made = Concept.load(out)
     made.fits(base)
     assert (made.name, made.kind, made.class_phrase) == ("pip", "character", "fox")
@@ -316,7 +316,7 @@ def test_a_caption_over_the_limit_is_refused_before_the_first_step(
     task = train_task(base, tmp_path, steps=2)
     (tmp_path / "b.txt").write_text("a <pip>\na <pip> " + "very " * 80 + "far away\n")
     with pytest.raises(StoryForgeError, match="tokens long"):
-        edlora.train_concept(task, tmp_path / "pip.safetensors", tmp_path, killer(0))
+        edlora.train_concept(base, task, tmp_path / "pip.safetensors", tmp_path, killer(0))
 
 
 def test_what_the_author_leaves_out_is_the_habit_of_the_base(

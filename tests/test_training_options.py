@@ -52,11 +52,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def quick(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
-    """The base that `perform` opens, drawing previews in one step."""
-    sketchy = replace(base, defaults=replace(base.defaults, steps=1))
-    monkeypatch.setattr(edlora, "open_base", lambda *_, **__: sketchy)
-    return sketchy
+def quick(base: BaseModel) -> BaseModel:
+    """The base, drawing previews in one step."""
+    return replace(base, defaults=replace(base.defaults, steps=1))
 
 
 def trained(base: BaseModel, config: TrainConfig, folder: Path) -> tuple[list[float], list[Tensor]]:
@@ -312,7 +310,7 @@ def test_a_run_that_breaks_down_leaves_its_last_good_concept(
     task = train_task(quick, tmp_path, steps=5)
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     with pytest.raises(StoryForgeError, match="broke down at step 2: the loss is nan") as caught:
-        edlora.train_concept(task, tmp_path / "pip.safetensors", scratch, silent)
+        edlora.train_concept(quick, task, tmp_path / "pip.safetensors", scratch, silent)
     kept = scratch / edlora.LAST_GOOD
     assert str(kept) in str(caught.value.hint)
     assert Concept.load(kept).recipe["stopped_at"] == 2
@@ -327,8 +325,8 @@ def test_logs_show_the_loss_and_a_preview_from_step_0_and_change_nothing(
     one, other, logs = tmp_path / "1", tmp_path / "2", tmp_path / "logs"
     for folder in (one / "key", other / "key"):
         folder.mkdir(parents=True)
-    edlora.train_concept(task, one / "pip.safetensors", one / "key", silent)
-    edlora.train_concept(task, other / "pip.safetensors", other / "key", silent, Logs(logs))
+    edlora.train_concept(quick, task, one / "pip.safetensors", one / "key", silent)
+    edlora.train_concept(quick, task, other / "pip.safetensors", other / "key", silent, Logs(logs))
     kept, logged = load_file(one / "pip.safetensors"), load_file(other / "pip.safetensors")
     assert all(torch.equal(kept[name], logged[name]) for name in kept.keys() | logged.keys())
     cards = Card.read(one / "pip.safetensors"), Card.read(other / "pip.safetensors")
@@ -362,7 +360,7 @@ def test_tensorboard_that_is_not_installed_is_one_clear_error(
     task = train_task(quick, tmp_path, steps=2)
     with pytest.raises(EnvironmentProblem, match="`--tensorboard` needs the package"):
         out, logs = tmp_path / "pip.safetensors", Logs(tmp_path / "logs", tensorboard=True)
-        edlora.train_concept(task, out, tmp_path, silent, logs)
+        edlora.train_concept(quick, task, out, tmp_path, silent, logs)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -413,7 +411,9 @@ def test_every_method_makes_a_concept_that_draws_as_it_was_learnt(
     quick: BaseModel, method: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "pip.safetensors"
-    edlora.train_concept(train_task(quick, tmp_path, steps=1, method=method), out, tmp_path, silent)
+    edlora.train_concept(
+        quick, train_task(quick, tmp_path, steps=1, method=method), out, tmp_path, silent
+    )
     made = Concept.load(out)
     made.fits(quick)
     assert made.tokens.words.shape[:2] == (2, quick.family.groups)
@@ -456,7 +456,7 @@ def test_drift_grows_with_the_change(
 def test_a_card_says_what_the_file_holds(quick: BaseModel, tmp_path: Path) -> None:
     out = tmp_path / "pip.safetensors"
     task = replace(train_task(quick, tmp_path, steps=1), licence="CC0-1.0")
-    edlora.train_concept(task, out, tmp_path, silent)
+    edlora.train_concept(quick, task, out, tmp_path, silent)
     card, made = Card.read(out), Concept.load(out)
     assert (card.name, card.kind, card.class_phrase) == ("pip", "character", "fox")
     assert (card.licence, card.base_hash, card.rank) == ("CC0-1.0", quick.hash, 1)

@@ -25,6 +25,7 @@ from storyforge.story.story import Story
 from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
 
 if TYPE_CHECKING:
+    from storyforge.model.base import BaseModel
     from storyforge.train.logs import Logs
 
 T = TypeVar("T", TrainTask, FuseTask, BookTask)
@@ -254,20 +255,27 @@ def _about(task: Task, on_progress: OnProgress) -> OnProgress:
     return lambda what, done, total: on_progress(f"{subject_of(task)}: {what}", done, total)
 
 
+def opened(task: TrainTask | FuseTask | PanelTask) -> BaseModel:
+    """The base that a task names, on the best device that there is."""
+    from storyforge.model.base import best_device, open_base
+
+    return open_base(task.base, task.base_hash, device=best_device())
+
+
 def learn_concept(root: Path, logs: Logs | None, task: TrainTask, on_progress: OnProgress) -> None:
     """Learn one concept into the store at `root`."""
     from storyforge.engine.judge import judge_of
     from storyforge.train import edlora
 
-    store, judge = Store(root), judge_of(task)
+    store, judge, base = Store(root), judge_of(task), opened(task)
     with store.make("concepts", task.key) as path:
         own = None if logs is None else logs.of(task.concept)
         scratch = store.scratch(task.key)
-        edlora.train_concept(task, path, scratch, _about(task, on_progress), own, judge=judge)
+        edlora.train_concept(base, task, path, scratch, _about(task, on_progress), own, judge=judge)
         if task.settings.statistics is not None:
             from storyforge.fuse import carried
 
-            carried.carry_statistics(task, path, _about(task, on_progress))
+            carried.carry_statistics(base, task, path, _about(task, on_progress))
 
 
 def fuse_concepts(
@@ -277,7 +285,9 @@ def fuse_concepts(
     from storyforge.fuse import fusion
 
     with store.make("fused", task.key) as path:
-        fusion.fuse_concepts(task, concepts, store, path, _about(task, on_progress))
+        fusion.fuse_concepts(
+            partial(opened, task), task, concepts, store, path, _about(task, on_progress)
+        )
 
 
 Keeper = Callable[[PanelTask], AbstractContextManager[Path]]
@@ -295,4 +305,4 @@ def _draw(
     from storyforge.sample import sampler
 
     preview = sampler.previews_in(previews) if previews else None
-    sampler.draw_panels(tasks, fused, keep, on_progress, concepts, preview)
+    sampler.draw_panels(opened(tasks[0]), tasks, fused, keep, on_progress, concepts, preview)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 
+from storyforge.engine.engine import opened
 from storyforge.executor import OnProgress, run
 from storyforge.plan.keys import drawn_from, key_of
 from storyforge.store import Store
@@ -127,7 +128,9 @@ def _sit(gallery: Gallery, sitting: DrawingJob, on_progress: OnProgress) -> None
         path.with_suffix(".json").write_text(spent, encoding="ascii")
         part.replace(path)
 
-    sampler.draw_panels(sitting.tasks, sitting.model, keep, on_progress, sitting.concepts)
+    sampler.draw_panels(
+        opened(sitting.tasks[0]), sitting.tasks, sitting.model, keep, on_progress, sitting.concepts
+    )
 
 
 def alone(store: Store, name: str, key: str) -> Path:

@@ -16,15 +16,14 @@ from storyforge.executor import OnProgress
 from storyforge.fuse import statistics
 from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.statistics import Statistics
-from storyforge.model.base import best_device, open_base
+from storyforge.model.base import BaseModel
 from storyforge.model.card import CARRIED
 from storyforge.model.concept import Concept
 from storyforge.tasks import TrainTask
 
 
-def carry_statistics(task: TrainTask, path: Path, on_progress: OnProgress) -> None:
+def carry_statistics(base: BaseModel, task: TrainTask, path: Path, on_progress: OnProgress) -> None:
     """Watch the concept that was learnt for `task`, and keep what is seen in its file."""
-    base = open_base(task.base, task.base_hash, device=best_device())
     packing = Compact if task.settings.statistics == "compact" else Full
 
     def on_step(step: int, steps: int, latents: object) -> None:

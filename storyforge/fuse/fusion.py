@@ -6,7 +6,7 @@ What is watched comes from the store: adding or removing a concept is solving an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +24,7 @@ from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
 from storyforge.fuse.statistics import Statistics
 from storyforge.fuse.terms import LEAST, STAGES, Terms
-from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import OnStep
 from storyforge.model.family import Family, Stage
@@ -34,13 +34,19 @@ from storyforge.tasks import FuseTask
 
 
 def fuse_concepts(
-    task: FuseTask, concepts: Mapping[str, Path], store: Store, out: Path, on_progress: OnProgress
+    opened: Callable[[], BaseModel],
+    task: FuseTask,
+    concepts: Mapping[str, Path],
+    store: Store,
+    out: Path,
+    on_progress: OnProgress,
 ) -> None:
     """Fuse the concepts of `task` and write the fused model into the folder `out`.
 
     Statistics are those in the concepts' own files, else those that the store has; others are
     taken and kept there.
 
+    opened    opens the base; asked only if something has to be watched
     concepts  name in the story -> its file
 
     Raises EnvironmentProblem for a base or a file that cannot be read, and for a concept that was
@@ -61,7 +67,7 @@ def fuse_concepts(
     preserving = terms.preserves and not store.has("statistics", task.ordinary)
     base = None
     if lacking or preserving or terms.chain or terms.refine:
-        base = open_base(task.base, task.base_hash, device=best_device())
+        base = opened()
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
     shelf = _Shelf(store, base, packing, on_progress, subject=terms.subject)

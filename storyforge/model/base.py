@@ -21,7 +21,7 @@ from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.modelref import DEFAULTS_FILE, POCKET, Defaults
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class BaseModel:
     """An opened base model, frozen.
 

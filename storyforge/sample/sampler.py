@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress, silent
 from storyforge.model.attention import AttentionContext
-from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
@@ -76,6 +76,7 @@ class SamplingContext:
 
 
 def draw_panels(
+    base: BaseModel,
     tasks: Sequence[PanelTask],
     fused: Path | None,
     out: Callable[[PanelTask], AbstractContextManager[Path]],
@@ -83,11 +84,10 @@ def draw_panels(
     concepts: Mapping[str, Path] | None = None,
     preview: Preview | None = None,
 ) -> None:
-    """Draw panels of one base and one fused model; each is kept as soon as it is done.
+    """Draw panels with one base and one fused model; each is kept as soon as it is done.
 
     `concepts` are the files of those concepts that some panel's method needs, by name.
     """
-    base = open_base(tasks[0].base, tasks[0].base_hash, device=best_device())
     own = {name: Concept.load(path).renamed(name) for name, path in (concepts or {}).items()}
     for concept in own.values():
         concept.fits(base)

@@ -20,7 +20,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.attention_maps import AttentionRecorder
-from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.base import BaseModel
 from storyforge.model.lora import attached
 from storyforge.model.prediction import error_weights
 from storyforge.model.tokens import encode, token_ids
@@ -56,6 +56,7 @@ class BrokeDown(StoryForgeError):
 
 
 def train_concept(
+    base: BaseModel,
     task: TrainTask,
     out: Path,
     scratch: Path,
@@ -64,7 +65,7 @@ def train_concept(
     *,
     judge: Judge | None = None,
 ) -> None:
-    """Train the concept of `task` and write it to `out`; checkpoints go to `scratch`.
+    """Train the concept of `task` on `base`, and write it to `out`; checkpoints go to `scratch`.
 
     `judge` looks at pictures on the way, if the task's settings say so.
 
@@ -72,9 +73,20 @@ def train_concept(
       StoryForgeError: for pictures or captions that cannot be used, before the first step; if the
         loss is no longer a number, with the last good concept kept in `scratch`.
     """
-    base = open_base(task.base, task.base_hash, device=best_device())
     # The encoder sees no more, however large the decoder writes.
-    base.resize(base.sides[0])
+    with base.sized(base.sides[0]):
+        _train(base, task, out, scratch, on_progress, logs, judge)
+
+
+def _train(
+    base: BaseModel,
+    task: TrainTask,
+    out: Path,
+    scratch: Path,
+    on_progress: OnProgress,
+    logs: Logs | None,
+    judge: Judge | None,
+) -> None:
     config = config_of(task, base)
     examples = _examples(task, base, config)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)
