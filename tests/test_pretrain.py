@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPTokenizer
 
 from storyforge.model.base import open_base
 from storyforge.modelref import POCKET, Defaults
@@ -21,7 +21,9 @@ from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.clip import (
     PROJECTION,
     SIDE,
+    go_on_from,
     nearly,
+    new_clip,
     random_character,
     train_clip,
     view,
@@ -283,3 +285,17 @@ def test_a_clip_trains_for_a_moment_and_opens_with_the_stock_class(folder: Path)
     clip = CLIPModel.from_pretrained(folder / "clip")
     assert clip.config.projection_dim == PROJECTION
     assert (folder / "clip" / "preprocessor_config.json").is_file()
+
+
+def test_a_clip_that_learns_more_words_keeps_what_it_knew() -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(parts.weights_folder() / "tokenizer")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clip = new_clip(tokenizer)
+    name = "text_model.embeddings.token_embedding.weight"
+    before = clip.state_dict()[name].clone()
+    known = {name: torch.ones(5, before.shape[1]), "logit_scale": torch.tensor(3.0)}
+    go_on_from(clip, known)
+    assert torch.equal(clip.state_dict()[name][:5], known[name])
+    assert torch.equal(clip.state_dict()[name][5:], before[5:])
+    assert clip.logit_scale.item() == 3.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -206,6 +207,17 @@ def new_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return clip
 
 
+def go_on_from(clip: CLIPModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Take over what another CLIP of this shape has learnt; words that it lacks keep their rows."""
+    state = clip.state_dict()
+    for name, value in weights.items():
+        if value.dim() == 0:
+            state[name].copy_(value)
+        elif name in state:
+            state[name][: len(value)] = value.to(state[name].dtype)
+    clip.load_state_dict(state)
+
+
 class Traits(nn.Module):
     """Linear heads on picture features: what is to be seen, as a help in training."""
 
@@ -299,10 +311,7 @@ def train_clip(job: Job, team: Team) -> None:
     clip, traits = new_clip(tokenizer).to(job.device), Traits().to(job.device)
     shipped = parts.clip_folder()
     if shipped.is_dir():
-        clip.load_state_dict(
-            {k: v.float() for k, v in load_file(shipped / "model.safetensors").items()},
-            strict=False,
-        )
+        go_on_from(clip, load_file(shipped / "model.safetensors"))
     modules: dict[str, nn.Module] = {"clip": clip, "traits": traits}
     parameters = [*clip.parameters(), *traits.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05, betas=(0.9, 0.98))
