@@ -386,23 +386,38 @@ def test_an_interrupted_drawing_says_how_to_go_on(
     assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
 
 
-def test_the_cache_is_looked_after(story: Path) -> None:
+def products(result: Result) -> list[dict[str, str]]:
+    return json.loads(result.stdout)["products"]
+
+
+def test_what_is_seen_of_the_base_and_of_two_concepts_is_kept_for_every_later_fusion(
+    story: Path,
+) -> None:
     invoke("render", story)
-    listed = json.loads(invoke("cache", "ls", story, "--json").stdout)["products"]
-    kinds = [product["kind"] for product in listed]
-    # What is seen of the base and of two concepts serves every later fusion.
+    kinds = [each["kind"] for each in products(invoke("cache", "ls", story, "--json"))]
     assert kinds.count("statistics") == 3
-    assert len(listed) == 10
+
+
+def test_what_no_story_needs_any_more_is_collected(story: Path) -> None:
+    invoke("render", story)
     edit(story, "prompt: fog", "prompt: sun")
     shutil.rmtree(story.parent / ".storyforge" / "ledgers")
     invoke("render", story)
-    gone = json.loads(invoke("cache", "gc", story.parent, "--json").stdout)["products"]
-    assert sorted(product["kind"] for product in gone) == ["html", "panels", "pdf"]
-    picture = Path(next(each["path"] for each in listed if each["kind"] == "panels"))
-    if picture.exists():
-        picture.write_bytes(b"x")
-    assert invoke("cache", "verify", story).exit_code in {0, 1}
-    assert made(invoke("render", story, "--json"))["concepts"] == 0
+    gone = products(invoke("cache", "gc", story.parent, "--json"))
+    assert sorted(each["kind"] for each in gone) == ["html", "panels", "pdf"]
+    assert products(invoke("cache", "gc", story.parent, "--json")) == []
+
+
+def test_a_damaged_picture_is_removed_by_verify_and_drawn_again_by_render(story: Path) -> None:
+    invoke("render", story)
+    assert invoke("cache", "verify", story).exit_code == 0
+    listed = products(invoke("cache", "ls", story, "--json"))
+    picture = next(each["path"] for each in listed if each["kind"] == "panels")
+    Path(picture).write_bytes(b"x")
+    result = invoke("cache", "verify", story, "--json")
+    assert result.exit_code == 1
+    assert [each["path"] for each in products(result)] == [picture]
+    assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1}
 
 
 def test_a_folder_without_a_store_is_an_error(tmp_path: Path) -> None:
@@ -549,7 +564,7 @@ def test_preflight_of_enlarged_pictures_has_nothing_to_say(story: Path) -> None:
     assert made(invoke("book", story, "--json")) == NOTHING | {"books": 2}
     result = invoke("preflight", story, "--json", "--strict")
     assert result.exit_code == 0, result.output
-    kinds = [each["kind"] for each in document(invoke("cache", "ls", story, "--json"))["products"]]
+    kinds = [each["kind"] for each in products(invoke("cache", "ls", story, "--json"))]
     assert kinds.count("upscaled") == 2
     removed = document(invoke("cache", "gc", story, "--json"))["products"]
     assert "upscaled" not in {each["kind"] for each in removed}
