@@ -1,7 +1,7 @@
 """What several files of tests share: the embedded model, opened once, and changes to it.
 
-`STORYFORGE_TEST_BASE` names another base of the Stable Diffusion 1.x class to test on. No test may
-depend on how well the base draws.
+`--skips FILE` holds the run to the skips that the file names. `STORYFORGE_TEST_BASE` names another
+base of the Stable Diffusion 1.x class to test on. No test may depend on how well the base draws.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from storyforge.modelref import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
 from storyforge.project import golden
+
+pytest_plugins = ["skipbudget"]
 
 
 @pytest.fixture(scope="session")

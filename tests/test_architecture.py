@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,6 +143,13 @@ def test_only_the_command_line_prints() -> None:
         and node.func.id == "print"
     ]
     assert not wrong
+
+
+def test_the_design_page_has_the_floors_that_hold() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE)
+    told = {int(number): set(re.findall(r"`(.*?)`", rooms)) for number, rooms in rows}
+    assert told == dict(enumerate(FLOORS))
 
 
 STORY = """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from storyforge.project.golden import Review
 
 cache = group("cache", "Look after the store of finished products.")
-golden = group("golden", "Compare a story's pictures with those kept.")
+golden = group("golden", "Compare a story's pictures with those kept.", hidden=True)
 
 
 @cache.command("ls")

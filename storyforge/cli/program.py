@@ -53,10 +53,12 @@ app = typer.Typer(
 )
 
 
-def group(name: str, about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
-    """Open a group of verbs, such as `cache`."""
+def group(
+    name: str, about: str, cls: type[TyperGroup] = TyperGroup, *, hidden: bool = False
+) -> typer.Typer:
+    """Open a group of verbs, such as `cache`; a hidden one works, and `--help` does not name it."""
     made = typer.Typer(cls=cls, help=about, no_args_is_help=True)
-    app.add_typer(made, name=name)
+    app.add_typer(made, name=name, hidden=hidden)
     return made
 
 

@@ -1,0 +1,58 @@
+"""What surrounds the code says the same everywhere: versions, Pythons, rooms, dependencies."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from typer.testing import CliRunner
+
+import storyforge
+from storyforge.cli.program import app
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def read_yaml(name: str) -> dict[str, object]:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_changelog_and_citation_name_this_version() -> None:
+    first = re.search(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == read_yaml("CITATION.cff")["version"] == storyforge.__version__
+
+
+def test_ci_tries_every_python_that_the_package_claims() -> None:
+    job = read_yaml(".github/workflows/ci.yml")["jobs"]["everything"]
+    claimed = re.findall(r"Python :: (3\.\d+)", str(PROJECT["project"]["classifiers"]))
+    assert job["strategy"]["matrix"]["python"] == claimed
+    assert job["steps"][-1] == {"run": ".ci/run"}
+
+
+def test_every_file_that_ci_repeats_is_there() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (names,) = re.findall(r"numeric=\((.*?)\)", script, re.DOTALL)
+    missing = [name for name in names.split() if not (ROOT / f"tests/test_{name}.py").is_file()]
+    assert names
+    assert not missing
+
+
+def test_every_requirement_has_a_tested_version() -> None:
+    pinned = {
+        name.lower()
+        for name in re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    }
+    project = PROJECT["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {re.split(r"[<>=~]", each)[0].lower() for each in wanted}
+    assert names <= pinned
+
+
+def test_help_names_the_verbs_of_authors_alone() -> None:
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    assert "golden" not in shown
+    assert CliRunner().invoke(app, ["golden", "check", "--help"]).exit_code == 0
