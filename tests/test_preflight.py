@@ -9,11 +9,13 @@ import pikepdf
 import pytest
 from bookmaking import sample
 
-from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
+from storyforge.book.leaf import Art, Balloon, Book, Head, Leaf, Picture, Point, Rect
 from storyforge.book.pdf import write_pdf
 from storyforge.book.preflight import Marks, check_book, check_pdf
 from storyforge.book.printers import INGRAM, KDP
-from storyforge.book.upscale import widths, with_art
+from storyforge.book.typeface import COMIC_NEUE_BOLD
+from storyforge.book.upscale import inches, widths, with_art
+from storyforge.book.wrap import inside
 from storyforge.errors import Diagnostic, EnvironmentProblem, Mark, Report, Severity
 from storyforge.story.trims import TRIMS
 
@@ -65,16 +67,32 @@ def test_a_book_of_large_pictures_is_fit_to_print(book: Book) -> None:
     assert findings(book) == []
 
 
-def test_small_pictures_are_warnings_on_a_page_of_no_printers(drawn: Book) -> None:
+def test_small_pictures_of_one_size_are_one_warning_on_a_page_of_no_printers(drawn: Book) -> None:
     marks = Marks(Mark(1, 1), {"glow": Mark(70, 9)})
-    found = {each.message.split("`")[1]: each for each in findings(drawn, marks)}
-    assert {each.severity for each in found.values()} == {Severity.WARNING}
-    assert {each.code for each in found.values()} == {"SF501"}
-    assert set(found) == {item.art.panel for leaf in drawn.leaves for item in leaf.pictures}
-    assert (found["glow"].line, found["glow"].column) == (70, 9)
+    (found,) = [each for each in findings(drawn, marks) if each.code == "SF501"]
+    assert found.severity is Severity.WARNING
+    names = {item.art.panel for leaf in drawn.leaves for item in leaf.pictures}
+    assert found.message.startswith(f"{len(names)} pictures are 96 pixels wide")
+    ppi = min(96 / inches(item) for leaf in drawn.leaves for item in leaf.pictures)
+    assert f"{ppi:.0f} an inch" in found.message
+
+
+def test_one_small_picture_is_named_with_its_line(drawn: Book, book: Book) -> None:
+    marks = Marks(Mark(1, 1), {"glow": Mark(70, 9)})
     item = next(i for leaf in drawn.leaves for i in leaf.pictures if i.art.panel == "glow")
-    ppi = 96 / (item.frame.width / item.crop.width / 72)
-    assert f"{ppi:.0f} an inch" in found["glow"].message
+    (found,) = [
+        each for each in findings(with_art(book, {"glow": item.art}), marks) if each.code == "SF501"
+    ]
+    assert (found.line, found.column) == (70, 9)
+    assert "`glow`" in found.message
+
+
+def test_an_enlarged_picture_is_soft_however_many_pixels_it_has_now(book: Book) -> None:
+    was = dict.fromkeys((item.art.panel for leaf in book.leaves for item in leaf.pictures), 256)
+    (found,) = findings(book, Marks(drawn=was))
+    assert (found.code, found.severity) == ("SF520", Severity.WARNING)
+    assert "from 256 pixels" in found.message
+    assert "soft" in found.message
 
 
 def test_very_small_pictures_are_mistakes_on_a_printers_page(drawn: Book, book: Book) -> None:
@@ -83,11 +101,55 @@ def test_very_small_pictures_are_mistakes_on_a_printers_page(drawn: Book, book: 
     assert codes(replace(with_art(drawn, half), trim=KDP_SQUARE)) & {"SF501", "SF502"} == {"SF501"}
 
 
-def test_printers_bind_so_many_pages_and_an_even_number(book: Book) -> None:
-    many = replace(book, trim=KDP_SQUARE, leaves=book.leaves * 2)
-    assert "SF503" in codes(replace(book, trim=KDP_SQUARE))
-    assert not {"SF503", "SF504"} & codes(many)
-    assert "SF504" in codes(replace(many, leaves=many.leaves[:-1]))
+@pytest.mark.parametrize(("pages", "refused"), [(22, True), (24, False), (828, False), (830, True)])
+def test_a_printer_counts_the_pages_inside_the_cover(book: Book, pages: int, refused: bool) -> None:
+    story = [Leaf(number + 3, "story", "", "paper", None) for number in range(pages)]
+    leaves = (*book.leaves[:2], *story, book.leaves[-1])
+    made = replace(book, trim=KDP_SQUARE, leaves=leaves)
+    assert len(inside(made).leaves) == pages
+    found = [each for each in findings(made) if each.code == "SF503"]
+    assert bool(found) == refused
+    assert all(f"has {pages} pages" in each.message for each in found)
+
+
+def test_pages_that_do_not_fill_folded_sheets_are_a_warning_where_no_printer_is_named(
+    book: Book,
+) -> None:
+    count = len(inside(book).leaves)
+    assert count % 4 == 0
+    less = replace(book, leaves=(*book.leaves[:-3], book.leaves[-1]))
+    (found,) = findings(less)
+    assert (found.code, found.severity) == ("SF521", Severity.WARNING)
+    assert "SF521" not in codes(replace(less, trim=KDP_SQUARE))
+
+
+FACE = Rect(100, 100, 80, 80)
+
+
+def speaking(book: Book, where: Rect, tip: Point | None, head: Head | None = None) -> Book:
+    """The book with one balloon at a place, in a picture where Pip's face is known."""
+    leaf, item = bleeding(book)
+    said = Balloon("speech", "Pip", ("Hello there",), where, 12, 1.16, COMIC_NEUE_BOLD, ((),), tip)
+    heads = (head or Head("Pip", FACE, Rect(90, 100, 100, 200), 1.0),)
+    return changed(
+        book,
+        leaf.number,
+        replace(leaf, texts=(), pictures=(replace(item, balloons=(said,), heads=heads),)),
+    )
+
+
+def test_words_on_a_face_a_tail_through_one_and_a_tail_at_nobody_are_found(book: Book) -> None:
+    beside, above, far = Rect(250, 110, 80, 15), Rect(100, 40, 80, 15), Rect(400, 400, 80, 15)
+    assert codes(speaking(book, above, Point(140, 96))) == set()
+    assert codes(speaking(book, Rect(105, 130, 70, 15), Point(140, 190))) == {"SF530", "SF531"}
+    assert codes(speaking(book, beside, Point(110, 140))) == {"SF531"}
+    assert codes(speaking(book, beside, Point(190, 140))) == set()
+    assert codes(speaking(book, far, Point(440, 430))) == {"SF532"}
+
+
+def test_somebody_cut_off_by_the_frame_is_found(book: Book) -> None:
+    head = Head("Pip", FACE, Rect(90, 100, 100, 200), 0.7)
+    assert codes(speaking(book, Rect(100, 40, 80, 15), Point(140, 96), head)) == {"SF533"}
 
 
 def test_a_picture_that_ends_at_the_cut_is_found(book: Book) -> None:

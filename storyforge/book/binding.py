@@ -9,7 +9,9 @@ from typing import Final
 from storyforge.book.colophon import Phrases, phrases, spoken
 from storyforge.book.compose import FramedPicture, Sheet
 from storyforge.book.leaf import Art, Balloon, Direction, Face, Leaf, Rect, TextBlock
+from storyforge.book.picture import changed
 from storyforge.book.placing import Figure, Utterance
+from storyforge.book.sighting import sighted
 from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, faces_in, text_face
 from storyforge.book.unsettable import Place
 from storyforge.errors import StoryForgeError
@@ -117,13 +119,17 @@ class Binding:
     def subject(self, panel: Panel) -> FramedPicture:
         """What the panel's picture shows, and where."""
         art = self.art[panel.id]
-        boxes = self.story.region_boxes(panel)
+        regions = {
+            name: Rect(box.x0, box.y0, box.width, box.height)
+            for name, box in self.story.region_boxes(panel).items()
+        }
+        seen = sighted(art.path, changed(art), tuple(regions.values()))
         figures = []
-        for name, box in boxes.items():
+        for (name, region), body in zip(regions.items(), seen, strict=True):
             concept = panel.regions[name].concept
-            region = Rect(box.x0, box.y0, box.width, box.height)
-            body = _standing(region, art.width / art.height)
-            figures.append(Figure(concept, region, body, concept in self.story.characters))
+            stands = body or _standing(region, art.width / art.height)
+            alive = concept in self.story.characters
+            figures.append(Figure(concept, region, stands, alive, seen=body is not None))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
         asked = tuple(
             Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)

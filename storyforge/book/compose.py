@@ -29,6 +29,13 @@ STORY_LEADING: Final = 1.42
 KEPT: Final = 0.82
 """The share of a picture that must show when it is cropped to its frame."""
 
+_WHOLE: Final = Rect(0, 0, 1, 1)
+_ROOM: Final = 0.04
+"""Round everybody in a cropped picture, as a share of it: outlines are made out roughly."""
+
+_CUT_OFF: Final = 0.93
+"""Less of a figure than this, and it is cut off."""
+
 _PLATE_SHARE: Final = 0.27
 """Words on a picture may take this share of the page's height."""
 
@@ -99,6 +106,26 @@ class FramedPicture:
     asked: tuple[Rect, ...] = ()
     height: int = 0
 
+    @property
+    def held(self) -> Rect | None:
+        """The part that holds everybody who has a face; None where nobody has."""
+        bodies = [figure.body.common(_WHOLE) for figure in self.figures if figure.alive]
+        seen = [body for body in bodies if body is not None]
+        if not seen:
+            return None
+        left, top = min(body.x for body in seen), min(body.y for body in seen)
+        right, bottom = max(body.right for body in seen), max(body.bottom for body in seen)
+        around = Rect(left, top, right - left, bottom - top).inset(-_ROOM)
+        return around.common(_WHOLE)
+
+    @property
+    def kept(self) -> tuple[float, float]:
+        """The shares of its width and height that must show: more than `KEPT` if it is full."""
+        held = self.held
+        if held is None:
+            return KEPT, KEPT
+        return max(KEPT, min(1.0, held.width)), max(KEPT, min(1.0, held.height))
+
 
 @dataclass(frozen=True, slots=True)
 class RunningText:
@@ -140,6 +167,15 @@ def crop_to(frame: Rect, subject: FramedPicture) -> Rect:
         min(max(y - height / 2, 0.0), 1 - height),
         width,
         height,
+    )
+
+
+def whole(subject: FramedPicture, crop: Rect) -> bool:
+    """Whether everybody with a face shows in a part of the picture as whole as in all of it."""
+    return all(
+        figure.body.covered(crop) >= _CUT_OFF * figure.body.covered(_WHOLE)
+        for figure in subject.figures
+        if figure.alive
     )
 
 
@@ -279,8 +315,9 @@ def art_over_text(sheet: Sheet, subject: FramedPicture, words: RunningText) -> C
         if text is None:
             continue
         height = live.height - text.rect.height - TEXT_GAP
-        width = min(live.width, height * subject.aspect / KEPT)
-        height = min(height, width / (subject.aspect * KEPT))
+        across, down = subject.kept
+        width = min(live.width, height * subject.aspect / down)
+        height = min(height, width / (subject.aspect * across))
         if height < 0.48 * sheet.cut.height:
             continue
         top = live.y + (live.height - height - TEXT_GAP - text.rect.height) / 2
@@ -294,13 +331,14 @@ def _tall_art_over_text(
 ) -> Composition | None:
     bled, live = sheet.bled, sheet.live
     natural = bled.width / subject.aspect
-    for share in (1.0, 0.94, 0.88, KEPT):
+    least = subject.kept[1]
+    for share in sorted({1.0, *(share for share in (0.94, 0.88) if share > least), least})[::-1]:
         height = min(natural * share, 0.8 * bled.height)
         below = bled.y + height + TEXT_GAP
         room = Rect(live.x, below, live.width, live.bottom - below)
         if room.height <= 0:
             continue
-        sizes = words.sizes if share == KEPT else words.sizes[:4]
+        sizes = words.sizes if share == least else words.sizes[:4]
         text = block(words, "story", room, sizes)
         if text is not None:
             spare = room.height - text.rect.height
@@ -314,11 +352,13 @@ def text_beside_art(sheet: Sheet, subject: FramedPicture, words: RunningText) ->
     live, cut, bled = sheet.live, sheet.cut, sheet.bled
     wide = cut.width / cut.height >= _WIDE
     if wide:
-        width = min(0.66 * cut.width, bled.height * subject.aspect)
         height = bled.height
+        width = min(0.66 * cut.width, height * subject.aspect)
+        if not whole(subject, crop_to(Rect(0, 0, width, height), subject)):
+            height = min(height, width / (subject.aspect * subject.kept[0]))
     else:
         width = 0.58 * live.width
-        height = min(live.height, width / (subject.aspect * KEPT))
+        height = min(live.height, width / (subject.aspect * subject.kept[0]))
     text_width = (cut.width if wide else live.right) - live.x - width - TEXT_GAP
     text_width -= (cut.width - live.right) if wide else 0
     text = block(words, "story", Rect(0, 0, text_width, live.height), words.sizes)
@@ -373,6 +413,8 @@ def _bleeds_well(sheet: Sheet, subject: FramedPicture, words: RunningText) -> bo
     crop = crop_to(frame, subject)
     made = full_bleed(sheet, subject, words)
     if made is None or made.text is None or made.text.plate is None or crop.area < KEPT:
+        return False
+    if not whole(subject, crop):
         return False
     if len(made.text.lines) > 3:
         return False

@@ -155,8 +155,10 @@ def _cells(sheet: Sheet, subjects: Sequence[FramedPicture], shape: tuple[int, in
         if min(width, height) < _NARROWEST or rows * columns < len(subjects):
             return []
         aspect = sum(subject.aspect for subject in subjects) / len(subjects)
-        height = min(height, width / (aspect * KEPT))
-        width = min(width, height * aspect / KEPT)
+        across = max(subject.kept[0] for subject in subjects)
+        down = max(subject.kept[1] for subject in subjects)
+        height = min(height, width / (aspect * across))
+        width = min(width, height * aspect / down)
         frames: list[Rect] = []
         for row in range(rows):
             here = min(columns, len(subjects) - row * columns)

@@ -159,6 +159,20 @@ class Balloon:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """Somebody with a face in a picture, in points of the page.
+
+    name   as a balloon says who speaks
+    shown  the share of the body that the frame shows, of what the picture has
+    """
+
+    name: str
+    face: Rect
+    body: Rect
+    shown: float
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture in its place.
 
@@ -170,6 +184,7 @@ class Picture:
               width; as many as `balloons`, or none where they do not fit
     halved    whether this is one half of a spread: then a small screen too shows only `crop`,
               elsewhere the whole picture
+    heads     whose faces show in it
     """
 
     art: Art
@@ -180,6 +195,7 @@ class Picture:
     balloons: tuple[Balloon, ...] = ()
     small: tuple[Balloon, ...] = ()
     halved: bool = False
+    heads: tuple[Head, ...] = ()
 
     @property
     def aspect(self) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from storyforge.book import compose
 from storyforge.book.binding import Binding
+from storyforge.book.colophon import spoken
 from storyforge.book.compose import FramedPicture
-from storyforge.book.leaf import Balloon, Corner, Picture, Rect
+from storyforge.book.leaf import Balloon, Corner, Head, Picture, Rect
 from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, letter
 from storyforge.book.placing import LetteringSpace, Utterance
 from storyforge.book.unsettable import Unsettable
@@ -60,10 +61,12 @@ def lettered(
 ) -> Picture:
     """The same with some of what is said: on a spread, each half has its own."""
     art = binding.art[panel.id]
-    picture = Picture(art, setting.frame, setting.crop, setting.corner, alt, halved=setting.halved)
+    frame, crop = setting.frame, setting.crop
+    picture = Picture(
+        art, frame, crop, setting.corner, alt, halved=setting.halved, heads=_heads(subject, setting)
+    )
     if not says:
         return picture
-    frame, crop = setting.frame, setting.crop
     stage = LetteringSpace(
         area=frame.inset(_STAGE_INSET).common(setting.safe) or frame,
         figures=compose.figures_in(frame, crop, subject.figures),
@@ -83,6 +86,19 @@ def lettered(
             hint="say less in this panel, or share it over two",
         )
     return replace(picture, balloons=balloons, small=_small(binding, subject, picture, says))
+
+
+def _heads(subject: FramedPicture, setting: Setting) -> tuple[Head, ...]:
+    """Whose faces show, in points of the page."""
+    heads = []
+    for figure in subject.figures:
+        (placed,) = compose.figures_in(setting.frame, setting.crop, [figure]) or (None,)
+        if placed is None or not figure.alive or figure.name is None:
+            continue
+        whole = figure.body.covered(Rect(0, 0, 1, 1)) or 1.0
+        shown = min(1.0, figure.body.covered(setting.crop) / whole)
+        heads.append(Head(spoken(figure.name), placed.face, placed.body, shown))
+    return tuple(heads)
 
 
 def _small(

@@ -56,12 +56,12 @@ def jpeg(art: Art, times: int) -> bytes:
 
     Raises StoryForgeError if the file is not a picture.
     """
-    return _resized(art, art.width * times, _changed(art))
+    return _resized(art, art.width * times, changed(art))
 
 
 def screen_jpeg(item: Picture) -> bytes:
     """The same for a screen: as large as it must be to look soft, and no larger."""
-    return _resized(item.art, screen_width(item), _changed(item.art))
+    return _resized(item.art, screen_width(item), changed(item.art))
 
 
 def screen_width(item: Picture) -> int:
@@ -72,8 +72,8 @@ def screen_width(item: Picture) -> int:
 
 
 @lru_cache(maxsize=64)
-def _resized(art: Art, width: int, changed: int) -> bytes:
-    """Several formats ask for the same; `changed` (ns) tells when to read the file again."""
+def _resized(art: Art, width: int, written: int) -> bytes:
+    """Several formats ask for the same; `written` (ns) tells when to read the file again."""
     picture = _opened(art)
     if width != picture.width:
         size = (width, round(picture.height * width / picture.width))
@@ -90,11 +90,11 @@ def marked(picture: Image.Image) -> bytes:
 
 def tones(art: Art | None) -> Tones:
     """Colours that suit the picture: its mean hue, made very light and very dark."""
-    return PLAIN if art is None else _tones(art, _changed(art))
+    return PLAIN if art is None else _tones(art, changed(art))
 
 
 @lru_cache(maxsize=64)
-def _tones(art: Art, changed: int) -> Tones:
+def _tones(art: Art, written: int) -> Tones:
     mean = _opened(art).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     if not isinstance(mean, tuple):
         return PLAIN
@@ -112,7 +112,8 @@ def _hex(hue: float, lightness: float, saturation: float) -> str:
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
-def _changed(art: Art) -> int:
+def changed(art: Art) -> int:
+    """When the picture's file was last written (ns); 0 if there is none."""
     try:
         return art.path.stat().st_mtime_ns
     except OSError:

@@ -1,7 +1,6 @@
 """What makes one place for words in a picture better than another, and which places there are.
 
-The drawn figures are not looked for: a region says where its figure was asked to be, and its face
-is taken to be in the upper middle of its body.
+Where figures stand is `sighting`'s to see; a face is taken to be in the upper middle of its body.
 """
 
 from __future__ import annotations
@@ -23,8 +22,13 @@ _SCALES: Final = {"sound": (4.2, 3.6, 3.0, 2.5, 2.1), "shout": (1.2,), "caption"
 _TILTS: Final = (-9.0, 7.0, -5.0, 10.0)
 """Degrees by which one sound after the other is turned."""
 
-_SHORTEST_TAIL: Final = 1.7
+_SHORTEST_TAIL: Final = 1.0
 """In letter sizes; a shorter one is not seen."""
+
+_SHORT_OF: Final = 0.2
+"""Letter sizes between the end of a tail and the face that it points to."""
+
+_TAIL_STEPS: Final = 48
 
 _MEASURES: Final = (4.0, 5.0, 6.0, 7.0, 8.0, 9.5, 11.0, 13.0, 16.0, 20.0)
 """Line widths to try, in ems."""
@@ -46,6 +50,9 @@ _LOUD: Final = 5.0
 _UNQUIET: Final = 9.0
 """What it costs to stand where the author did not ask for quiet, if anywhere was asked for."""
 
+_PIERCED: Final = 10.0
+"""What it costs a tail to end in the face that it points to."""
+
 _CROSSED: Final = 12.0
 """What it costs a tail to cross another one."""
 
@@ -55,19 +62,23 @@ class Figure:
     """Somebody or something in a picture, in points.
 
     region  where it was asked to be
-    body    where in its region it probably is
+    body    where it stands in the picture, or where in its region it probably does
     alive   whether it has a face
+    seen    whether the body was made out in the drawn picture
     """
 
     name: str | None
     region: Rect
     body: Rect
     alive: bool
+    seen: bool = False
 
     @property
     def face(self) -> Rect:
-        """The upper middle of the body."""
+        """The upper middle of the body; all of its upper half where its outline is known."""
         body = self.body
+        if self.seen:
+            return Rect(body.x, body.y, body.width, 0.55 * body.height)
         return Rect(
             body.x + 0.18 * body.width,
             body.y + 0.06 * body.height,
@@ -274,7 +285,8 @@ def tail_cost(
     tip = tail_tip(place.body, speaker, place.size)
     edge = balloon.edge_towards(place.body, speaker.mouth)
     cost = 4.0 * abs(math.dist(edge, tip) - 2.2 * place.size) / stage.area.width
-    in_the_way = [(other.body, 4.0) for other in before]
+    cost += _PIERCED * (speaker.alive and speaker.face.holds(tip))
+    in_the_way = [(other.body, 8.0) for other in before]
     in_the_way += [(taken, 2.0) for taken in stage.taken]
     in_the_way += [(other.face, 5.0) for other in stage.figures if other.alive and other != speaker]
     for step in range(1, 9):
@@ -304,16 +316,21 @@ def tail_of(place: Place, stage: LetteringSpace) -> tuple[Point, Point]:
 
 
 def tail_tip(body: Rect, speaker: Figure, size: float) -> Point:
-    """Where the tail ends: on the way to the mouth, inside the region and short of the face."""
-    mouth, face = speaker.mouth, speaker.face
+    """Where the tail ends: on the way to the mouth, short of the face.
+
+    A balloon that stands closer than a tail is long has its tail in the face all the same.
+    """
+    mouth = speaker.mouth
     edge = balloon.edge_towards(body, mouth)
-    best = mouth
-    for step in range(1, 25):
-        along = step / 24
-        point = Point(mouth.x + (edge.x - mouth.x) * along, mouth.y + (edge.y - mouth.y) * along)
-        if not speaker.region.holds(point) or math.dist(point, edge) < _SHORTEST_TAIL * size:
+    way = math.dist(mouth, edge) or 1.0
+    kept_off = speaker.face.inset(-_SHORT_OF * size) if speaker.alive else speaker.face
+    tip = mouth
+    for step in range(_TAIL_STEPS + 1):
+        along = step / _TAIL_STEPS
+        tip = Point(mouth.x + (edge.x - mouth.x) * along, mouth.y + (edge.y - mouth.y) * along)
+        if not kept_off.holds(tip):
             break
-        best = point
-        if not face.holds(point):
-            break
-    return best
+    if math.dist(tip, edge) >= _SHORTEST_TAIL * size:
+        return tip
+    along = min(1.0, _SHORTEST_TAIL * size / way)
+    return Point(edge.x + (mouth.x - edge.x) * along, edge.y + (mouth.y - edge.y) * along)

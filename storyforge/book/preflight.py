@@ -6,21 +6,33 @@ in the catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from storyforge.book.compose import Sheet
+from storyforge.book.faces import Marks, check_faces
 from storyforge.book.inline import printed
 from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.printers import Printer, printer_of
 from storyforge.book.upscale import PRINT_PPI, inches
-from storyforge.errors import EnvironmentProblem, Mark, Report
+from storyforge.book.wrap import inside
+from storyforge.errors import EnvironmentProblem, Report
 from storyforge.story.trims import POINTS_PER_INCH
 
 LEAST_PPI: Final = 150
 """Below this, printed pictures look blurred at arm's length."""
+
+SMALLEST_STORY: Final = 14.0
+"""Points; smaller letters are hard to read for children."""
+
+STAPLED: Final = 4
+"""Pages on one folded sheet of a stapled book."""
+
+_MOST_STAPLED: Final = 64
+"""Thicker books are glued, and need no multiple of `STAPLED`."""
+
+__all__ = ["Marks", "check_book", "check_pdf"]
 
 _SLACK: Final = 0.5
 """Points by which a length may miss."""
@@ -28,63 +40,95 @@ _SLACK: Final = 0.5
 _MEGABYTE: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Where the story file speaks of what: its book, and each panel by its id."""
-
-    book: Mark = Mark()
-    panels: Mapping[str, Mark] = field(default_factory=dict)
-
-    def panel(self, name: str) -> Mark:
-        """Where a panel stands; the book's place if it is not known."""
-        return self.panels.get(name, self.book)
-
-
 def check_book(book: Book, marks: Marks, report: Report) -> None:
-    """Report everything in the composed pages that a printer would send back."""
+    """Report everything in the composed pages that a printer or a reader would send back."""
     printer = printer_of(book.trim)
     _check_ppi(book, printer, marks, report)
-    _check_count(len(book.leaves), printer, marks, report)
+    _check_soft(book, marks, report)
+    _check_count(len(inside(book).leaves), printer, marks, report)
     for leaf in book.leaves:
         sheet = Sheet(book.trim, outer_right=(leaf.number % 2 == 1) != (book.direction == "rtl"))
         for item in leaf.pictures:
             _check_bleed(item, sheet, leaf, marks, report)
         _check_words(book, leaf, sheet, printer, marks, report)
+        check_faces(leaf, marks, report)
 
 
 def _check_ppi(book: Book, printer: Printer | None, marks: Marks, report: Report) -> None:
-    """Each panel once, where it is placed largest."""
+    """Pictures with too few pixels: those that are alike in one finding."""
+    few: dict[int, list[tuple[float, str, str]]] = {}
+    for panel, (ppi, item, leaf) in _largest(book).items():
+        if ppi < PRINT_PPI:
+            placed = f"{leaf.label}: {item.art.width} pixels on {inches(item):.2f} inches"
+            few.setdefault(item.art.width, []).append((ppi, panel, placed))
+    for width, places in few.items():
+        ppi, panel, placed = min(places)
+        mark = marks.panel(panel) if len(places) == 1 else marks.book
+        message = f"`{panel}`, {placed}, {ppi:.0f} an inch"
+        if len(places) > 1:
+            names = _listed([name for _, name, _ in places])
+            message = (
+                f"{len(places)} pictures are {width} pixels wide: {ppi:.0f} an inch where they are "
+                f"largest ({names})"
+            )
+        if printer is not None and ppi < LEAST_PPI:
+            hint = "draw them larger, or set `book.upscale`"
+            report.error(mark, "SF502", f"{message}; print needs {LEAST_PPI}", hint)
+        else:
+            hint = "`book.upscale: lanczos` makes them large enough for a printer"
+            report.warning(mark, "SF501", f"{message}; print wants {PRINT_PPI}", hint)
+
+
+def _largest(book: Book) -> dict[str, tuple[float, Picture, Leaf]]:
+    """Each panel's picture where it is placed largest, with its pixels an inch there."""
     worst: dict[str, tuple[float, Picture, Leaf]] = {}
     for leaf in book.leaves:
         for item in leaf.pictures:
             ppi = item.art.width / inches(item)
             if ppi < worst.get(item.art.panel, (float("inf"),))[0]:
                 worst[item.art.panel] = (ppi, item, leaf)
-    for panel, (ppi, item, leaf) in worst.items():
-        message = (
-            f"{leaf.label}: `{panel}` has {item.art.width} pixels on {inches(item):.2f} inches, "
-            f"{ppi:.0f} an inch"
-        )
-        if printer is not None and ppi < LEAST_PPI:
-            hint = "draw it larger, or set `book.upscale`"
-            report.error(marks.panel(panel), "SF502", f"{message}; print needs {LEAST_PPI}", hint)
-        elif ppi < PRINT_PPI:
-            hint = "`book.upscale: lanczos` makes it large enough for a printer"
-            message = f"{message}; print wants {PRINT_PPI}"
-            report.warning(marks.panel(panel), "SF501", message, hint)
+    return worst
+
+
+def _check_soft(book: Book, marks: Marks, report: Report) -> None:
+    """Pictures that have their pixels from enlargement: large enough, and soft all the same."""
+    soft: dict[int, list[tuple[float, str]]] = {}
+    for panel, (_, item, _) in _largest(book).items():
+        width = marks.drawn.get(panel, item.art.width)
+        if width < item.art.width and width / inches(item) < LEAST_PPI:
+            soft.setdefault(width, []).append((width / inches(item), panel))
+    for width, places in soft.items():
+        ppi, panel = min(places)
+        mark = marks.panel(panel) if len(places) == 1 else marks.book
+        who = f"`{panel}` was" if len(places) == 1 else f"{len(places)} pictures were"
+        message = f"{who} enlarged from {width} pixels, {ppi:.0f} an inch: soft in print"
+        hint = "draw them larger, or enlarge them by a model (`book.upscale`)"
+        report.warning(mark, "SF520", message, hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+_NAMED: Final = 4
+"""Panels that one finding names."""
 
 
 def _check_count(pages: int, printer: Printer | None, marks: Marks, report: Report) -> None:
+    """The pages inside the cover: what is sent to the printer."""
     if printer is None:
+        if pages % STAPLED and pages <= _MOST_STAPLED:
+            more = STAPLED - pages % STAPLED
+            message = f"{pages} pages inside the cover are no multiple of {STAPLED}"
+            hint = f"to staple it, add {more}, such as `kind: blank`; a glued book may stay so"
+            report.warning(marks.book, "SF521", message, hint)
         return
     fewest, most = printer.pages
     limits = f"at least {fewest}" if most is None else f"{fewest} to {most}"
     if pages < fewest or (most is not None and pages > most):
-        message = f"the book has {pages} pages; {printer.name} binds {limits}"
+        message = f"the book has {pages} pages inside its cover; {printer.name} binds {limits}"
         report.error(marks.book, "SF503", message)
-    if pages % printer.multiple:
-        message = f"the book has {pages} pages; {printer.name} wants a multiple of"
-        report.error(marks.book, "SF504", f"{message} {printer.multiple}")
 
 
 def _check_bleed(item: Picture, sheet: Sheet, leaf: Leaf, marks: Marks, report: Report) -> None:
@@ -120,6 +164,9 @@ def _check_words(
             first = " ".join(map(printed, item.lines))[:30]
             message = f"{leaf.label}: “{first}” stands too near to the cut or the fold"
             report.error(mark, "SF506", message)
+        if isinstance(item, TextBlock) and item.role == "story" and item.size < SMALLEST_STORY:
+            message = f"{leaf.label}: its words are set at {item.size:g} points to fit"
+            report.warning(mark, "SF522", f"{message}; for children {SMALLEST_STORY:g} and more")
         if printer and printer.smallest and item.size < printer.smallest:
             message = f"{leaf.label}: letters of {item.size:.1f} points; {printer.name} prints"
             report.error(mark, "SF507", f"{message} {printer.smallest:g} and more")
@@ -128,7 +175,7 @@ def _check_words(
 def _live(book: Book, sheet: Sheet, printer: Printer | None) -> Rect:
     """Where words may stand: inside the safe edge, and further from the fold in a thick book."""
     safe, cut = sheet.safe, sheet.cut
-    gutter = printer.gutter(len(book.leaves)) * POINTS_PER_INCH if printer else 0.0
+    gutter = printer.gutter(len(inside(book).leaves)) * POINTS_PER_INCH if printer else 0.0
     if sheet.outer_right:
         left = max(safe.x, cut.x + gutter)
         return Rect(left, safe.y, safe.right - left, safe.height)

@@ -16,7 +16,6 @@ class Printer:
     """One printer's limits for the inside of a book.
 
     pages     fewest and most; None for no most
-    multiple  of which the page count must be
     gutters   up to so many pages, so many inches from the fold for words
     smallest  letters, in points; None if the printer names none
     megabytes of the largest file; None if the printer names none
@@ -24,7 +23,6 @@ class Printer:
 
     name: str
     pages: tuple[int, int | None]
-    multiple: int
     gutters: tuple[tuple[int, float], ...]
     smallest: float | None
     megabytes: int | None
@@ -40,7 +38,6 @@ class Printer:
 KDP: Final = Printer(
     name="KDP",
     pages=(24, 828),
-    multiple=2,
     gutters=((150, 0.375), (300, 0.5), (500, 0.625), (700, 0.75), (828, 0.875)),
     smallest=7.0,
     megabytes=650,
@@ -51,7 +48,6 @@ KDP: Final = Printer(
 INGRAM: Final = Printer(
     name="IngramSpark",
     pages=(18, None),
-    multiple=2,
     gutters=(),
     smallest=None,
     megabytes=None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -102,7 +102,7 @@ class Books:
         for number, task in enumerate(tasks):
             book = self.printed(task, on_progress)
             if number == 0:
-                check_book(book, marks, report)
+                check_book(book, replace(marks, drawn=_widths(self.bound(task))), report)
             if task.format == "pdf" and self.store.has("pdf", task.key):
                 check_pdf(book, self.store.path("pdf", task.key), marks, report)
         return tuple(sorted(report.findings()))
@@ -136,6 +136,11 @@ class Books:
                 _enlarge(panel, source, model, width, path, on_progress)
             self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
         return art_of(panel, self.store.path("upscaled", key))
+
+
+def _widths(book: Book) -> dict[str, int]:
+    """How many pixels across each panel's picture has."""
+    return {item.art.panel: item.art.width for leaf in book.leaves for item in leaf.pictures}
 
 
 def _marks(story: Story) -> Marks:
