@@ -192,7 +192,7 @@ def test_another_language_changes_words_and_keeps_pictures(
     assert french.title == "Le renard et la lanterne"
     assert pictures(french)["found"].alt == "Un renard près d’une lanterne."
     assert pictures(french)["found"].balloons[0].speaker == "Pip"
-    assert "modèle d’images" in french.summary
+    assert "modèle d’images" in french.notice
     assert [p.art for p in pictures(french).values()] == [p.art for p in pictures(book).values()]
 
 

@@ -86,8 +86,8 @@ def test_comic_info_says_what_the_book_is(book: Book, cbz: Path) -> None:
     assert about.findtext("LanguageISO") == "he"
     assert about.findtext("Manga") == "YesAndRightToLeft"
     assert about.findtext("PageCount") == str(len(book.leaves))
-    assert about.findtext("Notes") == book.summary
-    assert "בינה מלאכותית" in book.summary, "that a model made the pictures, in the book's language"
+    assert about.findtext("Notes") == book.notice
+    assert "בינה מלאכותית" in book.notice, "that a model made the pictures, in the book's language"
 
 
 def test_comic_info_describes_each_page_as_it_is(book: Book, cbz: Path) -> None:

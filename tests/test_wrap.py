@@ -9,7 +9,6 @@ import pikepdf
 import pytest
 from bookmaking import placeholders, written
 
-from storyforge.book.boxes import with_bleed_boxes
 from storyforge.book.leaf import Book
 from storyforge.book.page import bind
 from storyforge.book.pdf import write_pdf
@@ -167,11 +166,6 @@ def test_boxes_leave_every_object_where_the_table_says(tmp_path: Path) -> None:
     path = write_pdf(bound(tmp_path, story(tmp_path)), tmp_path / "b.pdf")
     with pikepdf.open(path) as opened:
         assert opened.check_pdf_syntax() == []
-
-
-def test_a_pdf_of_another_make_gets_no_boxes() -> None:
-    with pytest.raises(ValueError, match="cross-references"):
-        with_bleed_boxes(b"%PDF-1.7 /MediaBox[0 0 1 1]/TrimBox[0 0 1 1]")
 
 
 def test_the_book_is_published_with_its_cover_and_its_inside(tmp_path: Path) -> None:

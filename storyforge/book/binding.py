@@ -6,9 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from storyforge.book.colophon import Phrases, phrases, spoken
+from storyforge.book.colophon import RIGHT_TO_LEFT, Phrases, phrases, spoken
 from storyforge.book.compose import FramedPicture, Sheet
-from storyforge.book.leaf import Art, Balloon, Direction, Face, Leaf, Rect, TextBlock
+from storyforge.book.leaf import (
+    Art,
+    Balloon,
+    Direction,
+    Face,
+    Leaf,
+    Publication,
+    Rect,
+    TextBlock,
+)
 from storyforge.book.picture import changed
 from storyforge.book.placing import Figure, Utterance
 from storyforge.book.sighting import sighted
@@ -16,11 +25,9 @@ from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, face
 from storyforge.book.unsettable import Place
 from storyforge.errors import StoryForgeError
 from storyforge.story.concept import text_in
+from storyforge.story.isbn import digits_of
 from storyforge.story.story import Panel, Story
 from storyforge.story.trims import Trim, trim_named
-
-_RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
-
 
 _LOOSE: Final = 1.9
 """A region this much higher than wide is a column in which a figure stands, not its outline."""
@@ -70,9 +77,28 @@ class Binding:
         return self.say(self.story.author) if self.story.author else None
 
     @property
+    def about(self) -> str | None:
+        """What the book is about: its blurb."""
+        cover = self.story.book.cover
+        return " ".join(self.say(cover.blurb).split()) if cover and cover.blurb else None
+
+    @property
+    def published(self) -> Publication:
+        """Who publishes the book, when and as what."""
+        said = self.story.book.published
+        return Publication(
+            publisher=self.say(said.publisher) if said.publisher else None,
+            edition=self.say(said.edition) if said.edition else None,
+            date=said.date,
+            rights=self.say(said.rights) if said.rights else None,
+            isbn=digits_of(said.isbn) if said.isbn else None,
+            isbn_ebook=digits_of(said.isbn_ebook) if said.isbn_ebook else None,
+        )
+
+    @property
     def writing(self) -> Direction:
         """Which way lines run."""
-        return "rtl" if self.language.split("-")[0] in _RIGHT_TO_LEFT else "ltr"
+        return "rtl" if self.language.split("-")[0] in RIGHT_TO_LEFT else "ltr"
 
     @property
     def rtl(self) -> bool:

@@ -58,7 +58,8 @@ def write_cbz(book: Book, path: Path) -> Path:
         }
         for leaf, page in zip(book.leaves, pictures, strict=True)
     ]
-    about = xml("ComicInfo.xml", {"book": book, "pages": pages}, "title and author")
+    date = [int(part) for part in (book.published.date or "").split("-") if part]
+    about = xml("ComicInfo.xml", {"book": book, "pages": pages, "date": date}, "title and author")
     digits = max(3, len(str(len(pages))))
     named = {
         f"page-{number:0{digits}d}.jpg": page.content

@@ -121,6 +121,9 @@ _PHRASES: Final[dict[str, Phrases]] = {
     ),
 }
 
+RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
+"""Languages whose lines run from right to left."""
+
 _POCKET_LICENCE: Final = "Apache-2.0"
 """Of the model that comes with storyforge."""
 

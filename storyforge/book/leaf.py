@@ -226,13 +226,31 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Publication:
+    """Who publishes the book, when and as what; in the edition's language.
+
+    date       as ISO 8601
+    isbn       of the printed book, 13 digits; `isbn_ebook` of the EPUB
+    """
+
+    publisher: str | None = None
+    edition: str | None = None
+    date: str | None = None
+    rights: str | None = None
+    isbn: str | None = None
+    isbn_ebook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Book:
     """A whole book, ready to be written in any format.
 
     direction  which way its pages turn and its panels are read
     writing    which way its lines run
-    summary    one sentence that says how the pictures were made
+    notice     one sentence that says how the pictures were made
+    notice_in  the language of the notice
     keywords   for the document's metadata
+    about      what the book is about, as shops and shelves show it; None if nobody has said
     """
 
     title: str
@@ -241,7 +259,10 @@ class Book:
     direction: Direction
     trim: Trim
     faces: tuple[Face, ...]
-    summary: str
+    notice: str
+    notice_in: str
     keywords: tuple[str, ...]
     leaves: tuple[Leaf, ...]
     writing: Direction = "ltr"
+    about: str | None = None
+    published: Publication = Publication()

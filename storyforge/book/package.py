@@ -5,8 +5,11 @@ What its pages look like is `epub`'s and `reflow`'s.
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -14,11 +17,14 @@ from typing import Final, Literal
 from storyforge.book import picture
 from storyforge.book.archive import MADE_ON, write_archive
 from storyforge.book.cbz import page_pictures
-from storyforge.book.colophon import spoken_in
+from storyforge.book.colophon import RIGHT_TO_LEFT, spoken_in
 from storyforge.book.leaf import Book, Face, Picture
 from storyforge.book.markup import xml
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import DIGITAL_SOURCE
+
+_YEARS: Final = 20 * 365 * 24 * 3600
+"""Seconds after `MADE_ON` over which books' dates are spread."""
 
 BookLayout = Literal["fixed", "reflow"]
 
@@ -159,24 +165,47 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
         {
             "mimetype": b"application/epub+zip",
             "META-INF/container.xml": xml("epub/container.xml", {}, "container"),
-            "EPUB/package.opf": xml("epub/package.opf", _about(book, content), "metadata"),
+            "EPUB/package.opf": xml("epub/package.opf", _about(book, content, inside), "metadata"),
             **{f"EPUB/{name}": data for name, data in inside.items()},
         },
     )
 
 
-def _about(book: Book, content: Content) -> dict[str, object]:
-    """What the package document says of the book and lists."""
+def _identifier(book: Book, layout: BookLayout) -> str:
+    """The e-book's ISBN, else a name that stays the story's whatever is changed in it.
+
+    Two books of one identifier are one book to a shelf, so each layout has its own.
+    """
+    if book.published.isbn_ebook and layout == "fixed":
+        return f"urn:isbn:{book.published.isbn_ebook}"
     named = [book.title, book.author, book.language]
-    named += [] if content.layout == "fixed" else [content.layout]
+    named += [] if layout == "fixed" else [layout]
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"storyforge:{json.dumps(named)}").urn
+
+
+def _modified(inside: Mapping[str, bytes]) -> str:
+    """When the book was changed last, told by what is in it: other contents, another time.
+
+    No clock: the same book is the same bytes on any day, and reading systems that keep a book until
+    its date changes show the new one.
+    """
+    digest = hashlib.sha256()
+    for name, content in inside.items():
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    seconds = int.from_bytes(digest.digest()[:8]) % _YEARS
+    return f"{MADE_ON + datetime.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _about(book: Book, content: Content, inside: Mapping[str, bytes]) -> dict[str, object]:
+    """What the package document says of the book and lists."""
     said_in = spoken_in(book.language)
     return {
         "book": book,
         "layout": content.layout,
-        "identifier": uuid.uuid5(uuid.NAMESPACE_URL, f"storyforge:{json.dumps(named)}").urn,
-        "modified": f"{MADE_ON:%Y-%m-%dT%H:%M:%SZ}",
+        "identifier": _identifier(book, content.layout),
+        "modified": _modified(inside),
+        "notice_dir": "rtl" if book.notice_in in RIGHT_TO_LEFT else "ltr",
         "source": DIGITAL_SOURCE,
-        "said_in": said_in,
         "accessibility": f"{_LAYOUTS[content.layout][said_in]} {_ACCESSIBILITY[said_in]}",
         "leaves": content.documents,
         "resources": [

@@ -12,6 +12,7 @@ from typing import Final
 
 from storyforge.book import compose, front, grid, spread
 from storyforge.book.binding import Binding
+from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, RunningText, Sheet
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
@@ -42,9 +43,12 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
         writing=binding.writing,
         trim=binding.trim,
         faces=binding.faces_of(leaves),
-        summary=binding.phrases.made_by,
+        notice=binding.phrases.made_by,
+        notice_in=spoken_in(binding.language),
         keywords=("AI-generated pictures", "trainedAlgorithmicMedia", "storyforge"),
         leaves=tuple(leaves),
+        about=binding.about,
+        published=binding.published,
     )
 
 

@@ -18,13 +18,13 @@ import typst
 
 from storyforge.book import picture
 from storyforge.book.archive import MADE_ON
-from storyforge.book.boxes import with_bleed_boxes
 from storyforge.book.compose import Sheet
+from storyforge.book.finish import finished
 from storyforge.book.inline import divided, runs
 from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
-from storyforge.provenance.xmp import marked_pdf, marked_png
+from storyforge.provenance.xmp import marked_png
 from storyforge.story.trims import POINTS_PER_INCH
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "book.typ"
@@ -44,7 +44,7 @@ def write_pdf(book: Book, path: Path) -> Path:
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(marked_pdf(with_bleed_boxes(pdf)))
+    partial.write_bytes(finished(pdf))
     os.replace(partial, path)
     return path
 
@@ -135,7 +135,7 @@ def _book(book: Book, folder: Path) -> Data:
         "region": region if len(region) == 2 else None,
         "direction": book.direction,
         "writing": book.writing,
-        "summary": book.summary,
+        "about": book.about,
         "keywords": list(book.keywords),
         "width": book.trim.width * POINTS_PER_INCH,
         "height": book.trim.height * POINTS_PER_INCH,

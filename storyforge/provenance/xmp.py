@@ -1,15 +1,17 @@
 """How a file says that a trained model made its pictures: the IPTC's digital source type, as XMP.
 
-PNG and PDF are marked here, from their bytes; JPEG files by whoever writes them. Signing (C2PA) is
+PNG and PDF are marked here; JPEG files by whoever writes them. Signing (C2PA) is
 `provenance.c2pa`'s.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import pikepdf
 
 DIGITAL_SOURCE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """What the IPTC calls pictures that a trained model made."""
@@ -29,7 +31,11 @@ XMP_CHUNK: Final = "XML:com.adobe.xmp"
 _PNG_HEAD: Final = 33
 """Bytes of a PNG's signature and its first chunk."""
 
-_SCHEMA: Final = f"""<rdf:li rdf:parseType="Resource">\
+_RDF: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_PDFA: Final = "http://www.aiim.org/pdfa/ns/extension/"
+_SCHEMA: Final = f"""<rdf:li xmlns:rdf="{_RDF}" \
+xmlns:pdfaSchema="http://www.aiim.org/pdfa/ns/schema#" \
+xmlns:pdfaProperty="http://www.aiim.org/pdfa/ns/property#" rdf:parseType="Resource">\
 <pdfaSchema:schema>IPTC Extension schema</pdfaSchema:schema>\
 <pdfaSchema:namespaceURI>{_IPTC}</pdfaSchema:namespaceURI>\
 <pdfaSchema:prefix>Iptc4xmpExt</pdfaSchema:prefix>\
@@ -40,15 +46,6 @@ _SCHEMA: Final = f"""<rdf:li rdf:parseType="Resource">\
 <pdfaProperty:valueType>URI</pdfaProperty:valueType>\
 </rdf:li></rdf:Seq></pdfaSchema:property></rdf:li>"""
 """PDF/A wants every property that is not its own to be described."""
-
-_METADATA: Final = re.compile(
-    rb"(?P<number>\d+) 0 obj\n<</Length \d+/Type/Metadata/Subtype/XML>>\nstream\n"
-    rb"(?P<packet>.*?)\nendstream",
-    re.DOTALL,
-)
-_TRAILER: Final = re.compile(
-    rb"trailer\n<</Size (?P<size>\d+)(?P<rest>.*?)>>\nstartxref\n(?P<table>\d+)\n%%EOF", re.DOTALL
-)
 
 
 def marked_png(png: bytes) -> bytes:
@@ -61,33 +58,25 @@ def marked_png(png: bytes) -> bytes:
     return png[:_PNG_HEAD] + chunk + png[_PNG_HEAD:]
 
 
-def marked_pdf(pdf: bytes) -> bytes:
-    """A PDF/A as the typesetter writes it, with an update behind it whose metadata says so.
+def mark_pdf(pdf: pikepdf.Pdf) -> None:
+    """Say it in the metadata of an open PDF/A, and describe there what is said.
 
-    Raises ValueError for a PDF whose metadata or cross-references are not where they should be.
+    Raises ValueError for a PDF without metadata that describe their schemas.
     """
-    found, trailer = _METADATA.search(pdf), _TRAILER.search(pdf, len(pdf) - 2_000)
-    if found is None or trailer is None:
-        raise ValueError("a PDF without plain metadata and cross-references cannot be marked")
-    packet = found["packet"].replace(
-        b"</rdf:Description>", f"{_SAID}</rdf:Description>".encode(), 1
-    )
-    packet = packet.replace(b'xmlns:dc="', f'xmlns:Iptc4xmpExt="{_IPTC}" xmlns:dc="'.encode(), 1)
-    packet = packet.replace(
-        b"<pdfaExtension:schemas><rdf:Bag>",
-        f"<pdfaExtension:schemas><rdf:Bag>{_SCHEMA}".encode(),
-        1,
-    )
-    if packet.count(b"Iptc4xmpExt") < 4:
+    from lxml import etree
+
+    if "/Metadata" not in pdf.Root:
+        raise ValueError("a PDF without metadata cannot be marked")
+    packet = etree.fromstring(pdf.Root.Metadata.read_bytes())
+    bag = packet.find(f".//{{{_PDFA}}}schemas/{{{_RDF}}}Bag")
+    about = packet.find(f".//{{{_RDF}}}Description")
+    if bag is None or about is None:
         raise ValueError("a PDF whose metadata describe no schemas cannot be marked")
-    number, start = int(found["number"]), len(pdf) + 1
-    written = b"\n%d 0 obj\n<</Length %d/Type/Metadata/Subtype/XML>>\n" % (number, len(packet))
-    written += b"stream\n%b\nendstream\nendobj\n" % packet
-    table = len(pdf) + len(written)
-    written += b"xref\n%d 1\n%010d 00000 n\r\n" % (number, start)
-    written += b"trailer\n<</Size %b%b/Prev %b>>\n" % (
-        trailer["size"],
-        trailer["rest"],
-        trailer["table"],
-    )
-    return pdf + written + b"startxref\n%d\n%%%%EOF" % table
+    if packet.find(f".//{{{_IPTC}}}DigitalSourceType") is not None:
+        return
+    said = etree.SubElement(about, f"{{{_IPTC}}}DigitalSourceType")
+    said.text = DIGITAL_SOURCE
+    bag.append(etree.fromstring(_SCHEMA))
+    etree.cleanup_namespaces(packet, keep_ns_prefixes=["rdf", "pdfaSchema", "pdfaProperty"])
+    written = etree.tostring(packet.getroottree(), encoding="utf-8")
+    pdf.Root.Metadata.write(written)

@@ -5,16 +5,23 @@ The pages themselves are `story.story`'s; page sizes, papers and fonts are known
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from storyforge.settings import Format
+from storyforge.settings import Format, written_as
 from storyforge.story.concept import Text
 from storyforge.story.families import FAMILIES
+from storyforge.story.isbn import Isbn
 from storyforge.story.trims import PAPERS, TRIMS
 
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
+
+_DATE = written_as(
+    r"[12][0-9]{3}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?",
+    "a date; write it as `2027-05-01`, `2027-05` or `2027`",
+)
+PublicationDate = Annotated[str, *_DATE]
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -30,6 +37,27 @@ class CoverSettings(BaseModel):
     """a line under the title"""
     blurb: Text | None = None
     """a few sentences for the back of a printed cover"""
+
+
+class PublishedSettings(BaseModel):
+    """Who publishes the book; what is said here stands on a page of its own behind the title."""
+
+    model_config = _STRICT
+
+    publisher: Text | None = None
+    """who publishes it"""
+    edition: Text | None = None
+    """such as `First edition, May 2027`"""
+    date: PublicationDate | None = None
+    """the day of publication, such as `2027-05-01`; the books say that they are of this day"""
+    rights: Text | None = None
+    """whose the words and pictures are, and what may be done with them"""
+    isbn: Isbn | None = None
+    """of the printed book; its barcode stands on the back"""
+    isbn_ebook: Isbn | None = None
+    """of the EPUB, which needs one of its own"""
+    notes: Text | None = None
+    """more lines for that page: thanks, printer, library data"""
 
 
 class PrintSettings(BaseModel):
@@ -67,5 +95,7 @@ class BookSettings(BaseModel):
     """the front cover"""
     dedication: Text | None = None
     """to whom the book is given"""
+    published: PublishedSettings = PublishedSettings()
+    """who publishes it, and its numbers"""
     print: PrintSettings = PrintSettings()
     """what a printer needs to know"""

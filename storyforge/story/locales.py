@@ -48,6 +48,21 @@ class CoverWords(BaseModel):
     """the sentences on the back of a printed cover"""
 
 
+class PublishedWords(BaseModel):
+    """The texts of the page behind the title."""
+
+    model_config = _STRICT
+
+    publisher: str | None = None
+    """who publishes the book"""
+    edition: str | None = None
+    """which edition this is"""
+    rights: str | None = None
+    """whose the words and pictures are"""
+    notes: str | None = None
+    """more lines"""
+
+
 class BookWords(BaseModel):
     """The texts before and after the story."""
 
@@ -57,6 +72,8 @@ class BookWords(BaseModel):
     """the front cover"""
     dedication: str | None = None
     """to whom the book is given"""
+    published: PublishedWords | None = None
+    """the page behind the title"""
 
 
 class LocaleFile(BaseModel):
@@ -84,6 +101,10 @@ _MATTER: Final[tuple[_Steps, ...]] = (
     ("book", "cover", "subtitle"),
     ("book", "cover", "blurb"),
     ("book", "dedication"),
+    ("book", "published", "publisher"),
+    ("book", "published", "edition"),
+    ("book", "published", "rights"),
+    ("book", "published", "notes"),
 )
 """Where the texts before and after the story are written."""
 
