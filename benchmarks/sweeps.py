@@ -160,7 +160,7 @@ def watched(
     emphasis  what its words count where text is read
     """
     keep: Callable[[torch.Tensor], Packed] = Full.of
-    where = statistics.positions(base, prompts, [concept.name], concept.name)
+    where = statistics.positions(base, prompts, {concept.name: concept.tokens}, concept.name)
     packed, _ = statistics.watch(
         base, concept.alone(), prompts, keep, where=where, steps=steps, emphasis=emphasis
     )

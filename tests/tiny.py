@@ -57,6 +57,16 @@ def unet(**more: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(**settings | more)
 
 
+def sixteen() -> UNet2DConditionModel:
+    """With the sixteen cross-attention layers of Stable Diffusion 1.x, each as narrow as can be."""
+    return unet(
+        down_block_types=(*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * 3),
+        block_out_channels=(32, 32, 32, 32),
+        layers_per_block=2,
+    )
+
+
 def vae() -> AutoencoderKL:
     return AutoencoderKL(
         in_channels=3,

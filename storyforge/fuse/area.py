@@ -28,14 +28,14 @@ Area = dict[int, Tensor]
 def subject_area(
     base: BaseModel,
     text: Tensor,
-    where: Sequence[tuple[int, int]],
+    where: Sequence[tuple[int, ...]],
     steps: int,
     on_step: OnStep | None = None,
 ) -> Area:
-    """Draw, with whatever is merged into the base, and see where two words are looked for.
+    """Draw, with whatever is merged into the base, and see where some words are looked for.
 
     text   (G, 2n, T, d)  the n negative prompts first
-    where  n places of the two words
+    where  places of the words in each of n prompts
     """
     recorder, count = AttentionRecorder(base), len(where)
     words = torch.tensor(where, device=base.device)

@@ -100,7 +100,7 @@ def _taught(
     """Copies of the base's tokenizer and text encoder that know the concepts' words."""
     tokenizer, text_encoder = copy.deepcopy(base.tokenizer), copy.deepcopy(base.text_encoder)
     # The names that diffusers gives the vectors of one token, which it then writes out itself.
-    names = [word for name in tokens for word in (f"<{name}>", f"<{name}>_1")]
+    names = [word for name, own in tokens.items() for word in _written(name, own)]
     tokenizer.add_tokens(names)
     # Stock pipelines pad to what the tokenizer says, and not every base's says it.
     tokenizer.model_max_length = int(text_encoder.config.max_position_embeddings)
@@ -108,9 +108,14 @@ def _taught(
     table: torch.Tensor = text_encoder.get_input_embeddings().weight
     with torch.no_grad():
         for name, concept in tokens.items():
-            ids = tokenizer.convert_tokens_to_ids([f"<{name}>", f"<{name}>_1"])
+            ids = tokenizer.convert_tokens_to_ids(_written(name, concept))
             table[ids] = concept.words.mean(1).to(table)
     return tokenizer, text_encoder
+
+
+def _written(name: str, tokens: ConceptTokens) -> list[str]:
+    """The names that diffusers gives the vectors of one token: `<pip>`, `<pip>_1`, …."""
+    return [f"<{name}>" + (f"_{n}" if n else "") for n in range(len(tokens.words))]
 
 
 def _merge_text(base: BaseModel, fused: FusedModel, text_encoder: CLIPTextModel) -> None:

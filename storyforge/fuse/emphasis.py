@@ -16,8 +16,8 @@ EMPHASIS: Final = 30.0
 They are two of 77: unless they count more, the solution serves the padding. Of fourteen concepts of
 the embedded model, likeness rises up to here, and no further (`python -m benchmarks.sweeps`)."""
 
-Stress = tuple[Sequence[tuple[int, int]], float]
-"""Places of two words in each prompt, and what they count where any other word counts 1."""
+Stress = tuple[Sequence[tuple[int, ...]], float]
+"""Places of a concept's words in each prompt, and what they count where any other word counts 1."""
 
 RowWeights = Callable[[Tensor], Tensor]
 """(n, T, d) features -> (n, T), what each row counts."""

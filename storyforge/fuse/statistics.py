@@ -31,9 +31,8 @@ from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
-from storyforge.model.family import token_table
 from storyforge.model.lora import merged
-from storyforge.model.tokens import WORDS, encode, token_ids
+from storyforge.model.tokens import ConceptTokens, counts_of, encode, token_ids, word_ids
 
 Sums = dict[str, Sum]
 """Distinct input, as `family.inputs` names it -> what was seen there so far."""
@@ -102,7 +101,7 @@ class Statistics:
 
     readers  distinct input -> the linears that read it
     packed   distinct input -> its Gram
-    words    input of keys and values -> (2, d), what the concept's two words are there on average
+    words    input of keys and values -> (n, d), what the concept's words are there on average
     """
 
     base_hash: str
@@ -189,7 +188,7 @@ def through(
     """What the layers see while `model` draws `concept`."""
     prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
     keep: Callable[[Tensor], Packed] = packing.of
-    where = positions(base, prompts, list(model.tokens), concept.name)
+    where = positions(base, prompts, model.tokens, concept.name)
     packed, text = watch(base, model, prompts, keep, on_step, where=where, subject=subject)
     words = {
         f"unet.{site}.kv": _average_words(text[group], where)
@@ -210,16 +209,17 @@ def of_base(
 
 
 def positions(
-    base: BaseModel, prompts: Sequence[str], names: Sequence[str], name: str
-) -> list[tuple[int, int]]:
-    """Where in each prompt the two words of a concept stand."""
-    slot = len(token_table(base.text_encoder)) + WORDS * names.index(name)
-    firsts = [token_ids(base, prompt, names).index(slot) for prompt in prompts]
-    return [(first, first + 1) for first in firsts]
+    base: BaseModel, prompts: Sequence[str], tokens: Mapping[str, ConceptTokens], name: str
+) -> list[tuple[int, ...]]:
+    """Where in each prompt the words of a concept stand."""
+    names, counts = list(tokens), counts_of(tokens)
+    own = word_ids(base, names, counts)[name]
+    firsts = [token_ids(base, prompt, names, counts).index(own.start) for prompt in prompts]
+    return [tuple(range(first, first + len(own))) for first in firsts]
 
 
-def _average_words(text: Tensor, where: Sequence[tuple[int, int]]) -> Tensor:
-    """(2, d): the mean of each word over the prompts of `text` (n, T, d)."""
+def _average_words(text: Tensor, where: Sequence[tuple[int, ...]]) -> Tensor:
+    """(words, d): the mean of each word over the prompts of `text` (n, T, d)."""
     rows = [features[list(places)] for features, places in zip(text, where, strict=True)]
     return torch.stack(rows).mean(0).float().cpu()
 
@@ -232,7 +232,7 @@ def watch(
     keep: Callable[[Tensor], Kept],
     on_step: OnStep | None = None,
     *,
-    where: Sequence[tuple[int, int]] | None = None,
+    where: Sequence[tuple[int, ...]] | None = None,
     subject: bool = False,
     steps: int | None = None,
     emphasis: float = EMPHASIS,
@@ -243,7 +243,7 @@ def watch(
 
     keep     what to make of the Gram (d, d), fp64, on the CPU, mean diagonal 1, of an input: only
              one at a time is there in full
-    where    places of two words in each prompt that count more than others in text and in keys and
+    where    places of words in each prompt that count more than others in text and in keys and
              values; None for all alike
     subject  whether spatial layers see above all where those words are looked for
     steps    of denoising; None for `STEPS`

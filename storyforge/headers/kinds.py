@@ -137,7 +137,7 @@ def _kind(header: Header, layers: dict[str, dict[str, Part]]) -> Kind:
         return "concept"
     if any("new_concept_embedding/" in key for key in keys):
         return "Mix-of-Show ED-LoRA"
-    if keys and all(key in XTI_SITES for key in keys):
+    if keys and (all(key in XTI_SITES for key in keys) or _plus(header)):
         return "XTI"
     if any(key.startswith(("model.diffusion_model.", "state_dict/model.diff")) for key in keys):
         return "checkpoint"
@@ -151,6 +151,14 @@ def _kind(header: Header, layers: dict[str, dict[str, Part]]) -> Kind:
             kernel = kind == "LoRA" and _has_kernels(header, layers)
             return "LoCon" if kernel else kind
     return "unknown"
+
+
+def _plus(header: Header) -> bool:
+    """Whether it is a pickle of P+: one token for each layer, `NAME-LAYER`."""
+    shapes = header.shapes
+    stems = {key.rpartition("-")[0] for key in shapes}
+    own = header.pickled and len(shapes) > 1 and len(stems) == 1 and stems != {""}
+    return own and all(len(shape) == 1 for shape in shapes.values())
 
 
 def _has_kernels(header: Header, layers: dict[str, dict[str, Part]]) -> bool:
@@ -212,7 +220,8 @@ def _writer(header: Header, kind: Kind, layers: dict[str, dict[str, Part]]) -> s
     if kind == "concept":
         return "storyforge"
     if kind in {"XTI", "Mix-of-Show ED-LoRA"}:
-        return "kohya's sd-scripts" if kind == "XTI" else "Mix-of-Show"
+        own = "P+" if header.pickled else "kohya's sd-scripts"
+        return own if kind == "XTI" else "Mix-of-Show"
     if kind == "textual inversion":
         names = header.shapes
         if "emb_params" in names or any(key.startswith("string_to_param") for key in names):

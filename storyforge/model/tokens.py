@@ -1,4 +1,4 @@
-"""Layer-wise concept tokens: `<pip>` in a prompt is two words, each with one embedding per group.
+"""Layer-wise concept tokens: `<pip>` in a prompt is some words, each with one embedding per group.
 
 A group is a cross-attention site (Mix-of-Show §3.2, after P+). A prompt is tokenised once; group k
 reads its own embeddings through a module that stands in for the encoder's table while a block runs,
@@ -21,7 +21,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.family import text_embeddings, token_table
 
 WORDS = 2
-"""Words of a concept: V_rand⁺ and V_class⁺."""
+"""Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
 
 PLACEHOLDER = re.compile(r"<([\w-]+)>")
 
@@ -30,7 +30,7 @@ PLACEHOLDER = re.compile(r"<([\w-]+)>")
 class ConceptTokens:
     """The words of one concept.
 
-    words  (2, G, d)  V_rand⁺ and V_class⁺, one row per group; G may be 1 if all groups agree
+    words  (n, G, d)  for instance V_rand⁺ and V_class⁺, one row per group; G may be 1 if all agree
     """
 
     name: str
@@ -52,26 +52,47 @@ def new_tokens(
     return ConceptTokens(name, words)
 
 
-def token_ids(base: BaseModel, prompt: str, names: Sequence[str]) -> list[int]:
-    """Ids of a prompt, padded; ids from the table's size on are words of `names`, in order.
+def counts_of(tokens: Mapping[str, ConceptTokens]) -> dict[str, int]:
+    """How many words each concept has."""
+    return {name: len(each.words) for name, each in tokens.items()}
+
+
+def word_ids(
+    base: BaseModel, names: Sequence[str], counts: Mapping[str, int] | None = None
+) -> dict[str, range]:
+    """The ids of every concept's words, from the table's size on.
+
+    counts  of a concept's words, where it has not `WORDS`
+    """
+    first = len(token_table(base.text_encoder))
+    found = {}
+    for name in names:
+        count = WORDS if counts is None else counts.get(name, WORDS)
+        found[name] = range(first, first + count)
+        first += count
+    return found
+
+
+def token_ids(
+    base: BaseModel, prompt: str, names: Sequence[str], counts: Mapping[str, int] | None = None
+) -> list[int]:
+    """Ids of a prompt, padded; those of concepts as `word_ids` has them.
 
     Raises:
       StoryForgeError: for an unknown `<name>`, or a prompt longer than the encoder takes.
     """
-    tokenizer = base.tokenizer
-    first = len(token_table(base.text_encoder))
+    tokenizer, own = base.tokenizer, word_ids(base, names, counts)
     ids: list[int] = []
     start = 0
     for match in PLACEHOLDER.finditer(prompt):
         ids += tokenizer(prompt[start : match.start()], add_special_tokens=False).input_ids
         name = match[1]
-        if name not in names:
+        if name not in own:
             raise StoryForgeError(
                 f"the prompt “{prompt}” names `<{name}>`, which is not among the concepts",
                 hint="known: " + (", ".join(names) or "none"),
             )
-        slot = first + WORDS * list(names).index(name)
-        ids += [slot, slot + 1]
+        ids += own[name]
         start = match.end()
     ids += tokenizer(prompt[start:], add_special_tokens=False).input_ids
     room = int(base.text_encoder.config.max_position_embeddings)
@@ -127,7 +148,7 @@ def encode(
     Returns:
       (G, n, T, d)
     """
-    names, groups = list(tokens), base.family.groups
+    names, counts, groups = list(tokens), counts_of(tokens), base.family.groups
     rows: list[list[int]] = []
     group_of: list[int] = []
     where: dict[str, int] = {}
@@ -135,7 +156,7 @@ def encode(
     for prompt in prompts:
         if prompt in where:
             continue
-        ids, where[prompt] = token_ids(base, prompt, names), len(rows)
+        ids, where[prompt] = token_ids(base, prompt, names, counts), len(rows)
         layered[prompt] = any(
             tokens[match[1]].words.shape[1] > 1 for match in PLACEHOLDER.finditer(prompt)
         )

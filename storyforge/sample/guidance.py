@@ -26,8 +26,7 @@ from storyforge.model.attention import (
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
-from storyforge.model.family import token_table
-from storyforge.model.tokens import WORDS, token_ids
+from storyforge.model.tokens import counts_of, token_ids, word_ids
 from storyforge.sample.regions import Size
 from storyforge.tasks import PanelTask, RegionTask
 
@@ -92,12 +91,10 @@ def word_positions(base: BaseModel, model: FusedModel, region: RegionTask) -> to
     Returns:
       (words,) places, from 0 for the first token
     """
-    names = list(model.tokens)
-    ids = token_ids(base, region.prompt, names)
-    found: list[int] = []
-    if region.concept in names:
-        first = len(token_table(base.text_encoder)) + WORDS * names.index(region.concept)
-        found = [place for place, each in enumerate(ids) if first <= each < first + WORDS]
+    names, counts = list(model.tokens), counts_of(model.tokens)
+    ids = token_ids(base, region.prompt, names, counts)
+    own = word_ids(base, names, counts).get(region.concept or "", range(0))
+    found = [place for place, each in enumerate(ids) if each in own]
     if not found:
         end = ids.index(base.tokenizer.eos_token_id, 1)
         found = list(range(1, end)) or [0]

@@ -1,0 +1,55 @@
+"""Textual inversions: a few vectors that stand for a word, in every layer the same.
+
+AUTOMATIC1111's files (`emb_params`, or a pickle with `string_to_param`), diffusers' (the token is
+the key), those bundled with a LoRA (`bundle_emb.…`), and the two-headed ones of SDXL (`clip_l`,
+`clip_g`), of which only the first half fits a base with one text encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from storyforge.headers.names import BUNDLE
+
+_PICKLED = re.compile(r"string_to_param/(.+)")
+_BUNDLED = re.compile(re.escape(BUNDLE) + r"(.+)\.(?:string_to_param\.\*|clip_l|emb_params)")
+
+
+def read_words(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Token -> (n, d), in the order of the file; the token is empty where the file has no name."""
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in tensors.items():
+        name = None
+        if key in {"emb_params", "clip_l"}:
+            name = ""
+        elif match := _PICKLED.fullmatch(key):
+            name = "" if match[1] == "*" else match[1]
+        elif match := _BUNDLED.fullmatch(key):
+            name = match[1]
+        elif re.fullmatch(r"<[^<>]+>", key):
+            name = key
+        if name is not None:
+            found[name] = tensor.float().reshape(-1, tensor.shape[-1])
+    return found
+
+
+def write_words(words: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the mean over layers of `words` (n, G, d), as AUTOMATIC1111 and ComfyUI read it."""
+    save_file({"emb_params": collapsed(words).float()}, path, dict(metadata))
+
+
+def collapsed(words: torch.Tensor) -> torch.Tensor:
+    """(n, d): one vector for all layers, the mean."""
+    return words.float().mean(1).contiguous()
+
+
+def spread(words: torch.Tensor) -> float:
+    """How far the layers' vectors lie from their mean, as a share of their length (RMS)."""
+    whole = words.float()
+    apart = whole - whole.mean(1, keepdim=True)
+    return float((apart.square().sum() / whole.square().sum()).sqrt())
