@@ -19,6 +19,7 @@ from torch import nn
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
 from storyforge.model.family import text_embeddings, token_table
+from storyforge.model.weighting import Piece, emphasised, pieces_of
 
 WORDS = 2
 """Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
@@ -76,33 +77,54 @@ def word_ids(
 def token_ids(
     base: BaseModel, prompt: str, names: Sequence[str], counts: Mapping[str, int] | None = None
 ) -> list[int]:
-    """Ids of a prompt, padded; those of concepts as `word_ids` has them.
+    """Ids of a prompt as it is written, padded; those of concepts as `word_ids` has them.
 
     Raises:
       StoryForgeError: for an unknown `<name>`, or a prompt longer than the encoder takes.
     """
-    tokenizer, own = base.tokenizer, word_ids(base, names, counts)
+    return weighed_ids(base, [(prompt, 1.0)], word_ids(base, names, counts))[0]
+
+
+def weighed_ids(
+    base: BaseModel, pieces: Sequence[Piece], own: Mapping[str, range]
+) -> tuple[list[int], list[float]]:
+    """Ids of a prompt in pieces, padded, and what each counts.
+
+    own  the ids of every concept's words
+    """
+    tokenizer = base.tokenizer
     ids: list[int] = []
-    start = 0
-    for match in PLACEHOLDER.finditer(prompt):
-        ids += tokenizer(prompt[start : match.start()], add_special_tokens=False).input_ids
-        name = match[1]
-        if name not in own:
-            raise StoryForgeError(
-                f"the prompt “{prompt}” names `<{name}>`, which is not among the concepts",
-                hint="known: " + (", ".join(names) or "none"),
-            )
-        ids += own[name]
-        start = match.end()
-    ids += tokenizer(prompt[start:], add_special_tokens=False).input_ids
+    weights: list[float] = []
+    for text, weight in pieces:
+        ids += _ids(base, text, own)
+        weights += [weight] * (len(ids) - len(weights))
     room = int(base.text_encoder.config.max_position_embeddings)
     if len(ids) + 2 > room:
+        prompt = "".join(text for text, _ in pieces)
         raise StoryForgeError(
             f"a prompt is {len(ids)} tokens long and the model takes {room - 2}: “{prompt[:80]}…”",
             hint="shorten the prompt, the scene's words or the story's `style:`",
         )
+    left = room - len(ids) - 2
     padded = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-    return padded + [tokenizer.pad_token_id] * (room - len(padded))
+    return padded + [tokenizer.pad_token_id] * left, [1.0, *weights, 1.0, *[1.0] * left]
+
+
+def _ids(base: BaseModel, text: str, own: Mapping[str, range]) -> list[int]:
+    tokenizer = base.tokenizer
+    ids: list[int] = []
+    start = 0
+    for match in PLACEHOLDER.finditer(text):
+        ids += tokenizer(text[start : match.start()], add_special_tokens=False).input_ids
+        name = match[1]
+        if name not in own:
+            raise StoryForgeError(
+                f"the prompt “{text}” names `<{name}>`, which is not among the concepts",
+                hint="known: " + (", ".join(own) or "none"),
+            )
+        ids += own[name]
+        start = match.end()
+    return ids + list(tokenizer(text[start:], add_special_tokens=False).input_ids)
 
 
 class _Table(nn.Module):
@@ -140,7 +162,7 @@ def _standing_in(base: BaseModel, words: torch.Tensor, groups: torch.Tensor) -> 
 def encode(
     base: BaseModel, prompts: Sequence[str], tokens: Mapping[str, ConceptTokens]
 ) -> torch.Tensor:
-    """Text features of every prompt for every group.
+    """Text features of every prompt for every group, each prompt as it is written.
 
     A prompt without concepts, or whose concepts have one row for all groups, is the same for all
     of them and is encoded once; so is a prompt that comes twice.
@@ -148,30 +170,68 @@ def encode(
     Returns:
       (G, n, T, d)
     """
-    names, counts, groups = list(tokens), counts_of(tokens), base.family.groups
+    return encode_pieces(base, [((prompt, 1.0),) for prompt in prompts], tokens)
+
+
+def encode_weighted(
+    base: BaseModel, prompts: Sequence[str], tokens: Mapping[str, ConceptTokens]
+) -> torch.Tensor:
+    """The same, with words that count more or less, as `weighting` reads them.
+
+    Returns:
+      (G, n, T, d)
+    """
+    return encode_pieces(base, [pieces_of(prompt) for prompt in prompts], tokens)
+
+
+def encode_pieces(
+    base: BaseModel, prompts: Sequence[tuple[Piece, ...]], tokens: Mapping[str, ConceptTokens]
+) -> torch.Tensor:
+    """Text features of prompts in pieces, each with its weight.
+
+    Returns:
+      (G, n, T, d)
+    """
+    names, groups = list(tokens), base.family.groups
+    own = word_ids(base, names, counts_of(tokens))
     rows: list[list[int]] = []
+    weights: list[list[float]] = []
     group_of: list[int] = []
-    where: dict[str, int] = {}
-    layered: dict[str, bool] = {}
+    where: dict[tuple[Piece, ...], int] = {}
+    layered: dict[tuple[Piece, ...], bool] = {}
     for prompt in prompts:
         if prompt in where:
             continue
-        ids, where[prompt] = token_ids(base, prompt, names, counts), len(rows)
+        (ids, weighed), where[prompt] = weighed_ids(base, prompt, own), len(rows)
         layered[prompt] = any(
-            tokens[match[1]].words.shape[1] > 1 for match in PLACEHOLDER.finditer(prompt)
+            tokens[match[1]].words.shape[1] > 1
+            for text, _ in prompt
+            for match in PLACEHOLDER.finditer(text)
         )
         copies = groups if layered[prompt] else 1
         rows += [ids] * copies
+        weights += [weighed] * copies
         group_of += range(copies)
-    device = base.text_encoder.device
+    features = emphasised(_features(base, rows, group_of, tokens), weights)
+    picked = [[where[p] + (k if layered[p] else 0) for p in prompts] for k in range(groups)]
+    return features[torch.tensor(picked, device=features.device)]
+
+
+def _features(
+    base: BaseModel,
+    rows: Sequence[Sequence[int]],
+    group_of: Sequence[int],
+    tokens: Mapping[str, ConceptTokens],
+) -> torch.Tensor:
+    """(rows, T, d): what the encoder makes of ids, each row with the words of its group."""
+    device, groups = base.text_encoder.device, base.family.groups
     words = (
-        torch.cat([tokens[name].words.expand(-1, groups, -1) for name in names]).to(device)
-        if names
+        torch.cat([own.words.expand(-1, groups, -1) for own in tokens.values()]).to(device)
+        if tokens
         else torch.zeros(0, device=device)
     )
     with _standing_in(base, words, torch.tensor(group_of, device=device)):
         features: torch.Tensor = base.text_encoder(
             torch.tensor(rows, device=device)
         ).last_hidden_state
-    picked = [[where[p] + (k if layered[p] else 0) for p in prompts] for k in range(groups)]
-    return features[torch.tensor(picked, device=device)]
+    return features

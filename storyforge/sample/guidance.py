@@ -26,7 +26,8 @@ from storyforge.model.attention import (
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
-from storyforge.model.tokens import counts_of, token_ids, word_ids
+from storyforge.model.tokens import counts_of, weighed_ids, word_ids
+from storyforge.model.weighting import pieces_of
 from storyforge.sample.regions import Size
 from storyforge.tasks import PanelTask, RegionTask
 
@@ -92,8 +93,9 @@ def word_positions(base: BaseModel, model: FusedModel, region: RegionTask) -> to
       (words,) places, from 0 for the first token
     """
     names, counts = list(model.tokens), counts_of(model.tokens)
-    ids = token_ids(base, region.prompt, names, counts)
-    own = word_ids(base, names, counts).get(region.concept or "", range(0))
+    known = word_ids(base, names, counts)
+    ids, _ = weighed_ids(base, pieces_of(region.prompt), known)
+    own = known.get(region.concept or "", range(0))
     found = [place for place, each in enumerate(ids) if each in own]
     if not found:
         end = ids.index(base.tokenizer.eos_token_id, 1)

@@ -20,7 +20,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta, Local, difference, joined, merged
-from storyforge.model.tokens import PLACEHOLDER, encode
+from storyforge.model.tokens import PLACEHOLDER, encode_weighted
 from storyforge.sample.regions import Size, region_weights_of
 from storyforge.tasks import PanelTask, RegionTask
 
@@ -129,7 +129,7 @@ def _read(
     prompts = [[each.negative, each.prompt] for each in asked]
     pairs = [pair for pair, own in zip(prompts, changes, strict=True) if own is None]
     shared = [prompt for pair in pairs for prompt in pair]
-    usual = iter(torch.split(encode(base, shared, model.tokens), 2, 1) if shared else ())
+    usual = iter(torch.split(encode_weighted(base, shared, model.tokens), 2, 1) if shared else ())
     return [
         (next(usual), {}) if own is None else _read_by(base, model, own, pair)
         for pair, own in zip(prompts, changes, strict=True)
@@ -142,7 +142,7 @@ def _read_by(
     """The same by other weights than the model's, which change for that alone."""
     names = [name for name in base.linears if base.family.stage(name) != "spatial"]
     with merged(base, difference(own, model.deltas, names)):
-        features = encode(base, prompts, model.tokens)
+        features = encode_weighted(base, prompts, model.tokens)
         return features, text_heads(base, features)
 
 

@@ -1,0 +1,214 @@
+"""What kind of model a base is, told from its configurations and headers; nothing is opened.
+
+Read are U-Nets of Stable Diffusion 1.x's and 2.x's kind: the latents in and nothing beside them,
+one text encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.headers.header import PICKLES, Shape, read_header
+from storyforge.headers.kinds import WIDTHS
+
+_PARTS: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_WEIGHED: Final = ("unet", "vae", "text_encoder")
+_TAKES: Final = "storyforge draws with Stable Diffusion 1.x and 2.x"
+_CHANNELS: Final = 4
+"""Of the latents of Stable Diffusion."""
+_LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a base cannot be drawn with.
+
+    what    the sentence, without the base's name before it
+    remedy  what helps
+    """
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a base says of itself.
+
+    family   the kind of model, as its makers call it; None if nothing tells
+    width    of what its cross-attention reads; None if nothing tells
+    layers   layer, as adapters name it -> shape of its weight; empty where no header tells
+    trouble  why it is not read; None if it is
+    licence  as it states it
+    """
+
+    family: str | None
+    width: int | None
+    layers: Mapping[str, Shape] = field(default_factory=dict)
+    trouble: Trouble | None = None
+    licence: str | None = None
+
+
+def look_at_base(path: Path) -> Base:
+    """Look into a folder or a file that is to be drawn with."""
+    try:
+        return _folder(path) if path.is_dir() else _file(path)
+    except EnvironmentProblem as exc:
+        return Base(None, None, trouble=Trouble(str(exc), "get it again"))
+
+
+def _folder(path: Path) -> Base:
+    index = _json(path / "model_index.json")
+    name = str(index.get("_class_name", ""))
+    unet = _json(path / "unet" / "config.json")
+    family, width = _family(name, unet)
+    vae = _json(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
+    trouble = _kind_trouble(name, unet, family, vae) or _missing(path)
+    layers = {} if trouble else _layers(path)
+    return Base(family, width, layers, trouble, _licence(path))
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _family(name: str, unet: Mapping[str, object]) -> tuple[str | None, int | None]:
+    width = unet.get("cross_attention_dim")
+    width = width if isinstance(width, int) else None
+    for mark, family in (
+        ("XL", "SDXL"),
+        ("Diffusion3", "Stable Diffusion 3"),
+        ("Flux", "FLUX"),
+        ("ZImage", "Z-Image"),
+        ("PixArt", "PixArt"),
+        ("Sana", "SANA"),
+        ("QwenImage", "Qwen-Image"),
+    ):
+        if mark in name:
+            return family, width
+    if unet.get("addition_embed_type") == "text_time":
+        return "SDXL", width
+    return WIDTHS.get(width or 0), width
+
+
+def _kind_trouble(
+    name: str, unet: Mapping[str, object], family: str | None, latents: object
+) -> Trouble | None:
+    """What of its kind is not read; `latents` is how many channels these have."""
+    if not name and not unet:
+        return Trouble(
+            "is no diffusers folder: there is neither model_index.json nor unet/config.json",
+            "name the folder that holds model_index.json, or a .safetensors file",
+        )
+    if family == "SDXL" or unet.get("addition_embed_type") or (name and not unet):
+        what = family or name
+        return Trouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
+    channels = unet.get("in_channels", latents)
+    if channels == latents:
+        return None
+    kinds: dict[object, str] = {9: "an inpainting model", 8: "a model that edits pictures"}
+    return Trouble(
+        f"is {kinds.get(channels, 'another kind of model')}: "
+        f"its U-Net takes {channels} channels, and pictures are drawn with {latents}",
+        "name the model that it was made from",
+    )
+
+
+def _missing(path: Path) -> Trouble | None:
+    """Which part of a pipeline's folder is not there."""
+    for part in _PARTS:
+        folder = path / part
+        if not folder.is_dir():
+            return Trouble(f"has no `{part}/`", "get the whole model, with all of its parts")
+        if part in _WEIGHED and not _weights(folder):
+            return Trouble(
+                f"has no weights in `{part}/`", "get the .safetensors files of the model as well"
+            )
+    return None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of weights, safetensors before pickles, whole before a variant's."""
+    found = [f for ending in ("*.safetensors", "*.bin") for f in sorted(folder.glob(ending))]
+    return sorted(found, key=lambda file: (file.suffix != ".safetensors", file.name.count(".")))
+
+
+def _layers(path: Path) -> dict[str, Shape]:
+    """Every weight of U-Net and text encoder; nothing where they are pickled or in parts."""
+    found: dict[str, Shape] = {}
+    for part, model in (("unet", "unet"), ("text_encoder", "text")):
+        files = _weights(path / part)
+        if files[0].suffix != ".safetensors" or "-of-" in files[0].name:
+            return {}
+        for key, shape in read_header(files[0]).shapes.items():
+            layer = key.removesuffix(".weight").removeprefix("text_model.")
+            if key.endswith(".weight"):
+                found[f"{model} {layer.replace('.', '_')}"] = shape
+    return found
+
+
+def _licence(path: Path) -> str | None:
+    """The licence in a model card's front matter, or the first line of a licence's file."""
+    try:
+        card = (path / "README.md").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        card = ""
+    if card.startswith("---"):
+        for line in card.split("---", 2)[1].splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "license" and value.strip():
+                return value.strip()
+    for name in _LICENCES:
+        if (path / name).is_file():
+            lines = (path / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            return next((line.strip("# ") for line in lines if line.strip()), None)
+    return None
+
+
+def _file(path: Path) -> Base:
+    if path.suffix in PICKLES:
+        return Base(
+            None,
+            None,
+            trouble=Trouble(
+                f"is a pickle (`{path.suffix}`), which could run code when it is opened",
+                "convert it to .safetensors, or get it in that form",
+            ),
+        )
+    header = read_header(path)
+    shapes = header.shapes
+    licence = header.metadata.get("modelspec.license") or header.metadata.get("license")
+    first = shapes.get("model.diffusion_model.input_blocks.0.0.weight")
+    if first is None:
+        return Base(None, None, trouble=_strange(shapes), licence=licence)
+    width = next(
+        (shape[1] for key, shape in shapes.items() if key.endswith(".attn2.to_k.weight")), None
+    )
+    large = any(key.startswith("conditioner.embedders.1") for key in shapes)
+    family = "SDXL" if large or width == 2048 else WIDTHS.get(width or 0)
+    unet: dict[str, object] = {"in_channels": first[1]}
+    trouble = _kind_trouble("", unet, family, _CHANNELS)
+    for part, prefix in (("VAE", "first_stage_model."), ("text encoder", "cond_stage_model.")):
+        if trouble is None and not any(key.startswith(prefix) for key in shapes):
+            trouble = Trouble(f"holds no {part}", "get the whole checkpoint, with all of its parts")
+    return Base(family, width, {}, trouble, licence)
+
+
+def _strange(shapes: Mapping[str, Shape]) -> Trouble:
+    """What a file without a U-Net of the original's names is instead."""
+    keys = " ".join(list(shapes)[:2000])
+    if "double_blocks." in keys or "joint_blocks." in keys or "single_transformer_blocks." in keys:
+        return Trouble("is a transformer (FLUX, Stable Diffusion 3 or newer), not read", _TAKES)
+    if "lora" in keys or "hada_" in keys:
+        remedy = "it belongs under `sampling: {lora: [{file: …}]}`, or under `characters:`"
+        return Trouble("is a LoRA and no base", remedy)
+    return Trouble("holds no U-Net of Stable Diffusion", _TAKES)

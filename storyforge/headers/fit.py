@@ -1,0 +1,49 @@
+"""Whether a file belongs to a base: its family, its width, and every layer's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from storyforge.headers.bases import Base
+from storyforge.headers.header import Shape
+from storyforge.headers.kinds import Described
+from storyforge.headers.names import Part
+
+
+def misfit(told: Described, base: Base) -> str | None:
+    """Why the file is not for the base; None if nothing says so."""
+    if told.width is not None and base.width is not None and told.width != base.width:
+        return f"it is for {_named(told.family, told.width)}, and the base is " + _named(
+            base.family, base.width
+        )
+    if told.family == "SDXL" and base.family != "SDXL":
+        return f"it is for SDXL, and the base is {_named(base.family, base.width)}"
+    if not base.layers:
+        return None
+    for name, parts in told.layers.items():
+        if name not in base.layers:
+            return f"it changes `{name}`, and the base has no such layer"
+        made = _shape(told.header.shapes, parts)
+        own = base.layers[name]
+        if made is not None and (made[0] != own[0] or prod(made) != prod(own)):
+            return f"`{name}` is {_sides(own)} in the base, and {_sides(made)} in the file"
+    return None
+
+
+def _named(family: str | None, width: int | None) -> str:
+    return family or f"a model whose words have {width} numbers"
+
+
+def _sides(shape: Shape) -> str:
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return "×".join(map(str, shape))
+
+
+def _shape(shapes: Mapping[str, Shape], parts: Mapping[str, Part]) -> Shape | None:
+    """(out, in, …) of what the parts of a plain LoRA make; None for other kinds."""
+    by_role = {part.role: shapes[key] for key, part in parts.items()}
+    if "mid" in by_role or "up" not in by_role or "down" not in by_role:
+        return by_role.get("diff")
+    return (by_role["up"][0], *by_role["down"][1:])

@@ -1,0 +1,87 @@
+"""Words that count more or less: `(word:1.3)`, `((word))`, `[word]`, as AUTOMATIC1111 reads them.
+
+Every bracket multiplies by 1.1 or divides by it, a number replaces that, `\\(` is a bracket. The
+features of a token are multiplied by its weight, and the whole is brought back to the mean that it
+had. Not covered: `BREAK`, prompts that change between steps, alternatives and wildcards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+
+STEP: Final = 1.1
+"""What a pair of brackets without a number multiplies by."""
+
+Piece = tuple[str, float]
+"""A part of a prompt and its weight."""
+
+_MARKS: Final = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|.", re.S)
+
+
+def pieces_of(prompt: str) -> tuple[Piece, ...]:
+    """The parts of a prompt, in order, neighbours of one weight as one."""
+    texts: list[str] = []
+    weights: list[float] = []
+    opened: dict[str, list[int]] = {"(": [], "[": []}
+
+    def weigh(start: int, factor: float) -> None:
+        weights[start:] = [weight * factor for weight in weights[start:]]
+
+    for match in _MARKS.finditer(prompt):
+        mark = match[0]
+        if mark in opened:
+            opened[mark].append(len(texts))
+        elif match[1] and opened["("] and _number(match[1]) is not None:
+            weigh(opened["("].pop(), float(match[1]))
+        elif mark == ")" and opened["("]:
+            weigh(opened["("].pop(), STEP)
+        elif mark == "]" and opened["["]:
+            weigh(opened["["].pop(), 1 / STEP)
+        else:
+            escaped = len(mark) == 2 and mark[0] == "\\"
+            texts.append(mark[1] if escaped else mark)
+            weights.append(1.0)
+    # What was never closed reaches to the end.
+    for start in opened["("]:
+        weigh(start, STEP)
+    for start in opened["["]:
+        weigh(start, 1 / STEP)
+    return tuple(_joined(zip(texts, weights, strict=True)))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    whole, last = "", 1.0
+    for text, weight in pieces:
+        if whole and weight != last:
+            yield whole, last
+            whole = ""
+        whole, last = whole + text, weight
+    if whole:
+        yield whole, last
+
+
+def emphasised(features: torch.Tensor, weights: Sequence[Sequence[float]]) -> torch.Tensor:
+    """Text features whose tokens count as they are weighed.
+
+    features  (rows, T, d)
+    weights   rows × T
+    """
+    if all(weight == 1 for row in weights for weight in row):
+        return features
+    factors = torch.tensor(weights, device=features.device, dtype=torch.float32)[..., None]
+    whole = features.float()
+    made = whole * factors
+    before, after = whole.mean((1, 2), keepdim=True), made.mean((1, 2), keepdim=True)
+    own = (factors != 1).any(1, keepdim=True)  # rows without weights stay as they are, to the bit
+    return torch.where(own, (made * (before / after)).to(features), features)
