@@ -270,6 +270,14 @@ def test_training_free_fuses_nothing_and_draws_from_the_concepts(folder: Path) -
         assert panel.method.isolation
 
 
+def test_what_is_drawn_from_concepts_asks_for_them(folder: Path, tmp_path: Path) -> None:
+    plan = draw_up(story_with(folder, "title:", "compose: training-free\ntitle:"), base=BASE)
+    store = Store(tmp_path / "store")
+    assert missing(plan, store).train == plan.train
+    states = {line.subject: line.state for line in status_lines(plan, store, {})}
+    assert set(states.values()) == {"stale"}
+
+
 def test_another_concept_redraws_what_is_drawn_from_concepts(folder: Path) -> None:
     free = "title:", "compose: training-free\ntitle:"
     before = keys(draw_up(story_with(folder, *free), base=BASE))

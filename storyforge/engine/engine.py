@@ -110,9 +110,10 @@ class Engine:
         """
         fuse = self.plan.fuse
         fused = self.store.path("fused", fuse.key) if fuse is not None else None
-        if not tasks or (fuse is not None and not self.store.has("fused", fuse.key)):
+        if not tasks:
             return
-        if not all(file.is_file() for file in self._own_files(tasks).values()):
+        if lacking := self._lacking(tasks):
+            self._regret_unmade(tasks, f"{lacking} is not made")
             return
         self._begin()
         work = partial(_draw, self._drawn, fused, self._own_files(tasks), previews)
@@ -126,6 +127,26 @@ class Engine:
             return
         for failure in run(work, rest, 1, self.on_progress, lambda *_: None):
             self.troubles.append(Trouble(subject_of(failure.task[0]), failure.error))
+
+    def _lacking(self, tasks: Sequence[PanelTask]) -> str | None:
+        """What panels are drawn with and is not there; None if all of it is."""
+        fuse = self.plan.fuse
+        if fuse is not None and not self.store.has("fused", fuse.key):
+            return "the fused model"
+        own = self._own_files(tasks).items()
+        return next((f"concept `{name}`" for name, file in own if not file.is_file()), None)
+
+    def _regret_unmade(self, tasks: Sequence[Task], why: str) -> None:
+        """Whoever asked for it hears that it is not there, unless the reason is known already."""
+        if not self.troubles:
+            error = StoryForgeError(why, hint="run `storyforge train` and `storyforge render`")
+            self.troubles += [Trouble(subject_of(task), error) for task in tasks]
+
+    def check_made(self, tasks: Sequence[PanelTask | BookTask]) -> None:
+        """No run is a success that leaves out what it was asked for."""
+        unmade = [task for task in tasks if not self.store.has(shelf_of(task), task.key)]
+        if unmade:
+            self._regret_unmade(unmade, "it was not made")
 
     def _own_files(self, tasks: Sequence[PanelTask]) -> dict[str, Path]:
         """The concepts whose own weights some panel is drawn with."""

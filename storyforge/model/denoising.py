@@ -74,7 +74,9 @@ def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
         raise StoryForgeError(
             f"there is no scheduler `{name}`", hint="known: " + ", ".join(SCHEDULERS)
         )
-    return SCHEDULERS[name].from_config(base.scheduler_config)
+    # Schedulers of bases that do not name it do not clip, but those here would; a latent of Stable
+    # Diffusion goes far beyond 1. `StableDiffusionPipeline` does not clip either.
+    return SCHEDULERS[name].from_config({"clip_sample": False, **base.scheduler_config})
 
 
 def start_latents(

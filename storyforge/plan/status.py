@@ -102,11 +102,13 @@ def missing(plan: Plan, store: Store) -> Plan:
     fuse = plan.fuse
     if fuse is not None and (not panels or store.has("fused", fuse.key)):
         fuse = None
-    fused = dict(fuse.concepts) if fuse is not None else {}
+    needed = dict(fuse.concepts) if fuse is not None else {}
+    for panel in panels:  # some are drawn with concepts' own weights
+        needed |= dict(panel.concepts)
     train = {
         task.key: task
         for task in plan.train
-        if task.concept in fused and not store.has("concepts", task.key)
+        if task.concept in needed and not store.has("concepts", task.key)
     }
     return replace(plan, train=tuple(train.values()), fuse=fuse, panels=panels, books=books)
 

@@ -64,6 +64,8 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         engine.fuse(wanted.fuse)
         engine.draw(wanted.panels, how.previews)
         engine.bind(wanted.books)
+        complete = [task for task in wanted.books if engine.all_drawn(task)]
+        engine.check_made([*wanted.panels, *complete])
         printed = [task for task in asked.books if task.format == "pdf"]
         printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
         findings = engine.books.judged(printed, on_progress)
