@@ -21,6 +21,7 @@ from pydantic import (
 from storyforge.errors import Report, Severity, StoryError
 from storyforge.settings import Kind, TrainSettings, written_as
 from storyforge.story.lint.cast import GROUPS
+from storyforge.story.lint.models import is_model_file
 from storyforge.story.lint.paths import check_pictures, located
 from storyforge.story.validate import validated
 from storyforge.story.yaml import Node, load
@@ -127,12 +128,16 @@ def concepts_of(
             path = located(node, folder, "folder", report) if node.text else None
             if path is None or report.full or name in concepts:
                 continue
-            if path.suffix == ".safetensors" and os.path.isfile(path):
+            if is_model_file(path) and not os.path.isfile(path / "concept.yaml"):
                 concepts[name] = path
                 continue
             path = path.parent if path.name == "concept.yaml" else path
             if not os.path.isdir(path):
-                what = "file" if path.suffix == ".safetensors" else "concept folder"
+                what = "file" if path.suffix else "concept folder"
+                if os.path.isfile(path):
+                    message = f"`{path.name}` is neither a concept's folder nor a file of tensors"
+                    report.error(node.mark, "SF331", message)
+                    continue
                 report.error(node.mark, "SF303", f"no {what} at `{path}`")
                 continue
             if not os.path.isfile(path / "concept.yaml"):

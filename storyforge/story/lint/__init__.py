@@ -26,6 +26,7 @@ from storyforge.story.lint.cast import (
     regions_of,
 )
 from storyforge.story.lint.control import check_control, check_loras
+from storyforge.story.lint.models import check_models
 from storyforge.story.lint.pages import (
     check_alt,
     check_base,
@@ -94,6 +95,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_book(root, around.folder, report)
     check_base(root, around.folder, report)
     check_loras(root, around.folder, report)
+    check_models(root, around.folder, report)
     for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
         check_length(node, report)
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from storyforge.errors import Report
 from storyforge.story.lint.cast import no_such, regions_of
+from storyforge.story.lint.models import is_model_file
 from storyforge.story.lint.paths import located
 from storyforge.story.yaml import Node
 
@@ -36,9 +37,13 @@ def check_control(panel: Node, folder: Path, report: Report) -> None:
 
 
 def check_loras(root: Node, folder: Path, report: Report) -> None:
-    """Whether the files under `sampling: {lora: …}` are there."""
+    """Whether the files, or folders of PEFT, under `sampling: {lora: …}` are there."""
     for lora in (root.get("sampling") or root).each("lora"):
-        _check_file(lora.get("file"), "LoRA", folder, report)
+        node = lora.get("file")
+        path = located(node, folder, "file", report) if node is not None and node.text else None
+        if node is not None and path is not None and not is_model_file(path):
+            what = "LoRA in the folder" if os.path.isdir(path) else "LoRA at"
+            report.error(node.mark, "SF303", f"no {what} `{path}`")
 
 
 def _check_file(node: Node | None, what: str, folder: Path, report: Report) -> None:

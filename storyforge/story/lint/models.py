@@ -1,0 +1,173 @@
+"""Models and files of other tools, looked into before an hour is spent: the base, LoRAs, concepts.
+
+Only headers and configurations are read, and whether every number is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from storyforge.errors import EnvironmentProblem, Report, shortened
+from storyforge.headers.bases import Base, look_at_base
+from storyforge.headers.finite import broken_tensor
+from storyforge.headers.fit import misfit
+from storyforge.headers.header import ADAPTER_FILE, PICKLES, read_header
+from storyforge.headers.kinds import (
+    ADAPTERS,
+    CONCEPTS,
+    UNREAD,
+    Described,
+    describe,
+    licence_of,
+    trigger_of,
+)
+from storyforge.modelref import POCKET
+from storyforge.story.lint.cast import GROUPS
+from storyforge.story.yaml import Node
+
+_FILES: Final = (".safetensors", *PICKLES)
+
+_BOUND: Final = (
+    # a licence's words -> what they ask for
+    (("-nc", "noncommercial", "non-commercial", "research"), "is not for sale"),
+    (("-sa", "sharealike", "share-alike", "gpl"), "asks that what is made of it is shared alike"),
+)
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether the path is a file of tensors, or a folder that PEFT saved."""
+    if os.path.isdir(path):
+        return os.path.isfile(path / ADAPTER_FILE)
+    return path.suffix in _FILES and os.path.isfile(path)
+
+
+def check_models(root: Node, folder: Path, report: Report) -> None:
+    """Whether the base can be drawn with, and every LoRA and concept of others belongs to it."""
+    base = _check_base(root, folder, report)
+    for lora in (root.get("sampling") or root).each("lora"):
+        node = lora.get("file")
+        path = _there(node, folder)
+        if node is not None and path is not None:
+            _check_adapter(node, path, base, report)
+    for node in _cast(root):
+        path = _there(node, folder)
+        if path is not None:
+            _check_concept(node, path, base, report)
+
+
+def _cast(root: Node) -> Iterator[Node]:
+    for group in GROUPS:
+        yield from root.named(group).values()
+
+
+def _there(node: Node | None, folder: Path) -> Path | None:
+    """The model's file that is written there; None if there is none, which others tell."""
+    try:
+        path = folder / Path((node.text if node is not None else None) or ".").expanduser()
+        return path if is_model_file(path) else None
+    except (RuntimeError, ValueError, OSError):
+        return None
+
+
+def _check_base(root: Node, folder: Path, report: Report) -> Base | None:
+    """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
+    node = root.get("base")
+    if node is None or node.text is None or node.text == "pocket":
+        return look_at_base(POCKET)
+    try:
+        path = folder / Path(node.text).expanduser()
+        if not path.exists():
+            return None
+    except (RuntimeError, ValueError, OSError):
+        return None
+    base = look_at_base(path)
+    if base.trouble is not None:
+        message = f"`{shortened(node.text)}` {base.trouble.what}; {base.trouble.remedy}"
+        report.error(node.mark, "SF330", message)
+        return None
+    _check_licence(node, base.licence, report)
+    return base
+
+
+def _check_adapter(node: Node, path: Path, base: Base | None, report: Report) -> None:
+    told = _described(node, path, report)
+    if told is None:
+        return
+    name = shortened(node.text or "")
+    if told.kind in UNREAD:
+        message = f"`{name}` is {told.named}, which is not read: {UNREAD[told.kind]}"
+        report.error(node.mark, "SF331", message)
+    elif told.kind not in ADAPTERS:
+        message = f"`{name}` is {told.named} and no LoRA"
+        remedy = "; list it under `characters:`" if told.kind in CONCEPTS else ""
+        report.error(node.mark, "SF331", f"{message}{remedy}")
+    elif told.words:
+        message = f"`{name}` brings words along, which a LoRA for the whole picture does not use"
+        report.warning(node.mark, "SF431", f"{message}; list it under `characters:` to name them")
+    _check_fit(node, told, base, report)
+
+
+def _check_concept(node: Node, path: Path, base: Base | None, report: Report) -> None:
+    told = _described(node, path, report)
+    if told is None or told.kind == "concept":
+        return
+    name = shortened(node.text or "")
+    if told.kind not in CONCEPTS:
+        message = f"`{name}` is {told.named}, and no concept can be made of it"
+        remedy = "name a LoRA, a textual inversion, XTI or a file of Mix-of-Show"
+        report.error(node.mark, "SF331", f"{message}; {remedy}")
+        return
+    _check_fit(node, told, base, report)
+    if told.kind in ADAPTERS and not told.words and trigger_of(told.header) is None:
+        message = f"`{name}` does not say by which words it is called up; its name here is used"
+        remedy = "`storyforge concept import FILE --trigger WORDS` gives it others"
+        report.warning(node.mark, "SF432", f"{message}; {remedy}")
+    beside = [layer for layer in told.layers if not _is_attention(layer)]
+    if beside:
+        message = f"{len(beside)} of the {len(told.layers)} layers that `{name}` changes are no"
+        report.warning(
+            node.mark,
+            "SF433",
+            f"{message} attention; a concept has no place for them. List the file under "
+            "`sampling: {lora: …}` as well if it is to count as a whole",
+        )
+
+
+def _is_attention(layer: str) -> bool:
+    return any(part in layer for part in ("_attn1_to_", "_attn2_to_", "_self_attn_"))
+
+
+def _described(node: Node, path: Path, report: Report) -> Described | None:
+    """What a file is; None, and why in the report, if it cannot be read or is broken."""
+    try:
+        header = read_header(path)
+    except EnvironmentProblem as exc:
+        report.error(node.mark, "SF331", str(exc))
+        return None
+    broken = None if header.pickled else broken_tensor(path)
+    if broken is not None:
+        message = f"`{shortened(node.text or '')}` is broken: `{broken}` holds numbers that are not"
+        report.error(node.mark, "SF332", f"{message} finite; get the file again")
+        return None
+    _check_licence(node, licence_of(header), report)
+    return describe(header)
+
+
+def _check_fit(node: Node, told: Described, base: Base | None, report: Report) -> None:
+    why = None if base is None else misfit(told, base)
+    if why is not None:
+        message = f"the {told.kind} `{shortened(node.text or '')}` does not fit the base: {why}"
+        report.error(node.mark, "SF331", message)
+
+
+def _check_licence(node: Node, licence: str | None, report: Report) -> None:
+    """Warn of a licence that binds the book."""
+    for words, asks in _BOUND:
+        if licence is not None and any(word in licence.lower() for word in words):
+            message = (
+                f"`{shortened(node.text or '')}` is under `{shortened(licence)}`, which {asks}"
+            )
+            report.warning(node.mark, "SF430", message)
