@@ -223,6 +223,9 @@ MUTATIONS = [
 ELSEWHERE = {"SF100", "SF319", "SF406", "SF407", "SF410", "SF900"}
 """Codes that no single edit of one file makes; their tests are below and in test_languages."""
 
+ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433"}
+"""Those of models and files of other tools; their tests are in test_check_models."""
+
 
 def name_of(mutation: tuple[str, str, tuple[tuple[str, str], ...]]) -> str:
     return f"{mutation[1]} {mutation[2][-1][1].strip()[:30]!r}"

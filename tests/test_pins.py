@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from headed import base_folder
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -43,8 +44,7 @@ def path(tmp_path: Path) -> Path:
         concept.mkdir(parents=True)
         (concept / "concept.yaml").write_text(f"kind: character\nclass: {noun}\n")
         Image.new("RGB", (8, 8), (len(noun), 2, 3)).save(concept / "1.png")
-    (tmp_path / "book" / "base").mkdir()
-    (tmp_path / "book" / "base" / "unet").write_bytes(b"1")
+    base_folder(tmp_path / "book" / "base")
     story = tmp_path / "book" / "story.yaml"
     story.write_text(STORY)
     make(Project(story))
@@ -130,7 +130,7 @@ def test_a_pinned_picture_survives_a_retrained_concept_and_unpinning_redraws_it(
 
 def test_a_pinned_picture_survives_new_weights(path: Path) -> None:
     Project(path).pin(["found"])
-    (path.parent / "base" / "unet").write_bytes(b"22")
+    (path.parent / "base" / "unet" / "more").write_bytes(b"22")
     line = lines(path)["panel found"]
     assert (line.state, line.ignores[0]) == ("pinned", "the base changed")
 

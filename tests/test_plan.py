@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from headed import base_folder, shared_concept
 from PIL import Image
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
@@ -382,10 +383,10 @@ def test_masks_and_captions_are_no_pictures_of_their_own(folder: Path) -> None:
 
 
 def test_a_shared_concept_is_fused_by_its_content(folder: Path) -> None:
-    (folder / "owl.safetensors").write_bytes(b"one")
+    shared_concept(folder / "owl.safetensors", "one")
     change = ("pip: concepts/pip", "pip: owl.safetensors")
     first = draw_up(story_with(folder, *change), base=BASE)
-    (folder / "owl.safetensors").write_bytes(b"another")
+    shared_concept(folder / "owl.safetensors", "another")
     second = draw_up(story_with(folder, *change), base=BASE)
     assert "pip" not in {task.concept for task in first.train}
     assert first.fuse is not None
@@ -468,18 +469,16 @@ def test_a_base_on_the_hub_stands_for_itself(folder: Path) -> None:
 
 
 def test_a_base_in_a_folder_is_known_by_its_content(folder: Path) -> None:
-    (folder / "weights").mkdir()
-    (folder / "weights" / "unet").write_bytes(b"1")
+    base_folder(folder / "weights")
     story = story_with(folder, "title:", "base: weights\ntitle:")
     first = base_of(story)
-    (folder / "weights" / "unet").write_bytes(b"22")
+    (folder / "weights" / "unet" / "more").write_bytes(b"22")
     assert Path(first.reference).is_absolute()
     assert base_of(story).hash != first.hash
 
 
 def test_other_habits_leave_a_base_what_it_is(folder: Path) -> None:
-    (folder / "weights").mkdir()
-    (folder / "weights" / "unet").write_bytes(b"1")
+    base_folder(folder / "weights")
     story = story_with(folder, "title:", "base: weights\ntitle:")
     first = base_of(story)
     (folder / "weights" / "storyforge.json").write_text('{"train_steps": 7}')
@@ -502,7 +501,7 @@ def test_other_habits_leave_a_base_what_it_is(folder: Path) -> None:
     ],
 )
 def test_habits_that_cannot_be_read_are_named(folder: Path, text: str, said: str) -> None:
-    (folder / "weights").mkdir()
+    base_folder(folder / "weights")
     (folder / "weights" / "storyforge.json").write_text(text)
     story = story_with(folder, "title:", "base: weights\ntitle:")
     with pytest.raises(EnvironmentProblem, match=said) as caught:
@@ -519,7 +518,7 @@ def test_other_ways_to_learn_teach_everything_again(folder: Path) -> None:
 
 def test_other_ways_to_draw_draw_a_shared_concept_again(folder: Path) -> None:
     for name in ("pip", "lantern", "wood"):
-        (folder / f"{name}.safetensors").write_bytes(name.encode())
+        shared_concept(folder / f"{name}.safetensors", name)
     text = re.sub(r"(\w+): concepts/\1", r"\1: \1.safetensors", STORY)
     (folder / "story.yaml").write_text(text)
     story = read(folder / "story.yaml")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import numpy as np
 import pikepdf
 import pytest
 from bookmaking import hostile, written
+from headed import shared_concept
 from PIL import Image
-from safetensors.numpy import save_file
 
 from storyforge.book.colophon import colophon
 from storyforge.book.pdf import write_pdf
@@ -71,10 +70,9 @@ def test_what_is_no_such_pdf_is_not_marked() -> None:
 
 def test_the_colophon_names_licences_of_models_concepts_and_fonts(tmp_path: Path) -> None:
     (tmp_path / "concepts").mkdir()
-    weights = {"a": np.zeros(1, np.float32)}
     stated = {"modelspec.license": "CC-BY-SA-4.0"}
-    save_file(weights, tmp_path / "concepts" / "shared.safetensors", stated)
-    (tmp_path / "concepts" / "plain.safetensors").write_bytes(b"\xff" * 20)
+    shared_concept(tmp_path / "concepts" / "shared.safetensors", **stated)
+    shared_concept(tmp_path / "concepts" / "plain.safetensors")
     story = written(
         tmp_path,
         "storyforge: 1\ntitle: T\nobjects: {lantern: concepts/lantern}\n"

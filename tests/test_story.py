@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from headed import shared_concept
 from pydantic import ValidationError
 
 from storyforge.book.typeface import TEXT_FACES
@@ -57,7 +58,7 @@ def path(tmp_path: Path) -> Path:
         (folder / "concept.yaml").write_text(text)
         (folder / "pictures" / "1.PNG").write_bytes(b"")
     (tmp_path / "lent").mkdir()
-    (tmp_path / "lent" / "ann.safetensors").write_bytes(b"")
+    shared_concept(tmp_path / "lent" / "ann.safetensors")
     (tmp_path / "story").mkdir()
     story = tmp_path / "story" / "story.yaml"
     story.write_text(STORY)

@@ -19,6 +19,7 @@ from storyforge.headers.kinds import WIDTHS
 _PARTS: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _WEIGHED: Final = ("unet", "vae", "text_encoder")
 _TAKES: Final = "storyforge draws with Stable Diffusion 1.x and 2.x"
+_FAMILIES: Final = frozenset(WIDTHS.values()) - {"SDXL"}
 _CHANNELS: Final = 4
 """Of the latents of Stable Diffusion."""
 _LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
@@ -109,7 +110,8 @@ def _kind_trouble(
             "is no diffusers folder: there is neither model_index.json nor unet/config.json",
             "name the folder that holds model_index.json, or a .safetensors file",
         )
-    if family == "SDXL" or unet.get("addition_embed_type") or (name and not unet):
+    known = family is None or family in _FAMILIES
+    if not known or unet.get("addition_embed_type") or (name and not unet):
         what = family or name
         return Trouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
     channels = unet.get("in_channels", latents)

@@ -1,0 +1,295 @@
+"""`check` looks into bases and files of others: what is wrong is said at its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from headed import base_folder, shared_concept
+from safetensors.numpy import save_file
+
+from storyforge.headers.bases import look_at_base
+from storyforge.headers.finite import broken_tensor
+from storyforge.headers.header import read_header
+from storyforge.headers.kinds import Kind, describe
+from storyforge.story.story import check
+
+TO_K = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+STORY = """\
+title: A
+base: BASE
+characters:
+  pip: PIP
+sampling: {lora: [{file: LORA}]}
+pages:
+  - panels: [{id: one, decorative: true, regions: {a: {at: left, concept: pip}}}]
+storyforge: 1
+"""
+FIRST, SECOND, THIRD = "story.yaml:2:7", "story.yaml:4:8", "story.yaml:5:26"
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def lora(path: Path, width: int = 768, **more: np.ndarray) -> Path:
+    """A LoRA of one layer under kohya's names."""
+    tensors = {"lora_down.weight": zeros(4, width), "lora_up.weight": zeros(320, 4), **more}
+    save_file({f"lora_unet_{TO_K}.{k}": v for k, v in tensors.items()}, path)
+    return path
+
+
+def findings(folder: Path, base: str = "base", pip: str = "pip.safetensors", own: str = "") -> str:
+    """What is found, one a line as `file:line:col CODE message`."""
+    text = STORY.replace("BASE", base).replace("PIP", pip)
+    text = text.replace("LORA", own) if own else text.replace("sampling", "#")
+    (folder / "story.yaml").write_text(text)
+    return "\n".join(
+        f"{Path(f.file).name}:{f.line}:{f.column} {f.code} {f.message}"
+        for f in check(folder / "story.yaml")
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    base_folder(tmp_path / "base")
+    shared_concept(tmp_path / "pip.safetensors", "pip")
+    return tmp_path
+
+
+def test_a_story_of_sound_files_has_no_findings(folder: Path) -> None:
+    lora(folder / "lora.safetensors")
+    assert findings(folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "unet", "said"),
+    [
+        ("StableDiffusion3Pipeline", {}, "is Stable Diffusion 3"),
+        ("FluxPipeline", {}, "is FLUX"),
+        ("StableDiffusionXLPipeline", {"cross_attention_dim": 2048}, "is SDXL"),
+        ("StableDiffusionInpaintPipeline", {"in_channels": 9}, "is an inpainting model"),
+        ("StableDiffusionPipeline", {"in_channels": 8}, "is a model that edits pictures"),
+    ],
+)
+def test_a_base_of_another_kind_is_named(
+    folder: Path, pipeline: str, unet: dict[str, int], said: str
+) -> None:
+    base_folder(folder / "other", pipeline, **unet)
+    assert findings(folder, "other").startswith(f"{FIRST} SF330 `other` {said}")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_part_that_is_missing_is_named(folder: Path, part: str) -> None:
+    for file in (folder / "base" / part).iterdir():
+        file.unlink()
+    (folder / "base" / part).rmdir()
+    found = findings(folder)
+    assert found.startswith(f"{FIRST} SF330 `base` ")
+    assert f"`{part}/`" in found or part == "unet"
+
+
+def test_weights_that_are_missing_are_named(folder: Path) -> None:
+    (folder / "base" / "vae" / "model.safetensors").unlink()
+    assert "has no weights in `vae/`" in findings(folder)
+
+
+def test_weights_of_a_variant_only_are_weights(folder: Path) -> None:
+    file = folder / "base" / "vae" / "model.safetensors"
+    file.rename(file.with_name("model.fp16.safetensors"))
+    assert findings(folder) == ""
+
+
+def test_a_pickled_base_is_named_though_it_is_there(folder: Path) -> None:
+    (folder / "old.ckpt").write_bytes(b"\x80\x02")
+    assert findings(folder, "old.ckpt").startswith(f"{FIRST} SF330 `old.ckpt` is a pickle")
+
+
+def test_a_lora_as_a_base_is_sent_to_its_place(folder: Path) -> None:
+    lora(folder / "lora.safetensors")
+    assert "is a LoRA and no base; it belongs under" in findings(folder, "lora.safetensors")
+
+
+def test_a_folder_of_anything_else_is_no_base(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    assert "is no diffusers folder" in findings(folder, "photos")
+
+
+def test_a_lora_of_another_family_is_named_with_both(folder: Path) -> None:
+    lora(folder / "lora.safetensors", width=2048)
+    found = findings(folder, own="lora.safetensors")
+    assert found.startswith(f"{THIRD} SF331 the LoRA `lora.safetensors` does not fit the base: ")
+    assert "it is for SDXL, and the base is Stable Diffusion 1.x" in found
+
+
+def test_a_layer_of_another_shape_is_named(folder: Path) -> None:
+    weight = {"down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": zeros(64, 768)}
+    save_file(weight, folder / "base" / "unet" / "model.safetensors")
+    lora(folder / "lora.safetensors")
+    found = findings(folder, own="lora.safetensors")
+    assert f"`unet {TO_K}` is 64×768 in the base, and 320×768 in the file" in found
+
+
+def test_a_layer_that_the_base_does_not_have_is_named(folder: Path) -> None:
+    save_file({"conv_in.weight": zeros(3)}, folder / "base" / "unet" / "model.safetensors")
+    lora(folder / "lora.safetensors")
+    assert "the base has no such layer" in findings(folder, own="lora.safetensors")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numbers_that_are_none_are_found(folder: Path, bad: float, kind: type) -> None:
+    up = np.zeros((320, 4), kind)
+    lora(folder / "lora.safetensors", **{"lora_up.weight": up})
+    assert broken_tensor(folder / "lora.safetensors") is None
+    up[7, 2] = bad
+    lora(folder / "lora.safetensors", **{"lora_up.weight": up})
+    found = findings(folder, own="lora.safetensors")
+    assert found.startswith(
+        f"{THIRD} SF332 `lora.safetensors` is broken: `lora_unet_{TO_K}.lora_up"
+    )
+
+
+def test_brain_floats_are_looked_at_too(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save
+
+    save({"a": torch.full((3,), 3e38, dtype=torch.bfloat16)}, tmp_path / "a.safetensors")
+    assert broken_tensor(tmp_path / "a.safetensors") is None
+    save({"a": torch.full((3,), torch.nan, dtype=torch.bfloat16)}, tmp_path / "a.safetensors")
+    assert broken_tensor(tmp_path / "a.safetensors") == "a"
+
+
+def test_a_kind_that_is_not_read_is_refused_by_its_kind(folder: Path) -> None:
+    save_file({f"lora_unet_{TO_K}.oft_blocks": zeros(4, 8, 8)}, folder / "lora.safetensors")
+    assert "SF331 `lora.safetensors` is an OFT, which is not read" in findings(
+        folder, own="lora.safetensors"
+    )
+
+
+def test_words_are_no_lora_and_are_sent_to_the_cast(folder: Path) -> None:
+    save_file({"emb_params": zeros(2, 768)}, folder / "words.safetensors")
+    found = findings(folder, own="words.safetensors")
+    assert "is a textual inversion and no LoRA; list it under `characters:`" in found
+
+
+def test_words_for_two_text_encoders_are_for_sdxl(folder: Path) -> None:
+    both = {"clip_l": zeros(2, 768), "clip_g": zeros(2, 1280)}
+    save_file(both, folder / "words.safetensors")
+    found = findings(folder, pip="words.safetensors")
+    assert found.startswith(f"{SECOND} SF331 the textual inversion `words.safetensors`")
+    assert "it is for SDXL" in found
+
+
+def test_a_whole_checkpoint_is_no_concept(folder: Path) -> None:
+    save_file({"model.diffusion_model.x": zeros(1)}, folder / "whole.safetensors")
+    assert "is a checkpoint, and no concept can be made of it" in findings(
+        folder, pip="whole.safetensors"
+    )
+
+
+def test_a_lora_in_the_cast_that_does_not_say_its_words_warns(folder: Path) -> None:
+    lora(folder / "lora.safetensors")
+    assert findings(folder, pip="lora.safetensors").startswith(f"{SECOND} SF432 ")
+
+
+def test_words_in_a_lora_for_the_whole_picture_warn(folder: Path) -> None:
+    words = {"bundle_emb.pip.string_to_param.*": zeros(2, 768)}
+    parts = {"lora_down.weight": zeros(4, 768), "lora_up.weight": zeros(320, 4)}
+    own = {f"lora_unet_{TO_K}.{k}": v for k, v in parts.items()}
+    save_file({**own, **words}, folder / "lora.safetensors")
+    assert findings(folder, own="lora.safetensors").startswith(f"{THIRD} SF431 ")
+    assert findings(folder, pip="lora.safetensors") == ""
+
+
+def test_layers_that_have_no_place_in_a_concept_are_counted(folder: Path) -> None:
+    parts = {
+        f"lora_unet_{TO_K}.lora_down.weight": zeros(4, 768),
+        f"lora_unet_{TO_K}.lora_up.weight": zeros(320, 4),
+        "lora_unet_conv_in.lora_down.weight": zeros(4, 4, 3, 3),
+        "lora_unet_conv_in.lora_up.weight": zeros(320, 4, 1, 1),
+    }
+    told = {"modelspec.trigger_phrase": "sks"}
+    save_file(parts, folder / "lora.safetensors", told)
+    found = findings(folder, pip="lora.safetensors")
+    assert found.startswith(f"{SECOND} SF433 1 of the 2 layers")
+
+
+@pytest.mark.parametrize("licence", ["CC-BY-NC-4.0", "creativeml non-commercial", "CC-BY-SA-4.0"])
+def test_a_licence_that_binds_the_book_warns(folder: Path, licence: str) -> None:
+    lora(folder / "lora.safetensors")
+    (folder / "base" / "README.md").write_text(f"---\nlicense: {licence}\n---\n# A model\n")
+    found = findings(folder)
+    assert found.startswith(f"{FIRST} SF430 `base` is under `{licence}`")
+    (folder / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert findings(folder) == ""
+
+
+def test_looking_needs_no_torch() -> None:
+    code = (
+        "import sys, storyforge.headers.bases, storyforge.headers.fit, storyforge.headers.finite;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SINGLE = {
+    "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+    "first_stage_model.encoder.conv_in.weight": (1,),
+    "cond_stage_model.transformer.text_model.x": (1,),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"first_stage_model.encoder.conv_in.weight": None}, "holds no VAE"),
+        ({"cond_stage_model.transformer.text_model.x": None}, "holds no text encoder"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)}, "inpainting"),
+        ({"conditioner.embedders.1.x": (1,)}, "is SDXL"),
+    ],
+)
+def test_a_single_file_is_looked_into(
+    tmp_path: Path, change: dict[str, tuple[int, ...] | None], said: str | None
+) -> None:
+    shapes = {name: shape for name, shape in {**SINGLE, **change}.items() if shape}
+    save_file({name: zeros(*shape) for name, shape in shapes.items()}, tmp_path / "a.safetensors")
+    base = look_at_base(tmp_path / "a.safetensors")
+    if said is None:
+        assert (base.family, base.width, base.trouble) == ("Stable Diffusion 1.x", 768, None)
+    else:
+        assert base.trouble is not None
+        assert said in base.trouble.what
+
+
+KINDS: dict[Kind, dict[str, tuple[int, ...]]] = {
+    "LoRA": {
+        f"lora_unet_{TO_K}.lora_down.weight": (4, 8),
+        f"lora_unet_{TO_K}.lora_up.weight": (8,),
+    },
+    "LoCon": {
+        "lora_unet_conv_in.lora_down.weight": (4, 8, 3, 3),
+        "lora_unet_conv_in.lora_up.weight": (8, 4, 1, 1),
+    },
+    "Tucker LoCon": {"lora_unet_conv_in.lora_mid.weight": (4, 4, 3, 3)},
+    "DoRA": {f"lora_unet_{TO_K}.dora_scale": (1, 8), f"lora_unet_{TO_K}.lora_up.weight": (8, 4)},
+    "LoHa": {f"lora_unet_{TO_K}.hada_w1_a": (8, 4)},
+    "LoKr": {f"lora_unet_{TO_K}.lokr_w1": (4, 4)},
+    "IA3": {f"lora_unet_{TO_K}.weight": (1, 8), f"lora_unet_{TO_K}.on_input": (1,)},
+    "weight difference": {f"lora_unet_{TO_K}.diff": (8, 8)},
+    "GLoRA": {f"lora_unet_{TO_K}.a1.weight": (8, 8)},
+    "VAE": {"encoder.conv_in.weight": (8, 3, 3, 3)},
+    "unknown": {"something": (1,)},
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_kind_is_told_from_the_names(tmp_path: Path, kind: Kind) -> None:
+    tensors = {name: zeros(*shape) for name, shape in KINDS[kind].items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert describe(read_header(tmp_path / "a.safetensors")).kind == kind
