@@ -6,6 +6,8 @@ from pathlib import Path
 from storyforge.pocket.pretrain.adapters import PEAK as ADAPTERS
 from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
+from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
+from storyforge.pocket.pretrain.decoder import train_decoder
 from storyforge.pocket.pretrain.denoiser import train_text, train_unet
 from storyforge.pocket.pretrain.run import Job, launch
 from storyforge.pocket.pretrain.ship import ship, ship_adapters, ship_clip
@@ -16,13 +18,18 @@ STAGES = {
     "text": train_text,
     "unet": train_unet,
     "polish": train_vae,
+    "decoder": train_decoder,
+    "critic": train_with_critic,
+    "double": train_doubler,
     "ship": ship,
     "clip": train_clip,
     "ship-clip": ship_clip,
     **dict.fromkeys(ADAPTERS, train_adapter),
     "ship-adapters": ship_adapters,
 }
-BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12} | dict.fromkeys(ADAPTERS, 8)
+BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12} | dict.fromkeys(
+    [*ADAPTERS, "decoder", "critic", "double"], 8
+)
 
 
 def main() -> None:

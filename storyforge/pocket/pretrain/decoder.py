@@ -1,0 +1,277 @@
+"""Stage `decoder`: draws what the latents mean, at twice the size that the code has read.
+
+The code is closed form (stage `code`) and stays as it is, so this can run beside the denoiser's
+training. Latents are given noise, since a denoiser's are not as clean as an encoder's.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.pocket import world
+from storyforge.pocket.pretrain.run import (
+    Average,
+    Clock,
+    Job,
+    Team,
+    load_checkpoint,
+    save_checkpoint,
+    say,
+    scatter,
+)
+
+HELD_OUT_SEED = 1 << 40
+LATENT_NOISE = 0.15
+"""Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
+HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
+"""How much more a pixel counts there."""
+AT_HEADS = 0.4
+"""Share of the crops that are laid around a head."""
+CROP = 8
+"""Cells a side of a crop: a quarter of a picture, for variety."""
+KEPT = 600
+"""Drawings in memory, of which two are drawn anew in every step."""
+GRID = 128
+"""Cells a side of the map of weights."""
+CELLS = 16
+SAVE_EVERY = 120.0
+
+Box = tuple[float, float, float, float]
+
+Guess = Callable[[list[world.Picture], torch.Tensor], torch.Tensor]
+"""What a denoiser makes of the clean latents of pictures, after noise was added to them."""
+
+
+def open_code(path: Path) -> PatchAutoencoder:
+    """An autoencoder on the code that was fitted, its decoder untrained."""
+    model: PatchAutoencoder = PatchAutoencoder()
+    model.set_code(**load_file(path))
+    return model
+
+
+def _inside(side: int, box: Box) -> tuple[slice, slice]:
+    """The rows and columns of a square grid that a box covers."""
+    left, top, right, bottom = (round(at * side) for at in box)
+    return slice(top, bottom), slice(left, right)
+
+
+class Drawings:
+    """Drawings in memory with their latents, some of them new in every step.
+
+    pixels   (n, 3, 512, 512) uint8
+    latents  (n, c, 16, 16)
+    guessed  (n, c, 16, 16)  what a denoiser makes of them; the same where there is none
+    weights  (n, 1, 128, 128)  how much a pixel counts
+    heads    of each drawing, boxes in fractions
+    """
+
+    def __init__(
+        self,
+        model: PatchAutoencoder,
+        count: int,
+        first_seed: int,
+        guess: Guess | None = None,
+    ) -> None:
+        """Draw `count` pictures, seeds from `first_seed` on."""
+        side = CELLS * DRAWN
+        self.model, self.seed, self.guess = model, first_seed, guess
+        self.pixels = torch.zeros(count, 3, side, side, dtype=torch.uint8)
+        self.latents = torch.zeros(count, model.config.latent_channels, CELLS, CELLS)
+        self.guessed = torch.zeros_like(self.latents)
+        self.weights = torch.ones(count, 1, GRID, GRID)
+        self.heads: list[list[Box]] = [[] for _ in range(count)]
+        for row in range(count):
+            self.renew(row)
+
+    @torch.no_grad()
+    def renew(self, row: int) -> None:
+        """Put the next drawing into a row."""
+        picture = world.imagine(np.random.default_rng(self.seed))
+        self.seed += 1
+        large, small = (
+            torch.from_numpy(world.draw(picture, CELLS * pixels)[0]).permute(2, 0, 1)
+            for pixels in (DRAWN, PATCH)
+        )
+        if self.seed % 4 == 3:
+            # Concepts bring colours that the world has not.
+            colours = np.random.default_rng(self.seed).permutation(3)
+            large, small = large[colours], small[colours]
+        self.pixels[row] = large
+        clean = self.model.code(small[None].float() / 127.5 - 1)
+        self.latents[row] = clean[0]
+        self.guessed[row] = clean[0] if self.guess is None else self.guess([picture], clean)[0]
+        found = [face for face in world.faces(picture) if face is not None]
+        self.heads[row] = [face.head for face in found]
+        self.weights[row] = 1.0
+        for face in found:
+            self.weights[row, 0][_inside(GRID, face.head)] = HEAD_WEIGHT
+        for face in found:
+            self.weights[row, 0][_inside(GRID, face.eyes)] = EYE_WEIGHT
+
+    def crops(
+        self, size: int, generator: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
+        latents, pixels, weights = [], [], []
+        for row in generator.integers(len(self.heads), size=size):
+            y, x = self._corner(int(row), generator)
+            source = self.latents if generator.random() < 0.5 else self.guessed
+            latents.append(source[row, :, y : y + CROP, x : x + CROP])
+            area = [slice(at * DRAWN, (at + CROP) * DRAWN) for at in (y, x)]
+            pixels.append(self.pixels[row][:, area[0], area[1]])
+            each = GRID // CELLS
+            area = [slice(at * each, (at + CROP) * each) for at in (y, x)]
+            weights.append(self.weights[row][:, area[0], area[1]])
+        wanted = torch.stack(pixels).contiguous(memory_format=torch.channels_last).float()
+        return torch.stack(latents), wanted / 127.5 - 1, torch.stack(weights)
+
+    def _corner(self, row: int, generator: np.random.Generator) -> tuple[int, int]:
+        """(row, column) of the first cell of a crop, around a head or anywhere."""
+        if self.heads[row] and generator.random() < AT_HEADS:
+            box = self.heads[row][generator.integers(len(self.heads[row]))]
+            middle = np.array([box[1] + box[3], box[0] + box[2]]) / 2 * CELLS - CROP / 2
+            at = np.round(middle + generator.uniform(-2, 2, 2)).clip(0, CELLS - CROP)
+            return int(at[0]), int(at[1])
+        at = generator.integers(CELLS - CROP + 1, size=2)
+        return int(at[0]), int(at[1])
+
+
+def picture_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """L1, edges, MSE of what the code has read, and colour at 1/4 to 1/16 of the size.
+
+    made, wanted  (n, 3, h, w) in [−1, 1]
+    weights       (n, 1, h/s, w/s) for any s
+    """
+    error = made - wanted
+    each = F.interpolate(weights, size=error.shape[-2:])
+    total = each.mean()
+    loss = (error.abs() * each).mean()
+    for dim in (2, 3):
+        edges = error.diff(dim=dim).abs()
+        loss = loss + 0.5 * (edges * each.narrow(dim, 1, edges.shape[dim])).mean()
+    half = F.avg_pool2d(error, DRAWN // PATCH)
+    squares = half.square() * F.interpolate(weights, size=half.shape[-2:])
+    loss = loss + 4 * squares.mean()
+    for scale in (4, 8, 16):
+        small = F.avg_pool2d(error, scale)
+        loss = loss + 0.5 * (small - small.mean(1, keepdim=True)).abs().mean() * total
+    return loss / total
+
+
+class Decoding:
+    """The decoder in training, with its average, its optimiser and its drawings."""
+
+    def __init__(self, job: Job, team: Team, rate: float, guess: Guess | None = None) -> None:
+        """Go on from the checkpoint, or begin with the code's transpose; then the clock runs."""
+        self.job, self.team, self.rate = job, team, rate
+        torch.manual_seed(job.seed)
+        self.model = open_code(job.folder / "code.safetensors")
+        self.decoder = self.model.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parameters = list(self.decoder.parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self.average = Average(self.decoder, 0.998)
+        self.path = job.folder / "decoder.safetensors"
+        self.parts = {"decoder": self.decoder}, {"decoder": self.average}, self.optimizer
+        self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
+        scatter(job, team, self.step)
+        self.generator = np.random.default_rng((job.seed, team.rank, self.step))
+        first = job.seed + 10**9 * team.rank + 10 * self.step
+        self.drawings = Drawings(self.model, min(KEPT, job.pictures), first, guess)
+        self.clock, self.saved = Clock(job, 100), 0.0
+
+    def spent(self) -> float:
+        """The share of the budget that is used, the same for all workers."""
+        return self.team.agree(self.clock.spent())
+
+    def crops(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """A batch as `Drawings.crops` makes it, two of the drawings new."""
+        for row in self.generator.integers(len(self.drawings.heads), size=2):
+            self.drawings.renew(int(row))
+        return self.drawings.crops(self.job.batch_size, self.generator)
+
+    def made(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to (n, 3, 32·h, 32·w)."""
+        with torch.autocast(self.job.device, torch.bfloat16):
+            pixels: torch.Tensor = self.decoder(latents)
+        return pixels.float()
+
+    def learn(self, loss: torch.Tensor, spent: float) -> None:
+        """One step down a loss, at what is left of the learning rate."""
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self.clock.factor(spent)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.team.average(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.decoder)
+        done = spent * self.job.minutes * 60
+        if self.team.rank == 0 and self.step % 50 == 0:
+            say(self.job, step=self.step, spent=spent, loss=loss.item())
+        if self.team.rank == 0 and done - self.saved > SAVE_EVERY:
+            self.saved = done
+            self.keep()
+
+    def keep(self) -> None:
+        """Write the checkpoint, measure the averaged decoder, and write that in fp16."""
+        save_checkpoint(self.path, *self.parts, {"step": self.step})
+        kept = PatchAutoencoder.from_config(self.model.config)
+        kept.load_state_dict(self.model.state_dict())
+        kept.decoder.load_state_dict(self.average.values)
+        kept.write(PATCH)
+        whole, heads = psnr(kept, [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))])
+        say(self.job, step=self.step, psnr=whole, psnr_heads=heads)
+        kept.write(DRAWN)
+        kept.half().save_pretrained(self.job.folder / "vae")
+
+
+def train_decoder(job: Job, team: Team) -> None:
+    """Train the decoder alone, on noisy latents of the code."""
+    learning = Decoding(job, team, rate=1e-3)
+    while (spent := learning.spent()) < 1:
+        latents, wanted, weights = learning.crops()
+        made = learning.made(noisy(latents))
+        learning.learn(picture_loss(made, wanted, weights), spent)
+    if team.rank == 0:
+        learning.keep()
+
+
+def noisy(latents: torch.Tensor) -> torch.Tensor:
+    """With noise of a strength that each has for itself, or with none."""
+    spread = LATENT_NOISE * torch.randn(len(latents), 1, 1, 1).abs()
+    spread = spread * (torch.rand_like(spread) < 0.5)
+    found = latents + spread * torch.randn_like(latents)
+    return found.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def psnr(through: Callable[[torch.Tensor], torch.Tensor], seeds: list[int]) -> tuple[float, float]:
+    """Mean peak signal-to-noise ratio in dB, of whole drawings and inside their heads.
+
+    through  (1, 3, 256, 256) in [−1, 1] to what an autoencoder makes of it, in the same size: what
+             is decoded larger is averaged to the size that the code has read
+    """
+    whole, inside = [], []
+    for seed in seeds:
+        picture = world.imagine(np.random.default_rng(seed))
+        drawn = torch.from_numpy(world.draw(picture, CELLS * PATCH)[0]).permute(2, 0, 1)[None]
+        wanted = drawn.float() / 127.5 - 1
+        error = (through(wanted).clamp(-1, 1) - wanted)[0].square().mean(0)
+        whole.append(error.mean().item())
+        mask = torch.zeros_like(error, dtype=torch.bool)
+        for face in world.faces(picture):
+            if face is not None:
+                mask[_inside(len(mask), face.head)] = True
+        if mask.any():
+            inside.append(error[mask].mean().item())
+    both = [[10 * math.log10(4 / error) for error in errors] for errors in (whole, inside)]
+    return sum(both[0]) / len(both[0]), sum(both[1]) / max(1, len(both[1]))

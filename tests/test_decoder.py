@@ -1,0 +1,138 @@
+"""The decoder of the embedded model in training: what it learns from, and how it is measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+pytest.importorskip("skia")
+
+from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
+from storyforge.pocket.pretrain.decoder import (
+    CELLS,
+    CROP,
+    EYE_WEIGHT,
+    HEAD_WEIGHT,
+    Drawings,
+    open_code,
+    picture_loss,
+    psnr,
+    train_decoder,
+)
+from storyforge.pocket.pretrain.run import Job, Team
+
+ALONE = Team(0, 1)
+
+
+def job(folder: Path, stage: str) -> Job:
+    """A moment of training on two drawings."""
+    return Job(stage, folder, 0.01, 0.0, "cpu", 1, 2, 2, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a code of random directions."""
+    place = tmp_path_factory.mktemp("pocket")
+    generator = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, 48, generator=generator))
+    code = {"basis": basis, "mean": torch.zeros(3 * PATCH**2), "scale": torch.tensor(2.0)}
+    save_file({k: v.contiguous() for k, v in code.items()}, place / "code.safetensors")
+    return place
+
+
+@pytest.fixture(scope="module")
+def drawings(folder: Path) -> Drawings:
+    """Four drawings."""
+    return Drawings(open_code(folder / "code.safetensors"), 4, 4)
+
+
+def steps_of(folder: Path) -> int:
+    with safe_open(folder / "decoder.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+@torch.no_grad()
+def test_the_latents_of_a_crop_are_those_of_its_pixels(drawings: Drawings) -> None:
+    latents, pixels, weights = drawings.crops(6, np.random.default_rng(0))
+    assert pixels.shape == (6, 3, CROP * DRAWN, CROP * DRAWN)
+    assert weights.shape[0] == 6
+    seen = drawings.model.code(F.avg_pool2d(pixels, DRAWN // PATCH))
+    # A drawing of half the size is nearly, not quite, the mean of the larger one's pixels.
+    assert (seen - latents).square().mean() < 0.05 * latents.square().mean()
+
+
+def test_heads_count_more_and_eyes_most(drawings: Drawings) -> None:
+    with_faces = [row for row, heads in enumerate(drawings.heads) if heads]
+    assert with_faces
+    for row, weights in enumerate(drawings.weights):
+        found = set(weights.unique().tolist())
+        assert found == ({1.0, HEAD_WEIGHT, EYE_WEIGHT} if row in with_faces else {1.0})
+
+
+def test_a_drawing_is_renewed_with_all_that_belongs_to_it(folder: Path) -> None:
+    one = Drawings(open_code(folder / "code.safetensors"), 1, 7)
+    before = one.pixels.clone(), one.latents.clone()
+    one.renew(0)
+    assert not torch.equal(one.pixels, before[0])
+    assert not torch.equal(one.latents, before[1])
+
+
+def test_what_a_denoiser_makes_of_latents_stands_beside_them(folder: Path) -> None:
+    made = Drawings(
+        open_code(folder / "code.safetensors"), 1, 7, lambda pictures, clean: clean + len(pictures)
+    )
+    torch.testing.assert_close(made.guessed, made.latents + 1)
+
+
+def test_the_loss_of_the_same_picture_is_nothing_and_heads_and_colour_count() -> None:
+    wanted, plain = torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 4, 4)
+    assert picture_loss(wanted, wanted, plain) == 0
+    grey, red = torch.full_like(wanted, 0.1), torch.zeros_like(wanted)
+    red[:, 0] = 0.3
+    assert picture_loss(red, wanted, plain) > picture_loss(grey, wanted, plain) > 0
+    corner, weighted = wanted.clone(), plain.clone()
+    corner[..., :8, :8] = 0.5
+    weighted[..., 0, 0] = 4
+    assert picture_loss(corner, wanted, weighted) > 2 * picture_loss(corner, wanted, plain)
+
+
+def test_psnr_of_pictures_off_by_a_tenth_of_their_range_is_20_decibel() -> None:
+    whole, heads = psnr(lambda x: x - 0.2 * torch.where(x < 0, -1.0, 1.0), [1, 2, 3, 4])
+    assert whole == pytest.approx(20.0, abs=1e-3)
+    assert heads == pytest.approx(20.0, abs=1e-3)
+
+
+def test_the_decoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(folder: Path) -> None:
+    with torch.random.fork_rng():
+        train_decoder(job(folder, "decoder"), ALONE)
+        before = steps_of(folder)
+        train_decoder(job(folder, "decoder"), ALONE)
+        middle = steps_of(folder)
+        train_with_critic(job(folder, "critic"), ALONE)
+    assert 0 < before < middle < steps_of(folder)
+    made = PatchAutoencoder.from_pretrained(folder / "vae").float()
+    code = open_code(folder / "code.safetensors").code
+    torch.testing.assert_close(made.code.weight, code.weight, atol=1e-3, rtol=1e-3)
+    assert made.config.sample_size == CELLS * DRAWN
+
+
+def test_the_doubler_learns_and_nothing_else_does(folder: Path) -> None:
+    model = open_code(folder / "code.safetensors")
+    model.save_pretrained(folder / "vae")
+    with torch.random.fork_rng():
+        train_doubler(job(folder, "double"), ALONE)
+    made = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()
+    changed = {
+        name.rpartition(".")[0]
+        for name, before in model.state_dict().items()
+        if not torch.equal(made[name], before.half().float())
+    }
+    assert changed == {"decoder.doubler.first", "decoder.doubler.second"}
