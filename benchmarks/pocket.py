@@ -11,12 +11,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,7 +29,7 @@ from storyforge.model.tokens import encode
 from storyforge.modelref import POCKET, POCKET_CLIP
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import clip as clips
-from storyforge.pocket.pretrain.vae import HELD_OUT_SEED, psnr
+from storyforge.pocket.pretrain.decoder import HELD_OUT_SEED, psnr
 
 FIRST_SEED = 1 << 42
 """Prompts and noise from here on are used for nothing else."""
@@ -40,6 +39,8 @@ CROWD = 100
 """Pictures among which a caption has to find its own."""
 
 Pixels = NDArray[np.uint8]
+Code = Callable[[torch.Tensor], torch.Tensor]
+"""(n, 3, h, w) in [−1, 1] to what an autoencoder makes of it."""
 
 
 def subjects_of(count: int, pictures: int, first: int) -> list[world.Picture]:
@@ -127,17 +128,32 @@ def _auc(higher: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
 
 
 @torch.no_grad()
-def through(
-    vae: AutoencoderKL, judge: judges.Judge, shown: Sequence[world.Picture]
-) -> dict[str, float]:
+def through(code: Code, judge: judges.Judge, shown: Sequence[world.Picture]) -> dict[str, float]:
     """What the judge still finds in drawings that went through the VAE: no model can do better."""
     made: list[Pixels] = []
     for start in range(0, len(shown), BATCH):
         part = np.stack([world.draw(picture)[0] for picture in shown[start : start + BATCH]])
         rows = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
-        seen = vae.decode(vae.encode(rows).latent_dist.mean).sample.clamp(-1, 1)
+        seen = code(rows).clamp(-1, 1)
         made.extend(((seen + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return judges.accuracy(judges.answers(judge, judges.pixels(made)), judges.truth(shown))
+
+
+def code_figures(
+    base: BaseModel, judge: judges.Judge, shown: Sequence[world.Picture]
+) -> dict[str, object]:
+    """What drawings lose in the base's latents, in the size that its encoder sees."""
+
+    def code(pictures: torch.Tensor) -> torch.Tensor:
+        return 2 * base.decode(base.encode(pictures / 2 + 0.5)) - 1
+
+    with base.sized(base.sides[0]):
+        whole, heads = psnr(code, [HELD_OUT_SEED + 100 + i for i in range(32)])
+        return {
+            "judge_through_vae": through(code, judge, shown),
+            "vae_psnr": whole,
+            "vae_psnr_heads": heads,
+        }
 
 
 def seconds_per_picture(base: BaseModel) -> float:
@@ -164,15 +180,14 @@ def main() -> None:
     two = subjects_of(2, args.pictures // 2, FIRST_SEED + 10**6)
     alone, made = obeyed(base, judge, one, 1)
     crowd, _ = obeyed(base, judge, two, 10**6)
-    vae = AutoencoderKL.from_pretrained(POCKET / "vae", dtype=torch.float32)
     files = [file for file in POCKET.rglob("*") if file.is_file()]
     figures = {
         "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": 1000},
         "judge_on_drawings": judges.examine(judge, 1000),
-        "judge_through_vae": through(vae, judge, one),
+        **code_figures(base, judge, one),
         "one_subject": alone,
         "two_subjects_plain": crowd,
-        "vae_psnr": psnr(vae, [HELD_OUT_SEED + 100 + i for i in range(32)], "cpu"),
+        "picture_size": base.side,
         "seconds_per_picture": seconds_per_picture(base),
         "pipeline_mb": sum(file.stat().st_size for file in files) / 1e6,
         "control": controls.measure(base, judge, controls.asked_for(64, FIRST_SEED), 1)[0],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -78,19 +77,12 @@ def test_the_judge_learns_from_more_weather_than_there_is_and_from_none_indoors(
 
 
 def test_drawings_through_a_vae_that_loses_nothing_are_judged_as_drawings() -> None:
-    class Lossless:
-        def encode(self, x: torch.Tensor) -> SimpleNamespace:
-            return SimpleNamespace(latent_dist=SimpleNamespace(mean=x))
-
-        def decode(self, x: torch.Tensor) -> SimpleNamespace:
-            return SimpleNamespace(sample=x)
-
     with torch.random.fork_rng():
         torch.manual_seed(0)
         judge = judges.Judge().eval()
     drawings = judges.pixels([world.draw(picture)[0] for picture in ASKED])
     expected = judges.accuracy(judges.answers(judge, drawings), judges.truth(ASKED))
-    assert pocket.through(Lossless(), judge, ASKED) == expected
+    assert pocket.through(lambda pictures: pictures, judge, ASKED) == expected
 
 
 def test_one_model_picture_is_drawn_for_each_prompt(base: BaseModel) -> None:
@@ -121,3 +113,19 @@ def test_the_judge_sees_the_same_at_any_size_of_picture() -> None:
         judges.pixels([world.draw(picture, size)[0] for picture in ASKED]) for size in (256, 512)
     )
     assert float((small - large).abs().mean()) < 0.01
+
+
+def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def sized(code: pocket.Code, seeds: list[int]) -> tuple[float, float]:
+        seen.append(code(torch.zeros(1, 3, base.sides[0], base.sides[0])).shape[-1])
+        return 28.0, 24.0
+
+    monkeypatch.setattr(pocket, "psnr", sized)
+    with torch.random.fork_rng():
+        found = pocket.code_figures(base, judges.Judge().eval(), ASKED)
+    assert seen == [base.sides[0]]
+    assert (found["vae_psnr"], found["vae_psnr_heads"]) == (28.0, 24.0)
