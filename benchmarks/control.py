@@ -109,7 +109,7 @@ def drawn(
             task = ControlTask(ADAPTERS / name, None)
             whole = torch.ones(1, 1, 1, 1, device=base.device)
             control = OpenControl(task, adapter, torch.cat([seen, seen]), whole)
-            extras = Extras(conditions=Controls(reader.text[0], [control]))
+            extras = Extras(conditions=Controls(base, reader.text, [control]))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
         clean = denoise(base, reader, noise, steps=steps, extras=extras)
         pixels = base.decode(clean).permute(0, 2, 3, 1)

@@ -19,7 +19,7 @@ from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.family import text_embeddings
 from storyforge.model.lora import attached
-from storyforge.model.tokens import WORDS, token_ids
+from storyforge.model.tokens import WORDS, PromptEmbeds, token_ids
 from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.loss import masked_loss
@@ -82,7 +82,8 @@ class Official:
         self.optimizer.zero_grad()
         with attached(self.base, self.trainable.deltas()):
             read = self.base.text_encoder(self.sentences(prompts)).last_hidden_state
-            text = read.view(self.base.family.groups, len(prompts), *read.shape[1:])
+            shape = (self.base.family.groups, len(prompts), *read.shape[1:])
+            text = PromptEmbeds(read.view(shape))
             with attending(self.base, AttentionContext(text)):
                 made = predict(self.base, noisy, times, text)
         loss = masked_loss(made, noise, torch.ones_like(noise[:, :1]))

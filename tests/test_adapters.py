@@ -178,7 +178,7 @@ def drawn(base: BaseModel, control: ControlTask | None) -> Tensor:
     """(3, h, w): a fox after two steps."""
     reader = AttentionContext(encode(base, ["", "a fox in a meadow"], {}))
     tasks = [control] if control else []
-    made = Rack(base).controls(tasks, (base.side, base.side), reader.text[0], {})
+    made = Rack(base).controls(tasks, (base.side, base.side), reader.text, {})
     noise = start_latents(base, [3])
     return base.decode(denoise(base, reader, noise, steps=2, extras=Extras(conditions=made)))[0]
 

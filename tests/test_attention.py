@@ -20,7 +20,7 @@ from storyforge.model.attention import (
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.family import Family
-from storyforge.model.tokens import encode
+from storyforge.model.tokens import PromptEmbeds, encode
 
 CELLS = 6
 
@@ -30,7 +30,7 @@ def assert_alike(one: Tensor, other: Tensor) -> None:
 
 
 @pytest.fixture(scope="module")
-def text(base: BaseModel) -> Tensor:
+def text(base: BaseModel) -> PromptEmbeds:
     return encode(base, ["", "a fox in the snow"], {})
 
 
@@ -39,25 +39,25 @@ def latents(base: BaseModel) -> Tensor:
     return start_latents(base, [1, 2])
 
 
-def whole(base: BaseModel, text: Tensor, share: float = 1.0) -> RegionText:
+def whole(base: BaseModel, text: PromptEmbeds, share: float = 1.0) -> RegionText:
     """A region over everything, at every level of the base's own size."""
     side = base.side // base.vae_scale
     sizes = [rows * columns for rows, columns in levels(base, side, side)]
-    return RegionText(text, {cells: torch.full((cells,), share) for cells in sizes})
+    return RegionText(text.features, {cells: torch.full((cells,), share) for cells in sizes})
 
 
 def test_one_text_for_all_sites_is_the_stock_unet(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    stock = base.unet(latents, 500, text[0]).sample
+    stock = base.unet(latents, 500, text.features[0]).sample
     with attending(base, AttentionContext(text)):
         assert_alike(predict(base, latents, torch.tensor(500), text), stock)
 
 
 def test_each_site_reads_the_group_of_its_place_in_forward_order(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    def outputs(words: Tensor) -> list[Tensor]:
+    def outputs(words: PromptEmbeds) -> list[Tensor]:
         seen: list[Tensor] = []
         handles = [
             base.unet.get_submodule(site).register_forward_hook(lambda *call: seen.append(call[2]))
@@ -70,14 +70,14 @@ def test_each_site_reads_the_group_of_its_place_in_forward_order(
         return seen
 
     group = base.family.groups // 2
-    other = text.clone()
-    other[group] += 1
+    other = PromptEmbeds(text.features.clone())
+    other.features[group] += 1
     before, after = outputs(text), outputs(other)
     same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert same[: group + 1] == [True] * group + [False]
 
 
-def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: Tensor) -> None:
+def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: PromptEmbeds) -> None:
     seen: set[int] = set()
     handles = [
         base.unet.get_submodule(site).register_forward_hook(
@@ -96,7 +96,7 @@ def test_levels_are_the_grids_that_the_unet_really_has(base: BaseModel, text: Te
 
 
 def test_one_region_over_everything_with_the_global_text_is_the_plain_model(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
     with attending(base, AttentionContext(text)):
         plain = predict(base, latents, torch.tensor(500), text)
@@ -123,7 +123,7 @@ def naive(base: BaseModel, reader: AttentionContext, site: str, hidden: Tensor) 
     for b in range(hidden.shape[0]):
         for cell in range(hidden.shape[1]):
             query = attn.to_q(hidden[b, cell]).double()
-            plain = attend(query, reader.text[group, b])
+            plain = attend(query, reader.text.features[group, b])
             region_weights = [
                 float(r.region_weights[hidden.shape[1]][cell]) for r in reader.regions
             ]
@@ -143,10 +143,10 @@ def regional(base: BaseModel) -> AttentionContext:
         torch.tensor([0.0, 0, 0.75, 1, 0.6, 0]),
     ]
     regions = [
-        RegionText(texts[:, 2 * i + 2 : 2 * i + 4], {CELLS: s})
+        RegionText(texts.features[:, 2 * i + 2 : 2 * i + 4], {CELLS: s})
         for i, s in enumerate(region_weights)
     ]
-    return AttentionContext(texts[:, :2], regions, blend=0.7)
+    return AttentionContext(texts.rows(slice(2)), regions, blend=0.7)
 
 
 def run_site(base: BaseModel, reader: AttentionContext, site: str) -> tuple[Tensor, Tensor]:
@@ -180,9 +180,8 @@ def test_a_region_of_some_rows_leaves_the_others_alone(
     regional.kernel = kernel
     hidden, made = run_site(base, regional, site)
     for row, region in enumerate(regional.regions):
-        alone = AttentionContext(
-            regional.text[:, [row]], [RegionText(region.text, region.region_weights)], 0.7
-        )
+        own = RegionText(region.text, region.region_weights)
+        alone = AttentionContext(regional.text.rows([row]), [own], 0.7)
         with attending(base, alone):
             assert_alike(made[[row]], base.unet.get_submodule(site)(hidden[[row]]))
 
@@ -197,9 +196,9 @@ def test_the_positive_half_is_drawn_as_in_the_whole(
 
 
 def test_keys_and_values_made_elsewhere_are_those_that_are_read(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    elsewhere = text_heads(base, encode(base, ["", "an owl by night"], {}))
+    elsewhere = text_heads(base, encode(base, ["", "an owl by night"], {}).features)
     with attending(base, AttentionContext(encode(base, ["", "an owl by night"], {}))):
         wanted = predict(base, latents, torch.tensor(500), text)
     with attending(base, AttentionContext(text, heads=elsewhere)):
@@ -215,14 +214,16 @@ def self_attention(base: BaseModel, reader: AttentionContext) -> tuple[Tensor, T
         return hidden, attn(hidden)
 
 
-def test_groups_that_see_everything_are_plain_self_attention(base: BaseModel, text: Tensor) -> None:
+def test_groups_that_see_everything_are_plain_self_attention(
+    base: BaseModel, text: PromptEmbeds
+) -> None:
     every = torch.arange(CELLS)
     groups = [Group(every[:2], every), Group(every[2:], every)]
     apart = self_attention(base, AttentionContext(text, isolation={CELLS: groups}))[1]
     assert_alike(apart, self_attention(base, AttentionContext(text))[1])
 
 
-def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: Tensor) -> None:
+def test_a_group_does_not_see_what_it_may_not_read(base: BaseModel, text: PromptEmbeds) -> None:
     every = torch.arange(CELLS)
     groups = [Group(every[:2], every[:2]), Group(every[2:], every)]
     hidden, made = self_attention(base, AttentionContext(text, isolation={CELLS: groups}))
@@ -272,21 +273,21 @@ def keys_computed(base: BaseModel, reader: AttentionContext, latents: Tensor) ->
 
 
 def test_keys_and_values_are_computed_once_per_panel(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
     reader = AttentionContext(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
     assert keys_computed(base, reader, latents) == sorted(3 * base.family.cross_sites)
 
 
 def test_no_keys_are_computed_of_a_text_that_no_cell_reads(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
     reader = AttentionContext(text, [whole(base, text)], kernel="loop")
     assert keys_computed(base, reader, latents) == sorted(base.family.cross_sites)
 
 
 def test_keys_and_values_are_computed_anew_outside_sampling(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
     reader = AttentionContext(text)
     with attending(base, reader):
@@ -295,7 +296,7 @@ def test_keys_and_values_are_computed_anew_outside_sampling(
 
 
 def test_sampling_that_breaks_off_leaves_no_keys_behind(
-    base: BaseModel, text: Tensor, latents: Tensor
+    base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
     def stop(done: int, total: int, _: Tensor) -> None:
         raise KeyboardInterrupt
@@ -307,7 +308,7 @@ def test_sampling_that_breaks_off_leaves_no_keys_behind(
     assert not reader.keep
 
 
-def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: Tensor) -> None:
+def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: PromptEmbeds) -> None:
     before = base.unet.attn_processors
     with attending(base, AttentionContext(text)):
         assert all(base.unet.attn_processors[name] is not before[name] for name in before)
@@ -315,7 +316,9 @@ def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: Te
     assert all(after[name] is before[name] for name in before)
 
 
-def test_the_stock_processors_are_back_after_an_exception(base: BaseModel, text: Tensor) -> None:
+def test_the_stock_processors_are_back_after_an_exception(
+    base: BaseModel, text: PromptEmbeds
+) -> None:
     before = base.unet.attn_processors
     with pytest.raises(ZeroDivisionError), attending(base, AttentionContext(text)):
         raise ZeroDivisionError

@@ -55,7 +55,7 @@ def drawn(base: BaseModel, controls: Sequence[ControlTask], steps: int = 2) -> T
     left = torch.zeros(side(base) // base.vae_scale, side(base) // base.vae_scale)
     left[:, : left.shape[1] // 2] = 1
     size = (side(base), side(base))
-    made = Rack(base).controls(controls, size, reader.text[0], {"left": left})
+    made = Rack(base).controls(controls, size, reader.text, {"left": left})
     return denoise(
         base, reader, start_latents(base, [3], size), steps=steps, extras=Extras(conditions=made)
     )

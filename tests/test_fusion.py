@@ -195,7 +195,7 @@ def test_keys_and_values_see_the_text_of_both_guidance_branches(base: BaseModel)
     with torch.no_grad():
         said = encode(base, [*prompts, "", ""], model.tokens)
     for group, site in enumerate(base.family.cross_sites):
-        rows = said[group].flatten(0, 1).double()
+        rows = said.features[group].flatten(0, 1).double()
         wanted = solve.normalised(rows.T @ rows)
         torch.testing.assert_close(grams[f"unet.{site}.kv"], wanted, **IN_FP32)
 
@@ -225,7 +225,7 @@ def test_a_concepts_words_count_more_than_others_where_text_is_read(base: BaseMo
     with torch.no_grad():
         said = encode(base, [*prompts, "", ""], bare.tokens)
     for group, site in enumerate(base.family.cross_sites):
-        rows = said[group].double()
+        rows = said.features[group].double()
         for row, places in enumerate(where):
             rows[row, list(places)] *= EMPHASIS**0.5
         rows = rows.flatten(0, 1)
@@ -542,7 +542,7 @@ def test_words_are_what_the_concepts_words_say_to_keys_and_values(base: BaseMode
     ids = torch.tensor([token_ids(base, prompt, ["pip"]) for prompt in prompts])
     for group, site in enumerate(base.family.cross_sites):
         for word in range(2):
-            rows = text[group][ids == vocabulary + word]
+            rows = text.features[group][ids == vocabulary + word]
             assert len(rows) == len(prompts)
             torch.testing.assert_close(seen.words[f"unet.{site}.kv"][word], rows.mean(0))
 
@@ -727,7 +727,7 @@ def test_a_stock_prompt_reads_the_mean_of_a_words_embeddings(
         for n, t in fused.tokens.items()
     }
     with torch.no_grad(), merged(base, fused.deltas):
-        ours = encode(base, ["a <pip> b"], flat)[0]
+        ours = encode(base, ["a <pip> b"], flat).features[0]
         stock, _ = pipe.encode_prompt("a <pip> b", "cpu", 1, False)
     torch.testing.assert_close(stock, ours, atol=1e-5, rtol=1e-4)
 

@@ -180,7 +180,7 @@ def test_who_stands_in_a_scene_is_read_with_some_of_the_scenes_weights(
         made = reading_of(base, both, {"pip": concept, "wood": wood}, there, (4, 4)).reader
     # The scene's deltas are the concept's own here: some more of the same.
     with torch.no_grad(), merged(base, concept.deltas, 1 + SCENE):
-        expected = encode(base, [PROMPTS[0], prompt], both.tokens)
+        expected = encode(base, [PROMPTS[0], prompt], both.tokens).features
     assert_alike(made.regions[0].text, expected)
 
 
@@ -194,7 +194,7 @@ def test_a_prompt_of_several_or_of_unknown_concepts_is_the_fused_models(
     with torch.no_grad():
         made = reading_of(base, model, own, task, (4, 4)).reader
         expected = reading_of(base, model, {}, replace(task, method=Method()), (4, 4)).reader
-    assert torch.equal(made.text, expected.text)
+    assert torch.equal(made.text.features, expected.text.features)
     assert not made.heads
 
 

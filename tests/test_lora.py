@@ -113,7 +113,7 @@ def test_gradients_reach_both_factors_of_an_attached_change(base: BaseModel) -> 
     up = torch.ones(linear.out_features, 1, requires_grad=True)
     down = torch.ones(1, linear.in_features, requires_grad=True)
     with attached(base, {name: Delta(up, down)}):
-        encode(base, ["a fox"], {}).square().sum().backward()
+        encode(base, ["a fox"], {}).features.square().sum().backward()
     assert up.grad is not None
     assert down.grad is not None
     assert up.grad.any()

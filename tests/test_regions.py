@@ -197,7 +197,7 @@ def test_every_level_of_the_unet_has_its_shares(base: BaseModel) -> None:
 def test_a_region_reads_its_negative_prompt_and_its_prompt(base: BaseModel) -> None:
     task = replace(region(prompt="an owl"), negative="a fox")
     (made,) = read(base, [task], 1.0).regions
-    assert torch.equal(made.text, encode(base, ["a fox", "an owl"], {}))
+    assert torch.equal(made.text, encode(base, ["a fox", "an owl"], {}).features)
 
 
 def test_where_no_region_has_a_guidance_scale_there_is_one_for_all() -> None:
@@ -218,7 +218,7 @@ def read(base: BaseModel, regions: Sequence[RegionTask], blend: float) -> Attent
     region_weights = region_weights_of(base, regions, (side, side))
     texts = [
         RegionText(
-            encode(base, [each.negative, each.prompt], {}),
+            encode(base, [each.negative, each.prompt], {}).features,
             {cells: grid[index] for cells, grid in region_weights.items()},
         )
         for index, each in enumerate(regions)

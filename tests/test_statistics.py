@@ -22,7 +22,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta
-from storyforge.model.tokens import ConceptTokens, encode, token_ids
+from storyforge.model.tokens import ConceptTokens, PromptEmbeds, encode, token_ids
 from storyforge.settings import FuseSettings
 from storyforge.store import Store
 from storyforge.tasks import FuseTask
@@ -42,7 +42,7 @@ def concept(base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens) -> Co
     return Concept("pip", "object", "fox", pip, deltas, "pocket", base.hash)
 
 
-def in_text(base: BaseModel, concept: Concept) -> tuple[Tensor, list[tuple[int, int]]]:
+def in_text(base: BaseModel, concept: Concept) -> tuple[PromptEmbeds, list[tuple[int, int]]]:
     """What the U-Net reads of two prompts, negative ones first, and where the words stand."""
     prompts = [line.replace("<it>", "<pip>") for line in LINES]
     text = encode(base, ["", "", *prompts], {"pip": concept.tokens})

@@ -28,7 +28,7 @@ def test_a_prompt_without_concepts_is_read_as_the_stock_encoder_reads_it(base: B
         prompt, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
     ).input_ids
     stock = base.text_encoder(ids).last_hidden_state
-    made = encode(base, [prompt], {})
+    made = encode(base, [prompt], {}).features
     assert made.shape == (base.family.groups, 1, 77, base.text_encoder.config.hidden_size)
     assert all(torch.equal(group, stock) for group in made)
 
@@ -46,9 +46,9 @@ def test_a_prompt_with_a_concept_is_encoded_once_per_group(
 def test_company_in_the_batch_changes_nothing(base: BaseModel, pip: ConceptTokens) -> None:
     names = {"pip": pip}
     prompts = ["", "a <pip> in the snow", "a fox", "a <pip> in the snow"]
-    together = encode(base, prompts, names)
+    together = encode(base, prompts, names).features
     for index, prompt in enumerate(prompts):
-        alone = encode(base, [prompt], names)[:, 0]
+        alone = encode(base, [prompt], names).features[:, 0]
         torch.testing.assert_close(together[:, index], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -69,8 +69,8 @@ def test_a_concept_is_two_words_in_the_prompt(base: BaseModel) -> None:
 def test_each_group_reads_its_own_row(base: BaseModel, pip: ConceptTokens) -> None:
     other, group = pip.words.clone(), base.family.groups // 2
     other[0, group] += 1
-    one = encode(base, ["a <pip>"], {"pip": pip})
-    two = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", other)})
+    one = encode(base, ["a <pip>"], {"pip": pip}).features
+    two = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", other)}).features
     same = [torch.equal(a, b) for a, b in zip(one, two, strict=True)]
     assert same == [k != group for k in range(base.family.groups)]
 
@@ -80,17 +80,17 @@ def test_words_of_the_table_given_as_a_concept_read_as_the_words(base: BaseModel
     if len(ids) != WORDS:
         pytest.skip("this base has no single token for `red` or for `fox`")
     words = token_table(base.text_encoder)[ids][:, None].repeat(1, base.family.groups, 1)
-    spelled = encode(base, ["a red fox in the snow"], {})
-    named = encode(base, ["a <pip> in the snow"], {"pip": ConceptTokens("pip", words)})
+    spelled = encode(base, ["a red fox in the snow"], {}).features
+    named = encode(base, ["a <pip> in the snow"], {"pip": ConceptTokens("pip", words)}).features
     torch.testing.assert_close(named, spelled, rtol=1e-4, atol=1e-5)
 
 
 def test_two_concepts_do_not_take_each_others_words(base: BaseModel, pip: ConceptTokens) -> None:
     juna = ConceptTokens("juna", -pip.words)
-    one = encode(base, ["a <pip>"], {"pip": pip})
-    two = encode(base, ["a <pip>"], {"juna": juna, "pip": pip})
+    one = encode(base, ["a <pip>"], {"pip": pip}).features
+    two = encode(base, ["a <pip>"], {"juna": juna, "pip": pip}).features
     assert torch.equal(one, two)
-    assert not torch.allclose(one, encode(base, ["a <juna>"], {"juna": juna}), atol=1e-3)
+    assert not torch.allclose(one, encode(base, ["a <juna>"], {"juna": juna}).features, atol=1e-3)
 
 
 @pytest.mark.parametrize("names", [["pip", "pipper", "pip-2"], ["pip-2", "pipper", "pip"]])
@@ -148,7 +148,7 @@ def test_concept_words_count_towards_the_limit(base: BaseModel) -> None:
 def test_words_that_the_base_does_not_know_do_not_break_a_prompt(
     base: BaseModel, text: str
 ) -> None:
-    assert encode(base, [text], {}).isfinite().all()
+    assert encode(base, [text], {}).features.isfinite().all()
 
 
 def test_the_table_is_back_after_a_refused_prompt(base: BaseModel, pip: ConceptTokens) -> None:
@@ -162,6 +162,7 @@ def test_the_table_is_back_after_a_refused_prompt(base: BaseModel, pip: ConceptT
 
 def test_gradients_reach_every_row_of_the_words(base: BaseModel, pip: ConceptTokens) -> None:
     words = pip.words.clone().requires_grad_()
-    encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words)}).square().sum().backward()
+    made = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words)}).features
+    made.square().sum().backward()
     assert words.grad is not None
     assert (words.grad.abs().sum(-1) > 0).all()

@@ -200,7 +200,7 @@ def test_min_snr_lowers_the_loss_of_a_step(base: BaseModel, tmp_path: Path) -> N
 def test_guarded_embeddings_stay_as_short_as_words(base: BaseModel, tmp_path: Path) -> None:
     config = replace(SHORT, embedding_lr=0.5)
     made = trainable(base, config)
-    limit = 1.4 * made.word_length
+    limit = 1.4 * made.word_lengths[0]
     seen = toy(base, "a <pip>")
     learn(base, made, seen, config, tmp_path, silent)
     assert made.words.norm(dim=-1).max() > limit
@@ -427,8 +427,8 @@ def test_words_that_are_the_same_for_all_groups_are_encoded_once(base: BaseModel
     rows: list[int] = []
     handle = base.text_encoder.register_forward_pre_hook(lambda _, ids: rows.append(len(ids[0])))
     try:
-        once = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words[:, :1])})
-        many = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words)})
+        once = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words[:, :1])}).features
+        many = encode(base, ["a <pip>"], {"pip": ConceptTokens("pip", words)}).features
     finally:
         handle.remove()
     assert rows == [1, base.family.groups]

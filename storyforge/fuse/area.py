@@ -15,6 +15,7 @@ from storyforge.model.attention import AttentionContext
 from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import OnStep, denoise, start_latents
+from storyforge.model.tokens import PromptEmbeds
 
 REST: Final = 0.1
 """What a cell counts where the words are looked for least: were it nothing, the rest of the picture
@@ -27,14 +28,14 @@ Area = dict[int, Tensor]
 @torch.no_grad()
 def subject_area(
     base: BaseModel,
-    text: Tensor,
+    text: PromptEmbeds,
     where: Sequence[tuple[int, ...]],
     steps: int,
     on_step: OnStep | None = None,
 ) -> Area:
     """Draw, with whatever is merged into the base, and see where some words are looked for.
 
-    text   (G, 2n, T, d)  the n negative prompts first
+    text   of 2n prompts, the n negative ones first
     where  places of the words in each of n prompts
     """
     recorder, count = AttentionRecorder(base), len(where)

@@ -32,7 +32,14 @@ from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import OnStep, denoise, start_latents
 from storyforge.model.lora import merged
-from storyforge.model.tokens import ConceptTokens, counts_of, encode, token_ids, word_ids
+from storyforge.model.tokens import (
+    ConceptTokens,
+    PromptEmbeds,
+    counts_of,
+    encode,
+    token_ids,
+    word_ids,
+)
 
 Sums = dict[str, Sum]
 """Distinct input, as `family.inputs` names it -> what was seen there so far."""
@@ -191,8 +198,8 @@ def through(
     where = positions(base, prompts, model.tokens, concept.name)
     packed, text = watch(base, model, prompts, keep, on_step, where=where, subject=subject)
     words = {
-        f"unet.{site}.kv": _average_words(text[group], where)
-        for group, site in enumerate(base.family.cross_sites)
+        name: _average_words(text.features[group], where)
+        for group, name in enumerate(base.family.text_inputs)
     }
     return Statistics(base.hash, base.family.inputs, packed, words)
 
@@ -236,7 +243,7 @@ def watch(
     subject: bool = False,
     steps: int | None = None,
     emphasis: float = EMPHASIS,
-) -> tuple[dict[str, Kept], Tensor]:
+) -> tuple[dict[str, Kept], PromptEmbeds]:
     """What the layers see while `model` draws `prompts`, all in one batch and from seeds 0, 1, ….
 
     The same prompts give the same noise, so that models differ by nothing but what they learnt.
@@ -249,7 +256,7 @@ def watch(
     steps    of denoising; None for `STEPS`
     emphasis what those words count
 
-    Returns that of every input, and the prompts' text features (G, n, T, d).
+    Returns that of every input, and what the prompts read as.
     """
     stressed = None if where is None else (where, emphasis)
     with merged(base, model.deltas):
@@ -257,7 +264,7 @@ def watch(
             positive = encode(base, prompts, model.tokens)
         with _watched(base) as unsaid:
             negative = encode(base, [""] * len(prompts), model.tokens)
-        both = torch.cat([negative, positive], dim=1)
+        both = PromptEmbeds.joined([negative, positive])
         steps = steps or STEPS
         asked = where if subject else None
         area = None if asked is None else subject_area(base, both, asked, steps, on_step)

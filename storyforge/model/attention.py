@@ -1,8 +1,9 @@
 """The one attention core: layer-wise text, and regions that read their own prompt.
 
-Every attention module of the U-Net asks one shared `AttentionContext` what to read. Cross-attention
-site k reads group k of the text. Inside region i the output is that of region i's own prompt
-(Mix-of-Show §3.4): `h = (1 − ρ Σ sᵢ) h_global + ρ Σ sᵢ hᵢ` with the shares sᵢ of regions in a cell.
+Every attention module of the U-Net asks one shared `AttentionContext` what to read. A
+cross-attention site reads its own group of the text. Inside region i the output is that of region
+i's own prompt (Mix-of-Show §3.4): `h = (1 − ρ Σ sᵢ) h_global + ρ Σ sᵢ hᵢ` with the shares sᵢ of
+regions in a cell.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
 from storyforge.model.base import BaseModel
+from storyforge.model.tokens import PromptEmbeds
 
 Heads = tuple[torch.Tensor, torch.Tensor]
 """K and V, each (b, h, T, w)."""
@@ -27,6 +29,14 @@ _WHOLE = 1 - 1e-6
 """Shares that add up to this much leave nothing to the global text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A cross-attention module: which one of the U-Net's it is, and which group it reads."""
+
+    index: int
+    group: int
+
+
 @dataclass(slots=True)
 class RegionText:
     """What one region reads.
@@ -35,7 +45,7 @@ class RegionText:
     region_weights  cells of a level -> (cells,) in [0, 1], 0 outside the region; at most 1 in all
                     regions
     rows            the rows of the batch that have this region; None for all
-    heads           group -> keys and values that were made elsewhere; the others are made of `text`
+    heads           site -> keys and values that were made elsewhere; the others are made of `text`
     """
 
     text: torch.Tensor
@@ -99,17 +109,17 @@ class AttentionWatch:
 class AttentionContext:
     """What the attention modules read in the next U-Net calls.
 
-    text       (G, b, T, d)  the global text
+    text       the global text, of b prompts
     regions    may be empty
     blend      ρ in [0, 1]
-    heads      group -> keys and values of the global text that were made elsewhere
+    heads      site -> keys and values of the global text that were made elsewhere
     isolation  cells of a level -> groups that see the same in self-attention; empty for all of it
     watch      what to look at while drawing
     kernel     how regions are computed; None for what suits the device
     keep       keep keys and values of the text between calls; see `keeping`
     """
 
-    text: torch.Tensor
+    text: PromptEmbeds
     regions: list[RegionText] = field(default_factory=list)
     blend: float = 1.0
     heads: dict[int, Heads] = field(default_factory=dict)
@@ -130,35 +140,37 @@ class AttentionContext:
             self.keep = False
             self.kept.clear()
 
-    def keys_and_values(self, attn: Attention, group: int, region: int) -> Heads:
+    def keys_and_values(self, attn: Attention, site: Site, region: int) -> Heads:
         """K and V, each (b, h, T, w), of the global text (region −1) or of a region at a site."""
-        if found := self.kept.get((group, region)):
+        if found := self.kept.get((site.index, region)):
             return found
-        source: AttentionContext | RegionText = self if region < 0 else self.regions[region]
-        made = source.heads.get(group) or _text_heads(attn, source.text[group])
+        source = self.regions[region] if region >= 0 else self
+        features = self.text.features if region < 0 else self.regions[region].text
+        made = source.heads.get(site.index) or _text_heads(attn, features[site.group])
         if self.keep:
-            self.kept[group, region] = made
+            self.kept[site.index, region] = made
         return made
 
     def field(self, cells: int) -> _Field:
         """The regions on the cells of a level; made once."""
         if cells not in self.fields:
-            total = torch.zeros(self.text.shape[1], cells, device=self.text.device)
-            parts = torch.zeros(1 + len(self.regions), *total.shape, device=self.text.device)
+            features = self.text.features
+            total = torch.zeros(len(self.text), cells, device=features.device)
+            parts = torch.zeros(1 + len(self.regions), *total.shape, device=features.device)
             for part, region in zip(parts[1:], self.regions, strict=True):
                 share = region.region_weights[cells].to(total)
                 total[_rows(region)] += share
                 part[_rows(region)] = self.blend * share
             parts[0] = 1 - self.blend * torch.where(total > _WHOLE, 1.0, total)
-            self.fields[cells] = _field_of(parts.to(self.text))
+            self.fields[cells] = _field_of(parts.to(features))
         return self.fields[cells]
 
     def positive(self) -> AttentionContext:
         """The half of the batch that reads the prompts, not the negative ones."""
-        half = self.text.shape[1] // 2
+        half = len(self.text) // 2
 
         def later(heads: dict[int, Heads], first: int) -> dict[int, Heads]:
-            return {group: (k[first:], v[first:]) for group, (k, v) in heads.items()}
+            return {site: (k[first:], v[first:]) for site, (k, v) in heads.items()}
 
         regions = []
         for region in self.regions:
@@ -167,7 +179,7 @@ class AttentionContext:
             heads = later(region.heads, first)
             regions.append(RegionText(region.text[:, first:], region.region_weights, rows, heads))
         return AttentionContext(
-            self.text[:, half:],
+            self.text.rows(slice(half, None)),
             regions,
             self.blend,
             later(self.heads, half),
@@ -209,7 +221,8 @@ def _text_heads(attn: Attention, text: torch.Tensor) -> Heads:
 def text_heads(base: BaseModel, text: torch.Tensor) -> dict[int, Heads]:
     """Keys and values of (G, b, T, d) text at every site, by the weights of this moment."""
     sites = (base.unet.get_submodule(site) for site in base.family.cross_sites)
-    return {group: _text_heads(attn, text[group]) for group, attn in enumerate(sites)}
+    groups = zip(sites, base.family.site_groups, strict=True)
+    return {site: _text_heads(attn, text[group]) for site, (attn, group) in enumerate(groups)}
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -260,8 +273,8 @@ class _SelfProcessor:
 class _CrossProcessor:
     """Cross-attention of one site; reads its group of the reader's text."""
 
-    def __init__(self, reader: AttentionContext, group: int) -> None:
-        self.reader, self.group = reader, group
+    def __init__(self, reader: AttentionContext, site: Site) -> None:
+        self.reader, self.site = reader, site
 
     def __call__(
         self,
@@ -274,7 +287,7 @@ class _CrossProcessor:
         """(b, n, d) to (b, n, d)."""
         asked = attn.to_q(hidden_states)
         if not self.reader.regions:
-            heads = self.reader.keys_and_values(attn, self.group, -1)
+            heads = self.reader.keys_and_values(attn, self.site, -1)
             return _output(attn, _attend(_heads(attn, asked), *heads))
         kernel = self.reader.kernel or ("batched" if asked.is_cuda else "loop")
         made = (self._batched if kernel == "batched" else self._loop)(attn, asked)
@@ -301,7 +314,7 @@ class _CrossProcessor:
 
     def _answer(self, attn: Attention, piece: torch.Tensor, region: int) -> torch.Tensor:
         """(b, n, d): what cells are told by the global text (region −1) or a region's."""
-        heads = self.reader.keys_and_values(attn, self.group, region)
+        heads = self.reader.keys_and_values(attn, self.site, region)
         rows = None if region < 0 else self.reader.regions[region].rows
         if rows is None:
             return _attend(_heads(attn, piece), *heads)
@@ -314,8 +327,7 @@ class _CrossProcessor:
         cells, regions, q = asked.shape[1], self.reader.regions, _heads(attn, asked)
         parts = [q, *(q[_rows(region)] for region in regions)]
         heads = [
-            self.reader.keys_and_values(attn, self.group, index)
-            for index in range(-1, len(regions))
+            self.reader.keys_and_values(attn, self.site, index) for index in range(-1, len(regions))
         ]
         keys, values = (torch.cat(each) for each in zip(*heads, strict=True))
         whole = _attend(torch.cat(parts), keys, values)
@@ -331,7 +343,7 @@ class _CrossProcessor:
         if watch is None or watch.cells != asked.shape[1]:
             return
         for index, positions in enumerate(watch.positions):
-            keys, _ = self.reader.keys_and_values(attn, self.group, index)
+            keys, _ = self.reader.keys_and_values(attn, self.site, index)
             watch.note(watch.cross[index], _map(_heads(attn, asked), keys)[..., positions])
 
 
@@ -339,12 +351,11 @@ class _CrossProcessor:
 def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
     """Let every attention module of the U-Net read `reader` while the block runs."""
     before = dict(base.unet.attn_processors)
-    groups = {f"{name}.processor": k for k, name in enumerate(base.family.cross_sites)}
+    numbered = enumerate(zip(base.family.cross_sites, base.family.site_groups, strict=True))
+    sites = {f"{name}.processor": Site(index, group) for index, (name, group) in numbered}
     base.unet.set_attn_processor(
         {
-            name: _CrossProcessor(reader, groups[name])
-            if name in groups
-            else _SelfProcessor(reader)
+            name: _CrossProcessor(reader, sites[name]) if name in sites else _SelfProcessor(reader)
             for name in before
         }
     )
@@ -376,21 +387,39 @@ class Residuals:
     mid: torch.Tensor | None = None
 
 
+def added_conditions(
+    base: BaseModel, latents: torch.Tensor, text: PromptEmbeds
+) -> dict[str, torch.Tensor] | None:
+    """What SDXL's U-Net reads beside the text: the prompts as a whole, and sizes.
+
+    The sizes are those of a picture that was never smaller nor cut: (h, w, 0, 0, h, w) in pixels.
+    """
+    if text.pooled is None:
+        return None
+    size = [side * base.vae_scale for side in latents.shape[-2:]]
+    sizes = torch.tensor([[*size, 0, 0, *size]], device=latents.device, dtype=text.pooled.dtype)
+    return {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
+
+
 def predict(
     base: BaseModel,
     latents: torch.Tensor,
     timesteps: torch.Tensor,
-    text: torch.Tensor,
+    text: PromptEmbeds,
     residuals: Residuals | None = None,
 ) -> torch.Tensor:
-    """One U-Net call inside `reading`; `text` only satisfies the signature of the U-Net."""
+    """One U-Net call inside `reading`; the features only satisfy the signature of the U-Net."""
+    added = added_conditions(base, latents, text)
     if residuals is None:
-        made: torch.Tensor = base.unet(latents, timesteps, text[0]).sample
+        made: torch.Tensor = base.unet(
+            latents, timesteps, text.features[0], added_cond_kwargs=added
+        ).sample
         return made
     conditioned: torch.Tensor = base.unet(
         latents,
         timesteps,
-        text[0],
+        text.features[0],
+        added_cond_kwargs=added,
         # The U-Net takes them off the list one by one.
         down_intrablock_additional_residuals=residuals.adapter and list(residuals.adapter),
         down_block_additional_residuals=residuals.down,

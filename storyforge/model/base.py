@@ -12,20 +12,35 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.model.family import Family, linear_modules
+from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.modelref import DEFAULTS_FILE, POCKET, Defaults
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One text encoder with the tokenizer that it reads by."""
+
+    model: TextEncoder
+    tokenizer: CLIPTokenizer
+
+    @property
+    def width(self) -> int:
+        """Numbers of a token's embedding."""
+        return int(self.model.config.hidden_size)
 
 
 @dataclass(slots=True, weakref_slot=True)
 class BaseModel:
     """An opened base model, frozen.
 
-    `linears` holds every attention linear by the names of `family.linears`.
+    text_encoder_2, tokenizer_2  SDXL's; None in models with one text encoder
+    empty_is_zero                the empty prompt is not read: its features are zeros
+    linears                      every attention linear by the names of `family.linears`
     """
 
     reference: str
@@ -36,15 +51,32 @@ class BaseModel:
     tokenizer: CLIPTokenizer
     scheduler_config: dict[str, object]
     defaults: Defaults
+    text_encoder_2: CLIPTextModelWithProjection | None = None
+    tokenizer_2: CLIPTokenizer | None = None
+    empty_is_zero: bool = False
     family: Family = field(init=False)
     linears: dict[str, nn.Linear] = field(init=False)
 
     def __post_init__(self) -> None:
         """Freeze the components and read the family off them."""
-        for module in (self.unet, self.vae, self.text_encoder):
+        encoders = [each.model for each in self.encoders]
+        for module in (self.unet, self.vae, *encoders):
             module.eval().requires_grad_(False)
-        self.family = Family.of(self.unet, self.text_encoder)
-        self.linears = linear_modules(self.family, self.unet, self.text_encoder)
+        self.family = Family.of(self.unet, *encoders)
+        self.linears = linear_modules(self.family, self.unet, *encoders)
+
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """The text encoders in the order in which their features stand in the text."""
+        first = Encoder(self.text_encoder, self.tokenizer)
+        if self.text_encoder_2 is None or self.tokenizer_2 is None:
+            return (first,)
+        return first, Encoder(self.text_encoder_2, self.tokenizer_2)
+
+    @property
+    def widths(self) -> list[int]:
+        """Numbers of a word's embedding in each text encoder."""
+        return [each.width for each in self.encoders]
 
     @property
     def name(self) -> str:

@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.geometry.pose import keypoint_picture, sketch_picture
-from storyforge.model.attention import Residuals
+from storyforge.model.attention import Residuals, added_conditions
 from storyforge.model.base import BaseModel
+from storyforge.model.tokens import PromptEmbeds
 from storyforge.tasks import ControlTask
 
 Adapter: TypeAlias = T2IAdapter | ControlNetModel
@@ -128,7 +129,8 @@ class OpenControl:
 class Controls:
     """All control of one panel; called at every step."""
 
-    text: torch.Tensor
+    base: BaseModel
+    text: PromptEmbeds
     controls: Sequence[OpenControl]
 
     def __call__(
@@ -155,11 +157,13 @@ class Controls:
         self, control: OpenControl, latents: torch.Tensor, timestep: torch.Tensor
     ) -> list[torch.Tensor]:
         """Residuals of the skip connections, then that of the middle."""
+        # The prompts come last, and are alone where there is no guidance.
+        text = self.text.rows(slice(-len(latents), None))
         down, mid = control.adapter(
             latents,
             timestep,
-            # The prompts come last, and are alone where there is no guidance.
-            encoder_hidden_states=self.text[-len(latents) :],
+            encoder_hidden_states=text.features[0],
+            added_cond_kwargs=added_conditions(self.base, latents, text),
             controlnet_cond=control.picture.expand(len(latents), -1, -1, -1),
             return_dict=False,
         )
@@ -183,12 +187,12 @@ class Rack:
         self,
         tasks: Sequence[ControlTask],
         size: tuple[int, int],
-        text: torch.Tensor,
+        text: PromptEmbeds,
         areas: Mapping[str, torch.Tensor],
     ) -> Controls | None:
         """What a panel of (width, height) pixels is controlled by; None if by nothing.
 
-        text   (b, T, d)  what ControlNets read
+        text   what ControlNets read
         areas  region -> (h, w) its share of each latent cell
         """
         made = []
@@ -202,7 +206,7 @@ class Rack:
             whole = torch.ones(1, 1, device=self.base.device)
             area = whole if task.region is None else areas[task.region]
             made.append(OpenControl(task, adapter, picture.to(self.base.dtype), area[None, None]))
-        return Controls(text, made) if made else None
+        return Controls(self.base, text, made) if made else None
 
 
 def _channels(adapter: Adapter) -> int:

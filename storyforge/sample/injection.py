@@ -20,7 +20,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta, Local, difference, joined, merged
-from storyforge.model.tokens import PLACEHOLDER, encode_weighted
+from storyforge.model.tokens import PLACEHOLDER, PromptEmbeds, encode_weighted
 from storyforge.sample.regions import Size, region_weights_of
 from storyforge.tasks import PanelTask, RegionTask
 
@@ -70,9 +70,9 @@ def reading_of(
     own = [scene.deltas if scene else None, *(_own_text(task, concepts, *pair) for pair in pairs)]
     whole, *read = _read(base, model, own, [task, *task.regions])
     texts = []
-    for index, (features, heads) in enumerate(read):
+    for index, (text, heads) in enumerate(read):
         grids = {cells: grid[index] for cells, grid in region_weights.items()}
-        texts.append(RegionText(features, grids, heads=heads))
+        texts.append(RegionText(text.features, grids, heads=heads))
     reader = AttentionContext(whole[0], texts, blend=task.region_blend, heads=whole[1])
     return Reading(
         reader, tuple(_local(base, model, concepts, task, region_weights, scene)), region_weights
@@ -119,8 +119,8 @@ def _read(
     model: FusedModel,
     changes: Sequence[Deltas | None],
     asked: Sequence[PanelTask | RegionTask],
-) -> list[tuple[torch.Tensor, dict[int, Heads]]]:
-    """Features of each negative prompt and prompt; keys and values if they are not the model's.
+) -> list[tuple[PromptEmbeds, dict[int, Heads]]]:
+    """What each negative prompt and prompt reads as; keys and values if they are not the model's.
 
     changes  what each is read with; None for the model's
 
@@ -129,21 +129,26 @@ def _read(
     prompts = [[each.negative, each.prompt] for each in asked]
     pairs = [pair for pair, own in zip(prompts, changes, strict=True) if own is None]
     shared = [prompt for pair in pairs for prompt in pair]
-    usual = iter(torch.split(encode_weighted(base, shared, model.tokens), 2, 1) if shared else ())
-    return [
-        (next(usual), {}) if own is None else _read_by(base, model, own, pair)
-        for pair, own in zip(prompts, changes, strict=True)
-    ]
+    usual = encode_weighted(base, shared, model.tokens) if shared else None
+    made: list[tuple[PromptEmbeds, dict[int, Heads]]] = []
+    place = 0
+    for pair, own in zip(prompts, changes, strict=True):
+        if own is not None:
+            made.append(_read_by(base, model, own, pair))
+        elif usual is not None:
+            made.append((usual.rows(slice(place, place + 2)), {}))
+            place += 2
+    return made
 
 
 def _read_by(
     base: BaseModel, model: FusedModel, own: Deltas, prompts: list[str]
-) -> tuple[torch.Tensor, dict[int, Heads]]:
+) -> tuple[PromptEmbeds, dict[int, Heads]]:
     """The same by other weights than the model's, which change for that alone."""
     names = [name for name in base.linears if base.family.stage(name) != "spatial"]
     with merged(base, difference(own, model.deltas, names)):
-        features = encode_weighted(base, prompts, model.tokens)
-        return features, text_heads(base, features)
+        text = encode_weighted(base, prompts, model.tokens)
+        return text, text_heads(base, text.features)
 
 
 def _local(

@@ -25,6 +25,7 @@ from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
+from storyforge.model.tokens import PromptEmbeds
 from storyforge.sample.control import Rack
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
 from storyforge.sample.heads import with_heads
@@ -252,7 +253,7 @@ def _drawn(
                 over=over,
                 strength=refine.strength if refine else 1.0,
                 steer=steer,
-                conditions=context.rack.controls(task.controls, size, reader.text[0], areas),
+                conditions=context.rack.controls(task.controls, size, reader.text, areas),
             ),
             on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
@@ -263,7 +264,7 @@ def _together(readers: Sequence[AttentionContext]) -> AttentionContext:
     """Several panels as one batch: all negative prompts, then all prompts."""
     if len(readers) == 1:
         return readers[0]
-    text = torch.cat([each.text[:, [row]] for row in range(2) for each in readers], 1)
+    text = PromptEmbeds.joined([each.text.rows([row]) for row in range(2) for each in readers])
     regions = [
         replace(region, rows=(index, len(readers) + index))
         for index, each in enumerate(readers)

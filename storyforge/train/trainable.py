@@ -31,7 +31,9 @@ class TrainableConcept(nn.Module):
         words = words if method.layered else words[:, :1]
         self.words = nn.Parameter(words[: method.words].clone())
         self.register_buffer("fixed", words[method.words :].clone(), persistent=False)
-        self.word_length = token_table(base.text_encoder).float().norm(dim=-1).mean().item()
+        self.widths = base.widths
+        tables = [token_table(each.model).float() for each in base.encoders]
+        self.word_lengths = [table.norm(dim=-1).mean().item() for table in tables]
         full = method.linears == "kv"
         self.scale = 1.0 if full else config.alpha / config.rank
         self.names = list(_changed(base, method, config.layers))
@@ -95,9 +97,11 @@ class TrainableConcept(nn.Module):
 
     @torch.no_grad()
     def guard(self, most: float) -> None:
-        """Shorten embeddings to `most` times the mean length of the encoder's own words."""
-        length = self.words.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        self.words.mul_((most * self.word_length / length).clamp(max=1))
+        """Shorten embeddings to `most` times the mean length of each encoder's own words."""
+        parts = torch.split(self.words, self.widths, -1)
+        for part, usual in zip(parts, self.word_lengths, strict=True):
+            length = part.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+            part.mul_((most * usual / length).clamp(max=1))
 
 
 def _changed(base: BaseModel, method: TrainMethod, layers: Sequence[str] | None) -> Iterator[str]:

@@ -1,0 +1,198 @@
+"""Tiny bases of random weights in the classes of the real ones, for tests of what differs."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from storyforge.model.base import BaseModel
+from storyforge.modelref import POCKET, Defaults
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+WIDTH = 32
+"""Numbers of a token in one text encoder."""
+
+
+def tokenizer() -> CLIPTokenizer:
+    """The embedded model's."""
+    made: CLIPTokenizer = CLIPTokenizer.from_pretrained(POCKET / "tokenizer", model_max_length=77)
+    return made
+
+
+def _text_config(act: str, width: int) -> CLIPTextConfig:
+    words = tokenizer()
+    return CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        hidden_act=act,
+        projection_dim=width,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.eos_token_id,
+    )
+
+
+def _vae(scaling_factor: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=(16, 16),
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=32,
+        scaling_factor=scaling_factor,
+    )
+
+
+def _unet(**more: object) -> UNet2DConditionModel:
+    settings: dict[str, object] = {
+        "sample_size": 16,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 4,
+        "norm_num_groups": 16,
+    }
+    return UNet2DConditionModel(**settings | more)
+
+
+def _one_encoder(
+    act: str, unet: UNet2DConditionModel, scheduler: object
+) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
+        vae=_vae(0.18215),
+        text_encoder=CLIPTextModel(_text_config(act, WIDTH)),
+        tokenizer=tokenizer(),
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sd1() -> StableDiffusionPipeline:
+    """As Stable Diffusion 1.x: PNDM, no word of `clip_sample`."""
+    scheduler = PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1)
+    return _one_encoder("quick_gelu", _unet(), scheduler)
+
+
+def sd2() -> StableDiffusionPipeline:
+    """As Stable Diffusion 2.x: v-prediction, linear projections, heads of one width."""
+    scheduler = DDIMScheduler(
+        **BETAS,
+        steps_offset=1,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+    )
+    unet = _unet(attention_head_dim=(2, 4), use_linear_projection=True)
+    return _one_encoder("gelu", unet, scheduler)
+
+
+def _sdxl(scheduler: object) -> StableDiffusionXLPipeline:
+    wide = WIDTH + 16
+    return StableDiffusionXLPipeline(
+        vae=_vae(0.13025),
+        text_encoder=CLIPTextModel(_text_config("quick_gelu", WIDTH)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config("gelu", wide)),
+        tokenizer=tokenizer(),
+        tokenizer_2=CLIPTokenizer.from_pretrained(
+            POCKET / "tokenizer", model_max_length=77, pad_token="!"
+        ),
+        unet=_unet(
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(16, 32, 64),
+            cross_attention_dim=WIDTH + wide,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + wide,
+            transformer_layers_per_block=(1, 2, 3),
+            use_linear_projection=True,
+            attention_head_dim=(1, 2, 4),
+        ),
+        scheduler=scheduler,
+    )
+
+
+def sdxl() -> StableDiffusionXLPipeline:
+    """As SDXL: two text encoders of different width, several sites in a block."""
+    scheduler = EulerDiscreteScheduler(**BETAS, steps_offset=1, timestep_spacing="leading")
+    return _sdxl(scheduler)
+
+
+def sdxl_v() -> StableDiffusionXLPipeline:
+    """As NoobAI's v-prediction of SDXL: the last timestep is noise alone."""
+    scheduler = EulerDiscreteScheduler(
+        **BETAS,
+        steps_offset=1,
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+    )
+    return _sdxl(scheduler)
+
+
+KINDS = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sdxl-v": sdxl_v}
+
+
+def tiny_pipeline(kind: str) -> DiffusionPipeline:
+    """One of `KINDS`, always of the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = KINDS[kind]()
+        for module in pipeline.components.values():
+            if isinstance(module, torch.nn.Module):
+                _lively(module)
+    return pipeline
+
+
+_SPOKEN = ("to_v", "to_out", "v_proj", "out_proj")
+
+
+def _lively(module: torch.nn.Module) -> None:
+    """Let attention say something; what it asks stays vague, or rounding would be magnified."""
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if weight.ndim == 2 and any(part in name for part in _SPOKEN):
+                weight.mul_(3)
+
+
+def base_of(pipeline: DiffusionPipeline, reference: str = "tiny") -> BaseModel:
+    """The pipeline's parts as a base; they are shared, so whoever changes them puts them back."""
+    second = getattr(pipeline, "text_encoder_2", None)
+    return BaseModel(
+        reference=reference,
+        hash="tiny-hash",
+        unet=pipeline.unet,
+        vae=pipeline.vae,
+        text_encoder=pipeline.text_encoder,
+        tokenizer=pipeline.tokenizer,
+        scheduler_config=dict(pipeline.scheduler.config),
+        defaults=Defaults(),
+        text_encoder_2=second,
+        tokenizer_2=None if second is None else pipeline.tokenizer_2,
+        empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt")),
+    )
