@@ -7,11 +7,13 @@ stays what it is.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import parse_qsl, urlencode
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
@@ -120,6 +122,41 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseParts:
+    """Where a base comes from, as one line says it: `MODEL?vae=…&scheduler=…&prediction=…`.
+
+    model       `pocket`, a path or a hub id
+    vae         a path or a hub id; None for the model's own
+    scheduler   a scheduler_config.json, or the folder of one; None for the model's own
+    prediction  what the U-Net predicts: `epsilon`, `v` or `sample`; None for what the model says
+    """
+
+    model: str
+    vae: str | None = None
+    scheduler: str | None = None
+    prediction: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """The line."""
+        said = {name: value for name in _APART if (value := getattr(self, name)) is not None}
+        return f"{self.model}?{urlencode(said, safe='/:@')}" if said else self.model
+
+    @staticmethod
+    def of(reference: str) -> BaseParts:
+        """What the line says; a path may hold a question mark of its own."""
+        model, mark, said = reference.rpartition("?")
+        values = dict(parse_qsl(said)) if mark else {}
+        if not values or values.keys() - set(_APART):
+            return BaseParts(reference)
+        return BaseParts(model, **values)
+
+
+_APART: Final = ("vae", "scheduler", "prediction")
+"""What of a base may come from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """The model that a story is drawn with.
 
@@ -137,8 +174,23 @@ def base_at(reference: str, folder: Path) -> ModelRef:
     """Find a base: the embedded one, a path seen from the folder, or a hub id.
 
     A hub id stands for itself, with its revision if it names one. Raises EnvironmentProblem if
-    there is nothing at the path, or if its habits cannot be read.
+    there is nothing at a path, or if the base's defaults cannot be read.
     """
+    parts = BaseParts.of(reference)
+    found = _model_at(parts.model, folder)
+    apart = {name: getattr(parts, name) for name in _APART if getattr(parts, name) is not None}
+    if not apart:
+        return found
+    for name in ("vae", "scheduler"):
+        if name in apart:
+            apart[name], apart[f"{name} hash"] = _part_at(name, apart[name], folder)
+    whole = json.dumps({"model": found.hash, **apart}, sort_keys=True)
+    named = {name: value for name, value in apart.items() if name in _APART}
+    line = BaseParts(found.reference, **named).reference
+    return ModelRef(line, hashlib.sha256(whole.encode()).hexdigest(), found.defaults)
+
+
+def _model_at(reference: str, folder: Path) -> ModelRef:
     if reference == "pocket":
         if not POCKET.is_dir():
             message = "the embedded model is not in this installation"
@@ -151,6 +203,16 @@ def base_at(reference: str, folder: Path) -> ModelRef:
         hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
         raise EnvironmentProblem(f"no model at `{path}`", hint=hint)
     return ModelRef(reference, reference)
+
+
+def _part_at(name: str, reference: str, folder: Path) -> tuple[str, str]:
+    """Where a part of a base is, and its hash."""
+    path = (folder / Path(reference).expanduser()).absolute()
+    if path.exists():
+        return str(path), fingerprint(path)
+    if name == "vae" and path.suffix != ".safetensors" and HUB_ID.fullmatch(reference):
+        return reference, reference
+    raise EnvironmentProblem(f"no {name} for the base at `{path}`")
 
 
 def _of_files(reference: str, path: Path) -> ModelRef:

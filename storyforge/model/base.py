@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
@@ -16,9 +16,10 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.model.components import components_of, scheduler_config_in, vae_of
 from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
-from storyforge.modelref import DEFAULTS_FILE, POCKET, Defaults
+from storyforge.modelref import DEFAULTS_FILE, POCKET, BaseParts, Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class BaseModel:
     @property
     def name(self) -> str:
         """What files say of it: the reference, of a path only the last part."""
-        return Path(self.reference).name if Path(self.reference).is_absolute() else self.reference
+        model = BaseParts.of(self.reference).model
+        return Path(model).name if Path(model).is_absolute() else model
 
     @property
     def device(self) -> torch.device:
@@ -170,48 +172,44 @@ def open_base(
     """Open a base model.
 
     Args:
-      reference: `pocket`, a diffusers folder, a `.safetensors` file or a hub id (`name@revision`).
+      reference: `pocket`, or what `BaseParts` reads: a diffusers folder, a `.safetensors` file or a
+        hub id (`name@revision`), with a VAE or a noise schedule from elsewhere or not.
       identity: the hash under which concepts and pictures remember it.
       device: where to put it.
-      dtype: precision of U-Net and text encoder; the VAE stays in float32.
+      dtype: precision of U-Net and text encoders; the VAE stays in float32.
 
     Raises:
       EnvironmentProblem: if it cannot be found or read, or is of another kind.
     """
+    _quiet()
+    parts = BaseParts.of(reference)
+    folder = POCKET if parts.model == "pocket" else Path(parts.model)
+    try:
+        made = components_of(str(folder), dtype, parts.prediction)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise EnvironmentProblem(f"cannot open the base model `{parts.model}`: {reason}") from exc
+    schedule = made.scheduler_config
+    if parts.scheduler is not None:
+        schedule = scheduler_config_in(Path(parts.scheduler))
+    return BaseModel(
+        reference=reference,
+        hash=identity,
+        unet=made.unet.to(device),
+        vae=(vae_of(parts.vae, made.vae) if parts.vae else made.vae).to(device),
+        text_encoder=made.text_encoder.to(device),
+        tokenizer=made.tokenizer,
+        scheduler_config=schedule,
+        defaults=Defaults.read(folder / DEFAULTS_FILE),
+        text_encoder_2=made.text_encoder_2 and made.text_encoder_2.to(device),
+        tokenizer_2=made.tokenizer_2,
+        empty_is_zero=made.empty_is_zero,
+    )
+
+
+def _quiet() -> None:
+    """Let the libraries keep what they have to say of loading to themselves."""
     diffusers_logging.set_verbosity_error()
     transformers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    folder = POCKET if reference == "pocket" else Path(reference)
-    try:
-        if reference == "pocket" or folder.is_dir():
-            pipe = StableDiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, safety_checker=None, requires_safety_checker=False
-            )
-        elif folder.suffix == ".safetensors":
-            pipe = StableDiffusionPipeline.from_single_file(str(folder), dtype=dtype)
-        else:
-            name, _, revision = reference.partition("@")
-            pipe = StableDiffusionPipeline.from_pretrained(
-                name,
-                revision=revision or None,
-                dtype=dtype,
-                safety_checker=None,  # more than a gigabyte that nothing here would read
-                requires_safety_checker=False,
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
-        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise EnvironmentProblem(
-            f"cannot open the base model `{reference}`: {reason}",
-            hint="`base:` takes pocket, a folder, a .safetensors file or a hub id",
-        ) from exc
-    return BaseModel(
-        reference=reference,
-        hash=identity,
-        unet=pipe.unet.to(device),
-        vae=pipe.vae.to(device, torch.float32),
-        text_encoder=pipe.text_encoder.to(device),
-        tokenizer=pipe.tokenizer,
-        scheduler_config=dict(pipe.scheduler.config),
-        defaults=Defaults.read(folder / DEFAULTS_FILE),
-    )

@@ -1,0 +1,271 @@
+"""Bases from wherever authors have them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from tinybases import tiny_pipeline
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.base import open_base
+from storyforge.model.components import wanted_files
+from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
+from storyforge.modelref import BaseParts, base_at
+
+PARTS = ("unet", "vae", "text_encoder")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SD 1.x as diffusers saves it."""
+    made = tmp_path_factory.mktemp("sd1")
+    tiny_pipeline("sd1").save_pretrained(made)
+    return made
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_a_folder_opens_as_it_was_saved(kind: str, tmp_path: Path) -> None:
+    pipe = tiny_pipeline(kind)
+    pipe.save_pretrained(tmp_path)
+    base = open_base(str(tmp_path), "hash")
+    for part in PARTS:
+        assert same_weights(getattr(base, part), getattr(pipe, part))
+    assert base.scheduler_config["prediction_type"] == pipe.scheduler.config.prediction_type
+    assert (base.text_encoder_2 is not None) == (kind == "sdxl") == base.empty_is_zero
+
+
+def test_a_folder_of_a_half_precision_variant_opens(tmp_path: Path) -> None:
+    tiny_pipeline("sd1").to(torch.float16).save_pretrained(tmp_path, variant="fp16")
+    base = open_base(str(tmp_path), "hash")
+    assert base.dtype == torch.float32
+    assert base.unet.conv_in.weight.abs().sum() > 0
+
+
+def test_a_folder_of_pickles_opens(tmp_path: Path) -> None:
+    pipe = tiny_pipeline("sd1")
+    pipe.save_pretrained(tmp_path, safe_serialization=False)
+    if not list(tmp_path.glob("text_encoder/*.bin")):
+        pipe.text_encoder.save_pretrained(tmp_path / "text_encoder")
+    assert same_weights(open_base(str(tmp_path), "hash").unet, pipe.unet)
+
+
+def test_an_inpainting_model_is_refused_by_its_kind(folder: Path, tmp_path: Path) -> None:
+    pipe = tiny_pipeline("sd1")
+    pipe.save_pretrained(tmp_path)
+    config = tmp_path / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))
+    with pytest.raises(EnvironmentProblem, match="an inpainting model"):
+        open_base(str(tmp_path), "hash")
+
+
+def test_a_pipeline_of_another_kind_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(EnvironmentProblem, match="is a FluxPipeline") as caught:
+        open_base(str(tmp_path), "hash")
+    assert "1.x, 2.x and XL" in str(caught.value.hint)
+
+
+def test_a_part_that_lacks_is_named(folder: Path, tmp_path: Path) -> None:
+    tiny_pipeline("sd1").save_pretrained(tmp_path)
+    (tmp_path / "scheduler").rename(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentProblem, match="lacks `scheduler`"):
+        open_base(str(tmp_path), "hash")
+
+
+def test_a_folder_without_weights_names_the_part(tmp_path: Path) -> None:
+    tiny_pipeline("sd1").save_pretrained(tmp_path)
+    for file in tmp_path.glob("unet/*.safetensors"):
+        file.unlink()
+    with pytest.raises(EnvironmentProblem, match="no weights in .*unet"):
+        open_base(str(tmp_path), "hash")
+
+
+COUNTS = {
+    ("sd1", "unet"): 859_520_964,
+    ("sd2", "unet"): 865_910_724,
+    ("sdxl", "unet"): 2_567_463_684,
+    ("sd1", "text_encoder"): 123_060_480,
+    ("sd2", "text_encoder"): 340_387_840,
+    ("sdxl", "text_encoder"): 123_060_480,
+    ("sdxl", "text_encoder_2"): 694_659_840,
+    ("sd1", "vae"): 83_653_863,
+    ("sdxl", "vae"): 83_653_863,
+}
+"""Parameters of the published models."""
+
+
+@pytest.mark.parametrize(("family", "part"), COUNTS)
+def test_the_shipped_configurations_are_the_published_models(family: str, part: str) -> None:
+    folder = CONFIGS / family / part
+    with torch.device("meta"):
+        if part == "unet":
+            made = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+        elif part == "vae":
+            made = AutoencoderKL.from_config(AutoencoderKL.load_config(folder))
+        else:
+            kind = CLIPTextModelWithProjection if part.endswith("2") else CLIPTextModel
+            made = kind(CLIPTextConfig.from_pretrained(folder))
+    assert sum(weight.numel() for weight in made.parameters()) == COUNTS[family, part]
+
+
+def test_the_tokenizer_is_clips() -> None:
+    words = clip_tokenizer()
+    assert len(words) == 49408
+    assert words("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert words.decode(words("Füchse, ☃!").input_ids, skip_special_tokens=True) == "füchse , ☃!"
+
+
+def test_sdxl_fills_prompts_up_with_another_token() -> None:
+    ids = clip_tokenizer(pad="!")("a", padding="max_length").input_ids
+    assert ids == [49406, 320, 49407, *[0] * 74]
+
+
+def test_a_pickle_is_not_opened_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"anything")
+    with pytest.raises(EnvironmentProblem, match="not a .safetensors"):
+        open_base(str(tmp_path / "model.ckpt"), "hash")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("model.diffusion_model.double_blocks.0.x", "FLUX"),
+        ("lora_unet_down_blocks_0.lora_up.weight", "a LoRA"),
+        ("conditioner.embedders.0.model.x", "refiner"),
+        ("something.else", "no U-Net"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_by_its_kind(
+    name: str, what: str, tmp_path: Path
+) -> None:
+    save_file({name: torch.zeros(1)}, tmp_path / "m.safetensors")
+    with pytest.raises(EnvironmentProblem, match=what):
+        open_base(str(tmp_path / "m.safetensors"), "hash")
+
+
+def test_an_inpainting_file_is_refused_by_its_kind(tmp_path: Path) -> None:
+    tensors = {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3),
+        "cond_stage_model.transformer.text_model.x": torch.zeros(1),
+    }
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(EnvironmentProblem, match="an inpainting model"):
+        open_base(str(tmp_path / "m.safetensors"), "hash")
+
+
+def test_a_file_of_sd2_asks_what_it_predicts(tmp_path: Path) -> None:
+    tensors = {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3),
+        "cond_stage_model.model.x": torch.zeros(1),
+    }
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(EnvironmentProblem, match="does not say what it predicts") as caught:
+        open_base(str(tmp_path / "m.safetensors"), "hash")
+    assert "prediction: v" in str(caught.value.hint)
+
+
+def test_a_vae_and_a_schedule_may_come_from_elsewhere(folder: Path, tmp_path: Path) -> None:
+    other = tiny_pipeline("sdxl")
+    other.vae.save_pretrained(tmp_path / "vae")
+    tiny_pipeline("sd2").scheduler.save_pretrained(tmp_path / "noise")
+    parts = BaseParts(str(folder), str(tmp_path / "vae"), str(tmp_path / "noise"))
+    base = open_base(parts.reference, "hash")
+    assert same_weights(base.vae, other.vae)
+    assert base.vae.config.scaling_factor == 0.13025
+    assert base.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_an_author_may_say_what_a_base_predicts(folder: Path) -> None:
+    base = open_base(BaseParts(str(folder), prediction="v").reference, "hash")
+    assert base.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_a_line_and_its_parts_are_the_same(tmp_path: Path) -> None:
+    parts = BaseParts("a/b@v1", "/x y/ä&b", prediction="v")
+    assert BaseParts.of(parts.reference) == parts
+    assert BaseParts.of("odd?name").model == "odd?name"
+
+
+def test_a_base_with_another_vae_is_another_base(folder: Path, tmp_path: Path) -> None:
+    tiny_pipeline("sdxl").vae.save_pretrained(tmp_path / "vae")
+    plain = base_at(str(folder), tmp_path)
+    other = base_at(f"{folder}?vae=vae", tmp_path)
+    assert plain.hash != other.hash
+    assert BaseParts.of(other.reference).vae == str(tmp_path / "vae")
+
+
+def test_a_vae_that_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="no vae for the base"):
+        base_at(f"{folder}?vae=./vae", tmp_path)
+
+
+def hub_of(folder: Path, cache: Path) -> None:
+    """A cache of the hub in which `owner/tiny` lies."""
+    home = cache / "models--owner--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0" * 40)
+    (home / "snapshots").mkdir()
+    (home / "snapshots" / ("0" * 40)).symlink_to(folder)
+
+
+def test_a_hub_id_that_was_fetched_opens_offline(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_of(folder, tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert open_base("owner/tiny", "hash").family.groups > 0
+
+
+def test_a_hub_id_that_was_not_fetched_says_so_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EnvironmentProblem, match="the hub cannot be reached") as caught:
+        open_base("owner/tiny@v1", "hash")
+    assert "hf download owner/tiny" in str(caught.value.hint)
+
+
+def test_one_variant_of_each_part_is_fetched_and_nothing_else() -> None:
+    files = [
+        "model_index.json",
+        "README.md",
+        "v1-5-pruned.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.non_ema.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "text_encoder/config.json",
+        "text_encoder/model.fp16-00001-of-00002.safetensors",
+        "text_encoder/model.fp16-00002-of-00002.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer/vocab.json",
+        "safety_checker/model.safetensors",
+        "vae/diffusion_pytorch_model.bin",
+    ]
+    assert wanted_files(files) == sorted(
+        [
+            "model_index.json",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "text_encoder/config.json",
+            "text_encoder/model.fp16-00001-of-00002.safetensors",
+            "text_encoder/model.fp16-00002-of-00002.safetensors",
+            "tokenizer/merges.txt",
+            "tokenizer/vocab.json",
+            "vae/diffusion_pytorch_model.bin",
+        ]
+    )
