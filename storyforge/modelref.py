@@ -257,7 +257,8 @@ USUAL_SIZE: Final = PictureSize(64, 8, (8,), 4)
 
 def picture_size(reference: str) -> PictureSize:
     """The size of a base's pictures by its configuration; the usual where that cannot be read."""
-    folder = POCKET if reference == "pocket" else Path(reference)
+    model = BaseParts.of(reference).model
+    folder = POCKET if model == "pocket" else Path(model)
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))

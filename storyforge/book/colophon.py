@@ -159,7 +159,7 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     """The whole text, one paragraph a line."""
     say = phrases(language)
     base = say.base.format(base=base_name(story))
-    if story.base == "pocket":
+    if story.base_parts.model == "pocket":
         base = f"{base} – {say.licence.format(licence=_POCKET_LICENCE)}"
     lines = [say.made_by, "", base]
     if story.concepts:
@@ -172,7 +172,8 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
 
 def base_name(story: Story) -> str:
     """The base model as a reader may see it: its name, without folders of this machine."""
-    return Path(story.base).name if Path(story.base).is_absolute() else story.base
+    model = story.base_parts.model
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _concept(story: Story, name: str, say: Phrases) -> str:

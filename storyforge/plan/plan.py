@@ -67,7 +67,7 @@ class Plan:
 
 def base_of(story: Story) -> ModelRef:
     """Find the story's base, as `base_at` does from the story's folder."""
-    return base_at(story.base, story.folder)
+    return base_at(story.base_parts.reference, story.folder)
 
 
 @dataclass(frozen=True, slots=True)

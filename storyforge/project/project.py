@@ -98,7 +98,8 @@ class Project:
         except EnvironmentProblem:
             if not all(panel.id in self.pins for _, panel in self.story.panels()):
                 raise
-            return ModelRef(self.story.base, self.story.base)
+            line = self.story.base_parts.reference
+            return ModelRef(line, line)
 
     def plan(self, order: Order = Order()) -> Plan:
         """Every task of the story, with what is pinned; drawn up once for each order."""

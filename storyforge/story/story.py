@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
 from pydantic.config import JsonDict
 
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.geometry.box import Box
+from storyforge.modelref import BaseParts
 from storyforge.settings import (
     Compose,
     ConceptName,
@@ -179,6 +180,32 @@ class Page(BaseModel):
     """rows x columns of the panels, such as `2x2`"""
 
 
+class BaseFile(BaseModel):
+    """A model with parts of it from elsewhere."""
+
+    model_config = _STRICT
+
+    model: str = Field(min_length=1)
+    """`pocket`, a folder, a hub id with or without @revision, or a .safetensors file"""
+    vae: str | None = Field(default=None, min_length=1)
+    """another autoencoder: a folder, a hub id or a .safetensors file"""
+    scheduler: str | None = Field(default=None, min_length=1)
+    """another noise schedule: a scheduler_config.json, or the folder of one"""
+    prediction: Literal["epsilon", "v", "sample"] | None = None
+    """what the model predicts, where it does not say so itself"""
+
+
+def _base_form(value: object) -> str:
+    return "parts" if isinstance(value, dict | BaseFile) else "line"
+
+
+Base = Annotated[
+    Annotated[str, Field(min_length=1), Tag("line")] | Annotated[BaseFile, Tag("parts")],
+    Discriminator(_base_form),
+]
+"""A model, or a map of what it is put together from."""
+
+
 class StoryFile(BaseModel):
     """What a story.yaml says."""
 
@@ -192,7 +219,7 @@ class StoryFile(BaseModel):
     """who tells the story"""
     language: Language = "en"
     """the language of texts that name none"""
-    base: str = Field(default="pocket", min_length=1, json_schema_extra={"examples": ["pocket"]})
+    base: Base = Field(default="pocket", json_schema_extra={"examples": ["pocket"]})
     """the model: `pocket`, a folder, a hub id with or without @revision, or a .safetensors file"""
     style: str = ""
     """words added to every prompt"""
@@ -248,6 +275,13 @@ class Story(StoryFile):
         report = Report(file)
         report.error(mark, code, message)
         return report.findings()[0]
+
+    @property
+    def base_parts(self) -> BaseParts:
+        """The base, with what of it comes from elsewhere."""
+        if isinstance(self.base, str):
+            return BaseParts.of(self.base)
+        return BaseParts(**self.base.model_dump())
 
     def panels(self) -> Iterator[tuple[int, Panel]]:
         """Every panel with the number of its page, from 1."""

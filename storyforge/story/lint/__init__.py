@@ -102,7 +102,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
 
 def _base(root: Node, folder: Path) -> str:
     """How to find the story's base from here."""
-    base = root.text_at("base") or "pocket"
+    base = root.text_at("base") or (root.get("base") or root).text_at("model") or "pocket"
     try:
         return base if base == "pocket" else str(folder / Path(base).expanduser())
     except (RuntimeError, ValueError):

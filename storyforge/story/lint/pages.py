@@ -244,6 +244,8 @@ def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:
 def check_base(root: Node, folder: Path, report: Report) -> None:
     """Whether a base that can only be a file or folder of this machine is there."""
     base = root.get("base")
+    if base is not None and base.entries is not None:
+        base = base.get("model")
     if base is None or base.text is None or base.text == "pocket":
         return
     is_path = base.text.startswith((".", "/", "~")) or base.text.endswith(".safetensors")
