@@ -417,7 +417,7 @@ def test_every_method_makes_a_concept_that_draws_as_it_was_learnt(
     made = Concept.load(out)
     made.fits(quick)
     assert made.tokens.words.shape[:2] == (2, quick.family.groups)
-    text = encode(quick, ["a <pip>"], {"pip": made.tokens})
+    text = encode(quick, ["a <pip>"], {"pip": made.tokens}).features
     assert torch.equal(text[0], text[-1])
     assert made.recipe["method"] == method
 

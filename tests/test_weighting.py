@@ -41,12 +41,14 @@ def test_brackets_are_read_as_the_web_ui_reads_them(prompt: str) -> None:
 
 def test_a_prompt_without_brackets_is_the_prompt_as_it_is_written(base: BaseModel) -> None:
     prompts = ["a red fox in the snow", ""]
-    assert torch.equal(encode_weighted(base, prompts, {}), encode(base, prompts, {}))
+    assert torch.equal(
+        encode_weighted(base, prompts, {}).features, encode(base, prompts, {}).features
+    )
 
 
 def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(base: BaseModel) -> None:
-    usual = encode(base, ["a red fox"], {})[0, 0]
-    made = encode_weighted(base, ["a (red:1.5) fox"], {})[0, 0]
+    usual = encode(base, ["a red fox"], {}).features[0, 0]
+    made = encode_weighted(base, ["a (red:1.5) fox"], {}).features[0, 0]
     word = base.tokenizer("red", add_special_tokens=False).input_ids[0]
     place = token_ids(base, "a red fox", []).index(word)
     wanted = usual.clone()
@@ -57,8 +59,8 @@ def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(base: BaseModel) -> N
 
 def test_a_weight_reaches_all_words_of_a_concept(base: BaseModel, pip: ConceptTokens) -> None:
     tokens = {"pip": pip}
-    usual = encode(base, ["a <pip> runs"], tokens)
-    made = encode_weighted(base, ["a (<pip>:0.7) runs"], tokens)
+    usual = encode(base, ["a <pip> runs"], tokens).features
+    made = encode_weighted(base, ["a (<pip>:0.7) runs"], tokens).features
     ratio = made / usual
     first = token_ids(base, "a <pip> runs", ["pip"]).index(len(base.tokenizer))
     rest = ratio[:, 0, 0, 0]
@@ -69,8 +71,8 @@ def test_a_weight_reaches_all_words_of_a_concept(base: BaseModel, pip: ConceptTo
 
 
 def test_a_prompt_in_a_batch_is_not_changed_by_the_weights_of_another(base: BaseModel) -> None:
-    alone = encode_weighted(base, ["a cat"], {})
-    both = encode_weighted(base, ["a (dog:1.4)", "a cat"], {})
+    alone = encode_weighted(base, ["a cat"], {}).features
+    both = encode_weighted(base, ["a (dog:1.4)", "a cat"], {}).features
     torch.testing.assert_close(both[:, 1:], alone)
 
 

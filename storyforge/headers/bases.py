@@ -1,7 +1,7 @@
 """What kind of model a base is, told from its configurations and headers; nothing is opened.
 
-Read are U-Nets of Stable Diffusion 1.x's and 2.x's kind: the latents in and nothing beside them,
-one text encoder.
+Read are U-Nets of Stable Diffusion 1.x's, 2.x's and XL's kind: the latents in and no picture beside
+them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from storyforge.headers.kinds import WIDTHS
 
 _PARTS: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 _WEIGHED: Final = ("unet", "vae", "text_encoder")
-_TAKES: Final = "storyforge draws with Stable Diffusion 1.x and 2.x"
-_FAMILIES: Final = frozenset(WIDTHS.values()) - {"SDXL"}
+_TAKES: Final = "storyforge draws with Stable Diffusion 1.x, 2.x and XL"
+_FAMILIES: Final = frozenset(WIDTHS.values())
 _CHANNELS: Final = 4
 """Of the latents of Stable Diffusion."""
 _LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
@@ -111,7 +111,8 @@ def _kind_trouble(
             "name the folder that holds model_index.json, or a .safetensors file",
         )
     known = family is None or family in _FAMILIES
-    if not known or unet.get("addition_embed_type") or (name and not unet):
+    added = unet.get("addition_embed_type") not in {None, "text_time"}
+    if not known or added or (name and not unet):
         what = family or name
         return Trouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
     channels = unet.get("in_channels", latents)
@@ -147,7 +148,10 @@ def _weights(folder: Path) -> list[Path]:
 def _layers(path: Path) -> dict[str, Shape]:
     """Every weight of U-Net and text encoder; nothing where they are pickled or in parts."""
     found: dict[str, Shape] = {}
-    for part, model in (("unet", "unet"), ("text_encoder", "text")):
+    parts = (("unet", "unet"), ("text_encoder", "text"), ("text_encoder_2", "text_2"))
+    for part, model in parts:
+        if not (path / part).is_dir():
+            continue
         files = _weights(path / part)
         if files[0].suffix != ".safetensors" or "-of-" in files[0].name:
             return {}
@@ -199,7 +203,8 @@ def _file(path: Path) -> Base:
     family = "SDXL" if large or width == 2048 else WIDTHS.get(width or 0)
     unet: dict[str, object] = {"in_channels": first[1]}
     trouble = _kind_trouble("", unet, family, _CHANNELS)
-    for part, prefix in (("VAE", "first_stage_model."), ("text encoder", "cond_stage_model.")):
+    said = "conditioner.embedders.1." if family == "SDXL" else "cond_stage_model."
+    for part, prefix in (("VAE", "first_stage_model."), ("text encoder", said)):
         if trouble is None and not any(key.startswith(prefix) for key in shapes):
             trouble = Trouble(f"holds no {part}", "get the whole checkpoint, with all of its parts")
     return Base(family, width, {}, trouble, licence)

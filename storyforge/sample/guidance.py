@@ -94,7 +94,7 @@ def word_positions(base: BaseModel, model: FusedModel, region: RegionTask) -> to
     """
     names, counts = list(model.tokens), counts_of(model.tokens)
     known = word_ids(base, names, counts)
-    ids, _ = weighed_ids(base, pieces_of(region.prompt), known)
+    ids, _ = weighed_ids(base.encoders[0], pieces_of(region.prompt), known)
     own = known.get(region.concept or "", range(0))
     found = [place for place, each in enumerate(ids) if each in own]
     if not found:
