@@ -1,8 +1,9 @@
 """The pictures of one concept as they lie in their folder, and what is said of them.
 
-A caption lies beside its picture as `.txt`, one a line, or in `metadata.jsonl`; a mask as
-`NAME-mask.png` or in the alpha channel. A picture without a caption gets those of its kind. Needs
-no torch; turning pictures into tensors is `train.dataset`'s work.
+What a file is, is decided here alone: a caption lies beside its picture as `.txt`, one a line, or
+in `metadata.jsonl`; a mask is named there, lies beside as `NAME-mask.png`, or is the alpha channel.
+All else that ends like a picture shows the concept. A picture without a caption gets those of its
+kind. Needs no torch; turning pictures into tensors is `train.dataset`'s work.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 METADATA: Final = "metadata.jsonl"
 """One JSON object a line: `file_name`, `text` (one caption or a list), and if need be `mask`."""
+
+_MASK: Final = "-mask"
+"""How the stem of a picture ends that shows where the concept is, white on black."""
 
 TEMPLATES: Final = {
     "character": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),
@@ -67,6 +71,38 @@ class MetadataLine:
     mask: str | None
 
 
+def files_read(folder: Path) -> list[Path]:
+    """Every file below the folder that decides about what is learnt; what is hidden does not."""
+    return sorted(file for file in folder.rglob("*") if _is_read(file, folder))
+
+
+def _is_read(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    told = file.suffix.lower() in (*PICTURES, ".txt") or file.name == METADATA
+    return file.is_file() and not hidden and told
+
+
+def picture_names(folder: Path) -> tuple[str, ...]:
+    """The files in the folder that show the concept, rather than where in a picture it is.
+
+    A `metadata.jsonl` that cannot be read names no mask: whoever reads captions tells of it.
+    """
+    try:
+        named = {record.mask for record in metadata(folder)}
+    except StoryForgeError:
+        named = set()
+    files = (file for file in files_read(folder) if file.parent == folder)
+    return tuple(
+        file.name
+        for file in files
+        if file.suffix.lower() in PICTURES and not _is_mask(file.name) and file.name not in named
+    )
+
+
+def _is_mask(file: str) -> bool:
+    return Path(file).stem.endswith(_MASK)
+
+
 def sources(folder: Path, images: Sequence[str]) -> list[ConceptPicture]:
     """The pictures among `images`, with what lies beside them; masks are no pictures.
 
@@ -79,13 +115,13 @@ def sources(folder: Path, images: Sequence[str]) -> list[ConceptPicture]:
     masks = {record.mask for record in records.values() if record.mask}
     found = []
     for file in images:
-        if Path(file).stem.endswith("-mask") or file in masks:
+        if _is_mask(file) or file in masks:
             continue
         record = records.get(file)
         written = caption_lines(folder, Path(file).with_suffix(".txt").name)
         if record is not None and not written:
             written = [Written(METADATA, record.line, words) for words in record.captions]
-        beside = f"{Path(file).stem}-mask.png"
+        beside = f"{Path(file).stem}{_MASK}.png"
         mask = record.mask if record is not None else None
         if mask is None and (folder / beside).is_file():
             mask = beside
@@ -219,3 +255,11 @@ def with_article(noun: str) -> str:
     if noun.lower().startswith(_ARTICLES):
         return noun
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
+def cut_out(folder: Path, source: ConceptPicture) -> Image.Image:
+    """The picture on white, cut to the box round its mask if it has one that shows anything."""
+    picture = open_picture(folder / source.file)
+    mask, flat = mask_of(folder, source, picture), on_paper(picture)
+    box = None if mask is None else mask.resize(flat.size, Image.Resampling.NEAREST).getbbox()
+    return flat.crop(box) if box else flat

@@ -12,7 +12,7 @@ import pytest
 from headed import base_folder, shared_concept
 from PIL import Image
 
-from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.errors import EnvironmentProblem, StoryError, StoryForgeError
 from storyforge.modelref import Defaults, ModelRef
 from storyforge.pictures import with_article
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
@@ -233,14 +233,17 @@ def test_refining_and_controlling_redraw_the_panel_by_what_the_files_hold(folder
     assert before["panel end"] != after["panel end"]
 
 
-def test_a_control_that_is_not_there_is_refused_by_the_panels_name(folder: Path) -> None:
-    for control, message in [
-        ("{adapter: pocket/nothing, picture: concepts/pip/1.png}", "panel `end`: no adapter"),
-        ("{adapter: a/b, draw: pose}", "panel `end`: `control` has nothing to draw"),
+def test_a_control_that_cannot_be_is_refused_where_it_is_written(folder: Path) -> None:
+    for control, code in [
+        ("{adapter: pocket/nothing, picture: concepts/pip/1.png}", "SF303"),
+        ("{adapter: a/b, draw: pose}", "SF326"),
     ]:
         story = story_with(folder, "id: end", f"id: end, control: [{control}]")
-        with pytest.raises(EnvironmentProblem, match=message):
+        with pytest.raises(StoryError) as caught:
             draw_up(story, base=BASE)
+        (found,) = caught.value.diagnostics
+        line = story.path.read_text().splitlines()[found.line - 1]
+        assert (found.code, "control" in line) == (code, True)
 
 
 def test_what_is_drawn_from_the_layout_is_part_of_the_recipe(folder: Path) -> None:
@@ -258,8 +261,10 @@ def test_what_is_drawn_from_the_layout_is_part_of_the_recipe(folder: Path) -> No
 
 def test_only_the_embedded_model_brings_adapters(folder: Path) -> None:
     story = story_with(folder, "id: end", "id: end, control: [{draw: sketch}]")
-    with pytest.raises(EnvironmentProblem, match="names no `adapter` made for `owner/model`"):
+    with pytest.raises(StoryError) as caught:
         draw_up(story, base=ModelRef("owner/model", "hash"))
+    (found,) = caught.value.diagnostics
+    assert (found.code, "`owner/model`" in found.message) == ("SF327", True)
 
 
 def test_training_free_fuses_nothing_and_draws_from_the_concepts(folder: Path) -> None:

@@ -24,7 +24,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.plan.plan import base_of, draw_up
 from storyforge.story import story as stories
-from storyforge.train import edlora
+from storyforge.train import edlora, validation
 from storyforge.train.config import TrainConfig
 from storyforge.train.edlora import learn
 from storyforge.train.logs import Logs
@@ -111,8 +111,8 @@ def small(base: BaseModel) -> Iterator[BaseModel]:
     side, own = 2 ** (len(base.unet.config.block_out_channels) - 1), base.unet.config.sample_size
     base.unet.register_to_config(sample_size=side)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("storyforge.train.validation._STEPS", 1)
-        patch.setattr("storyforge.train.validation._SUBJECT", _SUBJECT[:2])
+        patch.setattr(validation, "_STEPS", 1)
+        patch.setattr(validation, "_SUBJECT", _SUBJECT[:2])
         yield base
     base.unet.register_to_config(sample_size=own)
 

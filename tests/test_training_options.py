@@ -306,7 +306,7 @@ def test_a_run_that_breaks_down_leaves_its_last_good_concept(
             batches[0].clean[:] = torch.nan
         return list(batches)
 
-    monkeypatch.setattr(edlora, "draw", spoilt)
+    monkeypatch.setattr(edlora, "draw_batches", spoilt)
     task = train_task(quick, tmp_path, steps=5)
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     with pytest.raises(StoryForgeError, match="broke down at step 2: the loss is nan") as caught:

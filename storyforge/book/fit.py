@@ -25,7 +25,10 @@ def fit_findings(story: Story) -> tuple[Diagnostic, ...]:
             break
         for problem in found:
             file, mark = story.places.find(problem.place, language)
-            code = "SF324" if isinstance(problem, Unprintable) else "SF323"
             message = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
-            reports.setdefault(file, Report(file)).error(mark, code, message)
+            report = reports.setdefault(file, Report(file))
+            if isinstance(problem, Unprintable):
+                report.error(mark, "SF324", message)
+            else:
+                report.error(mark, "SF323", message)
     return tuple(sorted({each for report in reports.values() for each in report.findings()}))

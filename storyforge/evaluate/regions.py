@@ -46,6 +46,7 @@ from storyforge.metrics.alignment import (
 from storyforge.metrics.clip import Clip, Vectors
 from storyforge.metrics.references import references_of, region_scores_of
 from storyforge.modelref import base_at
+from storyforge.pictures import on_paper, open_picture
 from storyforge.settings import FuseSettings, Solver
 from storyforge.store import Store
 from storyforge.story.story import Panel, Story
@@ -388,8 +389,7 @@ def _asked(picture: Path, shown: ComparedPanel, likenesses: Mapping[str, Path]) 
         made = Image.new("RGB", drawn.size, "white")
     for _, box, concept in shown.regions:
         width, height = round(box.width * made.width), round(box.height * made.height)
-        with Image.open(likenesses[concept]) as opened:
-            own = opened.convert("RGB")
+        own = on_paper(open_picture(likenesses[concept]))
         own.thumbnail((width, height))
         left = round(box.x0 * made.width) + (width - own.width) // 2
         made.paste(own, (left, round(box.y1 * made.height) - own.height))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from storyforge.geometry.box import Box
 from storyforge.metrics.alignment import (
@@ -17,6 +17,7 @@ from storyforge.metrics.alignment import (
     text_alignment,
 )
 from storyforge.metrics.clip import Clip, Vectors
+from storyforge.pictures import cut_out, sources
 from storyforge.tasks import TrainTask
 
 Condition = Literal["base", "single", "fused"]
@@ -63,14 +64,8 @@ class Alignments:
 
 def references_of(clip: Clip, task: TrainTask) -> Vectors:
     """The concept's own pictures, cut to its masks where there are any."""
-    return clip.pictures([_reference(task.folder / name) for name in task.images])
-
-
-def _reference(path: Path) -> Image.Image:
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    mask = path.with_name(f"{path.stem}-mask.png")
-    box = Image.open(mask).convert("L").getbbox() if mask.is_file() else None
-    return picture.crop(box) if box else picture
+    own = sources(task.folder, task.images)
+    return clip.pictures([cut_out(task.folder, picture) for picture in own])
 
 
 def alignments_of(

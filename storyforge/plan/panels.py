@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import Diagnostic, StoryError
 from storyforge.geometry.pose import Stand, head_box
-from storyforge.modelref import ADAPTERS, HUB_ID, ModelRef
+from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef
 from storyforge.settings import Control, Drawn
 from storyforge.story.concept import text_in
 from storyforge.story.layout import RegionShape
+from storyforge.story.places import Place
 from storyforge.story.prompts import (
     head_prompt,
     negative_prompt,
@@ -20,7 +21,7 @@ from storyforge.story.prompts import (
     pose_of,
     region_prompt,
 )
-from storyforge.story.story import Panel, Story
+from storyforge.story.story import Panel, Story, refused
 from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
 
 _OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
@@ -66,7 +67,10 @@ def panel_task(
         guidance_rescale=sampling.guidance_rescale,
         method=method,
         concepts=concepts if method.needs_concepts else (),
-        controls=tuple(_control_task(story, panel, each, base.reference) for each in panel.control),
+        controls=tuple(
+            _control_task(story, panel, number, BaseParts.of(base.reference).model)
+            for number in range(len(panel.control))
+        ),
         refine=_refine_task(story, panel),
         loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
         defaults=base.defaults.drawing,
@@ -156,27 +160,41 @@ def _beside(story: Story, path: str) -> Path:
     return (story.folder / Path(path).expanduser()).absolute()
 
 
-def _control_task(story: Story, panel: Panel, control: Control, base: str) -> ControlTask:
+def control_findings(story: Story) -> tuple[Diagnostic, ...]:
+    """Every `control` for which there is no adapter, or nothing to draw."""
+    found: list[Diagnostic] = []
+    for _, panel in story.panels():
+        for number in range(len(panel.control)):
+            try:
+                _control_task(story, panel, number, story.base_parts.model)
+            except StoryError as exc:
+                found += exc.diagnostics
+    return tuple(found)
+
+
+def _control_task(story: Story, panel: Panel, number: int, base: str) -> ControlTask:
+    control = panel.control[number]
+    where: Place = ("panel", panel.id, "control", number)
     return ControlTask(
-        adapter=_adapter(story, panel, control, base),
+        adapter=_adapter(story, where, control, base),
         picture=_beside(story, control.picture) if control.picture else None,
         weight=control.weight,
         start=control.start,
         end=control.end,
         region=control.region,
         draw=control.draw,
-        stands=_stands(story, panel, control) if control.draw else (),
+        stands=_stands(story, panel, where, control) if control.draw else (),
     )
 
 
-def _adapter(story: Story, panel: Panel, control: Control, base: str) -> Path | str:
+def _adapter(story: Story, where: Place, control: Control, base: str) -> Path | str:
     """Its folder, beside the story or in the package, or its hub id."""
     name = control.adapter
     if name is None and control.draw is not None and base == "pocket":
         name = _OF_POCKET[control.draw]
     if name is None:
-        message = f"panel `{panel.id}`: `control` names no `adapter` made for `{base}`"
-        raise EnvironmentProblem(message, hint="only the embedded model brings adapters of its own")
+        message = f"this needs an `adapter` made for `{base}`; only `pocket` brings its own"
+        raise refused(story, where, "SF327", message)
     folder = _beside(story, name)
     if name.startswith("pocket/") and not folder.is_dir():
         folder = ADAPTERS / name.removeprefix("pocket/")
@@ -184,12 +202,12 @@ def _adapter(story: Story, panel: Panel, control: Control, base: str) -> Path | 
         return name
     if not folder.is_dir():
         known = sorted(f"pocket/{path.name}" for path in ADAPTERS.glob("*/"))
-        message = f"panel `{panel.id}`: no adapter in `{folder}`"
-        raise EnvironmentProblem(message, hint=f"the embedded model has {', '.join(known)}")
+        message = f"no adapter folder at `{folder}`; the embedded model has {', '.join(known)}"
+        raise refused(story, (*where, "adapter"), "SF303", message)
     return folder
 
 
-def _stands(story: Story, panel: Panel, control: Control) -> tuple[Stand, ...]:
+def _stands(story: Story, panel: Panel, where: Place, control: Control) -> tuple[Stand, ...]:
     """Who and what is drawn: bodies in their poses, and for a sketch everything else, too."""
     shapes = story.region_shapes(panel)
     names = [name for name in panel.regions if control.region in {None, name}]
@@ -201,8 +219,10 @@ def _stands(story: Story, panel: Panel, control: Control) -> tuple[Stand, ...]:
         if control.draw == "sketch" or pose is not None:
             stands.append(Stand(shapes[name].bounds(), pose, shapes[name].facing))
     if not stands:
-        message = f"panel `{panel.id}`: `control` has nothing to draw"
-        raise EnvironmentProblem(message, hint="give a region a `pose`, such as `pose: waving`")
+        message = "nobody has a pose to draw; give a region one, such as `pose: waving`"
+        if control.draw == "sketch":
+            message = "there is nothing to draw; give the panel a region"
+        raise refused(story, (*where, "draw"), "SF326", message)
     return tuple(stands)
 
 

@@ -15,7 +15,7 @@ from typing import Final, get_args
 
 from storyforge import __version__
 from storyforge.modelref import POCKET_CLIP, ModelRef, NamedValues, base_at
-from storyforge.pictures import PICTURES
+from storyforge.pictures import files_read, picture_names
 from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of
 from storyforge.plan.panels import panel_task
 from storyforge.plan.pins import Pin
@@ -28,16 +28,6 @@ from storyforge.story.story import Story
 from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
-
-
-_CAPTION: Final = ".txt"
-"""Ending of the file beside a picture that says what it shows."""
-
-_METADATA: Final = "metadata.jsonl"
-"""The file that says of many pictures what they show."""
-
-_MASK: Final = "-mask"
-"""How the stem of a picture ends that shows where the concept is, white on black."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +132,7 @@ def train_task(
 ) -> TrainTask:
     """The task of learning one concept; its recipe is entered in `key_inputs`."""
     folder = spec.pictures().absolute()
-    files = sorted(file for file in folder.rglob("*") if _is_read(file, folder))
-    images = tuple(file.name for file in files if file.parent == folder and _is_picture(file))
+    files = files_read(folder)
     recipe: KeyInputs = {
         "make": "concept 1",
         "kind": spec.kind,
@@ -163,7 +152,7 @@ def train_task(
         kind=spec.kind,
         class_phrase=spec.class_,
         folder=folder,
-        images=images,
+        images=picture_names(folder),
         base=base.reference,
         base_hash=base.hash,
         settings=spec.train,
@@ -180,17 +169,6 @@ def _clip_of(spec: ConceptSpec, base: ModelRef) -> str | None:
         return "pocket" if base.reference == "pocket" else None
     path = (spec.folder / Path(spec.train.clip).expanduser()).absolute()
     return str(path) if path.exists() else spec.train.clip
-
-
-def _is_read(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    said = file.suffix.lower() in (*PICTURES, _CAPTION) or file.name == _METADATA
-    return file.is_file() and not hidden and said
-
-
-def _is_picture(file: Path) -> bool:
-    """Whether the file shows the concept, rather than where in a picture it is."""
-    return file.suffix.lower() in PICTURES and not file.stem.endswith(_MASK)
 
 
 def fuse_task(

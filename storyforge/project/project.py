@@ -19,6 +19,7 @@ from storyforge.executor import OnProgress, silent
 from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
 from storyforge.plan.cost import Cost, total
+from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import Pin, findings_in, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
 from storyforge.plan.status import StatusLine, status_lines
@@ -116,7 +117,7 @@ class Project:
             return findings
         from storyforge.book.fit import fit_findings
 
-        return tuple(sorted((*findings, *fit_findings(story))))
+        return tuple(sorted({*findings, *control_findings(story), *fit_findings(story)}))
 
     def status(self, order: Order = Order()) -> Survey:
         """Say what of the story is made, what is to be made and why; make nothing."""

@@ -182,7 +182,7 @@ def locales_of(story: Path, language: str, reports: list[Report]) -> list[Locale
     """The story's locale files that can be read; findings in them go to new reports.
 
     They are `locales/fr.yaml`, or `locales/NAME.fr.yaml` for the story NAME.yaml alone, which is
-    read instead of the other.
+    read instead of the other. Beside a `story.yaml`, the first are that story's alone.
     """
     folder = story.parent / "locales"
     files = sorted(file for file in folder.glob("*.y*ml") if not file.name.startswith("."))
@@ -193,6 +193,8 @@ def locales_of(story: Path, language: str, reports: list[Report]) -> list[Locale
         if f"{story.stem}.{spoken}" in own and not owner:
             continue
         if owner and owner != story.stem and (story.parent / f"{owner}.yaml").is_file():
+            continue
+        if not owner and _is_of_another(story, folder, spoken):
             continue
         report = Report(str(file))
         reports.append(report)
@@ -205,6 +207,13 @@ def locales_of(story: Path, language: str, reports: list[Report]) -> list[Locale
             validated(LocaleFile, root, report)
             found.append(Locale(spoken, root, report))
     return found
+
+
+def _is_of_another(story: Path, folder: Path, spoken: str) -> bool:
+    """Whether a locale file without a name of its own belongs to the `story.yaml` beside it."""
+    if story.stem == "story" or not (story.parent / "story.yaml").is_file():
+        return False
+    return not (folder / f"story.{spoken}.yaml").is_file()
 
 
 def _name_complaint(file: Path, owner: str, spoken: str, story: Path, language: str) -> str | None:

@@ -269,13 +269,6 @@ class Story(StoryFile):
         """Where its words stand."""
         return self._places
 
-    def reported(self, place: Place, code: str, message: str) -> Diagnostic:
-        """A mistake in what the story says there."""
-        file, mark = self.places.find(place)
-        report = Report(file)
-        report.error(mark, code, message)
-        return report.findings()[0]
-
     @property
     def base_parts(self) -> BaseParts:
         """The base, with what of it comes from elsewhere."""
@@ -331,6 +324,13 @@ def sound(path: Path, story: Story | None, findings: Sequence[Diagnostic]) -> St
         plural = "" if len(errors) == 1 else "s"
         raise StoryError(f"{len(errors)} mistake{plural} in `{path}`", diagnostics=errors)
     return story
+
+
+def refused(story: Story, place: Place, code: str, message: str) -> StoryError:
+    """The error of a story that asks for what cannot be; where it does."""
+    file, mark = story.places.find(place)
+    found = Diagnostic(file, mark.line, mark.column, code, message)
+    return StoryError(f"a mistake in `{file}`", diagnostics=[found])
 
 
 def check(path: Path) -> tuple[Diagnostic, ...]:

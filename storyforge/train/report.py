@@ -29,6 +29,7 @@ from storyforge.pictures import (
     names_concept,
     on_paper,
     open_picture,
+    picture_names,
     sources,
 )
 
@@ -145,7 +146,7 @@ def _sources(
         report = reports.setdefault(METADATA, Report(str(folder / METADATA)))
         line = exc.line if isinstance(exc, MetadataError) else 1
         report.error(Mark(line), "SF606", exc.message, exc.hint)
-        return [ConceptPicture(file, None, ()) for file in images if not file.endswith("-mask.png")]
+        return [ConceptPicture(file, None, ()) for file in images if file in picture_names(folder)]
     for record in records:
         if record.file not in images:
             report = reports.setdefault(METADATA, Report(str(folder / METADATA)))
