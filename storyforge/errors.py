@@ -139,6 +139,10 @@ class EnvironmentProblem(StoryForgeError):
     exit_code: ClassVar[int] = 3
 
 
+class Damaged(EnvironmentProblem):
+    """A product is not what it was when it was finished; it is set aside, to be made again."""
+
+
 class TaskFailed(StoryForgeError):
     """Some tasks of the plan failed; what the others made is kept."""
 
@@ -146,7 +150,7 @@ class TaskFailed(StoryForgeError):
 
 
 class Locked(StoryForgeError):
-    """Another run is working on the same store."""
+    """Another run is making the same, and the author did not want to wait."""
 
     exit_code: ClassVar[int] = 5
 

@@ -192,7 +192,7 @@ def metadata(folder: Path) -> list[MetadataLine]:
 def _record(path: Path, number: int, line: str) -> MetadataLine:
     try:
         said = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise MetadataError(path, number, f"is no JSON: {exc}") from exc
     if not isinstance(said, dict):
         raise MetadataError(path, number, "is no JSON object")

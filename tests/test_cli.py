@@ -332,7 +332,7 @@ def test_one_of_several_takes_is_picked_and_bound(story: Path) -> None:
     picked = invoke("pick", story, "two", 2)
     assert picked.exit_code == 0, picked.output
     assert "`take: 0` of the story" in picked.stderr
-    (pinned,) = (story.parent / "pins").iterdir()
+    (pinned,) = (story.parent / "pins").glob("*.png")
     result = invoke("render", story, "--json")
     assert made(result) == NOTHING | {"books": 2}
     assert json.loads(result.stdout)["pinned"] == ["two"]
@@ -350,7 +350,7 @@ def test_a_pinned_panel_survives_a_retrained_concept(story: Path, world: Path) -
     result = invoke("render", story, "--jobs", 1)
     assert "pinned, kept as they are: `one`" in result.stderr
     assert "made 1 concept, 1 fused model, 1 panel, 2 books" in result.stderr
-    (pinned,) = (story.parent / "pins").iterdir()
+    (pinned,) = (story.parent / "pins").glob("*.png")
     assert pinned.read_bytes() == before
     assert invoke("unpin", story, "one").stdout.split() == ["one"]
     assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1, "books": 2}
@@ -403,12 +403,16 @@ def test_what_no_story_needs_any_more_is_collected(story: Path) -> None:
     edit(story, "prompt: fog", "prompt: sun")
     shutil.rmtree(story.parent / ".storyforge" / "ledgers")
     invoke("render", story)
-    gone = products(invoke("cache", "gc", story.parent, "--json"))
+    refused = invoke("cache", "gc", story.parent)
+    assert refused.exit_code == 1
+    assert "--yes" in refused.stderr
+    assert "no story needs it" in refused.stderr
+    gone = products(invoke("cache", "gc", story.parent, "--yes", "--json"))
     assert sorted(each["kind"] for each in gone) == ["html", "panels", "pdf"]
     assert products(invoke("cache", "gc", story.parent, "--json")) == []
 
 
-def test_a_damaged_picture_is_removed_by_verify_and_drawn_again_by_render(story: Path) -> None:
+def test_a_damaged_picture_is_set_aside_by_verify_and_drawn_again_by_render(story: Path) -> None:
     invoke("render", story)
     assert invoke("cache", "verify", story).exit_code == 0
     listed = products(invoke("cache", "ls", story, "--json"))
@@ -426,11 +430,9 @@ def test_a_folder_without_a_store_is_an_error(tmp_path: Path) -> None:
     assert "hint:" in result.stderr
 
 
-def test_a_running_render_locks_the_store(story: Path) -> None:
-    with Store(story.parent / ".storyforge").claim():
-        result = invoke("render", story, "--json")
-    assert result.exit_code == 5
-    assert "another run" in json.loads(result.stdout)["error"]["message"]
+def test_a_running_render_keeps_nobody_out(story: Path) -> None:
+    with Store(story.parent / ".storyforge").at_work():
+        assert invoke("render", story, "--json").exit_code == 0
 
 
 def test_a_missing_base_is_told_with_its_exit_code(story: Path) -> None:

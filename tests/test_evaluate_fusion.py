@@ -27,6 +27,7 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.modelref import ModelRef, base_at
 from storyforge.plan.plan import base_of, draw_up
 from storyforge.sample.sampler import picture
+from storyforge.store.tidying import gc
 from storyforge.story import story as stories
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +203,9 @@ def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
         learnt.store.has("concepts", learnt.tasks(training, 1)[0].key)
         for training in ("p-plus", "custom-diffusion")
     )
-    assert not [p for p in learnt.store.gc(dry=True) if p.shelf == "concepts"], "none is rubbish"
+    assert not [w for w in gc(learnt.store, dry=True) if w.product.shelf == "concepts"], (
+        "none is rubbish"
+    )
 
 
 def test_more_concepts_than_there_are_is_one_clear_error(learnt_pair: Path, clip: Path) -> None:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from storyforge.cli.program import app
 from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.plan.pins import findings_in, lock_path, read_pins
+from storyforge.plan.lockfile import lock_path
+from storyforge.plan.pins import findings_in, read_pins
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import StatusLine, missing, status_lines, subject_of
 from storyforge.plan.takes import with_pins
@@ -211,7 +212,7 @@ def test_tidying_keeps_pinned_pictures(path: Path) -> None:
     Project(path).pin(["found"])
     key = lines(path)["panel found"].task.key
     shutil.rmtree(path.parent / ".storyforge" / "ledgers")
-    gone = {product.key for product in stores.gc(path)}
+    gone = {waste.product.key for waste in stores.gc(path)}
     assert gone
     assert key not in gone
 
@@ -236,7 +237,7 @@ def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, c
     (finding,) = caught.value.diagnostics
     lock = lock_path(path)
     assert (finding.code, finding.file) == (code, str(lock))
-    assert lock.read_text().splitlines()[finding.line - 1].strip() == "found:"
+    assert lock.read_text().splitlines()[finding.line - 1].startswith("  found:")
     assert findings_in(path) == (finding,)
     Project(path).unpin(["found"])
     assert not lock.exists()
@@ -247,7 +248,7 @@ def test_a_lost_picture_is_an_error_where_it_is_named(path: Path, change: str, c
     [
         ("take: 0", "take: -1", "SF202", "at least 0"),
         ("take: 0", "taek: 0", "SF200", "did you mean `take`"),
-        ("storyforge: 1", "storyforge: 2", "SF202", "storyforge"),
+        ("storyforge: 2", "storyforge: 3", "SF202", "storyforge"),
         ("key: ", "key: ../../", "SF202", "is not a key"),
         ("panels:", "panels: [", "SF102", ""),
         ("found:", "../found:", "SF202", "an id for a panel"),
@@ -288,7 +289,7 @@ def test_the_lock_is_named_after_the_story(path: Path) -> None:
     Project(path).unpin([])
     assert not lock_path(path).exists()
     assert lines(other)["panel found"].state == "pinned"
-    assert len(list((path.parent / "pins").iterdir())) == 1
+    assert len(list((path.parent / "pins").glob("*.png"))) == 1
     Project(other).unpin([])
     assert not (path.parent / "pins").exists()
 

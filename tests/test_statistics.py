@@ -153,7 +153,7 @@ def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
 ) -> None:
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
-    engine.learn_concept(tmp_path / "store", None, learnt, silent)
+    engine.learn_concept(tmp_path / "store", None, {}, learnt, silent)
     path = Store(tmp_path / "store").path("concepts", "key")
     brought = carried.carried(path)
     assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)

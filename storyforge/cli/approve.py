@@ -34,12 +34,26 @@ def pick(
 
 @app.command()
 def pin(
-    story: StoryArgument, panels: Panels = None, store: StoreFolder = None, as_json: AsJson = False
+    story: StoryArgument,
+    panels: Panels = None,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Write the list of pins anew, after a cut or a merge.")
+    ] = False,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Keep pictures as they are, whatever changes in the story."""
     from storyforge.project.project import Project
 
-    _show_approved(Project(story, store=store).pin(panels or ()), as_json)
+    project = Project(story, store=store)
+    if mend:
+        mended = project.mend_pins()
+        tell(f"{len(mended)} pinned: {', '.join(mended)}")
+        return
+    _show_approved(project.pin(panels or ()), as_json)
+    waiting = project.unpinned() if not panels else ()
+    if waiting:
+        tell(f"not drawn yet, and not pinned: {', '.join(waiting)}")
 
 
 @app.command()

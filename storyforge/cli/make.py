@@ -15,6 +15,7 @@ from storyforge.cli.options import (
     Formats,
     Jobs,
     LanguageOption,
+    NoWait,
     OutFolder,
     Ppi,
     StepsOption,
@@ -76,6 +77,7 @@ def train(
     concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
     jobs: Jobs = None,
     store: StoreFolder = None,
+    no_wait: NoWait = False,
     logs: Annotated[
         Path | None,
         typer.Option("--logs", metavar="DIR", help="Write losses, curves and previews there."),
@@ -92,7 +94,7 @@ def train(
     if tensorboard and logs is None:
         raise typer.BadParameter("needs `--logs DIR`", param_hint="--tensorboard")
     kept = None if logs is None else Logs(logs, tensorboard)
-    project, wanted = Project(story, store=store), concepts or ()
+    project, wanted = Project(story, store=store, wait=not no_wait), concepts or ()
     for finding in project.examine(wanted):
         tell(finding_line(finding))
     outcome = _done(lambda tell: project.train(wanted, jobs=jobs, logs=kept, on_progress=tell))
@@ -118,13 +120,14 @@ def fuse(
     ] = None,
     jobs: Jobs = None,
     store: StoreFolder = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
     """Fuse the concepts into one model, learning those that are missing."""
     from storyforge.project.fused import check_vacant
     from storyforge.project.project import Project
 
-    project = Project(story, store=store)
+    project = Project(story, store=store, wait=not no_wait)
     if merge is not None:
         check_vacant(merge)
     show_outcome(lambda tell: project.fuse(jobs=jobs, on_progress=tell), as_json)
@@ -168,12 +171,13 @@ def render(
     steps: StepsOption = None,
     jobs: Jobs = None,
     store: StoreFolder = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
     """Make all that is missing, then the book."""
     from storyforge.project.project import Project
 
-    project = Project(story, store=store, out=out)
+    project = Project(story, store=store, out=out, wait=not no_wait)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if takes is not None:
         _show_takes(project, wanted, takes, steps, jobs, previews, clip, as_json)
@@ -239,13 +243,14 @@ def book(
     lang: LanguageOption = None,
     steps: StepsOption = None,
     store: StoreFolder = None,
+    no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
     """Set the book from pictures that exist."""
     from storyforge.plan.plan import Order
     from storyforge.project.project import Project
 
-    project = Project(story, store=store, out=out)
+    project = Project(story, store=store, out=out, wait=not no_wait)
     order = Order(formats(to), lang, steps, ppi, assets, cover_wrap)
     show_outcome(lambda tell: project.book(order, on_progress=tell), as_json)
     _show_untranslated(project, lang)
@@ -318,6 +323,8 @@ def _done(work: Callable[[OnProgress], Outcome]) -> Outcome:
 def _tell_outcome(outcome: Outcome) -> None:
     for trouble in outcome.troubles:
         tell_error(trouble.error, trouble.subject)
+    if outcome.damaged:
+        tell(f"damaged, and set aside: {', '.join(outcome.damaged)}")
     if outcome.pinned:
         names = ", ".join(f"`{name}`" for name in outcome.pinned)
         tell(f"pinned, kept as they are: {names}")

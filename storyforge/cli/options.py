@@ -21,6 +21,9 @@ OutFolder = Annotated[
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, help="Concepts learnt at a time [one a processor].")
 ]
+NoWait = Annotated[
+    bool, typer.Option("--no-wait", help="Fail where another run is making the same.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Formats = Annotated[
     str | None, typer.Option("--to", metavar="FORMATS", help="Such as `pdf,html` [the story's].")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +12,20 @@ import typer
 
 from storyforge.cli.options import AsJson, GoldensFolder, PlaceOption, StoreFolder, StoryArgument
 from storyforge.cli.program import group
-from storyforge.cli.terminal import ProgressLine, show_products, show_table, tell, tell_json
+from storyforge.cli.terminal import (
+    ProgressLine,
+    show_products,
+    show_table,
+    show_waste,
+    tell,
+    tell_json,
+    tell_waste,
+)
+from storyforge.errors import StoryForgeError
 
 if TYPE_CHECKING:
     from storyforge.project.golden import Review
+    from storyforge.store.tidying import Waste
 
 cache = group("cache", "Look after the store of finished products.")
 golden = group("golden", "Compare a story's pictures with those kept.", hidden=True)
@@ -32,23 +44,38 @@ def list_products(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
 def gc(
     where: PlaceOption = Path(),
     dry: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no story needs any more; pinned pictures stay."""
+    """Throw away what no story needs; pinned pictures stay, and the trash keeps it for a while."""
     from storyforge.project import stores
 
-    products = stores.gc(where, dry=dry)
-    show_products(products, as_json, f"{'would remove' if dry else 'removed'} {len(products)}")
+    waste = stores.gc(where, dry=True)
+    if not waste or dry:
+        show_waste(waste, as_json, "to throw away")
+        return
+    if not yes:
+        _ask(waste)
+    show_waste(stores.gc(where), as_json, "thrown away")
+
+
+def _ask(waste: Sequence[Waste]) -> None:
+    """Let the author see what would go, and say so; where nobody sits, that is `--yes`."""
+    tell_waste(waste)
+    if not sys.stdin.isatty():
+        message = "nothing was thrown away: nobody is here to be asked"
+        raise StoryForgeError(message, hint="say `--yes`, or `--dry-run`")
+    typer.confirm("throw these away?", abort=True, err=True)
 
 
 @cache.command()
 def verify(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
-    """Remove products that were damaged; they are made again by the next run."""
-    from storyforge.project.stores import store_at
+    """Set aside what is damaged, and what was made from it; the next run makes it again."""
+    from storyforge.project import stores
 
-    products = store_at(where).verify()
-    show_products(products, as_json, f"removed {len(products)} damaged products")
-    if products:
+    waste = stores.verify(where)
+    show_waste(waste, as_json, "damaged, or made from what is, and set aside")
+    if waste:
         raise typer.Exit(1)
 
 

@@ -7,14 +7,19 @@ which those are imported is the order of `--help`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Final
 
 import typer
 from typer.core import TyperGroup
 
 from storyforge import __version__
-from storyforge.cli.terminal import error_content, tell, tell_bug, tell_error, tell_json
+from storyforge.cli.terminal import counted, error_content, tell, tell_bug, tell_error, tell_json
 from storyforge.errors import StoryForgeError
 
 _INTERRUPTED: Final = 130
@@ -31,15 +36,41 @@ class _Verbs(TyperGroup):
         for library in ("TRANSFORMERS", "DIFFUSERS"):
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
         try:
-            return super().invoke(ctx)
+            with _stoppable():
+                return super().invoke(ctx)
         except StoryForgeError as exc:
             tell_error(exc)
             if as_json:
                 tell_json({"error": error_content(exc)})
             raise typer.Exit(exc.exit_code) from exc
         except KeyboardInterrupt as exc:
-            tell("interrupted; run the same command again to go on")
+            tell(f"interrupted; {_kept(exc)}run the same command again to go on")
             raise typer.Exit(_INTERRUPTED) from exc
+
+
+def _kept(interruption: KeyboardInterrupt) -> str:
+    """What had been made before somebody ended the run, in words."""
+    from storyforge.engine.engine import Interrupted
+
+    made = counted(interruption.kept) if isinstance(interruption, Interrupted) else ""
+    return f"kept: {made}; " if made else ""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a verb as Ctrl-C does: what is finished is kept, and it is said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from storyforge.project.making import Outcome
     from storyforge.project.project import Survey
     from storyforge.store import Product
+    from storyforge.store.tidying import Waste
 
 SCHEMA_VERSION: Final = 1
 """Of every JSON document printed; a later one may have more keys, not fewer."""
@@ -124,6 +125,7 @@ def outcome_content(outcome: Outcome) -> dict[str, object]:
         "made": asdict(outcome.made),
         "skipped": asdict(outcome.skipped),
         "pinned": list(outcome.pinned),
+        "damaged": list(outcome.damaged),
         "books": [str(path) for path in outcome.books],
         "seconds": round(outcome.seconds, 2),
     }
@@ -277,16 +279,48 @@ def _cost_content(cost: Cost) -> dict[str, object]:
 def show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:
     """Print finished products and what they weigh."""
     if as_json:
-        told = [
-            {"kind": each.shelf, "key": each.key, "path": str(each.path), "bytes": each.size}
-            for each in products
-        ]
+        told = [product_content(each) for each in products]
         tell_json({"products": told, "bytes": sum(each.size for each in products)})
         return
     if products:
         rows = [(each.shelf, each.key, size(each.size)) for each in products]
         show_table(("kind", "key", "size"), rows)
     tell(f"{summary}, {size(sum(each.size for each in products))}")
+
+
+def show_waste(waste: Sequence[Waste], as_json: bool, what: str) -> None:
+    """Print what goes of a store, what it weighs and why."""
+    products = [each.product for each in waste]
+    if as_json:
+        told = [{**product_content(each.product), "reason": each.reason} for each in waste]
+        tell_json({"products": told, "bytes": sum(each.size for each in products)})
+        return
+    if waste:
+        show_table(("kind", "key", "size", "why"), _waste_rows(waste))
+    tell(f"{len(products)} {what}, {size(sum(each.size for each in products))}")
+
+
+def tell_waste(waste: Sequence[Waste]) -> None:
+    """Say the same beside the data, before it happens."""
+    for row in _waste_rows(waste):
+        tell("  ".join(row))
+
+
+def _waste_rows(waste: Sequence[Waste]) -> list[tuple[str, str, str, str]]:
+    return [
+        (each.product.shelf, each.product.key, size(each.product.size), each.reason)
+        for each in waste
+    ]
+
+
+def product_content(product: Product) -> dict[str, object]:
+    """A product as JSON."""
+    return {
+        "kind": product.shelf,
+        "key": product.key,
+        "path": str(product.path),
+        "bytes": product.size,
+    }
 
 
 def recipe_words(card: Card) -> tuple[str, str, str, str]:

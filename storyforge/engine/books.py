@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from storyforge.errors import Diagnostic, EnvironmentProblem, Report
+from storyforge.errors import Diagnostic, EnvironmentProblem, Report, TaskFailed
 from storyforge.executor import OnProgress
+from storyforge.plan.pins import Pin
 from storyforge.plan.status import subject_of
 from storyforge.store import Entry, Store, fingerprint
+from storyforge.store.products import Source
 from storyforge.story.story import Story
 from storyforge.tasks import BookTask
 
@@ -39,7 +41,7 @@ class Books:
 
     store: Store
     story: Story
-    pinned: Mapping[str, Path]
+    pinned: Mapping[str, Pin]
     note: Note
     books: dict[str, Book] = field(default_factory=dict)
 
@@ -67,8 +69,10 @@ class Books:
             book = wrap(book, self.story)
         elif task.format == "inside":
             book = inside(book)
-        with self.store.make(task.format, task.key) as path:
-            write_book(book, task.format, path, task.ppi)
+        with self.store.make_missing(task.format, task.key, self._sources(task)) as path:
+            if path is not None:
+                write_book(book, task.format, path, task.ppi)
+                self._check_pinned(task)
         on_progress(f"{subject}: binding", 1, 1)
 
     def printed(self, task: BookTask, on_progress: OnProgress) -> Book:
@@ -108,7 +112,19 @@ class Books:
         return tuple(sorted(report.findings()))
 
     def _drawn(self, panel: str, key: str) -> Path:
-        return self.pinned.get(panel) or self.store.path("panels", key)
+        pin = self.pinned.get(panel)
+        return self.store.path("panels", key) if pin is None else pin.picture
+
+    def _sources(self, task: BookTask) -> list[Source]:
+        return [("panels", key) for panel, key in task.panels if panel not in self.pinned]
+
+    def _check_pinned(self, task: BookTask) -> None:
+        """Raise TaskFailed if a pinned picture is not any more what was approved."""
+        for panel in dict(task.panels).keys() & self.pinned.keys():
+            pin = self.pinned[panel]
+            if fingerprint(pin.picture) != pin.sha256:
+                message = f"`{pin.picture}` was changed while the book was bound"
+                raise TaskFailed(message, hint="run the same command again")
 
     def _model(self, method: str) -> Path:
         path = self.story.folder / Path(method).expanduser()
@@ -130,10 +146,13 @@ class Books:
         }
         text = json.dumps(recipe, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
-        if not self.store.has("upscaled", key):
-            source = self._drawn(panel, drawn)
-            with self.store.make("upscaled", key) as path:
-                _enlarge(panel, source, model, width, path, on_progress)
+        while not self.store.sound("upscaled", key):
+            own: list[Source] = [] if panel in self.pinned else [("panels", drawn)]
+            with self.store.make_missing("upscaled", key, own) as path:
+                if path is not None:
+                    source = self._drawn(panel, drawn)
+                    _enlarge(panel, source, model, width, path, on_progress)
+            self.store.wait_for("upscaled", key)
             self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
         return art_of(panel, self.store.path("upscaled", key))
 

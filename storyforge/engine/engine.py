@@ -12,15 +12,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from storyforge.engine.books import Books
+from storyforge.engine.inputs import (
+    Sums,
+    check_files,
+    check_panel,
+    check_pictures,
+    sources_of,
+    sums_of,
+)
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import Failure, OnProgress, peak_memory, processors, run
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of, subject_of
 from storyforge.plan.takes import picture_of
 from storyforge.store import Entry, Ledger, Store, size_of
+from storyforge.store.products import Source
 from storyforge.story.story import Story
 from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
 
@@ -28,7 +37,13 @@ if TYPE_CHECKING:
     from storyforge.model.base import BaseModel
     from storyforge.train.logs import Logs
 
-T = TypeVar("T", TrainTask, FuseTask, BookTask)
+T = TypeVar("T", TrainTask, FuseTask, PanelTask, BookTask)
+
+_LONGEST: Final = 60
+"""Letters of a story's name in its ledger's: file systems allow 255 bytes in all."""
+
+_PACE: Final = 2.0
+"""Seconds between two writings of the ledger; a thousand entries take a tenth of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +64,27 @@ class Trouble:
     error: StoryForgeError
 
 
+class Interrupted(KeyboardInterrupt):
+    """Somebody ended the run; what was finished is kept."""
+
+    def __init__(self, kept: Counts) -> None:
+        """Say what this run had made by then."""
+        super().__init__("interrupted")
+        self.kept = kept
+
+
 def ledger_of(store: Store, story: Story) -> Ledger:
     """The story's own ledger; several stories may share a store."""
     where = hashlib.sha256(str(story.path.absolute()).encode()).hexdigest()[:8]
-    return store.ledger(f"{story.path.stem}-{where}")
+    return store.ledger(f"{story.path.stem[:_LONGEST]}-{where}")
 
 
 @dataclass(slots=True)
 class Engine:
     """One run at work: what it has made, and what went wrong.
 
-    names   what the ledger calls a product, by key, where it is not the plan's own
+    names      what the ledger calls a product, by key, where it is not the plan's own
+    unwritten  entries that the ledger's file does not have yet
     """
 
     plan: Plan
@@ -69,14 +94,15 @@ class Engine:
     made: list[Task] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    unwritten: dict[str, Entry] = field(default_factory=dict)
+    written: float = 0.0
     stage_began: float = 0.0
     made_before: int = 0
     books: Books = field(init=False)
 
     def __post_init__(self) -> None:
         """Open the ledger."""
-        pinned = {panel: pin.picture for panel, pin in self.plan.pins.items()}
-        self.books = Books(self.store, self.plan.story, pinned, self._note)
+        self.books = Books(self.store, self.plan.story, self.plan.pins, self._note)
         self.entries = ledger_of(self.store, self.plan.story).entries()
 
     def learn(self, tasks: Sequence[TrainTask], jobs: int | None, logs: Logs | None = None) -> None:
@@ -84,9 +110,13 @@ class Engine:
         if not tasks:
             return
         self._begin()
-        work = partial(learn_concept, self.store.root, logs)
-        failures = run(work, tasks, jobs or _usual_jobs(len(tasks)), self.on_progress, self._keep)
-        self._regret(failures)
+        sums = {task.key: sums_of(task, self.plan.key_inputs) for task in tasks}
+        work = partial(learn_concept, self.store.root, logs, sums)
+
+        def learn(todo: Sequence[TrainTask]) -> Sequence[Failure[TrainTask]]:
+            return run(work, todo, jobs or _usual_jobs(len(todo)), self.on_progress, self._keep)
+
+        self._regret(self._until_made(tasks, learn))
 
     def fuse(self, task: FuseTask | None) -> None:
         """Fuse the concepts, if every one of them was learnt."""
@@ -94,8 +124,9 @@ class Engine:
             return
         self._begin()
         files = {name: self._concept_file(name, key) for name, key in task.concepts}
+        work = partial(fuse_concepts, self.store, files, sources_of(task, self.plan))
         self._regret(
-            run(partial(fuse_concepts, self.store, files), [task], 1, self.on_progress, self._keep)
+            self._until_made([task], lambda todo: run(work, todo, 1, self.on_progress, self._keep))
         )
         self.note_all()
 
@@ -117,16 +148,48 @@ class Engine:
             return
         self._begin()
         work = partial(_draw, self._drawn, fused, self._own_files(tasks), previews)
+        self._regret(self._until_made(tasks, partial(self._draw_all, work)))
+
+    def _draw_all(
+        self, work: Callable[[tuple[PanelTask, ...], OnProgress], None], tasks: Sequence[PanelTask]
+    ) -> Sequence[Failure[PanelTask]]:
         failures = run(work, [tuple(tasks)], 1, self.on_progress, lambda *_: None)
-        rest = [(task,) for task in tasks if not self.store.has("panels", task.key)]
+        rest = [task for task in tasks if not self._is_in_hand(task)]
         if not failures or not rest:
-            return
+            return ()
         error = failures[0].error
         if len(tasks) == 1 or (len(rest) == len(tasks) and isinstance(error, EnvironmentProblem)):
-            self.troubles += [Trouble(subject_of(task), error) for (task,) in rest]
-            return
-        for failure in run(work, rest, 1, self.on_progress, lambda *_: None):
-            self.troubles.append(Trouble(subject_of(failure.task[0]), failure.error))
+            return [Failure(task, error) for task in rest]
+        alone = [(task,) for task in rest]
+        failed = run(work, alone, 1, self.on_progress, lambda *_: None)
+        return [Failure(failure.task[0], failure.error) for failure in failed]
+
+    def _is_in_hand(self, task: Task) -> bool:
+        """Whether the product is there, or another run is at it."""
+        shelf = shelf_of(task)
+        return self.store.has(shelf, task.key) or self.store.is_making(shelf, task.key)
+
+    def _until_made(
+        self, tasks: Sequence[T], attempt: Callable[[Sequence[T]], Sequence[Failure[T]]]
+    ) -> Sequence[Failure[T]]:
+        """Make what nobody else is making, then wait for those who are; what failed.
+
+        Where another run ended before its product was there, it is made here after all.
+        """
+        failures: list[Failure[T]] = []
+        todo = list(tasks)
+        while todo:
+            failures += attempt(todo)
+            failed = {failure.task.key for failure in failures}
+            todo = [task for task in todo if task.key not in failed and not self._is_there(task)]
+            for task in todo:
+                self.on_progress(f"{subject_of(task)}: waiting for another run", 0, 1)
+                self.store.wait_for(shelf_of(task), task.key)
+            todo = [task for task in todo if not self._is_there(task)]
+        return failures
+
+    def _is_there(self, task: Task) -> bool:
+        return self.store.has(shelf_of(task), task.key)
 
     def _lacking(self, tasks: Sequence[PanelTask]) -> str | None:
         """What panels are drawn with and is not there; None if all of it is."""
@@ -154,17 +217,25 @@ class Engine:
         return {name: self._concept_file(name, key) for name, key in named.items()}
 
     @contextmanager
-    def _drawn(self, task: PanelTask) -> Iterator[Path]:
-        """Take in one picture as soon as it is finished."""
-        with self.store.make("panels", task.key) as path:
+    def _drawn(self, task: PanelTask) -> Iterator[Path | None]:
+        """Take in one picture as soon as it is finished; None if it need not be drawn here."""
+        sources = sources_of(task, self.plan)
+        with self.store.make_missing("panels", task.key, sources) as path:
             yield path
-        self._keep(task, peak_memory())
+            if path is not None:
+                check_panel(task)
+        if path is not None:
+            self._keep(task, peak_memory())
 
     def bind(self, tasks: Sequence[BookTask]) -> None:
         """Bind books, unless pictures are missing."""
         if all(self.all_drawn(task) for task in tasks):
             self._begin()
-            self._regret(run(self.books.perform, tasks, 1, self.on_progress, self._keep))
+
+            def attempt(todo: Sequence[BookTask]) -> Sequence[Failure[BookTask]]:
+                return run(self.books.perform, todo, 1, self.on_progress, self._keep)
+
+            self._regret(self._until_made(tasks, attempt))
 
     def compose(self, tasks: Sequence[BookTask]) -> None:
         """Set the books' pages beforehand, without pictures where some are missing.
@@ -201,6 +272,17 @@ class Engine:
             if isinstance(error, EnvironmentProblem):
                 raise error
 
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Enter in the ledger what is there and what is made, however this ends."""
+        self.note_all()
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            raise Interrupted(self.counts()) from exc
+        finally:
+            self.note_all()
+
     def note_all(self) -> None:
         """Enter what exists already: it is what was last made of its subject."""
         before = dict(self.entries)
@@ -208,9 +290,23 @@ class Engine:
         for task in self.plan.tasks():
             known = self.entries.get(self._name(task))
             if self.store.has(shelf_of(task), task.key) and (not known or known.key != task.key):
-                self._enter(task)
-        if self.entries != before:
-            ledger_of(self.store, self.plan.story).write(self.entries)
+                self.entries[self._name(task)] = self._entry(task)
+        self._enter_all({k: v for k, v in self.entries.items() if before.get(k) != v})
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is not in the ledger yet, beside what other runs have entered meanwhile."""
+        if self.unwritten:
+            ledger_of(self.store, self.plan.story).merge(self.unwritten)
+            self.unwritten.clear()
+            self.written = perf_counter()
+
+    def _enter_all(self, entries: Mapping[str, Entry]) -> None:
+        """Take entries down; they are written together with others of these seconds."""
+        self.entries |= entries
+        self.unwritten |= entries
+        if perf_counter() - self.written > _PACE:
+            self.flush()
 
     def _note_statistics(self) -> None:
         """Enter what was watched for the fused model: other fusions will want it too."""
@@ -227,23 +323,22 @@ class Engine:
 
     def _keep(self, task: Task, memory: int) -> None:
         """Count a finished task and enter it, with its share of the stage's time so far."""
+        if not self._is_there(task):
+            return
         self.made.append(task)
         seconds = (perf_counter() - self.stage_began) / (len(self.made) - self.made_before)
-        self._enter(task, round(seconds, 2), memory)
-        ledger_of(self.store, self.plan.story).write(self.entries)
+        self._enter_all({self._name(task): self._entry(task, round(seconds, 2), memory)})
 
-    def _enter(self, task: Task, seconds: float = 0.0, memory: int = 0) -> None:
+    def _entry(self, task: Task, seconds: float = 0.0, memory: int = 0) -> Entry:
         size = size_of(self.store.path(shelf_of(task), task.key))
-        entry = Entry(task.key, self.plan.key_inputs[task.key], seconds, memory, size)
-        self.entries[self._name(task)] = entry
+        return Entry(task.key, self.plan.key_inputs[task.key], seconds, memory, size)
 
     def _name(self, task: Task) -> str:
         return self.names.get(task.key) or subject_of(task)
 
     def _note(self, subject: str, entry: Entry) -> None:
         """Enter what was made on the way to a book."""
-        self.entries[subject] = entry
-        ledger_of(self.store, self.plan.story).write(self.entries)
+        self._enter_all({subject: entry})
 
     def _regret(self, failures: Sequence[Failure[T]]) -> None:
         self.troubles += [Trouble(subject_of(each.task), each.error) for each in failures]
@@ -283,13 +378,24 @@ def opened(task: TrainTask | FuseTask | PanelTask) -> BaseModel:
     return open_base(task.base, task.base_hash, device=best_device())
 
 
-def learn_concept(root: Path, logs: Logs | None, task: TrainTask, on_progress: OnProgress) -> None:
-    """Learn one concept into the store at `root`."""
+def learn_concept(
+    root: Path,
+    logs: Logs | None,
+    sums: Mapping[str, Sums],
+    task: TrainTask,
+    on_progress: OnProgress,
+) -> None:
+    """Learn one concept into the store at `root`, unless it is there or another run is at it.
+
+    sums  by the task's key, what its pictures were then
+    """
     from storyforge.engine.judge import judge_of
     from storyforge.train import edlora
 
     store, judge, base = Store(root), judge_of(task), opened(task)
-    with store.make("concepts", task.key) as path:
+    with store.make_missing("concepts", task.key) as path:
+        if path is None:
+            return
         own = None if logs is None else logs.of(task.concept)
         scratch = store.scratch(task.key)
         edlora.train_concept(base, task, path, scratch, _about(task, on_progress), own, judge=judge)
@@ -297,22 +403,34 @@ def learn_concept(root: Path, logs: Logs | None, task: TrainTask, on_progress: O
             from storyforge.fuse import carried
 
             carried.carry_statistics(base, task, path, _about(task, on_progress))
+        check_pictures(task, sums.get(task.key, {}))
 
 
 def fuse_concepts(
-    store: Store, concepts: dict[str, Path], task: FuseTask, on_progress: OnProgress
+    store: Store,
+    concepts: dict[str, Path],
+    learnt: Sequence[Source],
+    task: FuseTask,
+    on_progress: OnProgress,
 ) -> None:
-    """Fuse concepts, whose files are given by name, into the store."""
+    """Fuse concepts into the store, unless the model is there or another run is at it.
+
+    concepts  their files, by name
+    learnt    those of them that are products
+    """
     from storyforge.fuse import fusion
 
-    with store.make("fused", task.key) as path:
+    with store.make_missing("fused", task.key, learnt) as path:
+        if path is None:
+            return
         fusion.fuse_concepts(
             partial(opened, task), task, concepts, store, path, _about(task, on_progress)
         )
+        check_files(task, concepts, learnt)
 
 
-Keeper = Callable[[PanelTask], AbstractContextManager[Path]]
-"""Gives the path to write a picture to, and takes it in."""
+Keeper = Callable[[PanelTask], AbstractContextManager[Path | None]]
+"""Gives the path to write a picture to, and takes it in; None if it need not be drawn."""
 
 
 def _draw(

@@ -22,6 +22,7 @@ from storyforge.plan.keys import KeyInputs
 from storyforge.plan.plan import fuse_task, train_task
 from storyforge.settings import ConceptName, FuseSettings
 from storyforge.store import Entry, Shelf, Store
+from storyforge.store.products import Source
 from storyforge.story.concept import ConceptSpec, read_concept
 from storyforge.tasks import FuseTask, TrainTask
 
@@ -60,8 +61,8 @@ class ConceptSet:
         every = [task for training in trainings for task in self.tasks(training, count)]
         lacking = {task.key: task for task in every if not self.store.has("concepts", task.key)}
         if lacking:
-            with self.store.claim():
-                work = partial(learn_concept, self.store.root, None)
+            with self.store.at_work():
+                work = partial(learn_concept, self.store.root, None, {})
                 failures = run(work, tuple(lacking.values()), jobs, on_progress, self._keep)
             for failure in failures:
                 error = failure.error
@@ -79,7 +80,8 @@ class ConceptSet:
         """The fused model's folder; what is missing is made."""
         if not self.store.has("fused", task.key):
             files = {name: self.store.path("concepts", key) for name, key in task.concepts}
-            fuse_concepts(self.store, files, task, on_progress)
+            learnt: list[Source] = [("concepts", key) for _, key in task.concepts]
+            fuse_concepts(self.store, files, learnt, task, on_progress)
             for name, key in task.statistics:
                 self._enter(f"statistics {name} {key}", "statistics", key)
             self._enter("statistics of the base", "statistics", task.ordinary)

@@ -147,7 +147,7 @@ def _asked(plan: Plan, names: Sequence[str]) -> tuple[TrainTask, ...]:
 def _prepared(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgress) -> Engine:
     """Learn, fuse and, where panels are judged, draw what the story still lacks."""
     shop = Engine(plan, store, on_progress)
-    with store.claim():
+    with store.at_work():
         lacking = missing(plan, store)
         shop.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
         if plan.fuse and not store.has("fused", plan.fuse.key):

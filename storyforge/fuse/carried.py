@@ -16,6 +16,7 @@ from storyforge.executor import OnProgress
 from storyforge.fuse import statistics
 from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.statistics import Statistics
+from storyforge.headers.checked import sort_head
 from storyforge.model.base import BaseModel
 from storyforge.model.card import CARRIED
 from storyforge.model.concept import Concept
@@ -42,6 +43,7 @@ def carry(path: Path, seen: Statistics) -> None:
     tensors |= {CARRIED + key: value for key, value in added.items()}
     part = path.with_name(f".{path.name}.part")
     save_file(tensors, part, meta | {CARRIED + key: value for key, value in said.items()})
+    sort_head(part)
     part.replace(path)
 
 
@@ -62,6 +64,6 @@ def carried(path: Path) -> Statistics | None:
         if seen.base_hash != whole.get("base_hash"):
             raise ValueError("they were taken on another base")
         return seen
-    except (OSError, SafetensorError, KeyError, ValueError) as exc:
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as exc:
         message = f"the statistics in `{path}` are damaged: {exc}"
         raise EnvironmentProblem(message, hint="learn the concept again") from exc

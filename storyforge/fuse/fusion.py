@@ -62,9 +62,9 @@ def fuse_concepts(
     lacking = [
         key
         for key, brought in zip(keys, own, strict=True)
-        if brought is None and not store.has("statistics", key)
+        if brought is None and not store.sound("statistics", key)
     ]
-    preserving = terms.preserves and not store.has("statistics", task.ordinary)
+    preserving = terms.preserves and not store.sound("statistics", task.ordinary)
     base = None
     if lacking or preserving or terms.chain or terms.refine:
         base = opened()
@@ -99,22 +99,26 @@ class _Shelf:
 
     def of_concept(self, key: str, concept: Concept) -> Statistics:
         """What the layers see while the concept is drawn."""
-        if not self.store.has("statistics", key):
-            hears = self._hears(f"watching `{concept.name}`")
+        hears = self._hears(f"watching `{concept.name}`")
+
+        def taken() -> Statistics:
             base = self._opened()
-            with self.store.make("statistics", key) as path:
-                seen = statistics.of_concept(
-                    base, concept, self.packing, hears, subject=self.subject
-                )
-                seen.save(path)
-        return Statistics.load(self.store.path("statistics", key))
+            return statistics.of_concept(base, concept, self.packing, hears, subject=self.subject)
+
+        return self._kept(key, taken)
 
     def of_base(self, key: str) -> Statistics:
         """What the layers ordinarily see."""
-        if not self.store.has("statistics", key):
-            hears, base = self._hears("watching the base"), self._opened()
-            with self.store.make("statistics", key) as path:
-                statistics.of_base(base, self.packing, hears).save(path)
+        hears = self._hears("watching the base")
+        return self._kept(key, lambda: statistics.of_base(self._opened(), self.packing, hears))
+
+    def _kept(self, key: str, taken: Callable[[], Statistics]) -> Statistics:
+        """From the store; taken if nobody has, and waited for if another run is at it."""
+        while not self.store.sound("statistics", key):
+            with self.store.make_missing("statistics", key) as path:
+                if path is not None:
+                    taken().save(path)
+            self.store.wait_for("statistics", key)
         return Statistics.load(self.store.path("statistics", key))
 
     def _opened(self) -> BaseModel:

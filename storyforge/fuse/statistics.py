@@ -27,6 +27,7 @@ from storyforge.fuse.area import Area, subject_area
 from storyforge.fuse.emphasis import EMPHASIS, RowWeights, Stress, of_cells, of_words
 from storyforge.fuse.packing import Compact, Full, Packed, Sum, unpacked
 from storyforge.fuse.solve import normalised
+from storyforge.headers.checked import sort_head
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
@@ -124,6 +125,7 @@ class Statistics:
         """Write one `.safetensors` file."""
         tensors, metadata = self.content()
         save_file(tensors, path, metadata)
+        sort_head(path)
 
     def content(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """What a file holds of it: tensors and metadata."""
@@ -163,7 +165,7 @@ class Statistics:
                 meta = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return Statistics.of_content(tensors, meta)
-        except (OSError, SafetensorError, KeyError, ValueError) as exc:
+        except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as exc:
             raise EnvironmentProblem(f"cannot read `{path}`: {exc}", hint=hint) from exc
 
 

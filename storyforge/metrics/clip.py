@@ -80,7 +80,7 @@ def open_clip(reference: str) -> Clip:
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        model = CLIPModel.from_pretrained(where, dtype=torch.float32).eval()
+        model = CLIPModel.from_pretrained(where, dtype=torch.float32, use_safetensors=True).eval()
         processor = CLIPImageProcessorPil.from_pretrained(where)
         tokenizer = AutoTokenizer.from_pretrained(where)
     except (OSError, ValueError, KeyError) as exc:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Final
 
-from safetensors import SafetensorError, safe_open
-
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.checked import head_of, json_of
 
 CARRIED: Final = "statistics."
 """How tensors and metadata begin that are not the concept but what is seen while it is drawn."""
 
 _DOWN = ".lora_A.weight"
+_UP = ".lora_B.weight"
 
-_BYTES: Final = {"I16": 2, "F16": 2, "F32": 4}
-"""Of a number, by the name that safetensors has for its type; statistics hold no others."""
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Whether tensors can be a concept's: its words, and pairs that make low-rank changes.
+
+    Raises ValueError, which names the tensor.
+    """
+    for name, shape in shapes.items():
+        if name.startswith("concept.") and (len(shape) != 3 or 0 in shape):
+            raise ValueError(f"`{name}` is of shape {list(shape)}, not words × groups × width")
+        if not name.endswith((_DOWN, _UP)):
+            continue
+        linear = name.removesuffix(_DOWN).removesuffix(_UP)
+        down, up = shapes.get(linear + _DOWN), shapes.get(linear + _UP)
+        if down is None or up is None or len(down) != 2 or len(up) != 2 or down[0] != up[1]:
+            raise ValueError(f"`{name}` is of shape {list(shape)}, and its other half does not fit")
+
+
+def recipe_in(text: str) -> dict[str, object]:
+    """Settings written as JSON; ValueError for anything else."""
+    recipe = json_of(text)
+    if not isinstance(recipe, dict):
+        raise ValueError("its recipe is no list of settings")
+    return recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +80,20 @@ class Card:
           EnvironmentProblem: if it is not a concept of storyforge.
         """
         try:
-            with safe_open(path, "np") as file:
-                meta = file.metadata() or {}
-                slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-                shapes = {k: tuple(v.get_shape()) for k, v in slices.items()}
-                held = [v for k, v in slices.items() if k.startswith(CARRIED)]
-                carried = sum(prod(v.get_shape()) * _BYTES[v.get_dtype()] for v in held)
-        except (OSError, SafetensorError, KeyError) as exc:
+            head = head_of(path)
+        except (OSError, ValueError) as exc:
             raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
+        meta = head.metadata
+        shapes = {name: tensor.shape for name, tensor in head.tensors.items()}
+        carried = sum(
+            tensor.size for name, tensor in head.tensors.items() if name.startswith(CARRIED)
+        )
         if "storyforge.format" not in meta or "concept.words" not in shapes:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
+        try:
+            check_shapes(shapes)
+        except ValueError as exc:
+            raise EnvironmentProblem(f"`{path}` is damaged: {exc}") from exc
         linears = [key.removesuffix(_DOWN) for key in shapes if key.endswith(_DOWN)]
         text = sum(name.startswith("text_encoder.") for name in linears)
         try:
@@ -87,7 +110,7 @@ class Card:
                 max((shapes[name + _DOWN][0] for name in linears), default=0),
                 path.stat().st_size,
                 carried,
-                json.loads(meta["recipe"]),
+                recipe_in(meta["recipe"]),
             )
         except (KeyError, ValueError) as exc:
             raise EnvironmentProblem(f"`{path}` is damaged: {exc}") from exc

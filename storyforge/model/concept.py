@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.checked import sort_head
 from storyforge.model.base import BaseModel
-from storyforge.model.card import CARRIED
+from storyforge.model.card import CARRIED, check_shapes, recipe_in
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 from storyforge.settings import Kind
@@ -86,6 +87,7 @@ class Concept:
             "modelspec.license": self.licence or "",
         }
         save_file(_half(tensors), path, metadata)
+        sort_head(path)
 
     @staticmethod
     def load(path: Path) -> Concept:
@@ -98,6 +100,7 @@ class Concept:
         if meta.get("storyforge.format") != FORMAT or "concept.words" not in tensors:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
         try:
+            check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
             name, kind = meta["name"], meta["kind"]
             if kind not in get_args(Kind):
                 raise ValueError(f"`{kind}` is no kind of concept")
@@ -109,7 +112,7 @@ class Concept:
                 _deltas(tensors),
                 meta["base"],
                 meta["base_hash"],
-                json.loads(meta["recipe"]),
+                recipe_in(meta["recipe"]),
                 meta["licence"] or None,
             )
         except (KeyError, ValueError) as exc:
@@ -172,11 +175,12 @@ class FusedModel:
         if meta.get("storyforge.fused") != FORMAT:
             raise EnvironmentProblem(f"`{folder}` is not a fused model")
         try:
+            check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()})
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             tokens = {n: ConceptTokens(n, tensors[f"concept.{n}"]) for n in manifest["concepts"]}
             deltas, report = _deltas(tensors), manifest["report"]
             return FusedModel(manifest["base"], manifest["base_hash"], tokens, deltas, report)
-        except (OSError, KeyError, ValueError) as exc:
+        except (OSError, KeyError, ValueError, TypeError, RecursionError) as exc:
             raise EnvironmentProblem(f"`{folder}` is damaged: {exc}") from exc
 
 

@@ -1,61 +1,45 @@
 """Pictures that were approved and are kept, whatever changes around them.
 
-Beside `story.yaml` lies `story.lock.yaml`, which says of every pinned panel which picture it is and
-what it was made from, and a folder `pins` with the pictures themselves: both belong into version
-control. Whether a picture is still what the story asks for is `plan.status`'s question.
+Beside `story.yaml` lies `story.lock.yaml`, which says of every pinned panel which picture it is,
+and a folder `pins` with the pictures and, beside each, what it was made from: both belong into
+version control. Whether a picture is still what the story asks for is `plan.status`'s question.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from storyforge.errors import Diagnostic, Report, StoryError
-from storyforge.settings import written_as
+from storyforge.errors import Damaged, Diagnostic, Locked, Report, StoryError
+from storyforge.plan.lockfile import (
+    LockFile,
+    PinnedPicture,
+    editing,
+    lock_path,
+    locks_in,
+    named_by_hand,
+    parsed,
+    read_lock,
+    write_lock,
+)
 from storyforge.store import Store, fingerprint, write_whole
-from storyforge.story.concept import Version
-from storyforge.story.story import PanelId, Story
-from storyforge.story.validate import validated
-from storyforge.story.yaml import Node, load
-
-_STRICT: Final = ConfigDict(frozen=True, extra="forbid")
-
-_HEADER: Final = """\
-# Approved pictures, written by `storyforge pick`, `pin` and `unpin`.
-# They lie in pins/, named by panel and key; keep this file and that folder together.
-"""
+from storyforge.store.durable import remove, sweep, writing
+from storyforge.story.story import Story
+from storyforge.story.yaml import Node
 
 _WHOLE: Final = re.compile(r"-?(0|[1-9]\d{0,30})")
 _BROKEN: Final = re.compile(r"-?\d{1,30}\.\d{1,30}([eE][+-]?\d{1,2})?")
 
-_ENDING: Final = ".lock.yaml"
-
-
-class PinnedPicture(BaseModel):
-    """What the lock says of one panel."""
-
-    model_config = _STRICT
-
-    take: int = Field(ge=0)
-    key: Annotated[str, *written_as(r"[0-9a-f]{8,64}", "a key; it is made of 0-9 and a-f")]
-    sha256: Annotated[str, *written_as(r"[0-9a-f]{64}", "the SHA-256 of a file, 64 hex digits")]
-    recipe: dict[str, JsonValue]
-    model: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class LockFile(BaseModel):
-    """What a story.lock.yaml says."""
-
-    model_config = _STRICT
-
-    storyforge: Version
-    panels: dict[PanelId, PinnedPicture] = Field(default_factory=dict)
+_COPY: Final = re.compile(r"(?P<panel>.{1,64})-(?P<key>[0-9a-f]{8,64})\.(png|json)")
+"""How the copy of a pinned picture is called, and what lies beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +49,7 @@ class Pin:
     take     its number
     key      of the recipe
     sha256   of the file
-    recipe   what it was made from
+    recipe   what it was made from; empty if that is not known any more
     model    the recipe of the fused model that it was drawn with; empty if there was none
     picture  the file
     """
@@ -79,9 +63,22 @@ class Pin:
     picture: Path
 
 
-def lock_path(story: Path) -> Path:
-    """The lock of the story in this file."""
-    return story.with_name(f"{story.stem}{_ENDING}")
+class _Origin(BaseModel):
+    """What lies beside a pinned picture: all that the lock says of it, and what it was made from.
+
+    story  the name of the story's file
+    model  the name of the file in `pins/models` with the recipe of its fused model
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    story: str
+    panel: str
+    take: int
+    key: str
+    sha256: str
+    recipe: dict[str, JsonValue]
+    model: str | None = None
 
 
 def read_pins(story: Story, store: Store) -> dict[str, Pin]:
@@ -111,18 +108,34 @@ def findings_in(story: Path) -> tuple[Diagnostic, ...]:
 
 
 def _pins(path: Path, folder: Path, store: Store, report: Report) -> dict[str, Pin]:
-    root = load(path, report)
-    lock = None if root is None else validated(LockFile, root, report)
+    found = parsed(path, report)
+    if found is None:
+        return {}
+    root, lock = found
+    models: dict[str, Mapping[str, object]] = {}
     pins: dict[str, Pin] = {}
-    for panel, kept in lock.panels.items() if lock is not None else ():
+    for panel, kept in lock.panels.items():
         picture = picture_path(folder, panel, kept.key)
         if not picture.is_file() and _has(store, kept):
             picture = store.path("panels", kept.key)
-        if root is not None:
-            _check_picture(root, panel, kept, picture, report)
-        recipe, model = _typed_map(kept.recipe), _typed_map(kept.model)
+        _check_picture(root, panel, kept, picture, report)
+        recipe, model = _recipes(folder, panel, kept, models)
         pins[panel] = Pin(panel, kept.take, kept.key, kept.sha256, recipe, model, picture)
     return pins
+
+
+def _recipes(
+    folder: Path, panel: str, kept: PinnedPicture, models: dict[str, Mapping[str, object]]
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """What the picture, and its fused model, was made from; `models` are those read before."""
+    if kept.recipe:
+        return _typed_map(kept.recipe), _typed_map(kept.model)
+    origin = _origin(_beside(picture_path(folder, panel, kept.key)))
+    if origin is None:
+        return {}, {}
+    if origin.model is not None and origin.model not in models:
+        models[origin.model] = _model_named(folder, origin.model)
+    return _typed_map(origin.recipe), models.get(origin.model or "", {})
 
 
 def _has(store: Store, kept: PinnedPicture) -> bool:
@@ -149,57 +162,72 @@ def pinned_keys(folder: Path) -> set[str]:
 
     Raises StoryError for a lock with mistakes: what it names is not known.
     """
-    keys: set[str] = set()
-    for path in sorted(folder.glob(f"*{_ENDING}")):
-        keys |= {kept.key for kept in _read_lock(path).panels.values()}
-    return keys
+    return {kept.key for path in locks_in(folder) for kept in read_lock(path).panels.values()}
 
 
 def pinned_panels(story: Story) -> dict[str, int]:
     """The number of the take by panel, for all that the lock names; its pictures may be gone."""
-    lock = _read_lock(lock_path(story.path))
+    lock = read_lock(lock_path(story.path))
     return {panel: kept.take for panel, kept in lock.panels.items()}
 
 
-def _read_lock(path: Path) -> LockFile:
-    if not path.is_file():
-        return LockFile(storyforge=1)
-    report = Report(str(path))
-    root = load(path, report)
-    lock = None if root is None else validated(LockFile, root, report)
-    if lock is None:
-        raise StoryError(f"mistakes in `{path}`", diagnostics=report.findings())
-    return lock
-
-
-def keep(story: Story, approved: Collection[Pin]) -> None:
+def keep(story: Story, approved: Collection[Pin], store: Store) -> None:
     """Pin pictures: copy each beside the story, then write the lock.
 
-    Pins that are replaced lose their copy.
+    Pins that are replaced lose their copy. Raises Damaged for a picture that is not the one that
+    was approved.
     """
     path = lock_path(story.path)
-    lock = _read_lock(path)
-    for pin in approved:
-        target = picture_path(story.folder, pin.panel, pin.key)
-        if not target.is_file() or fingerprint(target) != pin.sha256:
-            write_whole(target, pin.picture.read_bytes())
-    new = {pin.panel: pin for pin in approved}
-    _write(path, {**lock.panels, **new})
-    _sweep(story.folder, {(panel, lock.panels[panel].key) for panel in new if panel in lock.panels})
+    with editing(path):
+        lock = _with_origins(story, read_lock(path))
+        for pin in approved:
+            data = pin.picture.read_bytes()
+            if hashlib.sha256(data).hexdigest() != pin.sha256:
+                message = f"`{pin.picture}` changed while it was pinned"
+                raise Damaged(message, hint="run the same command again")
+            target = picture_path(story.folder, pin.panel, pin.key)
+            if not target.is_file() or fingerprint(target) != pin.sha256:
+                write_whole(target, data)
+            _write_origin(story, pin)
+        new = {pin.panel: _line(pin) for pin in approved}
+        write_lock(path, {**lock.panels, **new})
+        _tidy(story.folder, store)
 
 
 def release(story: Story, panels: Collection[str], store: Store) -> None:
-    """Unpin panels: write the lock without them; their pictures go back to the store."""
+    """Unpin panels: their pictures go back to the store, then the lock is written without them.
+
+    Whenever this is interrupted, every panel that the lock names still has its picture.
+    """
     path = lock_path(story.path)
-    lock = _read_lock(path)
-    gone = {panel: kept for panel, kept in lock.panels.items() if panel in panels}
-    for panel, kept in gone.items():
-        picture = picture_path(story.folder, panel, kept.key)
-        if picture.is_file() and not store.has("panels", kept.key):
-            with store.make("panels", kept.key) as out:
-                out.write_bytes(picture.read_bytes())
-    _write(path, {panel: kept for panel, kept in lock.panels.items() if panel not in gone})
-    _sweep(story.folder, {(panel, kept.key) for panel, kept in gone.items()})
+    with editing(path):
+        lock = _with_origins(story, read_lock(path))
+        gone = {panel: kept for panel, kept in lock.panels.items() if panel in panels}
+        for panel, kept in gone.items():
+            picture = picture_path(story.folder, panel, kept.key)
+            own = picture.is_file() and fingerprint(picture) == kept.sha256
+            if own and not store.sound("panels", kept.key):
+                with store.make("panels", kept.key) as out:
+                    out.write_bytes(picture.read_bytes())
+        write_lock(path, {panel: kept for panel, kept in lock.panels.items() if panel not in gone})
+        _tidy(story.folder, store)
+
+
+def mend(story: Story) -> tuple[str, ...]:
+    """Write the lock anew from what it still names and from what lies in `pins`; all its panels."""
+    path = lock_path(story.path)
+    with editing(path):
+        panels = named_by_hand(path)
+        for origin in _origins(story.folder):
+            picture = picture_path(story.folder, origin.panel, origin.key)
+            ours = origin.story == story.path.name and origin.panel not in panels
+            if ours and picture.is_file() and fingerprint(picture) == origin.sha256:
+                panels[origin.panel] = PinnedPicture(
+                    take=origin.take, key=origin.key, sha256=origin.sha256
+                )
+        lock = _with_origins(story, LockFile(storyforge=2, panels=panels))
+        write_lock(path, lock.panels)
+    return tuple(panels)
 
 
 def picture_path(folder: Path, panel: str, key: str) -> Path:
@@ -207,38 +235,115 @@ def picture_path(folder: Path, panel: str, key: str) -> Path:
     return folder / "pins" / f"{panel}-{key}.png"
 
 
-def _write(path: Path, panels: Mapping[str, PinnedPicture | Pin]) -> None:
-    """Replace the lock; without pins there is none."""
-    if not panels:
-        path.unlink(missing_ok=True)
-        return
-    told = {panel: _told(kept) for panel, kept in panels.items()}
-    content = {"storyforge": 1, "panels": told}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=96)
-    write_whole(path, f"{_HEADER}{text}".encode())
+def tidied(story: Story, store: Store) -> None:
+    """Tidy the pins of a story's folder, if there are any, unless somebody is writing them."""
+    if (story.folder / "pins").is_dir():
+        with suppress(Locked), editing(lock_path(story.path), 0.0):
+            _tidy(story.folder, store)
 
 
-def _told(kept: PinnedPicture | Pin) -> dict[str, object]:
-    told: dict[str, object] = {"take": kept.take, "key": kept.key, "sha256": kept.sha256}
-    told["recipe"] = _typed_map(kept.recipe)
-    return told | ({"model": _typed_map(kept.model)} if kept.model else {})
+def _tidy(folder: Path, store: Store) -> None:
+    """Throw away copies that no lock in the folder names any more, and what killed runs left.
 
-
-def _sweep(folder: Path, once: Collection[tuple[str, str]]) -> None:
-    """Remove copies that no lock in the folder names any more; none if a lock cannot be read."""
+    They lie in the store's trash for a while. None goes if a lock cannot be read.
+    """
+    pins = folder / "pins"
     try:
         named = {
             (panel, kept.key)
-            for path in sorted(folder.glob(f"*{_ENDING}"))
-            for panel, kept in _read_lock(path).panels.items()
+            for path in locks_in(folder)
+            for panel, kept in read_lock(path).panels.items()
         }
     except StoryError:
         return
-    for panel, key in once:
-        if (panel, key) not in named:
-            picture_path(folder, panel, key).unlink(missing_ok=True)
-    if (folder / "pins").is_dir() and not any((folder / "pins").iterdir()):
-        (folder / "pins").rmdir()
+    for place in (folder, pins, pins / "models"):
+        sweep(place)
+    for copy in sorted(pins.glob("*.*")):
+        match = _COPY.fullmatch(copy.name)
+        if match is not None and (match["panel"], match["key"]) not in named:
+            store.throw_away(copy, "pins")
+    used = {origin.model for origin in _origins(folder)}
+    for model in sorted((pins / "models").glob("*.json")):
+        if model.stem not in used:
+            with writing(model):
+                remove(model)
+    for place in (pins / "models", pins):
+        with suppress(OSError):
+            place.rmdir()
+
+
+def _line(pin: Pin) -> PinnedPicture:
+    return PinnedPicture(take=pin.take, key=pin.key, sha256=pin.sha256)
+
+
+def _beside(picture: Path) -> Path:
+    return picture.with_suffix(".json")
+
+
+def _origin(path: Path) -> _Origin | None:
+    """What lies beside a picture; None if it is gone or damaged: it only explains."""
+    try:
+        return _Origin.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _origins(folder: Path) -> Iterator[_Origin]:
+    for path in sorted((folder / "pins").glob("*.json")):
+        origin = _origin(path)
+        if origin is not None:
+            yield origin
+
+
+def _model_named(folder: Path, name: str) -> Mapping[str, object]:
+    if not re.fullmatch(r"[0-9a-f]{16}", name):
+        return {}
+    try:
+        model = json.loads((folder / "pins" / "models" / f"{name}.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return _typed_map(model) if isinstance(model, dict) else {}
+
+
+def _write_origin(story: Story, pin: Pin) -> None:
+    """Put beside a pinned picture what it was made from; many may share one fused model."""
+    name = None
+    if pin.model:
+        data = json.dumps(pin.model, sort_keys=True, indent=1).encode()
+        name = hashlib.sha256(data).hexdigest()[:16]
+        _write_other(story.folder / "pins" / "models" / f"{name}.json", data)
+    told = {
+        "story": story.path.name,
+        "panel": pin.panel,
+        "take": pin.take,
+        "key": pin.key,
+        "sha256": pin.sha256,
+        "recipe": dict(pin.recipe),
+        "model": name,
+    }
+    beside = _beside(picture_path(story.folder, pin.panel, pin.key))
+    _write_other(beside, json.dumps(told, sort_keys=True, indent=1, ensure_ascii=False).encode())
+
+
+def _write_other(path: Path, data: bytes) -> None:
+    """Write a file, unless it says so already."""
+    if not path.is_file() or path.read_bytes() != data:
+        write_whole(path, data)
+
+
+def _with_origins(story: Story, lock: LockFile) -> LockFile:
+    """The lock as it is written today: recipes that it repeats go beside their pictures."""
+    for panel, kept in lock.panels.items():
+        if kept.recipe:
+            recipe, model = _typed_map(kept.recipe), _typed_map(kept.model)
+            picture = picture_path(story.folder, panel, kept.key)
+            pin = Pin(panel, kept.take, kept.key, kept.sha256, recipe, model, picture)
+            _write_origin(story, pin)
+    panels = {
+        panel: PinnedPicture(take=kept.take, key=kept.key, sha256=kept.sha256)
+        for panel, kept in lock.panels.items()
+    }
+    return LockFile(storyforge=2, panels=panels)
 
 
 def typed(value: object) -> object:

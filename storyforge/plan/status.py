@@ -146,6 +146,9 @@ def ignored(plan: Plan, pin: Pin, task: PanelTask) -> tuple[str, ...]:
 def _ignored(plan: Plan, pin: Pin, task: PanelTask) -> Iterator[str]:
     if pin.key == task.key:
         return
+    if not pin.recipe:
+        yield "what it was made from is not known any more"
+        return
     old, new = _typed(pin.recipe), _typed(plan.key_inputs[task.key])
     panel = panel_named(plan, task.panel)
     picked = panel.model_copy(update={"take": pin.take})

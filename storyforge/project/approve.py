@@ -15,7 +15,8 @@ from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryForgeError, closest
 from storyforge.executor import OnProgress
 from storyforge.plan.keys import KeyInputs
-from storyforge.plan.pins import Pin, keep, lock_path, picture_path, pinned_panels, release
+from storyforge.plan.lockfile import lock_path
+from storyforge.plan.pins import Pin, keep, picture_path, pinned_panels, release, tidied
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import ignored, subject_of
 from storyforge.plan.takes import check_panels, panel_named, take_of
@@ -180,9 +181,10 @@ def pick(drawn: Plan, store: Store, panel: str, take: int) -> Approval:
 
 
 def pin(drawn: Plan, store: Store, panels: Sequence[str]) -> tuple[Approval, ...]:
-    """Approve the pictures of panels as they are drawn now, or of all panels if none is named.
+    """Approve the pictures of panels as they are drawn now; of all that are, if none is named.
 
-    A panel that was changed after it was drawn keeps the picture that was last drawn of it.
+    A panel that was changed after it was drawn keeps the picture that was last drawn of it. Raises
+    StoryForgeError for a panel that is named and not drawn, and if none is drawn at all.
     """
     check_panels(drawn, panels)
     entries = ledger_of(store, drawn.story).entries()
@@ -196,7 +198,7 @@ def pin(drawn: Plan, store: Store, panels: Sequence[str]) -> tuple[Approval, ...
             lacking.append(f"`{task.panel}`")
         else:
             chosen[task.panel] = (panel_named(drawn, task.panel).take, found)
-    if lacking:
+    if lacking and (panels or not (chosen or drawn.pins)):
         hint = f"run `storyforge render {drawn.story.path}`"
         raise StoryForgeError(f"not drawn yet: {', '.join(lacking)}", hint=hint)
     return _approved(drawn, store, chosen, entries)
@@ -207,6 +209,7 @@ def unpin(story: Story, store: Store, panels: Sequence[str]) -> tuple[Release, .
 
     The pictures stay in the store until it is tidied.
     """
+    tidied(story, store)
     takes = pinned_panels(story)
     for name in panels:
         if name not in takes:
@@ -215,8 +218,7 @@ def unpin(story: Story, store: Store, panels: Sequence[str]) -> tuple[Release, .
             raise StoryForgeError(f"no picture of a panel named `{name}` is pinned", hint=hint)
     own = {panel.id: panel.take for _, panel in story.panels()}
     released = [name for name in takes if not panels or name in panels]
-    with store.editing("pins"):
-        release(story, released, store)
+    release(story, released, store)
     return tuple(
         Release(name, takes[name] if own.get(name, takes[name]) != takes[name] else None)
         for name in released
@@ -230,7 +232,7 @@ def _own(drawn: Plan, task: PanelTask) -> Entry:
 def _first_drawn(candidates: Sequence[Entry | None], store: Store) -> Entry | None:
     """The first of the pictures that exists."""
     for entry in candidates:
-        if entry is not None and store.has("panels", entry.key):
+        if entry is not None and store.sound("panels", entry.key):
             return entry
     return None
 
@@ -243,8 +245,7 @@ def _approved(
 ) -> tuple[Approval, ...]:
     """Pin pictures by panel, each with the number of its take."""
     pins = {panel: _pin(drawn, store, panel, *each, entries) for panel, each in chosen.items()}
-    with store.editing("pins"):
-        keep(drawn.story, pins.values())
+    keep(drawn.story, pins.values(), store)
     tasks = {task.panel: task for task in drawn.panels}
     return tuple(
         Approval(

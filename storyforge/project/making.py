@@ -8,8 +8,10 @@ from pathlib import Path
 from time import perf_counter
 
 from storyforge.engine.engine import Counts, Engine, Trouble
-from storyforge.errors import Diagnostic
+from storyforge.engine.inputs import checked
+from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress
+from storyforge.plan.pins import tidied
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import missing
 from storyforge.project.output import published
@@ -24,6 +26,7 @@ class Outcome:
     books     the files in the folder of books
     findings  what a printer would send back of the PDF, if there is one
     pinned    the panels whose picture was kept as it is
+    damaged   what was not what it had been, and was made again if the run needed it
     """
 
     made: Counts
@@ -33,6 +36,7 @@ class Outcome:
     seconds: float
     findings: tuple[Diagnostic, ...] = ()
     pinned: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +60,25 @@ class Making:
 def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Outcome:
     """Make what is missing of `asked`, stage by stage, and lay the books out."""
     started = perf_counter()
-    with store.claim():
+    with store.at_work():
+        tidied(asked.story, store)
+        damaged = checked(asked, store)
         wanted = _wanted(asked, store)
         engine = Engine(asked, store, on_progress, names=how.names)
-        engine.compose(wanted.books)
-        engine.learn(wanted.train, how.jobs, how.logs)
-        engine.fuse(wanted.fuse)
-        engine.draw(wanted.panels, how.previews)
-        engine.bind(wanted.books)
-        complete = [task for task in wanted.books if engine.all_drawn(task)]
-        engine.check_made([*wanted.panels, *complete])
-        printed = [task for task in asked.books if task.format == "pdf"]
-        printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
-        findings = engine.books.judged(printed, on_progress)
-        engine.note_all()
-    engine.give_up_if_hopeless()
-    finished = [task for task in asked.books if store.has(task.format, task.key)]
-    books = tuple(published(asked.story, task, store, how.out) for task in finished)
+        with engine.noting():
+            _stages(engine, wanted, how)
+            if any(isinstance(trouble.error, Damaged) for trouble in engine.troubles):
+                damaged += tuple(trouble.subject for trouble in engine.troubles)
+                engine.troubles.clear()
+                _stages(engine, _wanted(asked, store), how)
+            complete = [task for task in wanted.books if engine.all_drawn(task)]
+            engine.check_made([*wanted.panels, *complete])
+            printed = [task for task in asked.books if task.format == "pdf"]
+            printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
+            findings = engine.books.judged(printed, on_progress)
+        engine.give_up_if_hopeless()
+        finished = [task for task in asked.books if store.has(task.format, task.key)]
+        books = tuple(published(asked.story, task, store, how.out) for task in finished)
     skipped = Counts(
         concepts=len(asked.train) - len(wanted.train),
         fused=(asked.fuse is not None) - (wanted.fuse is not None),
@@ -87,7 +93,17 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         seconds=perf_counter() - started,
         findings=findings,
         pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
+        damaged=tuple(dict.fromkeys(damaged)),
     )
+
+
+def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
+    """Make what is wanted, each stage from what those before it made."""
+    engine.compose(wanted.books)
+    engine.learn(wanted.train, how.jobs, how.logs)
+    engine.fuse(wanted.fuse)
+    engine.draw(wanted.panels, how.previews)
+    engine.bind(wanted.books)
 
 
 def _wanted(asked: Plan, store: Store) -> Plan:

@@ -20,7 +20,7 @@ from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
 from storyforge.plan.cost import Cost, total
 from storyforge.plan.panels import control_findings
-from storyforge.plan.pins import Pin, findings_in, read_pins
+from storyforge.plan.pins import Pin, findings_in, mend, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
 from storyforge.plan.status import StatusLine, status_lines
 from storyforge.plan.takes import check_panels, picture_of, with_pins
@@ -31,6 +31,7 @@ from storyforge.project.proofs import write_proofs
 from storyforge.project.sheets import draw_sheet
 from storyforge.settings import Format
 from storyforge.store import Store
+from storyforge.store.locks import FOREVER
 from storyforge.story.story import Story, examined, sound, untranslated
 from storyforge.train.logs import Logs
 
@@ -65,15 +66,22 @@ class Project:
     """
 
     def __init__(
-        self, path: Path | str, *, store: Path | None = None, out: Path | None = None
+        self,
+        path: Path | str,
+        *,
+        store: Path | None = None,
+        out: Path | None = None,
+        wait: bool = True,
     ) -> None:
         """Name the story's file; it is read when something is asked.
 
         store  the folder of products; None for `.storyforge` beside the story
         out    the folder of books; None for `build` beside the story
+        wait   whether to wait for what another run is making
         """
         self.path = Path(path)
-        self.store = Store(store or self.path.parent / ".storyforge")
+        patience = FOREVER if wait else 0.0
+        self.store = Store(store or self.path.parent / ".storyforge", patience)
         self.out = out
         self._plans: dict[Order, Plan] = {}
 
@@ -218,7 +226,7 @@ class Project:
         """Whether the book is fit to print, as far as it is made: its pages, and its PDF."""
         drawn = self._complete(replace(order, formats=("pdf",)))
         engine = Engine(drawn, self.store, on_progress)
-        with self.store.claim():
+        with self.store.at_work():
             return engine.books.judged(drawn.books, on_progress)
 
     def preview(
@@ -268,10 +276,23 @@ class Project:
         return done
 
     def pin(self, panels: Sequence[str] = ()) -> tuple[approve.Approval, ...]:
-        """Approve the pictures of panels as they are drawn now, or of all if none is named."""
+        """Approve the pictures of panels as they are drawn now; of all that are, if none named."""
         done = approve.pin(self.plan(), self.store, panels)
         self._forget()
         return done
+
+    def unpinned(self) -> tuple[str, ...]:
+        """The panels that have no pinned picture, in the story's order."""
+        return tuple(t.panel for t in self.plan().panels if t.panel not in self.pins)
+
+    def mend_pins(self) -> tuple[str, ...]:
+        """Write the list of pins anew from what is left of it, and from the pictures; its panels.
+
+        What is lost of it, by a cut or a merge, lies beside the pictures as well.
+        """
+        mended = mend(self.story)
+        self._forget()
+        return mended
 
     def unpin(self, panels: Sequence[str] = ()) -> tuple[approve.Release, ...]:
         """Let go of pinned pictures, or of all if no panel is named."""

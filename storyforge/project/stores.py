@@ -6,7 +6,8 @@ from pathlib import Path
 
 from storyforge.errors import StoryForgeError
 from storyforge.plan.pins import pinned_keys
-from storyforge.store import Product, Store
+from storyforge.store import Store, tidying
+from storyforge.store.tidying import Waste
 
 
 def store_at(where: Path) -> Store:
@@ -22,7 +23,12 @@ def store_at(where: Path) -> Store:
     raise StoryForgeError(f"no store at `{where}`", hint=hint)
 
 
-def gc(where: Path, *, dry: bool = False) -> list[Product]:
-    """Remove what no story needs any more; what a lock beside the store names is kept."""
+def gc(where: Path, *, dry: bool = False) -> list[Waste]:
+    """Throw away what no story needs any more; what a lock beside the store names is kept."""
     store = store_at(where)
-    return store.gc(keep=pinned_keys(store.root.parent), dry=dry)
+    return tidying.gc(store, keep=pinned_keys(store.root.parent), dry=dry)
+
+
+def verify(where: Path) -> list[Waste]:
+    """Set aside what is damaged, and what may have been made from it."""
+    return tidying.verify(store_at(where))

@@ -47,7 +47,9 @@ def open_adapter(reference: Path | str, base: BaseModel) -> Adapter:
             raise EnvironmentProblem(
                 f"`{where}` is a {config.get('_class_name')}, not a T2IAdapter or ControlNetModel"
             )
-        made = kind.from_pretrained(where, revision=revision or None, dtype=base.dtype)
+        made = kind.from_pretrained(
+            where, revision=revision or None, dtype=base.dtype, use_safetensors=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the adapter `{where}`: {reason}") from exc

@@ -80,13 +80,14 @@ def draw_panels(
     base: BaseModel,
     tasks: Sequence[PanelTask],
     fused: Path | None,
-    out: Callable[[PanelTask], AbstractContextManager[Path]],
+    out: Callable[[PanelTask], AbstractContextManager[Path | None]],
     on_progress: OnProgress,
     concepts: Mapping[str, Path] | None = None,
     preview: Preview | None = None,
 ) -> None:
     """Draw panels with one base and one fused model; each is kept as soon as it is done.
 
+    `out` gives the path of each, or None for one that need not be drawn.
     `concepts` are the files of those concepts that some panel's method needs, by name.
     """
     own = {name: Concept.load(path).renamed(name) for name, path in (concepts or {}).items()}
@@ -107,9 +108,10 @@ def draw_panels(
                 for batch in _batches(list(some), most):
                     on_progress(f"drawing {batch[0].panel}", done, len(tasks))
                     with ExitStack() as stack:
-                        paths = [stack.enter_context(out(task)) for task in batch]
-                        made = zip(batch, pictures(context, batch), paths, strict=True)
-                        for task, pixels, path in made:
+                        places = [(task, stack.enter_context(out(task))) for task in batch]
+                        wanted = [(task, path) for task, path in places if path is not None]
+                        drawn = pictures(context, [task for task, _ in wanted]) if wanted else []
+                        for (task, path), pixels in zip(wanted, drawn, strict=True):
                             save_png(pixels, task, base, path)
                     done += len(batch)
     on_progress("drawing", len(tasks), len(tasks))

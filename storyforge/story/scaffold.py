@@ -16,8 +16,8 @@ from storyforge.story.story import Story, read
 
 SAMPLE: Final = "fox-and-lantern"
 
-_IGNORED: Final = ".storyforge/\nbuild/\n"
-"""What git need not keep: both come again with `storyforge render`."""
+_IGNORED: Final = ".storyforge/\nbuild/\n.pins.lock\n"
+"""What git need not keep: all of it comes again with `storyforge render` and `pin`."""
 
 
 def scaffold(folder: Path) -> Path:

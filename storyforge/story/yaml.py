@@ -22,6 +22,16 @@ MAX_BYTES: Final = 1_000_000
 """A long picture book is some 50 kB of YAML."""
 MAX_VALUES: Final = 50_000
 """Values after every alias is unfolded: a book of a thousand panels has about 20 000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may hold at most: bytes, and values after every alias is unfolded."""
+
+    bytes: int = MAX_BYTES
+    values: int = MAX_VALUES
+
+
 _LETTERS_A_VALUE: Final = 100
 """A text counts as one value more for each so many letters: aliases of long texts are bombs too."""
 MAX_DEPTH: Final = 32
@@ -109,12 +119,15 @@ class _Refused(Exception):
         self.mark, self.code, self.message = mark, code, message
 
 
-def load(path: Path, report: Report) -> Node | None:
-    """The file as a tree with positions; None, and the reason in the report, if that cannot be."""
+def load(path: Path, report: Report, limits: Limits = Limits()) -> Node | None:
+    """The file as a tree with positions; None, and the reason in the report, if that cannot be.
+
+    limits  an author's own, unless a machine wrote the file
+    """
     text = ""
     try:
-        text = _decoded(_bytes(path))
-        return _Composer(report).compose(text)
+        text = _decoded(_bytes(path, limits.bytes))
+        return _Composer(report, limits.values).compose(text)
     except _Refused as refusal:
         report.error(refusal.mark, refusal.code, refusal.message)
     except yaml.MarkedYAMLError as exc:
@@ -124,7 +137,7 @@ def load(path: Path, report: Report) -> Node | None:
     return None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -134,21 +147,21 @@ def _bytes(path: Path) -> bytes:
                 else "not a plain file"
             )
             raise _Refused(Mark(), "SF100", f"cannot read: this is {what}")
-        if status.st_size > MAX_BYTES:
-            raise _Refused(Mark(), "SF104", _too_large(status.st_size))
+        if status.st_size > most:
+            raise _Refused(Mark(), "SF104", _too_large(status.st_size, most))
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(most + 1)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise _Refused(Mark(), "SF100", f"cannot read: {reason.lower()}") from exc
-    if len(data) > MAX_BYTES:
-        raise _Refused(Mark(), "SF104", _too_large(len(data)))
+    if len(data) > most:
+        raise _Refused(Mark(), "SF104", _too_large(len(data), most))
     return data
 
 
-def _too_large(size: int) -> str:
+def _too_large(size: int, most: int) -> str:
     return (
-        f"too large: {size / 1e6:.1f} MB, and {MAX_BYTES / 1e6:.0f} MB is the limit; "
+        f"too large: {size / 1e6:.1f} MB, and {most / 1e6:.0f} MB is the limit; "
         "pictures and models stay in files of their own"
     )
 
@@ -261,8 +274,9 @@ class _Frame:
 class _Composer:
     """Builds the tree from the parser's events, with a stack of its own: depth is no risk."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, most: int) -> None:
         self._report = report
+        self._most = most
         self._stack: list[_Frame] = []
         self._anchors: dict[str, Node | None] = {}
         self._root: Node | None = None
@@ -356,8 +370,8 @@ class _Composer:
         parent = frame.node
         parent.size += node.size
         parent.depth = max(parent.depth, node.depth + 1)
-        if parent.size > MAX_VALUES:
-            message = f"too large: more than {MAX_VALUES} values once every alias is unfolded"
+        if parent.size > self._most:
+            message = f"too large: more than {self._most} values once every alias is unfolded"
             raise _Refused(mark, "SF104", message)
         if len(self._stack) - 1 + parent.depth > MAX_DEPTH:
             raise _Refused(mark, "SF104", f"nested more than {MAX_DEPTH} levels deep")

@@ -1,0 +1,102 @@
+"""What tasks are made from: read over before anything is built on it, and looked at again after.
+
+A damaged product is set aside, so that it is missing and made again. A file of the author's that
+changed while it was used ends the task: what came of it would bear the wrong key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from storyforge.errors import TaskFailed
+from storyforge.plan.keys import KeyInputs, drawn_from, key_of
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import subject_of
+from storyforge.store import Shelf, Store, fingerprint
+from storyforge.store.products import Source
+from storyforge.tasks import FuseTask, PanelTask, TrainTask
+
+Sums = Mapping[str, str]
+"""Files by their name below a folder, and how their SHA-256 begins."""
+
+
+def checked(plan: Plan, store: Store) -> tuple[str, ...]:
+    """Read over what a run is going to build on or to hand out; what of it was damaged, in words.
+
+    What nothing missing is made from is not read.
+    """
+    damaged: list[str] = []
+
+    def is_sound(shelf: Shelf, key: str, subject: str) -> bool:
+        there = store.path(shelf, key).exists()
+        sound = store.sound(shelf, key)
+        if there and not sound:
+            damaged.append(subject)
+        return sound
+
+    for book in plan.books:
+        is_sound(book.format, book.key, subject_of(book))
+    drawn = [task for task in plan.panels if task.panel not in plan.pins]
+    lacking = [t for t in drawn if not is_sound("panels", t.key, subject_of(t))]
+    if plan.panels and not lacking:
+        return tuple(damaged)
+    fuse = plan.fuse
+    if fuse is not None and not is_sound("fused", fuse.key, "fused model"):
+        for name, key in (*fuse.statistics, ("the base", fuse.ordinary)):
+            is_sound("statistics", key, f"statistics of {name}")
+        lacking = list(plan.panels)
+    if fuse is None or lacking or not plan.panels:
+        for task in plan.train:
+            is_sound("concepts", task.key, subject_of(task))
+    return tuple(damaged)
+
+
+def sums_of(task: TrainTask, key_inputs: Mapping[str, KeyInputs]) -> Sums:
+    """What a concept's pictures, captions and masks were when its key was made."""
+    match key_inputs.get(task.key, {}).get("pictures"):
+        case dict(told):
+            return {str(name): str(digest) for name, digest in told.items()}
+    return {}
+
+
+def check_pictures(task: TrainTask, sums: Sums) -> None:
+    """Raise TaskFailed if a picture is not what it was when the concept's key was made."""
+    for name, digest in sums.items():
+        if not _is(task.folder / name, digest):
+            raise _changed(task.folder / name)
+
+
+def check_files(task: FuseTask, files: Mapping[str, Path], learnt: Sequence[Source]) -> None:
+    """Raise TaskFailed if a concept's file that the author brought is not what it was."""
+    for name, key in task.concepts:
+        if ("concepts", key) not in learnt and not _is(files[name], key):
+            raise _changed(files[name])
+
+
+def check_panel(task: PanelTask) -> None:
+    """Raise TaskFailed if a mask, a control picture or a LoRA is not what it was."""
+    if key_of(drawn_from(task)) != task.key:
+        raise TaskFailed(
+            f"a file that panel `{task.panel}` is drawn from was changed meanwhile",
+            hint="run the same command again",
+        )
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and fingerprint(path).startswith(digest)
+
+
+def _changed(path: Path) -> TaskFailed:
+    return TaskFailed(f"`{path}` was changed while it was used", hint="run the same command again")
+
+
+def sources_of(task: PanelTask | FuseTask, plan: Plan) -> Sequence[Source]:
+    """The products that the task reads; what the author brought is none."""
+    learnt = {each.key for each in plan.train}
+    match task:
+        case FuseTask():
+            return [("concepts", key) for _, key in task.concepts if key in learnt]
+        case PanelTask():
+            fused: list[Source] = [("fused", plan.fuse.key)] if plan.fuse is not None else []
+            return [*fused, *(("concepts", key) for _, key in task.concepts if key in learnt)]
