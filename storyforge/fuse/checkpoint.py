@@ -9,18 +9,19 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import torch
-from diffusers import StableDiffusionPipeline
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import nn
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.model.base import BaseModel
+from storyforge.model.base import BaseModel, Encoder
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import make_scheduler
+from storyforge.model.family import TextEncoder
 from storyforge.model.lora import merged
 from storyforge.model.tokens import ConceptTokens
 
@@ -31,9 +32,9 @@ A Stable Diffusion model in diffusers' own form, written by storyforge. U-Net an
 the merged weights; the tokenizer knows the concepts' words.
 
 ```python
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-pipe = StableDiffusionPipeline.from_pretrained("{folder}")
+pipe = DiffusionPipeline.from_pretrained("{folder}")
 picture = pipe(
     "{prompt}",
     num_inference_steps={steps},
@@ -68,21 +69,11 @@ def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
     """
     check_vacant(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    tokenizer, text_encoder = _taught(base, fused.tokens)
+    taught = _taught(base, fused.tokens)
     try:
         with merged(base, {n: d for n, d in fused.deltas.items() if n.startswith("unet.")}):
-            _merge_text(base, fused, text_encoder)
-            pipe = StableDiffusionPipeline(
-                vae=base.vae,
-                text_encoder=text_encoder,
-                tokenizer=tokenizer,
-                unet=base.unet,
-                scheduler=make_scheduler(base, None),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-            pipe.save_pretrained(partial)
+            _merge_text(base, fused, [each.model for each in taught])
+            _pipeline(base, taught).save_pretrained(partial)
         (partial / "README.md").write_text(_readme(base, fused, folder), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
@@ -94,36 +85,66 @@ def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _taught(
-    base: BaseModel, tokens: Mapping[str, ConceptTokens]
-) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Copies of the base's tokenizer and text encoder that know the concepts' words."""
-    tokenizer, text_encoder = copy.deepcopy(base.tokenizer), copy.deepcopy(base.text_encoder)
+def _pipeline(base: BaseModel, taught: Sequence[Encoder]) -> DiffusionPipeline:
+    """diffusers' own pipeline of the base, with other text encoders."""
+    parts = {
+        "vae": base.vae,
+        "unet": base.unet,
+        "scheduler": make_scheduler(base, None),
+        "text_encoder": taught[0].model,
+        "tokenizer": taught[0].tokenizer,
+    }
+    if len(taught) == 1:
+        return StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    return StableDiffusionXLPipeline(
+        **parts,
+        text_encoder_2=taught[1].model,
+        tokenizer_2=taught[1].tokenizer,
+        force_zeros_for_empty_prompt=base.empty_is_zero,
+    )
+
+
+def _taught(base: BaseModel, tokens: Mapping[str, ConceptTokens]) -> list[Encoder]:
+    """Copies of the base's tokenizers and text encoders that know the concepts' words."""
+    own = {name: torch.split(each.words, base.widths, -1) for name, each in tokens.items()}
+    return [
+        _one_taught(encoder, {name: parts[index] for name, parts in own.items()})
+        for index, encoder in enumerate(base.encoders)
+    ]
+
+
+def _one_taught(encoder: Encoder, words: Mapping[str, torch.Tensor]) -> Encoder:
+    """A copy that knows words; of each (n, G, d) the mean over its layers."""
+    tokenizer, text_encoder = copy.deepcopy(encoder.tokenizer), copy.deepcopy(encoder.model)
     # The names that diffusers gives the vectors of one token, which it then writes out itself.
-    names = [word for name, own in tokens.items() for word in _written(name, own)]
-    tokenizer.add_tokens(names)
+    tokenizer.add_tokens([word for name, own in words.items() for word in _written(name, own)])
     # Stock pipelines pad to what the tokenizer says, and not every base's says it.
     tokenizer.model_max_length = int(text_encoder.config.max_position_embeddings)
     text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    # Some configurations look for a prompt's end at the largest id, which is now a concept's.
+    text_encoder.config.eos_token_id = tokenizer.eos_token_id
     table: torch.Tensor = text_encoder.get_input_embeddings().weight
     with torch.no_grad():
-        for name, concept in tokens.items():
-            ids = tokenizer.convert_tokens_to_ids(_written(name, concept))
-            table[ids] = concept.words.mean(1).to(table)
-    return tokenizer, text_encoder
+        for name, own in words.items():
+            table[tokenizer.convert_tokens_to_ids(_written(name, own))] = own.mean(1).to(table)
+    return Encoder(text_encoder, tokenizer)
 
 
-def _written(name: str, tokens: ConceptTokens) -> list[str]:
+def _written(name: str, words: torch.Tensor) -> list[str]:
     """The names that diffusers gives the vectors of one token: `<pip>`, `<pip>_1`, …."""
-    return [f"<{name}>" + (f"_{n}" if n else "") for n in range(len(tokens.words))]
+    return [f"<{name}>" + (f"_{n}" if n else "") for n in range(len(words))]
 
 
-def _merge_text(base: BaseModel, fused: FusedModel, text_encoder: CLIPTextModel) -> None:
-    """Add the text encoder's deltas to the weights of a copy of it."""
-    copied = dict(zip(map(id, base.text_encoder.modules()), text_encoder.modules(), strict=True))
+def _merge_text(base: BaseModel, fused: FusedModel, copies: Sequence[TextEncoder]) -> None:
+    """Add the text encoders' deltas to the weights of copies of them."""
+    copied: dict[int, nn.Module] = {}
+    for encoder, other in zip(base.encoders, copies, strict=True):
+        copied |= dict(zip(map(id, encoder.model.modules()), other.modules(), strict=True))
     with torch.no_grad():
         for name, delta in fused.deltas.items():
-            if name.startswith("text_encoder."):
+            if name.startswith("text_encoder"):
                 weight = copied[id(base.linears[name])].weight
                 assert isinstance(weight, torch.Tensor)
                 weight += delta.weight().to(weight)

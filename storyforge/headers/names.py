@@ -118,5 +118,39 @@ def _located(dotted: str) -> tuple[Model, str]:
     for prefix, model in _PREFIXES:
         if name.startswith(prefix):
             rest = name if prefix in _BARE else name.removeprefix(prefix)
-            return model, rest.removeprefix("text_model_")
+            return model, _of_original(rest.removeprefix("text_model_"))
     return "unknown", name
+
+
+_ORIGINAL: Final = re.compile(r"(input|middle|output)_blocks?_(\d+)_(?:(\d+)_)?(.+)")
+_RESNET: Final = {
+    "in_layers_0": "norm1",
+    "in_layers_2": "conv1",
+    "emb_layers_1": "time_emb_proj",
+    "out_layers_0": "norm2",
+    "out_layers_3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_ROW: Final = 3
+"""Blocks of the original U-Net for one of diffusers': on the way down two layers and what halves
+the size, on the way up three layers."""
+
+
+def _of_original(layer: str) -> str:
+    """A layer of the U-Net as diffusers calls it, which LoRAs of SDXL call as its makers do."""
+    match = _ORIGINAL.fullmatch(layer)
+    if match is None:
+        return layer
+    way, number, sub, rest = match[1], int(match[2]), match[3], match[4]
+    if way == "middle":
+        kind = "attentions_0" if number == 1 else f"resnets_{number // 2}"
+        rest = f"{sub}_{rest}" if sub else rest
+        return f"mid_block_{kind}_{_RESNET.get(rest, rest)}"
+    if way == "input" and number == 0:
+        return "conv_in"
+    block, place = divmod(number - (way == "input"), _ROW)
+    side = "down_blocks" if way == "input" else "up_blocks"
+    if rest in {"op", "conv"}:
+        return f"{side}_{block}_{'down' if way == 'input' else 'up'}samplers_0_conv"
+    kind = "attentions" if sub == "1" else "resnets"
+    return f"{side}_{block}_{kind}_{place}_{_RESNET.get(rest, rest)}"

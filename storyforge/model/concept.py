@@ -24,7 +24,12 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.settings import Kind
 
 FORMAT = "1"
-_ARCHITECTURE = "stable-diffusion-v1/storyforge-concept"
+_ARCHITECTURES = {
+    768: "stable-diffusion-v1",
+    1024: "stable-diffusion-v2-768-v",
+    2048: "stable-diffusion-xl-v1-base",
+}
+"""Numbers of a word -> the architecture, as ModelSpec calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class Concept:
         for name, delta in self.deltas.items():
             tensors[f"{name}.lora_A.weight"] = delta.down
             tensors[f"{name}.lora_B.weight"] = delta.up * delta.scale
+        width = self.tokens.words.shape[-1]
+        architecture = _ARCHITECTURES.get(width, _ARCHITECTURES[768])
         metadata = {
             "storyforge.format": FORMAT,
             "name": self.name,
@@ -80,7 +87,7 @@ class Concept:
             "recipe": json.dumps(dict(self.recipe), sort_keys=True),
             "licence": self.licence or "",
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": _ARCHITECTURE,
+            "modelspec.architecture": f"{architecture}/storyforge-concept",
             "modelspec.implementation": "storyforge",
             "modelspec.title": self.name,
             "modelspec.trigger_phrase": f"<{self.name}>",

@@ -66,7 +66,9 @@ def _fits(adapter: Adapter, base: BaseModel) -> bool:
     """Whether what it says has the shape that the U-Net adds."""
     widths = list(base.unet.config.block_out_channels)
     if isinstance(adapter, T2IAdapter):
-        return list(adapter.config.channels) == widths
+        own = list(adapter.config.channels)
+        # Those of SDXL speak once more, to the middle of the U-Net.
+        return own == widths or own == [*widths, widths[-1]]
     config = adapter.config
     same = ("in_channels", "layers_per_block", "cross_attention_dim")
     alike = all(config[name] == base.unet.config[name] for name in same)
@@ -221,4 +223,6 @@ def _pixels(adapter: Adapter) -> int:
     """Pixels along a side of its picture for one cell of the latents."""
     if isinstance(adapter, ControlNetModel):
         return int(2 ** (len(adapter.config.conditioning_embedding_out_channels) - 1))
-    return int(adapter.config.downscale_factor)
+    # Those of SDXL begin where the U-Net has gone down once.
+    levels_down = 2 if adapter.config.adapter_type == "full_adapter_xl" else 1
+    return int(adapter.config.downscale_factor) // levels_down

@@ -209,7 +209,10 @@ def _patterned(said: Mapping[str, object], name: str, path: str, usual: object) 
 def layers_of(base: BaseModel) -> dict[str, nn.Module]:
     """Layers that an adapter may change, by the one name that all tools' names come down to."""
     found: dict[str, nn.Module] = {}
-    for part, root in (("unet", base.unet), ("text", text_core(base.text_encoder))):
+    roots = {"unet": base.unet, "text": text_core(base.text_encoder)}
+    if base.text_encoder_2 is not None:
+        roots["text_2"] = text_core(base.text_encoder_2)
+    for part, root in roots.items():
         for name, module in root.named_modules():
             if isinstance(module, _LAYERS):
                 found[f"{part} {name.replace('.', '_')}"] = module

@@ -22,7 +22,7 @@ def write_lora(
     for linear, delta in deltas.items():
         part, layer = linear.split(".", 1)
         between = "lora"
-        if part == "text_encoder":
+        if part.startswith("text_encoder"):
             layer, between = f"text_model.{layer.removeprefix('text_model.')}", "lora_linear_layer"
         down, up = delta.down, delta.scale * delta.up
         tensors[f"{part}.{layer}.{between}.down.weight"] = down.to(dtype).cpu().contiguous()

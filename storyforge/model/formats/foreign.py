@@ -118,7 +118,7 @@ def _content(
     """(n, G or 1, d) words, if the file brings any, and the changes."""
     match told.kind:
         case "textual inversion":
-            if told.family == "SDXL":
+            if told.family == "SDXL" and len(base.encoders) == 1:
                 raise _misfit(base, told, "it is for two text encoders, and the base has one")
             return _flat(textual_inversion.read_words(tensors)), {}
         case "XTI":
@@ -175,21 +175,21 @@ def low_rank(change: torch.Tensor) -> Delta:
 
 
 def _written(base: BaseModel, path: Path, text: str) -> torch.Tensor:
-    """(n, 1, d): what the text encoder's own table has for the text."""
+    """(n, 1, d): what the text encoders' own tables have for the text."""
     ids = base.tokenizer(text, add_special_tokens=False).input_ids
     if not ids:
         raise EnvironmentProblem(
             f"`{path}` does not say by which words it is called up",
             hint="`storyforge concept import FILE --trigger WORDS`",
         )
-    table = token_table(base.text_encoder).float()
-    return table[torch.tensor(ids, device=table.device)].cpu()[:, None].clone()
+    tables = [token_table(each.model).float().cpu() for each in base.encoders]
+    return torch.cat([table[ids] for table in tables], -1)[:, None]
 
 
 def _check_words(base: BaseModel, told: Described, words: torch.Tensor) -> None:
     """Raise EnvironmentProblem for words of another number of layers, or of another width."""
     _, groups, width = words.shape
-    own, layers = token_table(base.text_encoder).shape[1], base.family.groups
+    own, layers = sum(base.widths), base.family.groups
     if width != own:
         raise _misfit(base, told, f"a word has {width} numbers in it, and {own} in the base")
     if groups not in (1, layers):

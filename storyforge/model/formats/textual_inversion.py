@@ -2,18 +2,19 @@
 
 AUTOMATIC1111's files (`emb_params`, or a pickle with `string_to_param`), diffusers' (the token is
 the key), those bundled with a LoRA (`bundle_emb.…`), and the two-headed ones of SDXL (`clip_l`,
-`clip_g`), of which only the first half fits a base with one text encoder.
+`clip_g`), which are read as one vector, one half behind the other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from storyforge.headers.kinds import CLIP_FILE
 from storyforge.headers.names import BUNDLE
 
 _PICKLED = re.compile(r"string_to_param/(.+)")
@@ -27,10 +28,12 @@ def read_words(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         name = None
         if key in {"emb_params", "clip_l"}:
             name = ""
+            tensor = _whole(tensor, tensors.get("clip_g"))
         elif match := _PICKLED.fullmatch(key):
             name = "" if match[1] == "*" else match[1]
         elif match := _BUNDLED.fullmatch(key):
             name = match[1]
+            tensor = _whole(tensor, tensors.get(f"{BUNDLE}{name}.clip_g"))
         elif re.fullmatch(r"<[^<>]+>", key):
             name = key
         if name is not None:
@@ -38,9 +41,26 @@ def read_words(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
-def write_words(words: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the mean over layers of `words` (n, G, d), as AUTOMATIC1111 and ComfyUI read it."""
-    save_file({"emb_params": collapsed(words).float()}, path, dict(metadata))
+def _whole(first: torch.Tensor, second: torch.Tensor | None) -> torch.Tensor:
+    return first if second is None else torch.cat([first.float(), second.float()], -1)
+
+
+def write_words(
+    words: torch.Tensor,
+    path: Path,
+    metadata: Mapping[str, str],
+    widths: Sequence[int] | None = None,
+) -> None:
+    """Write the mean over layers of `words` (n, G, d), as AUTOMATIC1111 and ComfyUI read it.
+
+    widths  of each text encoder's part of d; None for one text encoder
+    """
+    whole = collapsed(words).float()
+    tensors = {"emb_params": whole}
+    if widths is not None and len(widths) == len(CLIP_FILE):
+        parts = torch.split(whole, list(widths), -1)
+        tensors = {key: part.contiguous() for key, part in zip(CLIP_FILE, parts, strict=True)}
+    save_file(tensors, path, dict(metadata))
 
 
 def collapsed(words: torch.Tensor) -> torch.Tensor:

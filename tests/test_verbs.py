@@ -1,0 +1,300 @@
+"""Every verb on every family of bases: learn, watch, fuse, draw by each way, control, merge, LoRA.
+
+What each verb does is told by its own tests; here, that no family is left out of any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel, DiffusionPipeline, T2IAdapter
+from PIL import Image
+from tinybases import KINDS, base_of, tiny_pipeline
+
+from storyforge.executor import silent
+from storyforge.fuse import fusion, statistics
+from storyforge.fuse.checkpoint import write_checkpoint
+from storyforge.fuse.terms import Terms
+from storyforge.geometry.box import Box
+from storyforge.headers.names import part_of
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import Concept, FusedModel
+from storyforge.model.formats import diffusers_lora, kohya
+from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
+from storyforge.model.lora import Delta, merged
+from storyforge.model.tokens import ConceptTokens, encode, new_tokens
+from storyforge.sample.sampler import SamplingContext, pictures
+from storyforge.settings import FuseSettings, TrainSettings
+from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask, TrainTask
+from storyforge.train import edlora
+
+LEFT, RIGHT = Box(x0=0, y0=0, x1=0.5, y1=1), Box(x0=0.5, y0=0, x1=1, y1=1)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pipeline(request: pytest.FixtureRequest) -> DiffusionPipeline:
+    """One tiny base of each family."""
+    return tiny_pipeline(request.param)
+
+
+@pytest.fixture(scope="module")
+def base(pipeline: DiffusionPipeline) -> BaseModel:
+    """The same as a base of ours, which draws its own pictures in one step."""
+    made = base_of(pipeline)
+    made.defaults = replace(made.defaults, steps=1)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "STEPS", 1)
+
+
+def concept(base: BaseModel, name: str, seed: int) -> Concept:
+    """As if it had been learnt."""
+    generator = torch.Generator().manual_seed(seed)
+    deltas = {
+        linear: Delta(
+            0.1 * torch.randn(module.out_features, 2, generator=generator),
+            0.1 * torch.randn(2, module.in_features, generator=generator),
+            0.5,
+        )
+        for linear, module in base.linears.items()
+    }
+    words = new_tokens(base, name, "fox", generator).words
+    words += 0.01 * torch.randn(words.shape, generator=generator)
+    return Concept(
+        name, "object", "fox", ConceptTokens(name, words), deltas, base.reference, base.hash
+    )
+
+
+@pytest.fixture(scope="module")
+def cast(base: BaseModel) -> dict[str, Concept]:
+    return {name: concept(base, name, seed) for seed, name in enumerate(("pip", "lamp"))}
+
+
+@pytest.fixture(scope="module")
+def seen(base: BaseModel, cast: dict[str, Concept]) -> list[statistics.Statistics]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "STEPS", 1)
+        return [statistics.of_concept(base, each) for each in cast.values()]
+
+
+@pytest.fixture(scope="module")
+def fused(
+    base: BaseModel, cast: dict[str, Concept], seen: list[statistics.Statistics]
+) -> FusedModel:
+    terms = Terms.of(
+        FuseSettings(preservation=0.0), {each.name: each.kind for each in cast.values()}
+    )
+    return fusion.fuse(list(cast.values()), seen, None, terms, silent, base)
+
+
+def panel(base: BaseModel, **changes: object) -> PanelTask:
+    regions = (
+        RegionTask("left", LEFT, "a <pip>", "", 1.0, 0, "pip"),
+        RegionTask("right", RIGHT, "a <lamp>", "", 1.0, 0, "lamp"),
+    )
+    usual: dict[str, object] = {
+        "key": "",
+        "panel": "one",
+        "page": 1,
+        "base": base.reference,
+        "base_hash": base.hash,
+        "fused": None,
+        "prompt": "a meadow",
+        "negative": "",
+        "regions": regions,
+        "size": None,
+        "steps": 2,
+        "guidance_scale": None,
+        "scheduler": None,
+        "region_blend": 1.0,
+        "seed": 5,
+        "alt": None,
+    }
+    return PanelTask(**usual | changes)  # type: ignore[arg-type]
+
+
+def drawn(
+    base: BaseModel, fused: FusedModel, cast: dict[str, Concept], **changes: object
+) -> np.ndarray:
+    """(h, w, 3) uint8."""
+    with merged(base, fused.deltas):
+        made = pictures(SamplingContext(base, fused, cast), [panel(base, **changes)])[0]
+    assert made.std() > 1
+    return made
+
+
+def test_a_concept_is_learnt_with_all_of_its_linears(base: BaseModel, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    asked = TrainSettings(rank=1, batch_size=2, prior_share=0.5, steps=2, norm_guard=1.5)
+    task = TrainTask(
+        "key", "pip", "object", "fox", tmp_path, ("a.png",), base.reference, base.hash, asked
+    )
+    out = tmp_path / "pip.safetensors"
+    edlora.train_concept(base, task, out, tmp_path / "scratch", silent)
+    made = Concept.load(out)
+    made.fits(base)
+    assert set(made.deltas) == set(base.linears)
+    assert made.tokens.words.shape == (2, base.family.groups, sum(base.widths))
+    moved = {linear for linear, delta in made.deltas.items() if delta.up.abs().sum() > 0}
+    last = len(base.encoders) == 2 and base.text_encoder.config.num_hidden_layers - 1
+    # Of the first of two text encoders nobody reads the last layer.
+    assert moved == {
+        linear
+        for linear in base.linears
+        if last is False or not linear.startswith(f"text_encoder.encoder.layers.{last}.")
+    }
+
+
+def test_what_is_watched_is_every_input_of_the_family(
+    base: BaseModel, seen: list[statistics.Statistics]
+) -> None:
+    assert set(seen[0].packed) == set(base.family.inputs)
+    assert set(seen[0].words) == set(base.family.text_inputs)
+    for name in base.family.text_inputs:
+        assert seen[0].words[name].shape == (2, sum(base.widths))
+
+
+def test_fusion_solves_every_linear(base: BaseModel, fused: FusedModel) -> None:
+    assert set(fused.deltas) == set(base.linears)
+    assert all(delta.weight().isfinite().all() for delta in fused.deltas.values())
+
+
+def test_a_fused_model_comes_back_from_its_file(fused: FusedModel, tmp_path: Path) -> None:
+    fused.save(tmp_path)
+    back = FusedModel.load(tmp_path)
+    assert set(back.deltas) == set(fused.deltas)
+    assert {n: t.words.shape for n, t in back.tokens.items()} == {
+        n: t.words.shape for n, t in fused.tokens.items()
+    }
+
+
+METHODS = {
+    "fused": Method(),
+    "exact-text": Method(regions="exact-text"),
+    "exact": Method(regions="exact"),
+    "training-free": Method(compose="training-free"),
+    "guided": Method(enhancement=True, isolation=True, reinitialisation=True),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_regions_are_drawn_by_every_method(
+    base: BaseModel, fused: FusedModel, cast: dict[str, Concept], name: str
+) -> None:
+    regional = drawn(base, fused, cast, method=METHODS[name])
+    plain = drawn(base, fused, cast, regions=())
+    assert (regional != plain).any()
+
+
+def test_a_picture_is_refined(base: BaseModel, fused: FusedModel, cast: dict[str, Concept]) -> None:
+    made = drawn(base, fused, cast, refine=RefineTask(None, 1.5, 0.5))
+    assert made.shape[:2] == (base.side * 3 // 2, base.side * 3 // 2)
+
+
+@pytest.fixture(scope="module")
+def adapters(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A T2I-Adapter and a ControlNet of the family, and a picture for them."""
+    made = tmp_path_factory.mktemp("control")
+    widths, large = list(base.unet.config.block_out_channels), len(base.encoders) == 2
+    torch.manual_seed(0)
+    T2IAdapter(
+        in_channels=1,
+        # Those of SDXL have one level more, and begin where the U-Net has gone down once.
+        channels=[*widths, widths[-1]] if large else widths,
+        num_res_blocks=1,
+        downscale_factor=base.vae_scale * (2 if large else 1),
+        adapter_type="full_adapter_xl" if large else "full_adapter",
+    ).save_pretrained(made / "sketch")
+    net = ControlNetModel.from_unet(
+        base.unet,
+        conditioning_embedding_out_channels=(8,) * len(base.vae.config.block_out_channels),
+    )
+    for name, weight in net.named_parameters():
+        if "controlnet" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    net.save_pretrained(made / "edges")
+    noise = np.random.default_rng(0).integers(0, 256, (base.side, base.side), dtype=np.uint8)
+    Image.fromarray(noise).save(made / "picture.png")
+    return made
+
+
+@pytest.mark.parametrize("name", ["sketch", "edges"])
+def test_adapters_of_the_family_speak(
+    base: BaseModel, fused: FusedModel, cast: dict[str, Concept], adapters: Path, name: str
+) -> None:
+    control = ControlTask(adapters / name, adapters / "picture.png")
+    with_it = drawn(base, fused, cast, controls=(control,))
+    assert (with_it != drawn(base, fused, cast)).any()
+
+
+def test_a_merged_folder_is_read_by_stock_diffusers_as_here(
+    base: BaseModel, fused: FusedModel, tmp_path: Path
+) -> None:
+    write_checkpoint(base, fused, tmp_path / "merged")
+    pipe = DiffusionPipeline.from_pretrained(tmp_path / "merged")
+    flat = {
+        name: ConceptTokens(name, each.words.mean(1, keepdim=True))
+        for name, each in fused.tokens.items()
+    }
+    with torch.no_grad(), merged(base, fused.deltas):
+        ours = encode(base, ["a <pip> and a <lamp>"], flat)
+        weight = base.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.weight
+        there = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.weight
+        torch.testing.assert_close(there, weight)
+        prompt = "a <pip> and a <lamp>"
+        said = pipe.encode_prompt(
+            prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+    torch.testing.assert_close(said[0], ours.features[0], rtol=1e-3, atol=1e-4)
+    if ours.pooled is not None:
+        torch.testing.assert_close(said[2], ours.pooled, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("writer", [kohya, diffusers_lora])
+def test_a_lora_that_is_written_is_read_back_on_every_layer(
+    base: BaseModel, cast: dict[str, Concept], tmp_path: Path, writer: object
+) -> None:
+    path = tmp_path / "pip.safetensors"
+    writer.write_lora(cast["pip"].deltas, path, {}, dtype=torch.float32)  # type: ignore[attr-defined]
+    adapter, layers = read_adapter(path), layers_of(base)
+    found = {id(layers[name]): name for name in adapter.layers}
+    assert len(found) == len(base.linears)
+    for linear, module in base.linears.items():
+        change = change_of(base, adapter, found[id(module)], module).weight
+        torch.testing.assert_close(
+            change, cast["pip"].deltas[linear].weight(), atol=1e-6, rtol=1e-4
+        )
+
+
+ORIGINAL = {
+    "input_blocks_0_0": "conv_in",
+    "input_blocks_4_1_transformer_blocks_0_attn1_to_q": (
+        "down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    ),
+    "input_blocks_8_1_proj_in": "down_blocks_2_attentions_1_proj_in",
+    "input_blocks_5_0_in_layers_2": "down_blocks_1_resnets_1_conv1",
+    "input_blocks_3_0_op": "down_blocks_0_downsamplers_0_conv",
+    "middle_block_1_proj_out": "mid_block_attentions_0_proj_out",
+    "middle_block_2_out_layers_3": "mid_block_resnets_1_conv2",
+    "output_blocks_0_1_proj_in": "up_blocks_0_attentions_0_proj_in",
+    "output_blocks_2_2_conv": "up_blocks_0_upsamplers_0_conv",
+    "output_blocks_5_1_transformer_blocks_1_ff_net_2": (
+        "up_blocks_1_attentions_2_transformer_blocks_1_ff_net_2"
+    ),
+    "output_blocks_7_0_skip_connection": "up_blocks_2_resnets_1_conv_shortcut",
+}
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_loras_of_sdxl_may_call_layers_as_its_makers_do(name: str) -> None:
+    part = part_of(f"lora_unet_{name}.lora_down.weight")
+    assert part is not None
+    assert (part.model, part.layer) == ("unet", ORIGINAL[name])
