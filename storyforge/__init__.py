@@ -6,6 +6,7 @@ used, so that importing storyforge waits for no model.
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -50,6 +51,9 @@ _HOMES = {
     "project.project": {"Project"},
     "settings": {"FuseSettings", "TrainSettings"},
 }
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 class _Face(ModuleType):

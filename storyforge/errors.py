@@ -108,7 +108,8 @@ class Report:
 class StoryForgeError(Exception):
     """Anything that the person at the keyboard can mend.
 
-    `hint` is the next thing to do, and `exit_code` what the command line answers with.
+    `hint` is the next thing to do, `exit_code` what the command line answers with, and `trace`
+    where it broke, in words, if it came out of a task.
     """
 
     exit_code: ClassVar[int] = 1
@@ -118,6 +119,7 @@ class StoryForgeError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.trace = ""
 
 
 class StoryError(StoryForgeError):

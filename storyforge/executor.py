@@ -6,11 +6,13 @@ words travel back. Other machines are not covered.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+
+_log = logging.getLogger(__name__)
 
 OnProgress = Callable[[str, int, int], None]
 """Hears how far a task is: `on_progress(what, done, total)`."""
@@ -110,21 +114,37 @@ def _run_here(
         try:
             function(task, on_progress)
         except _MENDABLE as exc:
-            failures.append(Failure(task, translated(exc)))
+            failures.append(Failure(task, _logged(translated(exc))))
         else:
             done(task, peak_memory())
     return tuple(failures)
 
 
-def translated(error: Exception) -> StoryForgeError:
-    """The error as the author is to hear it; those that are meant for the author stay."""
+def translated(error: Exception, jobs: int = 1) -> StoryForgeError:
+    """The error as the author is to hear it, with its cause; what is meant for the author stays.
+
+    jobs  tasks that shared the memory
+    """
     if isinstance(error, StoryForgeError):
-        return error
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return EnvironmentProblem(f"not enough memory: {error}", hint="use fewer `--jobs`")
-    if isinstance(error, OSError):
-        return EnvironmentProblem(str(error))
-    return TaskFailed(f"{type(error).__name__}: {error}")
+        told = error
+    elif isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        hint = (
+            "use fewer `--jobs`" if jobs > 1 else "close other programs, or draw smaller pictures"
+        )
+        told = EnvironmentProblem(f"not enough memory: {error}", hint=hint)
+    elif isinstance(error, OSError):
+        told = EnvironmentProblem(str(error))
+    else:
+        told = TaskFailed(f"{type(error).__name__}: {error}")
+    # Objects of a traceback do not travel between processes; its words do.
+    told.trace = "".join(traceback.format_exception(error))
+    return told
+
+
+def _logged(error: StoryForgeError) -> StoryForgeError:
+    """The error, after the log has heard of it: the author hears a sentence, not where it broke."""
+    _log.error("a task failed: %s\n%s", error.message, error.trace)
+    return error
 
 
 @dataclass(slots=True)
@@ -153,7 +173,7 @@ def _run_beside(
     try:
         while waiting or workers:
             while waiting and len(workers) < jobs:
-                workers.append(_started(function, waiting.pop(), threads))
+                workers.append(_started(function, waiting.pop(), threads, jobs))
             ready = wait([worker.ear for worker in workers])
             for worker in [worker for worker in workers if worker.ear in ready]:
                 if _listen(worker, on_progress):
@@ -163,7 +183,7 @@ def _run_beside(
                 if error is None:
                     done(worker.task, worker.memory)
                 else:
-                    failures.append(Failure(worker.task, error))
+                    failures.append(Failure(worker.task, _logged(error)))
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -174,11 +194,13 @@ def _run_beside(
 
 
 def _started(
-    function: Callable[[Item, OnProgress], None], task: Item, threads: int
+    function: Callable[[Item, OnProgress], None], task: Item, threads: int, jobs: int
 ) -> _Worker[Item]:
     context = multiprocessing.get_context("spawn")
     ear, mouth = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(function, task, mouth), daemon=True)
+    level = logging.getLogger("storyforge").getEffectiveLevel()
+    work = (function, task, mouth, jobs, level)
+    process = context.Process(target=_work, args=work, daemon=True)
     settings = {name: str(threads) for name in _THREAD_SETTINGS if name not in os.environ}
     with _environment(settings):
         process.start()
@@ -206,6 +228,8 @@ def _listen(worker: _Worker[Item], on_progress: OnProgress) -> bool:
     match message:
         case StoryForgeError():
             worker.error = message
+        case logging.LogRecord():
+            logging.getLogger(message.name).handle(message)
         case (str(what), int(count), int(total)):
             on_progress(what, count, total)
         case memory:
@@ -226,20 +250,46 @@ def _farewell(worker: _Worker[Item]) -> StoryForgeError | None:
     return TaskFailed(f"its process ended with code {code}")
 
 
-def _work(function: Callable[[Item, OnProgress], None], task: Item, mouth: Connection) -> None:
+class _Home(logging.Handler):
+    """Sends what is logged in a worker to the process that asked for the work."""
+
+    def __init__(self, mouth: Connection) -> None:
+        super().__init__()
+        self.mouth = mouth
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the record with its words filled in: arguments and exceptions may not travel."""
+        record.msg, record.args = self.format(record), None
+        record.exc_info = record.exc_text = None
+        _say(self.mouth, record)
+
+
+def _work(
+    function: Callable[[Item, OnProgress], None],
+    task: Item,
+    mouth: Connection,
+    jobs: int,
+    level: int,
+) -> None:
     """Do one task in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("storyforge").addHandler(_Home(mouth))
+    logging.getLogger("storyforge").setLevel(level)
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         function(task, lambda what, count, total: _say(mouth, (what, count, total)))
     except _MENDABLE as exc:
-        _say(mouth, translated(exc))
+        _say(mouth, translated(exc, jobs))
     else:
         _say(mouth, peak_memory())
     mouth.close()
 
 
-def _say(mouth: Connection, message: tuple[str, int, int] | StoryForgeError | int) -> None:
+Message = tuple[str, int, int] | StoryForgeError | logging.LogRecord | int
+"""How far a task is, why it failed, what it logs, or how much memory it had in use at most."""
+
+
+def _say(mouth: Connection, message: Message) -> None:
     """Send a message home; where nobody listens any more, there is no use in going on."""
     try:
         mouth.send(message)

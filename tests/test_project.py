@@ -49,9 +49,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counted: Counter[str] = Counter()
     opened = yaml._bytes
 
-    def counting(path: Path) -> bytes:
+    def counting(path: Path, most: int) -> bytes:
         counted[path.name if path.name != "concept.yaml" else path.parent.name] += 1
-        return opened(path)
+        return opened(path, most)
 
     monkeypatch.setattr(yaml, "_bytes", counting)
     return counted
@@ -92,7 +92,7 @@ def test_no_command_parses_a_file_twice(
     story: Path, loads: Counter[str], plans: list[Path], verb: str
 ) -> None:
     done = CliRunner().invoke(app, verb.format(story=story).split())
-    assert done.exit_code in {0, 1}, done.output
+    assert isinstance(done.exception, SystemExit | None), done.exception
     assert set(loads.values()) == {1}
     assert {"story.yaml", "pip", "owl", "fr.yaml", "one-centre.yaml"} <= set(loads)
     assert len(plans) <= 1

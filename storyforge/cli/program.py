@@ -6,6 +6,7 @@ which those are imported is the order of `--help`.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,7 +20,15 @@ import typer
 from typer.core import TyperGroup
 
 from storyforge import __version__
-from storyforge.cli.terminal import counted, error_content, tell, tell_bug, tell_error, tell_json
+from storyforge.cli.terminal import (
+    counted,
+    error_content,
+    log_to_stderr,
+    tell,
+    tell_bug,
+    tell_error,
+    tell_json,
+)
 from storyforge.errors import StoryForgeError
 
 _INTERRUPTED: Final = 130
@@ -99,10 +108,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
 @app.callback()
 def _main(
+    ctx: typer.Context,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say what is done; -vv says more.")
+    ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:
-    pass
+    if verbose:
+        ctx.call_on_close(log_to_stderr(_LEVELS[min(verbose, len(_LEVELS) - 1)]))

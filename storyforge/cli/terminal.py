@@ -6,9 +6,11 @@ Belongs to `cli`, which decides what is said. Progress and complaints go to stde
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from time import monotonic
 from types import TracebackType
@@ -60,6 +62,23 @@ def tell_error(error: StoryForgeError, subject: str | None = None) -> None:
     tell(f"error: {subject}: {error.message}" if subject else f"error: {error.message}")
     if error.hint:
         tell(f"hint: {error.hint}")
+    if os.environ.get("STORYFORGE_TRACEBACK"):
+        tell(error.trace or "".join(traceback.format_exception(error)))
+
+
+def log_to_stderr(level: int) -> Callable[[], None]:
+    """From now on show what modules log, from this level on; call what it gives back to end it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("storyforge")
+    logger.addHandler(handler)
+    logger.setLevel(level)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+    return end
 
 
 def error_content(error: StoryForgeError) -> dict[str, object]:
@@ -139,9 +158,7 @@ def outcome_content(outcome: Outcome) -> dict[str, object]:
     return content
 
 
-def tell_bug(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
+def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Say that the program itself is wrong; meant as `sys.excepthook`."""
     tell(f"error: a mistake in storyforge: {kind.__name__}: {error}")
     tell("hint: please report it with what STORYFORGE_TRACEBACK=1 in the environment adds")

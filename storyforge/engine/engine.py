@@ -6,6 +6,7 @@ One failed task takes nothing from the others. Which tasks are wanted is `projec
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
 if TYPE_CHECKING:
     from storyforge.model.base import BaseModel
     from storyforge.train.logs import Logs
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T", TrainTask, FuseTask, PanelTask, BookTask)
 
@@ -327,6 +330,7 @@ class Engine:
             return
         self.made.append(task)
         seconds = (perf_counter() - self.stage_began) / (len(self.made) - self.made_before)
+        _log.info("%s: made in %.1f s (%s)", self._name(task), seconds, task.key)
         self._enter_all({self._name(task): self._entry(task, round(seconds, 2), memory)})
 
     def _entry(self, task: Task, seconds: float = 0.0, memory: int = 0) -> Entry:

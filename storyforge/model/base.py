@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -33,6 +35,9 @@ class Encoder:
     def width(self) -> int:
         """Numbers of a token's embedding."""
         return int(self.model.config.hidden_size)
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -182,13 +187,14 @@ def open_base(
       EnvironmentProblem: if it cannot be found or read, or is of another kind.
     """
     _quiet()
-    parts = BaseParts.of(reference)
+    parts, began = BaseParts.of(reference), perf_counter()
     folder = POCKET if parts.model == "pocket" else Path(parts.model)
     try:
         made = components_of(str(folder), dtype, parts.prediction)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the base model `{parts.model}`: {reason}") from exc
+    _log.info("opened %s on %s in %.1f s", reference, device, perf_counter() - began)
     schedule = made.scheduler_config
     if parts.scheduler is not None:
         schedule = scheduler_config_in(Path(parts.scheduler))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress
 from storyforge.plan.pins import tidied
 from storyforge.plan.plan import Plan
-from storyforge.plan.status import missing
+from storyforge.plan.status import missing, subject_of
 from storyforge.project.output import published
 from storyforge.store import Store
 from storyforge.train.logs import Logs
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         tidied(asked.story, store)
         damaged = checked(asked, store)
         wanted = _wanted(asked, store)
+        _log_what_is_there(asked, wanted)
         engine = Engine(asked, store, on_progress, names=how.names)
         with engine.noting():
             _stages(engine, wanted, how)
@@ -104,6 +108,13 @@ def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
     engine.fuse(wanted.fuse)
     engine.draw(wanted.panels, how.previews)
     engine.bind(wanted.books)
+
+
+def _log_what_is_there(asked: Plan, wanted: Plan) -> None:
+    missing_keys = {task.key for task in wanted.tasks()}
+    for task in asked.tasks():
+        if task.key not in missing_keys:
+            _log.info("%s: there, or not needed (%s)", subject_of(task), task.key)
 
 
 def _wanted(asked: Plan, store: Store) -> Plan:

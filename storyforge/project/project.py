@@ -6,6 +6,7 @@ or a picture drawn is the stages' own knowledge. Nothing here prints.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +39,8 @@ from storyforge.train.logs import Logs
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
     from storyforge.evaluate.story import StoryConfig, StoryReport
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ class Project:
         if order not in self._plans:
             drawn = draw_up(self.story, base=self.base, order=order)
             self._plans[order] = with_pins(drawn, self.pins)
+            _log.debug("planned %s: %d panels", self.path, len(drawn.panels))
         return self._plans[order]
 
     def check(self) -> tuple[Diagnostic, ...]:

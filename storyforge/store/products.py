@@ -251,6 +251,7 @@ class Store:
                 remove(partial)
         with writing(path):
             remove(self.root / "scratch" / key)
+        _log.debug("kept %s", path)
 
     def _digest(self, source: Source) -> str:
         """What a product is now, which is what its note says."""

@@ -8,6 +8,7 @@ that ED-LoRA is compared with differ in what is learnt (`recipe.METHODS`), not i
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -49,6 +50,9 @@ LAST_GOOD = "last-good.safetensors"
 
 
 _REMEDY = "lower `train: unet_lr` and `embedding_lr` in its concept.yaml"
+
+
+_log = logging.getLogger(__name__)
 
 
 class BrokeDown(StoryForgeError):
@@ -220,6 +224,7 @@ def learn(
             done = len(progress.losses)
             if done % SAVE_EVERY == 0 and done < config.steps:
                 save_state(scratch / STATE, progress, config)
+                _log.debug("step %d of %d: loss %.4f", done, config.steps, progress.losses[-1])
                 if training_log is not None:
                     training_log.write(progress)
     finally:
