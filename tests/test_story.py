@@ -227,7 +227,8 @@ def test_the_schema_names_what_editors_can_complete() -> None:
 def test_the_schema_knows_page_sizes_schedulers_and_keys_by_their_form() -> None:
     made = json.loads(json.dumps(schema()))
     parts = made["$defs"]
-    assert parts["BookSettings"]["properties"]["trim"]["enum"] == list(TRIMS)
+    named, _ = parts["BookSettings"]["properties"]["trim"]["oneOf"]
+    assert named["enum"] == list(TRIMS)
     assert parts["BookSettings"]["properties"]["font"]["examples"] == list(FAMILIES)
     assert '"dpm++2m"' in json.dumps(parts["Sampling"]["properties"]["scheduler"])
     characters = made["properties"]["characters"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from storyforge.book.colophon import RIGHT_TO_LEFT, Phrases, phrases, spoken
-from storyforge.book.compose import FramedPicture, Sheet
+from storyforge.book.compose import STORY_SIZES, FramedPicture, RunningText, Sheet, sizes_from
+from storyforge.book.inline import emphasised
 from storyforge.book.leaf import (
     Art,
     Balloon,
@@ -22,12 +23,14 @@ from storyforge.book.picture import changed
 from storyforge.book.placing import Figure, Utterance
 from storyforge.book.sighting import sighted
 from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, faces_in, text_face
+from storyforge.book.typography import typographic
 from storyforge.book.unsettable import Place
 from storyforge.errors import StoryForgeError
+from storyforge.story.book_settings import TrimSize
 from storyforge.story.concept import text_in
 from storyforge.story.isbn import digits_of
 from storyforge.story.story import Panel, Story
-from storyforge.story.trims import Trim, trim_named
+from storyforge.story.trims import Trim, trim_named, trim_of_size
 
 _LOOSE: Final = 1.9
 """A region this much higher than wide is a column in which a figure stands, not its outline."""
@@ -45,6 +48,12 @@ def _standing(region: Rect, aspect: float) -> Rect:
     return Rect(region.x, region.bottom - height, region.width, height)
 
 
+def _trim(said: str | TrimSize) -> Trim:
+    if isinstance(said, str):
+        return trim_named(said)
+    return trim_of_size(said.width, said.height, said.bleed, said.safe)
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """A story, its pictures by panel, and the language and page size of this edition."""
@@ -54,6 +63,7 @@ class Binding:
     language: str
     trim: Trim
     text_face: Face
+    title_face: Face
 
     @classmethod
     def of(cls, story: Story, art: Mapping[str, Art], language: str | None) -> Binding:
@@ -62,8 +72,11 @@ class Binding:
             story=story,
             art=art,
             language=language or story.language,
-            trim=trim_named(story.book.trim),
+            trim=_trim(story.book.trim),
             text_face=text_face(story.book.font, story.folder),
+            title_face=text_face(story.book.title_font, story.folder)
+            if story.book.title_font
+            else COMIC_NEUE_BOLD,
         )
 
     @property
@@ -112,7 +125,20 @@ class Binding:
 
     def say(self, text: str | dict[str, str]) -> str:
         """A text of the story in the edition's language."""
-        return text_in(text, self.language, self.story.language)
+        said = text_in(text, self.language, self.story.language)
+        smart = self.story.book.typography == "smart"
+        return typographic(said, self.language) if smart else said
+
+    def set(self, text: str | dict[str, str]) -> str:
+        """The same for print, with its emphasis as marks if the author wants it set."""
+        said = self.say(text)
+        return emphasised(said) if self.story.book.typography == "smart" else said
+
+    def words(self, text: str, face: Face, size: float | None = None) -> RunningText:
+        """A text in its face, with the sizes that its letters may have."""
+        largest = size or self.story.book.text_size
+        sizes = STORY_SIZES if largest is None else sizes_from(largest)
+        return RunningText(text, face, self.language, sizes, self.story.book.plate)
 
     def sheet(self, number: int) -> Sheet:
         """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""
@@ -183,7 +209,7 @@ class Binding:
     def said(self, panel: Panel, turn: int, frame: Rect, crop: Rect, where: str) -> Utterance:
         """One of the panel's utterances, by its number from 0."""
         speech = panel.say[turn]
-        text = self.say(speech.text)
+        text = self.set(speech.text)
         quiet = speech.kind in {"whisper", "caption"}
         return Utterance(
             kind=speech.kind,

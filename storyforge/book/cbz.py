@@ -26,6 +26,7 @@ _TYPES: Final = {
     "cover": "FrontCover",
     "endpaper": "InnerCover",
     "title": "Other",
+    "imprint": "Editorial",
     "story": "Story",
     "colophon": "Editorial",
     "back": "BackCover",

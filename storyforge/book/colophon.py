@@ -28,6 +28,7 @@ class Phrases:
     cover: str
     title_page: str
     endpaper: str
+    imprint: str
     back: str
 
 
@@ -46,6 +47,7 @@ _ENGLISH: Final = Phrases(
     cover="Cover",
     title_page="Title page",
     endpaper="Endpaper",
+    imprint="Copyright page",
     back="Back cover",
 )
 
@@ -66,6 +68,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         cover="Couverture",
         title_page="Page de titre",
         endpaper="Page de garde",
+        imprint="Mentions légales",
         back="Quatrième de couverture",
     ),
     "de": Phrases(
@@ -83,6 +86,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         cover="Umschlag",
         title_page="Titelseite",
         endpaper="Vorsatz",
+        imprint="Impressum",
         back="Rückseite",
     ),
     "es": Phrases(
@@ -100,6 +104,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         cover="Cubierta",
         title_page="Portada",
         endpaper="Guarda",
+        imprint="Página de créditos",
         back="Contracubierta",
     ),
     "he": Phrases(
@@ -117,6 +122,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         cover="כריכה",
         title_page="עמוד השער",
         endpaper="דף בטנה",
+        imprint="עמוד זכויות",
         back="כריכה אחורית",
     ),
 }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from storyforge.book.leaf import Corner, Face, Rect, Role, TextBlock
+from storyforge.book.leaf import Corner, Face, PlateStyle, Rect, Role, TextBlock
 from storyforge.book.placing import Figure
 from storyforge.book.typeface import metrics, set_lines
 from storyforge.story.story import PageKind
@@ -21,6 +21,12 @@ STORY_SIZES: Final = (20.0, 19.0, 18.0, 17.0, 16.0, 15.0, 14.0)
 
 SMALL_SIZES: Final = (13.0, 12.0, 11.0)
 """Tried where words do not fit otherwise: small for children, and preflight says so."""
+
+
+def sizes_from(largest: float) -> tuple[float, ...]:
+    """Letter sizes to try from the author's own on, down to seven tenths of it."""
+    return tuple(round(largest * share, 2) for share in (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7))
+
 
 _PLATE_SIZES: Final = 5
 """So many of a text's sizes are large enough for words on a picture."""
@@ -41,6 +47,9 @@ _PLATE_SHARE: Final = 0.27
 
 _HARMLESS: Final = 0.5
 """A plate in a quiet place may hide so much of the figures, counted as `hiding` does."""
+
+_VEIL: Final = 0.35
+"""So much of its height a veil fades out above and below the words."""
 
 _PLATE_PAD: Final = (20.0, 11.0)
 TEXT_GAP: Final = 22.0
@@ -133,12 +142,14 @@ class RunningText:
 
     language  as which its words may be divided, if they must; None if they may not
     sizes     of its letters, in points, the best first
+    ground    what it stands on where it stands on a picture
     """
 
     text: str
     face: Face
     language: str | None = None
     sizes: tuple[float, ...] = STORY_SIZES
+    ground: PlateStyle = "rounded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +297,16 @@ def plated(
     high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
     low = replace(high, y=sheet.safe.bottom - height)
     plate = min((low, high), key=lambda plate: (in_the_way(plate, asked), hiding(figures, plate)))
-    return replace(moved(text, room.x, plate.y + pad_y), plate=plate)
+    placed = moved(text, room.x, plate.y + pad_y)
+    return replace(placed, plate=_grounded(plate, words.ground, frame), ground=words.ground)
+
+
+def _grounded(plate: Rect, ground: PlateStyle, frame: Rect) -> Rect:
+    """The plate as wide as its look asks: bands and veils run from edge to edge of the picture."""
+    if ground in {"rounded", "none"}:
+        return plate
+    reach = _VEIL * plate.height if ground == "soft" else 0.0
+    return Rect(frame.x, plate.y - reach, frame.width, plate.height + 2 * reach)
 
 
 def _plated_in(spot: Rect | None, words: RunningText) -> TextBlock | None:

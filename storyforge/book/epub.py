@@ -173,7 +173,7 @@ class _Page:
                 for lines, space in _spaced(item)
             ],
             "style": style,
-            "halo": tones.deep if on_art and item.role != "author" else None,
+            "halo": _halo_color(item, tones, on_art=on_art),
             "plate": _plate(item, tones),
         }
 
@@ -232,13 +232,16 @@ def _spaced(item: TextBlock) -> list[tuple[Sequence[str], str]]:
 
 def _plate(item: TextBlock, tones: Tones) -> str | None:
     """The style of the ground under words on a picture; None where there is none."""
-    if item.plate is None:
+    if item.plate is None or (item.ground == "none" and item.role != "author"):
         return None
     if item.role == "author":
         color, opacity, corner = tones.deep, 1.0, item.plate.height / 2
     else:
         color, opacity, corner = tones.paper, _PLATE_COVERS, _PLATE_ROUND
-    radius = number(_PIXELS * corner)
+    if item.ground == "soft" and item.role != "author":
+        fade = f"linear-gradient(transparent, {color} 22%, {color} 78%, transparent)"
+        return f"{_place(item.plate)};background:{fade};opacity:{opacity:g}"
+    radius = number(_PIXELS * (0 if item.ground == "band" else corner))
     return f"{_place(item.plate)};background:{color};opacity:{opacity:g};border-radius:{radius}px"
 
 
@@ -247,6 +250,13 @@ def _place(rect: Rect) -> str:
     left, top = number(_PIXELS * rect.x), number(_PIXELS * rect.y)
     width, height = number(_PIXELS * rect.width), number(_PIXELS * rect.height)
     return f"left:{left}px;top:{top}px;width:{width}px;height:{height}px"
+
+
+def _halo_color(item: TextBlock, tones: Tones, *, on_art: bool) -> str | None:
+    """What outlines the letters, where they stand on a picture without a ground."""
+    if on_art and item.role != "author":
+        return tones.deep
+    return tones.paper if item.plate is not None and item.ground == "none" else None
 
 
 def _halo() -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from storyforge.book import compose
+from storyforge.book import back, compose
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import colophon, phrases, spoken_in
 from storyforge.book.compose import (
@@ -22,9 +22,10 @@ from storyforge.book.compose import (
 )
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
 from storyforge.book.placing import Figure
-from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
+from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import Place, Unsettable
 from storyforge.errors import StoryForgeError
+from storyforge.story.lint.pages import ON_IMPRINT
 from storyforge.story.story import Panel
 
 _COVER_SIZES: Final = (
@@ -97,8 +98,45 @@ def end_matter(binding: Binding, number: int) -> list[Leaf]:
         leaves.append(_colophon(binding, number, panel))
     if (number - 1 + len(leaves)) % 2 == 0:
         leaves.append(_endpaper(binding, number + len(leaves), panel))
-    back = _endpaper(binding, number + len(leaves), panel)
-    return [*leaves, replace(back, kind="back", label=binding.phrases.back)]
+    leaf = _endpaper(binding, number + len(leaves), panel)
+    label = binding.phrases.back
+    words, codes = tuple(back.blurb(binding)), back.barcode(binding)
+    return [*leaves, replace(leaf, kind="back", label=label, texts=words, codes=codes)]
+
+
+def imprint(binding: Binding, number: int) -> list[Leaf]:
+    """The page behind the title: edition, publisher, rights and numbers; none if nothing is said.
+
+    Raises Unsettable where the words do not fit.
+    """
+    said = binding.story.book.published
+    if not any(getattr(said, key) for key in ON_IMPRINT):
+        return []
+    lines = [binding.title]
+    lines += [binding.author] if binding.author else []
+    lines += ["", *(binding.set(text) for text in (said.edition, said.publisher) if text)]
+    lines += ["", binding.set(said.rights)] if said.rights else []
+    if said.isbn:
+        lines += ["", f"ISBN\u00a0{said.isbn}"]
+    if said.isbn_ebook:
+        lines += [f"ISBN\u00a0{said.isbn_ebook} (EPUB)"]
+    lines += ["", binding.set(said.notes)] if said.notes else []
+    text = "\n".join(lines)
+    place = ("book", "published")
+    face = binding.face_for(text, binding.text_face, "imprint", place)
+    live = binding.sheet(number).live
+    room = live.inset(0.1 * live.width, 0)
+    made = block(RunningText(text, face, binding.language), "colophon", room, _COLOPHON_SIZES)
+    if made is None:
+        raise Unsettable(
+            f"imprint: the text does not fit, even at {_COLOPHON_SIZES[-1]:g} points",
+            place=place,
+            hint="shorten what `book.published` says",
+        )
+    words = replace(moved(made, room.x, live.bottom - made.rect.height), align="start")
+    panel = _cover_panel(binding)
+    tone = binding.art[panel.id] if panel else None
+    return [Leaf(number, "imprint", binding.phrases.imprint, "paper", tone, (), (words,))]
 
 
 def _cover_panel(binding: Binding) -> Panel | None:
@@ -117,7 +155,7 @@ def _fitted(
     binding: Binding, text: str, role: Role, room: Rect, sizes: tuple[float, ...], where: str
 ) -> TextBlock:
     """A line or two of display type; StoryForgeError if even the smallest size is too large."""
-    face = binding.face_for(text, COMIC_NEUE_BOLD, where, _PLACES[role])
+    face = binding.face_for(text, binding.title_face, where, _PLACES[role])
     made = block(RunningText(text, face, binding.language), role, room, sizes, _TIGHT)
     if made is None:
         short = text if len(text) <= _QUOTED else f"{text[: _QUOTED - 1]}…"
@@ -262,7 +300,7 @@ def _dedication(binding: Binding, live: Rect) -> list[TextBlock]:
     dedication = binding.story.book.dedication
     if dedication is None:
         return []
-    text = binding.say(dedication)
+    text = binding.set(dedication)
     face = binding.face_for(text, binding.text_face, "dedication", ("book", "dedication"))
     room = replace(live, height=_DEDICATION_SHARE * live.height).inset(0.12 * live.width, 0)
     made = block(RunningText(text, face, binding.language), "dedication", room, _DEDICATION_SIZES)
@@ -277,7 +315,7 @@ def _dedication(binding: Binding, live: Rect) -> list[TextBlock]:
 
 def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     live = binding.sheet(number).live
-    faces = (binding.text_face, COMIC_NEUE_BOLD)
+    faces = tuple(dict.fromkeys((binding.text_face, binding.title_face)))
     said_in = spoken_in(binding.language)
     if metrics(binding.text_face).missing(phrases(said_in).made_by):
         said_in = "en"  # the story may not use the letters of its language; these words may wait

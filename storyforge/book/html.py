@@ -276,6 +276,7 @@ class _Page:
             "paragraphs": [self.segments(lines, (), item.face) for lines in paragraphs(item)],
             "style": f"{style};{self.face(item.face)}",
             "plate": _style(**self.rect(item.plate)) if item.plate else None,
+            "ground": item.ground,
         }
 
     def face(self, face: Face) -> str:

@@ -14,9 +14,19 @@ from storyforge.story.book_settings import BalloonKind
 from storyforge.story.trims import Trim
 
 Role = Literal[
-    "title", "subtitle", "author", "story", "dedication", "heading", "colophon", "blurb", "spine"
+    "title",
+    "subtitle",
+    "author",
+    "story",
+    "dedication",
+    "heading",
+    "colophon",
+    "blurb",
+    "spine",
+    "folio",
 ]
 Ground = Literal["paper", "deep"]
+PlateStyle = Literal["rounded", "band", "soft", "none"]
 Corner = Literal["square", "round", "circle"]
 Direction = Literal["ltr", "rtl"]
 
@@ -107,6 +117,7 @@ class TextBlock:
     size     of the letters, in points
     leading  from one baseline to the next, as a multiple of `size`
     plate    the ground beneath words that stand on a picture
+    ground   how that ground looks: a plate with round corners, a band, a veil; `none` shows none
     language of the words, where it is not the book's
     tilt     degrees by which the words are turned about the middle of `rect`, clockwise
     """
@@ -120,6 +131,7 @@ class TextBlock:
     face: Face
     align: Literal["start", "center"] = "center"
     plate: Rect | None = None
+    ground: PlateStyle = "rounded"
     language: str | None = None
     tilt: float = 0.0
 
@@ -205,6 +217,20 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Barcode:
+    """An ISBN for scanners: a white field, in points, with bars and the number under them.
+
+    module  the width of the thinnest bar
+    size    of the digits
+    """
+
+    digits: str
+    rect: Rect
+    module: float
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One page of the book.
 
@@ -216,13 +242,14 @@ class Leaf:
     """
 
     number: int
-    kind: Literal["cover", "endpaper", "title", "story", "colophon", "back"]
+    kind: Literal["cover", "endpaper", "title", "imprint", "story", "colophon", "back"]
     label: str
     ground: Ground
     tone: Art | None
     pictures: tuple[Picture, ...] = ()
     texts: tuple[TextBlock, ...] = ()
     spread: Literal["first", "second"] | None = None
+    codes: tuple[Barcode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

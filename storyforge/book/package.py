@@ -28,7 +28,12 @@ _YEARS: Final = 20 * 365 * 24 * 3600
 
 BookLayout = Literal["fixed", "reflow"]
 
-TYPES: Final = {"cover": "cover", "title": "titlepage", "colophon": "colophon"}
+TYPES: Final = {
+    "cover": "cover",
+    "title": "titlepage",
+    "imprint": "copyright-page",
+    "colophon": "colophon",
+}
 """What EPUB calls some kinds of leaves."""
 
 _MIME: Final = {

@@ -14,6 +14,7 @@ from storyforge.book import compose, front, grid, spread
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, RunningText, Sheet
+from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
@@ -117,7 +118,7 @@ class _Part:
 
 def _parts(binding: Binding) -> Iterator[_Part]:
     """The book from cover to cover, in pieces that can be composed alone."""
-    for composed in (front.cover, front.endpaper, front.title_page):
+    for composed in (front.cover, front.endpaper, front.title_page, front.imprint):
         yield _Part(1, partial(composed, binding))
     for number, page in enumerate(binding.story.pages, start=1):
         leaves = 2 if page.kind == "spread" else 1
@@ -155,16 +156,16 @@ def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -
         pictures=pictures,
         texts=(composition.text,) if composition.text else (),
     )
-    return (leaf,)
+    return (numbered(binding, leaf, sheet),)
 
 
 def _words(binding: Binding, page: Page, number: int) -> RunningText | None:
-    text = binding.say(page.text) if page.text else ""
+    text = binding.set(page.text) if page.text else ""
     if not text.strip():
         return None
     place = ("page", number, "text")
     face = binding.face_for(text, binding.text_face, f"page {number}", place)
-    return RunningText(text, face, binding.language)
+    return binding.words(text, face, page.text_size)
 
 
 def _composed(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ import typst
 
 from storyforge.book import picture
 from storyforge.book.archive import MADE_ON
+from storyforge.book.barcode import QUIET, modules
 from storyforge.book.compose import Sheet
 from storyforge.book.finish import finished
 from storyforge.book.inline import divided, runs
-from storyforge.book.leaf import Balloon, Book, Face, Leaf, Picture, Rect, TextBlock
+from storyforge.book.leaf import Balloon, Barcode, Book, Face, Leaf, Picture, Rect, TextBlock
 from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import marked_png
@@ -81,6 +83,7 @@ def _typesetter(book: Book) -> Iterator[typst.Compiler]:
         faces = _faces(book, folder)
         others = [str(face.path) for face in book.faces if face in FALLBACKS]
         data = {**_book(book, folder), "faces": faces, "fallbacks": list(others)}
+        data["numerals"] = str(book.faces[0].path) if book.faces else None
         content = json.dumps(data, ensure_ascii=False)
         (folder / "book.json").write_text(content, encoding="utf-8")
         try:
@@ -157,6 +160,7 @@ def _leaf(book: Book, leaf: Leaf, folder: Path, files: dict[tuple[Path, int], st
         "bled": _rect(Sheet(book.trim, outer_right).bled),
         "pictures": [_picture(item, folder, files) for item in leaf.pictures],
         "texts": [_text(item) for item in leaf.texts],
+        "codes": [_code(code) for code in leaf.codes],
     }
 
 
@@ -182,8 +186,25 @@ def _text(item: TextBlock) -> Data:
         "role": item.role,
         "align": item.align,
         "plate": _rect(item.plate) if item.plate else None,
+        "ground": item.ground,
         "language": item.language,
         "tilt": item.tilt,
+    }
+
+
+def _code(code: Barcode) -> Data:
+    """A barcode as the bars' places and widths, in modules from its first one."""
+    bars: list[Value] = [
+        {"at": found.start(), "width": len(found.group())}
+        for found in re.finditer("1+", modules(code.digits))
+    ]
+    return {
+        "digits": code.digits,
+        "rect": _rect(code.rect),
+        "module": code.module,
+        "size": code.size,
+        "quiet": QUIET[0],
+        "bars": bars,
     }
 
 

@@ -15,7 +15,13 @@ from storyforge.book.leaf import Book, Leaf, Picture, TextBlock
 from storyforge.book.markup import joined, pieces, tag, xml
 from storyforge.book.package import TYPES, Content, Document, Files, NavigationLink, write_package
 
-_FILES: Final = {"cover": "cover-page", "title": "title-page", "colophon": "colophon"}
+_FILES: Final = {
+    "cover": "cover-page",
+    "title": "title-page",
+    "imprint": "imprint",
+    "colophon": "colophon",
+    "back": "back-cover",
+}
 _STORY: Final = "story"
 
 
@@ -65,7 +71,7 @@ def _chapters(book: Book) -> dict[str, list[Leaf]]:
 def _place(book: Book, name: str, leaf: Leaf) -> NavigationLink:
     if name == _STORY:
         return NavigationLink(f"{name}.xhtml", book.title, "bodymatter")
-    return NavigationLink(f"{name}.xhtml", leaf.label, TYPES[leaf.kind])
+    return NavigationLink(f"{name}.xhtml", leaf.label, TYPES.get(leaf.kind))
 
 
 def _body_face(book: Book) -> int | None:
@@ -86,6 +92,7 @@ def _values(book: Book, leaves: list[Leaf], files: Files) -> dict[str, object]:
                 if isinstance(part, Picture)
                 else _words(part, leaf, book)
                 for part in in_reading_order(leaf, rtl=book.direction == "rtl")
+                if isinstance(part, Picture) or part.role != "folio"
             ],
         }
         for leaf in leaves

@@ -9,21 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from storyforge.book import back
 from storyforge.book.binding import Binding
-from storyforge.book.compose import RunningText, block, moved
+from storyforge.book.compose import moved
 from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
-from storyforge.book.typeface import COMIC_NEUE_BOLD, metrics
+from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import Unsettable
 from storyforge.story.story import Story
 from storyforge.story.trims import POINTS_PER_INCH, Trim, spine_of
 
-_BARCODE: Final = (2.0, 1.2)
-"""Inches that the printer takes for its barcode, at the foot of the back."""
-
-_BARCODE_GAP: Final = 0.25
-"""Inches between the barcode and the words above it."""
-
-_BLURB_SIZES: Final = (18.0, 17.0, 16.0, 15.0, 14.0, 13.0, 12.0, 11.0, 10.0)
 _SPINE_SIZES: Final = (16.0, 14.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0)
 _SPINE_LINE: Final = 1.2
 _SPINE_FREE: Final = 0.0625
@@ -59,10 +53,12 @@ def wrap(book: Book, story: Story) -> Book:
     at = 0.0 if binding.rtl else width + thick
     texts = [_shifted(text, at) for text in cover.texts]
     pictures = [_clipped(item, at, binding) for item in cover.pictures]
-    texts += _blurb(binding, width + thick if binding.rtl else 0.0)
+    behind = width + thick if binding.rtl else 0.0
+    texts += back.blurb(binding, behind)
     if spine.worded:
         texts += _spine(binding, Rect(width, 0, thick, trim.height * POINTS_PER_INCH))
-    leaf = replace(cover, pictures=tuple(pictures), texts=tuple(texts))
+    codes = back.barcode(binding, behind)
+    leaf = replace(cover, pictures=tuple(pictures), texts=tuple(texts), codes=codes)
     return replace(book, trim=trim, leaves=(leaf,), faces=binding.faces_of((leaf,)))
 
 
@@ -98,28 +94,6 @@ def _clipped(item: Picture, by: float, binding: Binding) -> Picture:
     return replace(item, frame=replace(frame, x=frame.x + by), crop=crop)
 
 
-def _blurb(binding: Binding, at: float) -> list[TextBlock]:
-    """The words on the back, above the room for a barcode."""
-    settings = binding.story.book.cover
-    if settings is None or settings.blurb is None:
-        return []
-    words = binding.say(settings.blurb)
-    place = ("book", "cover", "blurb")
-    face = binding.face_for(words, binding.text_face, "cover", place)
-    safe = binding.sheet(1).safe
-    free = (_BARCODE[1] + _BARCODE_GAP) * POINTS_PER_INCH
-    room = Rect(safe.x, safe.y, safe.width, safe.height - free).inset(0.06 * safe.width, 0)
-    made = block(RunningText(words, face, binding.language), "blurb", room, _BLURB_SIZES)
-    if made is None:
-        raise Unsettable(
-            "cover: the blurb does not fit above the barcode",
-            place=place,
-            hint="shorten `book.cover.blurb`",
-        )
-    y = room.y + (room.height - made.rect.height) * 0.42
-    return [moved(made, room.x + at, y)]
-
-
 def _spine(binding: Binding, spine: Rect) -> list[TextBlock]:
     """Title and author down the spine; nothing where no legible letters fit its thickness."""
     free = 2 * _SPINE_FREE * POINTS_PER_INCH
@@ -130,7 +104,7 @@ def _spine(binding: Binding, spine: Rect) -> list[TextBlock]:
     title = " ".join(binding.title.split())
     choices = [f"{title}  ·  {binding.author}", title] if binding.author else [title]
     for words in choices:
-        face = binding.face_for(words, COMIC_NEUE_BOLD, "spine", ("title",))
+        face = binding.face_for(words, binding.title_face, "spine", ("title",))
         for size in sizes:
             width = metrics(face).width(words) * size
             if width <= length:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from storyforge.settings import Format, written_as
 from storyforge.story.concept import Text
 from storyforge.story.families import FAMILIES
 from storyforge.story.isbn import Isbn
-from storyforge.story.trims import PAPERS, TRIMS
+from storyforge.story.trims import PAPERS, TRIMS, length_in
 
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
 
@@ -37,6 +38,43 @@ class CoverSettings(BaseModel):
     """a line under the title"""
     blurb: Text | None = None
     """a few sentences for the back of a printed cover"""
+
+
+def _length(text: str) -> str:
+    if length_in(text) is None:
+        message = "`{text}` is not a length; write it as `200mm`, `20cm` or `8in`"
+        raise PydanticCustomError("written_as", message, {"text": text[:40]})
+    return text
+
+
+Length = Annotated[str, AfterValidator(_length)]
+
+
+class TrimSize(BaseModel):
+    """A page size of one's own."""
+
+    model_config = _STRICT
+
+    width: Length
+    """of the cut page, such as `200mm`"""
+    height: Length
+    """of the cut page"""
+    bleed: Length = "3mm"
+    """how far pictures run over every edge"""
+    safe: Length = "10mm"
+    """how far from the cut words keep"""
+
+
+def _trim_form(value: object) -> str:
+    return "size" if isinstance(value, dict | TrimSize) else "name"
+
+
+TrimSetting = Annotated[
+    Annotated[str, Tag("name"), Field(json_schema_extra={"enum": list(TRIMS)})]
+    | Annotated[TrimSize, Tag("size")],
+    Discriminator(_trim_form),
+]
+"""A page size by name, or in lengths."""
 
 
 class PublishedSettings(BaseModel):
@@ -76,10 +114,21 @@ class BookSettings(BaseModel):
 
     model_config = _STRICT
 
-    trim: str = Field(default="square-8.5", json_schema_extra={"enum": list(TRIMS)})
-    """the size of the cut page, by name"""
+    trim: TrimSetting = "square-8.5"
+    """the size of the cut page, by name or in lengths"""
     font: str | None = Field(default=None, json_schema_extra={"examples": list(FAMILIES)})
     """the name of the typeface, or a .ttf or .otf file beside the story"""
+    title_font: str | None = Field(default=None, json_schema_extra={"examples": list(FAMILIES)})
+    """the same for titles, where it is another one"""
+    text_size: float | None = Field(default=None, ge=11, le=48)
+    """points of the story's letters at their largest; 20 if left out"""
+    typography: Literal["smart", "as-typed"] = "as-typed"
+    """whether straight quotes, `--` and `...` are set as the language prints them, and `*words*` in
+    italics, `**words**` in bold; else all is printed as it is typed"""
+    plate: Literal["rounded", "band", "soft", "none"] = "rounded"
+    """the ground under words on a picture: a plate, a band from edge to edge, a veil, or none"""
+    page_numbers: bool = False
+    """whether the story's pages bear their numbers"""
     direction: Literal["ltr", "rtl"] | None = None
     """which way pages turn and panels are read; as the language is written if left out"""
     formats: tuple[Format, ...] = ("pdf", "html")

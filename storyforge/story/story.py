@@ -178,6 +178,8 @@ class Page(BaseModel):
     """how pictures and text share the page; a `spread` fills two pages that face each other"""
     grid: Grid | None = None
     """rows x columns of the panels, such as `2x2`"""
+    text_size: float | None = Field(default=None, ge=11, le=72)
+    """points of this page's letters at their largest; the book's if left out"""
 
 
 class BaseFile(BaseModel):

@@ -6,6 +6,7 @@ cover template has it, and the story says it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -141,6 +142,36 @@ def spine_of(trim: Trim, paper: str | None, caliper: float | None, pages: int) -
             "`book.print.caliper`",
         )
     return Spine(pages * PAPERS[paper].caliper, pages >= PAPERS[paper].worded_from)
+
+
+_LENGTH: Final = re.compile(r"(?P<number>[0-9]{1,4}(\.[0-9]{1,4})?) ?(?P<unit>mm|cm|in|pt)")
+_UNITS: Final = {"mm": _MM, "cm": 10 * _MM, "in": 1.0, "pt": 1 / POINTS_PER_INCH}
+
+
+def length_in(text: str) -> float | None:
+    """A length such as `200mm` in inches; None if it is none."""
+    found = _LENGTH.fullmatch(text.strip())
+    return float(found["number"]) * _UNITS[found["unit"]] if found else None
+
+
+_OWN: Final = "as the story says"
+_BOUNDS: Final = (2.0, 30.0)
+"""Inches of the shortest and the longest side of a page."""
+
+
+def trim_of_size(width: str, height: str, bleed: str, safe: str) -> Trim:
+    """A page size in lengths; StoryForgeError for one that no book has."""
+    sides = [length_in(each) or 0.0 for each in (width, height, bleed, safe)]
+    if min(sides[:2]) < _BOUNDS[0] or max(sides[:2]) > _BOUNDS[1] or sides[2] > 1:
+        raise StoryForgeError(
+            f"a page of {width} x {height} with {bleed} of bleed is no book's",
+            hint="`book.trim` is from 2 to 30 inches wide and high, its bleed at most one",
+        )
+    if 2 * sides[3] > 0.5 * min(sides[:2]):
+        message = f"words {safe} from every edge of a page of {width} x {height} have no room"
+        raise StoryForgeError(message, hint="make `book.trim.safe` smaller")
+    name = f"{width}x{height}".replace(" ", "")
+    return Trim(name, sides[0], sides[1], sides[2], sides[2], sides[3], _OWN, "")
 
 
 def trim_named(name: str) -> Trim:

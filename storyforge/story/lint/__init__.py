@@ -38,10 +38,12 @@ from storyforge.story.lint.pages import (
     check_panel,
     check_sides,
     check_size,
+    check_typed,
+    first_page,
 )
 from storyforge.story.lint.paths import check_pictures, located
 from storyforge.story.lint.regions import Surroundings, check_fold, check_regions, check_room
-from storyforge.story.trims import TRIMS
+from storyforge.story.trims import TRIMS, length_in
 from storyforge.story.yaml import Node
 
 __all__ = [
@@ -62,6 +64,15 @@ CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF
 _USUAL_TRIM: Final = "square-8.5"
 
 
+def _page_shape(trim: Node | None) -> float | None:
+    """Width over height of the cut page; None for a size that is not known."""
+    if trim is not None and trim.entries is not None:
+        width, height = (length_in(trim.text_at(side) or "") for side in ("width", "height"))
+        return width / height if width and height else None
+    named = TRIMS.get(_USUAL_TRIM if trim is None else trim.text or "")
+    return named.width / named.height if named else None
+
+
 def check_story(root: Node, around: Surroundings, report: Report) -> None:
     """Report what the parts of a story get wrong about each other."""
     cast = cast_of(root, report)
@@ -69,13 +80,13 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     panels = [panel for page in pages for panel in page.each("panels")]
     size = picture_size(_base(root, around.folder))
     cell = check_decode(root, size, report)
-    trim = TRIMS.get((root.get("book") or root).text_at("trim") or _USUAL_TRIM)
+    shape = _page_shape((root.get("book") or root).get("trim"))
     for page in pages:
         check_page(page, report)
-        if page.text_at("kind") == "spread" and trim is not None:
+        if page.text_at("kind") == "spread" and shape is not None:
             for panel in page.each("panels"):
-                check_fold(panel, cast, 2 * trim.width / trim.height, around, report)
-    check_sides(pages, report)
+                check_fold(panel, cast, 2 * shape, around, report)
+    check_sides(pages, first_page(root), report)
     for panel in panels:
         if report.full:
             break
@@ -93,6 +104,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_fusion(root, cast, report)
     check_size(root, cell, report)
     check_book(root, around.folder, report)
+    check_typed(root, pages, report)
     check_base(root, around.folder, report)
     check_loras(root, around.folder, report)
     check_models(root, around.folder, report)

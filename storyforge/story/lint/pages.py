@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,13 @@ _NO_ROWS: Final = (*ONE_PICTURE, "art-over-text", "strip", "blank")
 
 FIRST_PAGE: Final = 4
 """The book's page on which the story begins, after cover, endpaper and title page."""
+
+ON_IMPRINT: Final = ("publisher", "edition", "rights", "isbn", "notes")
+"""What of `book.published` stands on a page of its own, behind the title page."""
+
+_TYPED: Final = re.compile(
+    r"""(?<!\w)"\w|\w[.,!?]?"|\s--\s|(?<![\w*])\*{1,3}\w[^*]*\w\*{1,3}(?![\w*])"""
+)
 
 _FONT_FILES: Final = (".ttf", ".otf")
 
@@ -54,9 +62,32 @@ def check_page(page: Node, report: Report) -> None:
         _check_grid(grid, grid.text, named, count, report)
 
 
-def check_sides(pages: Sequence[Node], report: Report) -> None:
-    """Whether every spread begins on an even page: only these have the other beside them."""
-    number = FIRST_PAGE
+def first_page(root: Node) -> int:
+    """The book's page on which the story begins: one later if the book says who publishes it."""
+    said = (root.get("book") or root).get("published")
+    return FIRST_PAGE + (said is not None and any(said.get(key) for key in ON_IMPRINT))
+
+
+def check_typed(root: Node, pages: Sequence[Node], report: Report) -> None:
+    """Whether quotes, dashes and stars are typed that would be printed as they are."""
+    if (root.get("book") or root).get("typography") is not None:
+        return
+    for page in pages:
+        said = [speech.get("text") for panel in page.each("panels") for speech in panel.each("say")]
+        for text in filter(None, [page.get("text"), *said]):
+            words = [text, *(text.entries or {}).values()]
+            if any(_TYPED.search(each.text or "") for each in words):
+                message = "straight quotes, `--` and `*stars*` are printed as they are typed"
+                remedy = "`book: {typography: smart}` sets them as quotes, dashes and italics"
+                report.warning(text.mark, "SF423", f"{message}; {remedy}")
+                return
+
+
+def check_sides(pages: Sequence[Node], number: int, report: Report) -> None:
+    """Whether every spread begins on an even page: only these have the other beside them.
+
+    number  the book's page on which the story begins
+    """
     for page in pages:
         kind = page.get("kind")
         if kind is None or kind.text != "spread":
@@ -205,8 +236,9 @@ def check_book(root: Node, folder: Path, report: Report) -> None:
     trim, font = book.get("trim"), book.get("font")
     if trim is not None and trim.text is not None and trim.text not in TRIMS:
         report.error(trim.mark, "SF312", no_such("page size", trim.text, TRIMS))
-    if font is not None and font.text is not None:
-        _check_font(font, font.text, folder, report)
+    for each in (font, book.get("title_font")):
+        if each is not None and each.text is not None:
+            _check_font(each, each.text, folder, report)
     _check_upscale(book.get("upscale"), folder, report)
     seen: set[str] = set()
     for form in book.each("formats"):
