@@ -24,8 +24,8 @@ STRENGTH: Final = 0.3
 WORTH: Final = 1.25
 """A head is drawn again if that enlarges it so much at least."""
 
-_EDGE: Final = 0.2
-"""Of a window's side: over so much of it what is new fades into what was there."""
+_EDGE: Final = 0.4
+"""Of half of a window's side: over so much of it what is new fades into what was there."""
 
 Window = tuple[int, int, int]
 """Left, top and side in pixels."""
@@ -74,11 +74,12 @@ def window_of(head: HeadTask, size: tuple[int, int]) -> Window:
 
 
 def fading(side: int) -> torch.Tensor:
-    """(side, side): 1 in the middle, 0 at the edges."""
-    middle = (torch.arange(side) + 0.5) / side
-    near = (torch.minimum(middle, 1 - middle) / _EDGE).clamp(max=1)
-    ramp = near * near * (3 - 2 * near)
-    return ramp[:, None] * ramp
+    """(side, side): 1 in the middle, 0 at the edges and in the corners."""
+    away = (torch.arange(side) + 0.5) / side * 2 - 1
+    distance = torch.hypot(away[:, None], away)
+    near = ((1 - distance) / _EDGE).clamp(0, 1)
+    faded: torch.Tensor = near * near * (3 - 2 * near)
+    return faded
 
 
 def alone(task: PanelTask, head: HeadTask) -> PanelTask:
