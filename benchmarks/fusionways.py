@@ -11,7 +11,7 @@ from pathlib import Path
 from storyforge.evaluate.answers import Comparison
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
 from storyforge.evaluate.gallery import Gallery, alone
-from storyforge.evaluate.questions import Style, questions
+from storyforge.evaluate.questions import DrawingStyle, questions
 from storyforge.fuse.statistics import Statistics
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
@@ -135,7 +135,7 @@ def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tu
     cast.learn(["ed-lora"], count, asked.jobs, told)
     tasks = cast.tasks("ed-lora", count)
     every = {t.concept: list(questions(t, asked.prompts, asked.seeds))[:most] for t in tasks}
-    shown = Comparison(Style(base, asked.steps), every)
+    shown = Comparison(DrawingStyle(base, asked.steps), every)
     shown.show("base", every, None, None)
     for task in tasks:
         model = alone(cast.store, task.concept, task.key)

@@ -188,3 +188,13 @@ def test_the_command_line_does_not_wait_for_torch(words: str, tmp_path: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_name_of_a_class_means_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            # The world that the embedded model is drawn from has words of its own.
+            if isinstance(node, ast.ClassDef) and not module.startswith("pocket"):
+                homes.setdefault(node.name, []).append(module)
+    assert not {name: at for name, at in homes.items() if len(at) > 1}

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from storyforge.headers.bases import look_at_base
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.header import read_header
-from storyforge.headers.kinds import Kind, describe
+from storyforge.headers.kinds import FileKind, describe
 from storyforge.story.story import check
 
 TO_K = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -273,7 +273,7 @@ def test_a_single_file_of_sdxl_is_looked_into(tmp_path: Path) -> None:
     assert (base.family, base.trouble) == ("SDXL", None)
 
 
-KINDS: dict[Kind, dict[str, tuple[int, ...]]] = {
+KINDS: dict[FileKind, dict[str, tuple[int, ...]]] = {
     "LoRA": {
         f"lora_unet_{TO_K}.lora_down.weight": (4, 8),
         f"lora_unet_{TO_K}.lora_up.weight": (8,),
@@ -295,7 +295,7 @@ KINDS: dict[Kind, dict[str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_kind_is_told_from_the_names(tmp_path: Path, kind: Kind) -> None:
+def test_a_kind_is_told_from_the_names(tmp_path: Path, kind: FileKind) -> None:
     tensors = {name: zeros(*shape) for name, shape in KINDS[kind].items()}
     save_file(tensors, tmp_path / "a.safetensors")
     assert describe(read_header(tmp_path / "a.safetensors")).kind == kind

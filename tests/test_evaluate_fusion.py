@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from storyforge.cli.program import app
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
 from storyforge.evaluate.fusion import ROUTES
-from storyforge.evaluate.questions import Question, Style
+from storyforge.evaluate.questions import DrawingStyle, Question
 from storyforge.evaluate.report.fusion import charts, fusion_table
 from storyforge.fuse import statistics
 from storyforge.metrics.ensemble import Views, tally, upper_bound
@@ -96,7 +96,7 @@ def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: Con
         "juna", pip.words + 0.1 * torch.randn(pip.words.shape, generator=generator)
     )
     question = Question("pip", "property", "a fox", "a <pip> sitting", 0, seed=7)
-    task = Style(ModelRef(base.reference, base.hash), steps=1, size=(64, 64)).task(
+    task = DrawingStyle(ModelRef(base.reference, base.hash), steps=1, size=(64, 64)).task(
         question, "words"
     )
     single = FusedModel(base.reference, base.hash, {"pip": pip}, {})

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from storyforge.metrics.image_diff import (
-    Change,
+    PictureChange,
     Pixels,
     compare,
     read_pixels,
@@ -128,7 +128,7 @@ def test_the_sheet_of_changes_shows_old_new_and_difference(tmp_path: Path) -> No
     for name, picture in {"old": drawn(eyes=2), "new": drawn(eyes=1)}.items():
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     sheet = tmp_path / "changes.png"
-    change = Change("pip", tmp_path / "old.png", tmp_path / "new.png")
+    change = PictureChange("pip", tmp_path / "old.png", tmp_path / "new.png")
     write_changes([change, change], sheet)
     seen = read_pixels(sheet)
     assert seen.shape == (2 * (12 + 20 + 192) + 12, 12 + 3 * (192 + 12), 3)
@@ -143,5 +143,7 @@ def test_the_sheet_of_changes_shows_old_new_and_difference(tmp_path: Path) -> No
 def test_pictures_of_two_sizes_stand_side_by_side_on_the_sheet(tmp_path: Path) -> None:
     Image.fromarray(drawn()).save(tmp_path / "old.png")
     Image.fromarray(drawn(side=160)).save(tmp_path / "new.png")
-    write_changes([Change("pip", tmp_path / "old.png", tmp_path / "new.png")], tmp_path / "c.png")
+    write_changes(
+        [PictureChange("pip", tmp_path / "old.png", tmp_path / "new.png")], tmp_path / "c.png"
+    )
     assert read_pixels(tmp_path / "c.png").shape[1] == 12 + 192 + 12 + 160 + 12

@@ -24,7 +24,7 @@ from storyforge.book.placing import Figure, Utterance
 from storyforge.book.sighting import sighted
 from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, faces_in, text_face
 from storyforge.book.typography import typographic
-from storyforge.book.unsettable import Place
+from storyforge.book.unsettable import StoryPlace
 from storyforge.errors import StoryForgeError
 from storyforge.story.book_settings import TrimSize
 from storyforge.story.concept import text_in
@@ -144,7 +144,7 @@ class Binding:
         """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""
         return Sheet(self.trim, outer_right=(number % 2 == 1) != self.rtl, rtl=self.rtl)
 
-    def face_for(self, text: str, preferred: Face, where: str, place: Place) -> Face:
+    def face_for(self, text: str, preferred: Face, where: str, place: StoryPlace) -> Face:
         """The preferred face if it can draw the text, else the text face, else an error."""
         return face_for(text, preferred, self.text_face, where, place)
 

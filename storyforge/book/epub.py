@@ -46,7 +46,7 @@ def write_epub(book: Book, path: Path) -> Path:
     """
     files = Files()
     faces = [files.face(face) for face in book.faces]
-    page = _Page(book, files)
+    page = _EpubPage(book, files)
     documents = tuple(
         Document(
             name=_name(leaf),
@@ -95,7 +95,7 @@ def _places(book: Book) -> tuple[NavigationLink, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _EpubPage:
     """Turns points of the page into what the template shows: pixels, paths and file names."""
 
     book: Book

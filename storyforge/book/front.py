@@ -23,7 +23,7 @@ from storyforge.book.compose import (
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
 from storyforge.book.placing import Figure
 from storyforge.book.typeface import metrics
-from storyforge.book.unsettable import Place, Unsettable
+from storyforge.book.unsettable import StoryPlace, Unsettable
 from storyforge.errors import StoryForgeError
 from storyforge.story.lint.pages import ON_IMPRINT
 from storyforge.story.story import Panel
@@ -47,7 +47,7 @@ _COVER_SIZES: Final = (
 _TITLE_SIZES: Final = _COVER_SIZES[4:]
 _SMALL_SIZES: Final = (20.0, 18.0, 16.0, 14.0, 12.0, 11.0)
 _COLOPHON_SIZES: Final = (11.5, 11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
-_PLACES: Final[Mapping[Role, Place]] = {
+_PLACES: Final[Mapping[Role, StoryPlace]] = {
     "title": ("title",),
     "subtitle": ("book", "cover", "subtitle"),
     "author": ("author",),

@@ -78,7 +78,7 @@ PictureSource = Callable[[bytes], str]
 
 
 def _html(book: Book, source: PictureSource, image_sources: str) -> str:
-    page = _Page(book, source)
+    page = _HtmlPage(book, source)
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
         "book": book,
@@ -163,7 +163,7 @@ def _font(index: int, face: Face) -> dict[str, str | int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _HtmlPage:
     """Turns points of the page into what the template shows: percent, paths and data URIs."""
 
     book: Book

@@ -50,7 +50,7 @@ _FEWEST: Final = 20
 _WHOLE: Final = 0.6
 """What is less high than this share of its region is seen in part, and reaches as far as that."""
 
-Grid = NDArray[np.float64]
+PixelGrid = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
@@ -81,7 +81,7 @@ def _coded(pixels: NDArray[np.uint8]) -> Codes:
     return (steps[..., 0] * _SHADES + steps[..., 1]) * _SHADES + steps[..., 2]
 
 
-def _shares(codes: Codes, regions: Sequence[Rect]) -> list[Grid]:
+def _shares(codes: Codes, regions: Sequence[Rect]) -> list[PixelGrid]:
     """For each region, how probably each cell is its figure's, (h, w) in 0 to 1."""
     priors = [_EXPECTED * _nearness(region, _REACH) for region in regions]
     ground_prior = np.clip(1 - np.maximum.reduce(priors), _GROUND, 1)
@@ -102,16 +102,16 @@ def _shares(codes: Codes, regions: Sequence[Rect]) -> list[Grid]:
     return shares
 
 
-def _nearness(rect: Rect, reach: float) -> Grid:
+def _nearness(rect: Rect, reach: float) -> PixelGrid:
     """1 inside a rectangle, less the further away."""
     rows, columns = (np.mgrid[0:_SIDE, 0:_SIDE] + 0.5) / _SIDE
     across = np.maximum(np.maximum(rect.x - columns, columns - rect.right), 0)
     down = np.maximum(np.maximum(rect.y - rows, rows - rect.bottom), 0)
-    near: Grid = np.exp(-(across**2 + down**2) / (2 * reach**2))
+    near: PixelGrid = np.exp(-(across**2 + down**2) / (2 * reach**2))
     return near
 
 
-def _histogram(codes: Codes, weights: Grid) -> Grid:
+def _histogram(codes: Codes, weights: PixelGrid) -> PixelGrid:
     """How common each colour is, like colours counting a little for each other."""
     counts = np.bincount(codes.ravel(), weights.ravel(), minlength=_SHADES**3)
     cube = counts.reshape(_SHADES, _SHADES, _SHADES)
@@ -122,7 +122,7 @@ def _histogram(codes: Codes, weights: Grid) -> Grid:
     return np.asarray(even / even.sum(), dtype=np.float64)
 
 
-def _extent(share: Grid) -> Rect | None:
+def _extent(share: PixelGrid) -> Rect | None:
     """The rectangle round the figure's cells, scraps and strays left out."""
     shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
     smooth = np.add.reduce([np.roll(share, shift, (0, 1)) for shift in shifts]) / len(shifts)

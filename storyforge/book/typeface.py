@@ -20,7 +20,7 @@ from fontTools.ttLib import TTFont, TTLibError
 from storyforge.book.hyphens import hyphenated
 from storyforge.book.inline import MARKS, SOFT_HYPHEN, Style, carried, runs, unmarked
 from storyforge.book.leaf import Face
-from storyforge.book.unsettable import Place, Unprintable
+from storyforge.book.unsettable import StoryPlace, Unprintable
 from storyforge.errors import EnvironmentProblem
 
 _BREAKING_SPACE: Final = re.compile(r"[ \t\r\n\f\v\u1680\u2000-\u2006\u2008-\u200a\u205f\u3000]+")
@@ -224,7 +224,7 @@ def metrics(face: Face) -> Metrics:
     return Metrics(face, {code: widths[glyph][0] / em for code, glyph in glyphs.items()})
 
 
-def face_for(text: str, preferred: Face, otherwise: Face, where: str, place: Place) -> Face:
+def face_for(text: str, preferred: Face, otherwise: Face, where: str, place: StoryPlace) -> Face:
     """The first of the two faces that can draw all of `text`, if need be with the fallbacks' help.
 
     Raises Unprintable, naming `where` and the missing characters, if neither can.

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 
 
-class Marks(NamedTuple):
+class QuoteMarks(NamedTuple):
     """A language's quotation marks, the outer and the inner ones."""
 
     opening: str
@@ -18,27 +18,27 @@ class Marks(NamedTuple):
     inner_closing: str
 
 
-_ENGLISH: Final = Marks("“", "”", "‘", "’")
+_ENGLISH: Final = QuoteMarks("“", "”", "‘", "’")
 _MARKS: Final = {
-    "cs": Marks("„", "“", "‚", "‘"),
-    "da": Marks("»", "«", "›", "‹"),
-    "de": Marks("„", "“", "‚", "‘"),
-    "es": Marks("«", "»", "“", "”"),
-    "fi": Marks("”", "”", "’", "’"),
-    "fr": Marks("«\u00a0", "\u00a0»", "“", "”"),
-    "it": Marks("«", "»", "“", "”"),
-    "nb": Marks("«", "»", "‘", "’"),
-    "nl": Marks("“", "”", "‘", "’"),
-    "pl": Marks("„", "”", "«", "»"),
-    "pt": Marks("“", "”", "‘", "’"),
-    "ru": Marks("«", "»", "„", "“"),
-    "sv": Marks("”", "”", "’", "’"),
-    "uk": Marks("«", "»", "„", "“"),
+    "cs": QuoteMarks("„", "“", "‚", "‘"),
+    "da": QuoteMarks("»", "«", "›", "‹"),
+    "de": QuoteMarks("„", "“", "‚", "‘"),
+    "es": QuoteMarks("«", "»", "“", "”"),
+    "fi": QuoteMarks("”", "”", "’", "’"),
+    "fr": QuoteMarks("«\u00a0", "\u00a0»", "“", "”"),
+    "it": QuoteMarks("«", "»", "“", "”"),
+    "nb": QuoteMarks("«", "»", "‘", "’"),
+    "nl": QuoteMarks("“", "”", "‘", "’"),
+    "pl": QuoteMarks("„", "”", "«", "»"),
+    "pt": QuoteMarks("“", "”", "‘", "’"),
+    "ru": QuoteMarks("«", "»", "„", "“"),
+    "sv": QuoteMarks("”", "”", "’", "’"),
+    "uk": QuoteMarks("«", "»", "„", "“"),
 }
 _LEFT_ALONE: Final = frozenset({"ar", "fa", "he", "ja", "ko", "ur", "yi", "zh"})
 """Where a straight mark may be a letter's own, or other marks are usual."""
 
-_SWISS: Final = Marks("«", "»", "‹", "›")
+_SWISS: Final = QuoteMarks("«", "»", "‹", "›")
 _BEFORE_OPENING: Final = frozenset(" \t\n\u00a0([{«“„‚‘–—-/*")
 _CUT: Final = frozenset({"bout", "cause", "em", "n", "neath", "round", "s", "tis", "twas", "til"})
 """English words that begin with an apostrophe when they are cut short."""
@@ -73,7 +73,7 @@ def _between(found: re.Match[str], dash: str) -> str:
     return "–" if numbers else dash
 
 
-def _quoted(text: str, marks: Marks) -> str:
+def _quoted(text: str, marks: QuoteMarks) -> str:
     """Straight quotes turned by what stands before them; the others are apostrophes."""
     made: list[str] = []
     inner = 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from storyforge.errors import StoryForgeError
-from storyforge.story.places import Place as Place
+from storyforge.story.places import StoryPlace as StoryPlace
 
 
 class Unsettable(StoryForgeError):
     """Words that do not fit, pictures of the wrong shape."""
 
-    def __init__(self, message: str, *, place: Place, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, place: StoryPlace, hint: str | None = None) -> None:
         """Keep the place beside message and hint."""
         super().__init__(message, hint=hint)
         self.place = place

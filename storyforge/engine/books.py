@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _KEY_DIGITS: Final = 20
 
-Note = Callable[[str, Entry], None]
+NoteProduct = Callable[[str, Entry], None]
 """Enters in the ledger what was made of a subject, so that the store keeps it."""
 
 
@@ -42,7 +42,7 @@ class Books:
     store: Store
     story: Story
     pinned: Mapping[str, Pin]
-    note: Note
+    note: NoteProduct
     books: dict[str, Book] = field(default_factory=dict)
 
     def bound(self, task: BookTask) -> Book:

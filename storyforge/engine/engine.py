@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from storyforge.engine.books import Books
 from storyforge.engine.inputs import (
-    Sums,
+    InputSums,
     check_files,
     check_panel,
     check_pictures,
@@ -385,7 +385,7 @@ def opened(task: TrainTask | FuseTask | PanelTask) -> BaseModel:
 def learn_concept(
     root: Path,
     logs: Logs | None,
-    sums: Mapping[str, Sums],
+    sums: Mapping[str, InputSums],
     task: TrainTask,
     on_progress: OnProgress,
 ) -> None:

@@ -17,7 +17,7 @@ from storyforge.store import Shelf, Store, fingerprint
 from storyforge.store.products import Source
 from storyforge.tasks import FuseTask, PanelTask, TrainTask
 
-Sums = Mapping[str, str]
+InputSums = Mapping[str, str]
 """Files by their name below a folder, and how their SHA-256 begins."""
 
 
@@ -52,7 +52,7 @@ def checked(plan: Plan, store: Store) -> tuple[str, ...]:
     return tuple(damaged)
 
 
-def sums_of(task: TrainTask, key_inputs: Mapping[str, KeyInputs]) -> Sums:
+def sums_of(task: TrainTask, key_inputs: Mapping[str, KeyInputs]) -> InputSums:
     """What a concept's pictures, captions and masks were when its key was made."""
     match key_inputs.get(task.key, {}).get("pictures"):
         case dict(told):
@@ -60,7 +60,7 @@ def sums_of(task: TrainTask, key_inputs: Mapping[str, KeyInputs]) -> Sums:
     return {}
 
 
-def check_pictures(task: TrainTask, sums: Sums) -> None:
+def check_pictures(task: TrainTask, sums: InputSums) -> None:
     """Raise TaskFailed if a picture is not what it was when the concept's key was made."""
     for name, digest in sums.items():
         if not _is(task.folder / name, digest):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storyforge.evaluate.gallery import DrawingJob, Gallery
 from storyforge.evaluate.judge import PictureJudge
-from storyforge.evaluate.questions import Question, Style
+from storyforge.evaluate.questions import DrawingStyle, Question
 from storyforge.executor import OnProgress
 from storyforge.metrics.clip import Vectors
 from storyforge.metrics.ensemble import Tally, tally
@@ -27,7 +27,7 @@ class Comparison:
     sittings  in the order in which pictures are drawn
     """
 
-    style: Style
+    style: DrawingStyle
     asked: Mapping[str, Sequence[Question]]
     answers: dict[str, Answers] = field(default_factory=dict)
     sittings: list[DrawingJob] = field(default_factory=list)

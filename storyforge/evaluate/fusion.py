@@ -24,7 +24,7 @@ from storyforge.evaluate.answers import Comparison
 from storyforge.evaluate.concept_set import ConceptSet, Training, read_concept_set
 from storyforge.evaluate.gallery import Gallery, alone
 from storyforge.evaluate.judge import PictureJudge, clip_for
-from storyforge.evaluate.questions import Style, questions
+from storyforge.evaluate.questions import DrawingStyle, questions
 from storyforge.evaluate.report.fusion import FusionRow, fusion_page
 from storyforge.evaluate.results import finite, write_results
 from storyforge.executor import OnProgress
@@ -171,7 +171,7 @@ def _hung(
     """Everyone who draws: the base, each concept alone, and every fused model, made if need be."""
     tasks = cast.tasks(_trainings(exam)[0], max(counts))
     asked = {task.concept: list(questions(task, exam.prompts, exam.seeds)) for task in tasks}
-    shown = Comparison(Style(cast.base, exam.steps), asked)
+    shown = Comparison(DrawingStyle(cast.base, exam.steps), asked)
     shown.show("base", asked, None, None)
     for training in _trainings(exam):
         for task in cast.tasks(training, max(counts)):

@@ -53,7 +53,7 @@ def questions(task: TrainTask, prompts: int, takes: int) -> Iterator[Question]:
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class DrawingStyle:
     """How all pictures are drawn; None for the base's own habit.
 
     style      said after every prompt

@@ -19,7 +19,7 @@ from storyforge.engine.engine import Engine
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed, closest
 from storyforge.evaluate.gallery import DrawingJob, Gallery, alone
 from storyforge.evaluate.judge import clip_for
-from storyforge.evaluate.questions import Question, Style, questions
+from storyforge.evaluate.questions import DrawingStyle, Question, questions
 from storyforge.evaluate.results import finite, write_results
 from storyforge.executor import OnProgress
 from storyforge.metrics.alignment import RegionScore, Togetherness, together
@@ -164,7 +164,7 @@ def _prepared(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgre
 def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> Iterator[_Probe]:
     """Every picture of one concept, the three conditions from the same seeds."""
     sampling = plan.story.sampling
-    style = Style(
+    style = DrawingStyle(
         base=base,
         steps=exam.steps or sampling.steps,
         size=plan.story.size,

@@ -26,7 +26,7 @@ _LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class BaseTrouble:
     """Why a base cannot be drawn with.
 
     what    the sentence, without the base's name before it
@@ -38,7 +38,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseHeader:
     """What a base says of itself.
 
     family   the kind of model, as its makers call it; None if nothing tells
@@ -51,19 +51,19 @@ class Base:
     family: str | None
     width: int | None
     layers: Mapping[str, Shape] = field(default_factory=dict)
-    trouble: Trouble | None = None
+    trouble: BaseTrouble | None = None
     licence: str | None = None
 
 
-def look_at_base(path: Path) -> Base:
+def look_at_base(path: Path) -> BaseHeader:
     """Look into a folder or a file that is to be drawn with."""
     try:
         return _folder(path) if path.is_dir() else _file(path)
     except EnvironmentProblem as exc:
-        return Base(None, None, trouble=Trouble(str(exc), "get it again"))
+        return BaseHeader(None, None, trouble=BaseTrouble(str(exc), "get it again"))
 
 
-def _folder(path: Path) -> Base:
+def _folder(path: Path) -> BaseHeader:
     index = _json(path / "model_index.json")
     name = str(index.get("_class_name", ""))
     unet = _json(path / "unet" / "config.json")
@@ -71,7 +71,7 @@ def _folder(path: Path) -> Base:
     vae = _json(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
     trouble = _kind_trouble(name, unet, family, vae) or _missing(path)
     layers = {} if trouble else _layers(path)
-    return Base(family, width, layers, trouble, _licence(path))
+    return BaseHeader(family, width, layers, trouble, _licence(path))
 
 
 def _json(path: Path) -> dict[str, object]:
@@ -103,10 +103,10 @@ def _family(name: str, unet: Mapping[str, object]) -> tuple[str | None, int | No
 
 def _kind_trouble(
     name: str, unet: Mapping[str, object], family: str | None, latents: object
-) -> Trouble | None:
+) -> BaseTrouble | None:
     """What of its kind is not read; `latents` is how many channels these have."""
     if not name and not unet:
-        return Trouble(
+        return BaseTrouble(
             "is no diffusers folder: there is neither model_index.json nor unet/config.json",
             "name the folder that holds model_index.json, or a .safetensors file",
         )
@@ -114,26 +114,26 @@ def _kind_trouble(
     added = unet.get("addition_embed_type") not in {None, "text_time"}
     if not known or added or (name and not unet):
         what = family or name
-        return Trouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
+        return BaseTrouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
     channels = unet.get("in_channels", latents)
     if channels == latents:
         return None
     kinds: dict[object, str] = {9: "an inpainting model", 8: "a model that edits pictures"}
-    return Trouble(
+    return BaseTrouble(
         f"is {kinds.get(channels, 'another kind of model')}: "
         f"its U-Net takes {channels} channels, and pictures are drawn with {latents}",
         "name the model that it was made from",
     )
 
 
-def _missing(path: Path) -> Trouble | None:
+def _missing(path: Path) -> BaseTrouble | None:
     """Which part of a pipeline's folder is not there."""
     for part in _PARTS:
         folder = path / part
         if not folder.is_dir():
-            return Trouble(f"has no `{part}/`", "get the whole model, with all of its parts")
+            return BaseTrouble(f"has no `{part}/`", "get the whole model, with all of its parts")
         if part in _WEIGHED and not _weights(folder):
-            return Trouble(
+            return BaseTrouble(
                 f"has no weights in `{part}/`", "get the .safetensors files of the model as well"
             )
     return None
@@ -180,12 +180,12 @@ def _licence(path: Path) -> str | None:
     return None
 
 
-def _file(path: Path) -> Base:
+def _file(path: Path) -> BaseHeader:
     if path.suffix in PICKLES:
-        return Base(
+        return BaseHeader(
             None,
             None,
-            trouble=Trouble(
+            trouble=BaseTrouble(
                 f"is a pickle (`{path.suffix}`), which could run code when it is opened",
                 "convert it to .safetensors, or get it in that form",
             ),
@@ -195,7 +195,7 @@ def _file(path: Path) -> Base:
     licence = header.metadata.get("modelspec.license") or header.metadata.get("license")
     first = shapes.get("model.diffusion_model.input_blocks.0.0.weight")
     if first is None:
-        return Base(None, None, trouble=_strange(shapes), licence=licence)
+        return BaseHeader(None, None, trouble=_strange(shapes), licence=licence)
     width = next(
         (shape[1] for key, shape in shapes.items() if key.endswith(".attn2.to_k.weight")), None
     )
@@ -206,16 +206,18 @@ def _file(path: Path) -> Base:
     said = "conditioner.embedders.1." if family == "SDXL" else "cond_stage_model."
     for part, prefix in (("VAE", "first_stage_model."), ("text encoder", said)):
         if trouble is None and not any(key.startswith(prefix) for key in shapes):
-            trouble = Trouble(f"holds no {part}", "get the whole checkpoint, with all of its parts")
-    return Base(family, width, {}, trouble, licence)
+            trouble = BaseTrouble(
+                f"holds no {part}", "get the whole checkpoint, with all of its parts"
+            )
+    return BaseHeader(family, width, {}, trouble, licence)
 
 
-def _strange(shapes: Mapping[str, Shape]) -> Trouble:
+def _strange(shapes: Mapping[str, Shape]) -> BaseTrouble:
     """What a file without a U-Net of the original's names is instead."""
     keys = " ".join(list(shapes)[:2000])
     if "double_blocks." in keys or "joint_blocks." in keys or "single_transformer_blocks." in keys:
-        return Trouble("is a transformer (FLUX, Stable Diffusion 3 or newer), not read", _TAKES)
+        return BaseTrouble("is a transformer (FLUX, Stable Diffusion 3 or newer), not read", _TAKES)
     if "lora" in keys or "hada_" in keys:
         remedy = "it belongs under `sampling: {lora: [{file: …}]}`, or under `characters:`"
-        return Trouble("is a LoRA and no base", remedy)
-    return Trouble("holds no U-Net of Stable Diffusion", _TAKES)
+        return BaseTrouble("is a LoRA and no base", remedy)
+    return BaseTrouble("holds no U-Net of Stable Diffusion", _TAKES)

@@ -48,7 +48,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class CheckedHeader:
     """What a safetensors file says it holds."""
 
     tensors: Mapping[str, Tensor]
@@ -63,7 +63,7 @@ def json_of(text: str | bytes) -> object:
         raise ValueError("it is nested too deep") from None
 
 
-def head_of(path: Path) -> Head:
+def head_of(path: Path) -> CheckedHeader:
     """The head of a safetensors file, whose tensors fill the rest of it exactly.
 
     Raises OSError if it cannot be read, and ValueError, which says why, if it is no such file.
@@ -86,7 +86,7 @@ def head_of(path: Path) -> Head:
     metadata = said.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("no safetensors file: what it says of itself is no text")
-    return Head(_tensors(said, size - 8 - length), metadata)
+    return CheckedHeader(_tensors(said, size - 8 - length), metadata)
 
 
 def _tensors(said: Mapping[str, object], size: int) -> dict[str, Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from storyforge.headers.bases import Base
+from storyforge.headers.bases import BaseHeader
 from storyforge.headers.header import Shape
 from storyforge.headers.kinds import Described
 from storyforge.headers.names import Part
 
 
-def misfit(told: Described, base: Base) -> str | None:
+def misfit(told: Described, base: BaseHeader) -> str | None:
     """Why the file is not for the base; None if nothing says so."""
     if told.width is not None and base.width is not None and told.width != base.width:
         return f"it is for {_named(told.family, told.width)}, and the base is " + _named(

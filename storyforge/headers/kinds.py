@@ -12,7 +12,7 @@ from typing import Final, Literal
 from storyforge.headers.header import Header
 from storyforge.headers.names import BUNDLE, Part, part_of
 
-Kind = Literal[
+FileKind = Literal[
     "concept",
     "LoRA",
     "LoCon",
@@ -32,18 +32,18 @@ Kind = Literal[
     "unknown",
 ]
 
-ADAPTERS: Final[frozenset[Kind]] = frozenset(
+ADAPTERS: Final[frozenset[FileKind]] = frozenset(
     {"LoRA", "LoCon", "Tucker LoCon", "DoRA", "LoHa", "LoKr", "IA3", "weight difference"}
 )
 """Kinds that are merged into weights by a formula."""
-CONCEPTS: Final[frozenset[Kind]] = frozenset(
+CONCEPTS: Final[frozenset[FileKind]] = frozenset(
     {
         *("concept", "LoRA", "LoCon", "Tucker LoCon", "LoHa", "DoRA", "LoKr", "weight difference"),
         *("textual inversion", "XTI", "Mix-of-Show ED-LoRA"),
     }
 )
 """Kinds that can be a character of a story."""
-UNREAD: Final[dict[Kind, str]] = {
+UNREAD: Final[dict[FileKind, str]] = {
     "OFT": "it turns weights instead of adding to them",
     "GLoRA": "its formula is not known to storyforge",
 }
@@ -61,7 +61,7 @@ CLIP_FILE: Final = ("clip_l", "clip_g")
 WIDTHS: Final = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 """Numbers a token that the cross-attention reads -> the family that has so many."""
 
-_ROLE_KINDS: Final[tuple[tuple[frozenset[str], Kind], ...]] = (
+_ROLE_KINDS: Final[tuple[tuple[frozenset[str], FileKind], ...]] = (
     (frozenset({"oft"}), "OFT"),
     (frozenset({"glora"}), "GLoRA"),
     (frozenset({"magnitude", "dora_scale"}), "DoRA"),
@@ -88,7 +88,7 @@ class Described:
     """
 
     header: Header
-    kind: Kind
+    kind: FileKind
     writer: str
     family: str | None
     width: int | None
@@ -131,7 +131,7 @@ def describe(header: Header) -> Described:
     return Described(header, kind, writer, family, width, words, layers, tuple(strange))
 
 
-def _kind(header: Header, layers: dict[str, dict[str, Part]]) -> Kind:
+def _kind(header: Header, layers: dict[str, dict[str, Part]]) -> FileKind:
     keys = header.shapes.keys()
     if header.metadata.get("storyforge.format") and "concept.words" in keys:
         return "concept"
@@ -183,7 +183,7 @@ def _words(header: Header) -> Iterator[tuple[str, int]]:
 
 
 def _family(
-    header: Header, kind: Kind, layers: dict[str, dict[str, Part]], words: dict[str, int]
+    header: Header, kind: FileKind, layers: dict[str, dict[str, Part]], words: dict[str, int]
 ) -> tuple[str | None, int | None]:
     said = header.metadata.get("modelspec.architecture", "") + header.metadata.get(
         "ss_base_model_version", ""
@@ -215,7 +215,7 @@ def _read_width(header: Header, layers: dict[str, dict[str, Part]]) -> int | Non
     return None
 
 
-def _writer(header: Header, kind: Kind, layers: dict[str, dict[str, Part]]) -> str:
+def _writer(header: Header, kind: FileKind, layers: dict[str, dict[str, Part]]) -> str:
     meta = header.metadata
     if kind == "concept":
         return "storyforge"

@@ -111,7 +111,7 @@ def _blurred(picture: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PictureChange:
     """One panel before and after; `old` and `new` are files."""
 
     title: str
@@ -125,7 +125,7 @@ def read_pixels(path: Path) -> Pixels:
         return np.array(file.convert("RGB"))
 
 
-def write_changes(changes: Sequence[Change], path: Path) -> None:
+def write_changes(changes: Sequence[PictureChange], path: Path) -> None:
     """Write one PNG: for every change a row of old | new | difference, four times as strong.
 
     Pictures of different sizes are shown without a difference.
@@ -142,7 +142,7 @@ def write_changes(changes: Sequence[Change], path: Path) -> None:
     sheet.save(path, "PNG")
 
 
-def _row(change: Change) -> Image.Image:
+def _row(change: PictureChange) -> Image.Image:
     old, new = read_pixels(change.old), read_pixels(change.new)
     shown = [("old", old), ("new", new)]
     if old.shape == new.shape:

@@ -19,7 +19,7 @@ from torch import nn
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel, Encoder
 from storyforge.model.family import TextEncoder, text_embeddings, token_table
-from storyforge.model.weighting import Piece, emphasised, pieces_of
+from storyforge.model.weighting import WeightedPiece, emphasised, pieces_of
 
 WORDS = 2
 """Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
@@ -130,7 +130,7 @@ def token_ids(
 
 
 def weighed_ids(
-    encoder: Encoder, pieces: Sequence[Piece], own: Mapping[str, range]
+    encoder: Encoder, pieces: Sequence[WeightedPiece], own: Mapping[str, range]
 ) -> tuple[list[int], list[float]]:
     """Ids of a prompt in pieces, padded, and what each counts.
 
@@ -205,7 +205,7 @@ def _standing_in(
         embeddings.token_embedding = table
 
 
-Pieces = tuple[Piece, ...]
+Pieces = tuple[WeightedPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)

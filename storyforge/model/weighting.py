@@ -16,13 +16,13 @@ import torch
 STEP: Final = 1.1
 """What a pair of brackets without a number multiplies by."""
 
-Piece = tuple[str, float]
+WeightedPiece = tuple[str, float]
 """A part of a prompt and its weight."""
 
 _MARKS: Final = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|.", re.S)
 
 
-def pieces_of(prompt: str) -> tuple[Piece, ...]:
+def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
     """The parts of a prompt, in order, neighbours of one weight as one."""
     texts: list[str] = []
     weights: list[float] = []
@@ -60,7 +60,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
+def _joined(pieces: Iterator[WeightedPiece]) -> Iterator[WeightedPiece]:
     whole, last = "", 1.0
     for text, weight in pieces:
         if whole and weight != last:

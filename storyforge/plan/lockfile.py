@@ -40,7 +40,7 @@ _HEADER: Final = """\
 """
 
 Key = Annotated[str, *written_as(r"[0-9a-f]{8,64}", "a key; it is made of 0-9 and a-f")]
-Sum = Annotated[str, *written_as(r"[0-9a-f]{64}", "a SHA-256, 64 hex digits")]
+PictureSum = Annotated[str, *written_as(r"[0-9a-f]{64}", "a SHA-256, 64 hex digits")]
 
 
 def _number(value: object) -> object:
@@ -57,7 +57,7 @@ class PinnedPicture(BaseModel):
 
     take: int = Field(ge=0)
     key: Key
-    sha256: Sum
+    sha256: PictureSum
     recipe: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
     model: dict[str, JsonValue] = Field(default_factory=dict, repr=False)
 
@@ -69,7 +69,7 @@ class LockFile(BaseModel):
 
     storyforge: Annotated[Literal[1, 2], BeforeValidator(_number)]
     pins: int | None = Field(default=None, ge=0)
-    sum: Sum | None = None
+    sum: PictureSum | None = None
     panels: dict[PanelId, PinnedPicture] = Field(default_factory=dict)
 
 

@@ -13,7 +13,7 @@ from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef
 from storyforge.settings import Control, Drawn
 from storyforge.story.concept import text_in
 from storyforge.story.layout import RegionShape
-from storyforge.story.places import Place
+from storyforge.story.places import StoryPlace
 from storyforge.story.prompts import (
     head_prompt,
     negative_prompt,
@@ -174,7 +174,7 @@ def control_findings(story: Story) -> tuple[Diagnostic, ...]:
 
 def _control_task(story: Story, panel: Panel, number: int, base: str) -> ControlTask:
     control = panel.control[number]
-    where: Place = ("panel", panel.id, "control", number)
+    where: StoryPlace = ("panel", panel.id, "control", number)
     return ControlTask(
         adapter=_adapter(story, where, control, base),
         picture=_beside(story, control.picture) if control.picture else None,
@@ -187,7 +187,7 @@ def _control_task(story: Story, panel: Panel, number: int, base: str) -> Control
     )
 
 
-def _adapter(story: Story, where: Place, control: Control, base: str) -> Path | str:
+def _adapter(story: Story, where: StoryPlace, control: Control, base: str) -> Path | str:
     """Its folder, beside the story or in the package, or its hub id."""
     name = control.adapter
     if name is None and control.draw is not None and base == "pocket":
@@ -207,7 +207,7 @@ def _adapter(story: Story, where: Place, control: Control, base: str) -> Path | 
     return folder
 
 
-def _stands(story: Story, panel: Panel, where: Place, control: Control) -> tuple[Stand, ...]:
+def _stands(story: Story, panel: Panel, where: StoryPlace, control: Control) -> tuple[Stand, ...]:
     """Who and what is drawn: bodies in their poses, and for a sketch everything else, too."""
     shapes = story.region_shapes(panel)
     names = [name for name in panel.regions if control.region in {None, name}]

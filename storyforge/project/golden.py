@@ -24,8 +24,8 @@ from storyforge.engine.engine import Engine, Trouble
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.executor import OnProgress
 from storyforge.metrics.image_diff import (
-    Change,
     ImageDifference,
+    PictureChange,
     Pixels,
     compare,
     read_pixels,
@@ -290,7 +290,7 @@ def _pixels(path: Path) -> Pixels:
 def _sheet(folder: Path, verdicts: Sequence[Verdict], drawn: Mapping[str, Path]) -> Path | None:
     """Show every panel that has another picture than its golden; None if there is none."""
     changes = [
-        Change(verdict.panel, _golden(folder, verdict.panel), drawn[verdict.panel])
+        PictureChange(verdict.panel, _golden(folder, verdict.panel), drawn[verdict.panel])
         for verdict in verdicts
         if verdict.said in {"alike", "different"}
     ]

@@ -12,7 +12,7 @@ from storyforge.errors import Mark
 from storyforge.story.locales import Locale
 from storyforge.story.yaml import Node
 
-Place = tuple[str | int, ...]
+StoryPlace = tuple[str | int, ...]
 """What is meant: `("title",)`, `("book", "dedication")`, `("page", 3, "text")`,
 `("panel", "found", "say", 0)`, `("panel", "found", "control", 1)`; a page by its number from 1, a
 panel by its id, members of lists from 0."""
@@ -26,7 +26,7 @@ class Places:
     root: Node = field(default_factory=lambda: Node(Mark()), compare=False)
     locales: Sequence[Locale] = field(default=(), compare=False)
 
-    def find(self, place: Place, language: str | None = None) -> tuple[str, Mark]:
+    def find(self, place: StoryPlace, language: str | None = None) -> tuple[str, Mark]:
         """The file and the mark that say it, in a language if it is a text.
 
         What the author left out stands where the nearest thing around it does.
@@ -55,7 +55,7 @@ class Places:
         node, left = _followed(self.root, self._in_story(("panel", name)))
         return self.key("book") if left or node is self.root else node.mark
 
-    def _in_story(self, place: Place) -> Place:
+    def _in_story(self, place: StoryPlace) -> StoryPlace:
         """The place as a path from the root of the story's tree."""
         if place[0] == "page" and isinstance(place[1], int):
             return ("pages", place[1] - 1, *place[2:])
@@ -70,13 +70,13 @@ class Places:
         return ("pages", -1)
 
 
-def _in_locale(place: Place) -> Place:
+def _in_locale(place: StoryPlace) -> StoryPlace:
     if place[0] == "page":
         return ("pages", str(place[1]))
     return ("panels", *place[1:]) if place[0] == "panel" else place
 
 
-def _followed(node: Node, path: Place) -> tuple[Node, Place]:
+def _followed(node: Node, path: StoryPlace) -> tuple[Node, StoryPlace]:
     """The node as far down `path` as there is one, and what is left of the path."""
     for index, step in enumerate(path):
         if isinstance(step, int):

@@ -51,7 +51,7 @@ from storyforge.story.locales import (
     report_untranslated,
     with_locales,
 )
-from storyforge.story.places import Place, Places
+from storyforge.story.places import Places, StoryPlace
 from storyforge.story.validate import validated
 from storyforge.story.yaml import Node, load
 
@@ -328,7 +328,7 @@ def sound(path: Path, story: Story | None, findings: Sequence[Diagnostic]) -> St
     return story
 
 
-def refused(story: Story, place: Place, code: str, message: str) -> StoryError:
+def refused(story: Story, place: StoryPlace, code: str, message: str) -> StoryError:
     """The error of a story that asks for what cannot be; where it does."""
     file, mark = story.places.find(place)
     found = Diagnostic(file, mark.line, mark.column, code, message)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from storyforge.book.leaf import Rect
-from storyforge.book.preview.drawing import Drawing, Ink, Label, RectShape, Shape
+from storyforge.book.preview.drawing import Drawing, DrawnShape, Ink, Label, RectShape
 from storyforge.book.preview.scene import COLORS, Standing, regions, tags
 from storyforge.book.typeface import ANDIKA, metrics, set_lines
 from storyforge.story.layout import Layout, RegionShape
@@ -47,7 +47,7 @@ def layouts_drawing(layouts: Sequence[Layout]) -> Drawing:
 
 def _sheet(name: str, layouts: Sequence[Layout], scale: float) -> Drawing:
     height = _HEIGHT * scale
-    marks: list[Shape] = []
+    marks: list[DrawnShape] = []
     x, y, widest = _GAP, _GAP, 0.0
     for layout in layouts:
         width = height * layout.aspect
@@ -61,7 +61,7 @@ def _sheet(name: str, layouts: Sequence[Layout], scale: float) -> Drawing:
     return Drawing(name, name, size.width, size.height, (ground, *marks))
 
 
-def _layout(layout: Layout, frame: Rect) -> list[Shape]:
+def _layout(layout: Layout, frame: Rect) -> list[DrawnShape]:
     """A layout in its frame, its name and what it is good for below."""
     standing = [
         _standing(name, shape, index, frame)
@@ -98,7 +98,7 @@ def _standing(name: str, shape: RegionShape, index: int, frame: Rect) -> Standin
     )
 
 
-def _described(words: str, line: Rect) -> list[Shape]:
+def _described(words: str, line: Rect) -> list[DrawnShape]:
     """Two lines of words at most, under a name."""
     lines = set_lines(words, ANDIKA, line.width / _WORDS) or (words,)
     while len(lines) > 2 or metrics(ANDIKA).width(max(lines, key=len)) * _WORDS > line.width + 1:

@@ -84,7 +84,7 @@ class Photo:
     radius: float = 0.0
 
 
-Shape = RectShape | LineShape | Label | Photo
+DrawnShape = RectShape | LineShape | Label | Photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Drawing:
     title: str
     width: float
     height: float
-    marks: tuple[Shape, ...]
+    marks: tuple[DrawnShape, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from storyforge.book.page import bind, undrawn
 from storyforge.book.picture import PLAIN
 from storyforge.book.preview.drawing import (
     Drawing,
+    DrawnShape,
     Ink,
     Label,
     LineShape,
     Photo,
     Proof,
     RectShape,
-    Shape,
     polyline,
 )
 from storyforge.book.preview.scene import COLORS, Standing, crossed, regions, tags
@@ -87,7 +87,7 @@ class _Desk:
         sheet = self.binding.sheet(leaf.number)
         bled = sheet.bled
         size = bled.width + 2 * _SLUG, bled.height + 2 * _SLUG
-        marks: list[Shape] = [
+        marks: list[DrawnShape] = [
             RectShape("page", Rect(bled.x - _SLUG, bled.y - _SLUG, *size), Ink("#ffffff"))
         ]
         marks.append(
@@ -117,11 +117,11 @@ class _Desk:
     def _panel(self, picture: Picture) -> Panel:
         return next(each for _, each in self.story.panels() if each.id == picture.art.panel)
 
-    def _picture(self, picture: Picture, leaf: Leaf) -> list[Shape]:
+    def _picture(self, picture: Picture, leaf: Leaf) -> list[DrawnShape]:
         """The picture, or a field of colour with what it will show."""
         frame = picture.frame
         radius = {"square": 0.0, "round": 12.0, "circle": frame.width / 2}[picture.corner]
-        marks: list[Shape] = []
+        marks: list[DrawnShape] = []
         if picture.art.panel in self.drawn:
             marks.append(Photo("art", picture.art.path, frame, picture.crop, radius))
         else:
@@ -135,9 +135,9 @@ class _Desk:
             marks += regions(self._standing(picture), frame)
         return marks
 
-    def _quiet(self, picture: Picture) -> list[Shape]:
+    def _quiet(self, picture: Picture) -> list[DrawnShape]:
         """The parts kept calm for words."""
-        marks: list[Shape] = []
+        marks: list[DrawnShape] = []
         for part in self.binding.subject(self._panel(picture)).quiet:
             seen = _on_page(picture, part).common(picture.frame)
             if seen is not None:
@@ -173,7 +173,7 @@ class _Desk:
             )
         return made
 
-    def _tags(self, picture: Picture, leaf: Leaf, sheet: Sheet) -> list[Shape]:
+    def _tags(self, picture: Picture, leaf: Leaf, sheet: Sheet) -> list[DrawnShape]:
         """The regions' names, where neither the knife nor a balloon takes them."""
         seen = picture.frame.common(sheet.safe)
         if picture.corner == "circle" or seen is None:
@@ -182,10 +182,10 @@ class _Desk:
         taken += [text.plate or text.rect for text in leaf.texts]
         return tags(self._standing(picture), seen, taken)
 
-    def _text(self, text: TextBlock, leaf: Leaf) -> list[Shape]:
+    def _text(self, text: TextBlock, leaf: Leaf) -> list[DrawnShape]:
         """Words as the page sets them, on their plate."""
         author = text.role == "author"
-        marks: list[Shape] = []
+        marks: list[DrawnShape] = []
         if text.plate is not None:
             fill = PLAIN.deep if author else PLAIN.paper + "ee"
             radius = text.plate.height / 2 if author else 16
@@ -208,12 +208,12 @@ class _Desk:
         )
         return marks
 
-    def _balloon(self, said: Balloon) -> list[Shape]:
+    def _balloon(self, said: Balloon) -> list[DrawnShape]:
         pen = 1.8 if said.kind == "shout" else 0.8 if said.kind == "caption" else 1.3
         fill = "#fff6d6" if said.kind == "caption" else "#ffffff"
         ink = Ink(fill, _INK, pen, dashed=said.kind == "whisper")
         sound = said.kind == "sound"
-        marks: list[Shape] = [LineShape("balloons", outline, ink) for outline in said.outlines]
+        marks: list[DrawnShape] = [LineShape("balloons", outline, ink) for outline in said.outlines]
         words = Label(
             layer="balloons",
             lines=tuple(map(printed, said.lines)),
@@ -229,11 +229,11 @@ class _Desk:
         )
         return [*marks, words]
 
-    def _notes(self, sheet: Sheet, leaf: Leaf) -> list[Shape]:
+    def _notes(self, sheet: Sheet, leaf: Leaf) -> list[DrawnShape]:
         """Beside the page: what it is, what its pictures will be, and what the lines mean."""
         bled = sheet.bled
         top = bled.y - _SLUG / 2 - 0.6 * _NOTE
-        marks: list[Shape] = [
+        marks: list[DrawnShape] = [
             _note(f"{leaf.number}  {leaf.label}", bled.x, top, _INK),
             *_legend(bled.right, top),
         ]
@@ -268,7 +268,7 @@ def _on_page(picture: Picture, part: Rect) -> Rect:
     )
 
 
-def _guides(sheet: Sheet) -> list[Shape]:
+def _guides(sheet: Sheet) -> list[DrawnShape]:
     return [
         RectShape("guides", sheet.bled, _BLEED),
         RectShape("guides", sheet.safe, _SAFE),
@@ -281,9 +281,9 @@ def _note(words: str, x: float, y: float, color: str) -> Label:
     return Label("notes", (words,), Rect(x, y, width, 1.2 * _NOTE), _NOTE, ANDIKA, color)
 
 
-def _legend(right: float, top: float) -> list[Shape]:
+def _legend(right: float, top: float) -> list[DrawnShape]:
     """What the lines of a page mean, up to its right edge."""
-    marks: list[Shape] = []
+    marks: list[DrawnShape] = []
     for words, ink in reversed(_LEGEND):
         label = _note(words, 0, top, ink.line or _INK)
         right -= label.rect.width
@@ -294,7 +294,7 @@ def _legend(right: float, top: float) -> list[Shape]:
     return marks
 
 
-def _moved(mark: Shape, x: float, y: float) -> Shape:
+def _moved(mark: DrawnShape, x: float, y: float) -> DrawnShape:
     """The same mark further right and down."""
 
     def rect(old: Rect) -> Rect:

@@ -11,12 +11,12 @@ from typing import Final
 
 from storyforge.book.leaf import Rect
 from storyforge.book.preview.drawing import (
+    DrawnShape,
     Ink,
     Label,
     Layer,
     LineShape,
     RectShape,
-    Shape,
     ellipse,
     polylines,
 )
@@ -75,9 +75,9 @@ class Standing:
     sure: bool = True
 
 
-def regions(standing: Sequence[Standing], frame: Rect) -> list[Shape]:
+def regions(standing: Sequence[Standing], frame: Rect) -> list[DrawnShape]:
     """The regions' tinted boxes and their figures, those in front last, cut off at the frame."""
-    marks: list[Shape] = []
+    marks: list[DrawnShape] = []
     for one in sorted(standing, key=lambda one: one.z):
         seen = one.region.common(frame)
         if seen is None:
@@ -91,7 +91,7 @@ def regions(standing: Sequence[Standing], frame: Rect) -> list[Shape]:
     return marks
 
 
-def _figure(one: Standing, body: Rect, frame: Rect) -> list[Shape]:
+def _figure(one: Standing, body: Rect, frame: Rect) -> list[DrawnShape]:
     """A stick figure on the floor of `body`, or an oval for what is no body."""
     color = one.color if one.sure else one.color + _FAINT
     if one.pose is None:
@@ -102,7 +102,7 @@ def _figure(one: Standing, body: Rect, frame: Rect) -> list[Shape]:
     sticks = polylines(_sticks(made))
     x, y, radius = *made.head, made.radius
     head = ellipse(Rect(x - radius, y - radius, 2 * radius, 2 * radius))
-    marks: list[Shape] = [
+    marks: list[DrawnShape] = [
         LineShape("figures", sticks, pen, frame),
         LineShape("figures", head, Ink("#ffffff", color, _STICK * radius), frame),
     ]
@@ -125,9 +125,9 @@ def _sticks(body: Skeleton) -> list[list[Joint]]:
     return pieces
 
 
-def tags(standing: Sequence[Standing], frame: Rect, taken: Sequence[Rect]) -> list[Shape]:
+def tags(standing: Sequence[Standing], frame: Rect, taken: Sequence[Rect]) -> list[DrawnShape]:
     """The regions' names, each in a corner of its region that nothing covers."""
-    marks: list[Shape] = []
+    marks: list[DrawnShape] = []
     covered = list(taken)
     for one in sorted(standing, key=lambda one: -one.z):
         seen = one.region.common(frame)

@@ -22,13 +22,13 @@ from storyforge.book.leaf import Rect
 from storyforge.book.pdf import Data, Value
 from storyforge.book.preview.drawing import (
     Drawing,
+    DrawnShape,
     Ink,
     Label,
     LineShape,
     Photo,
     Proof,
     RectShape,
-    Shape,
 )
 from storyforge.errors import StoryForgeError
 
@@ -134,7 +134,7 @@ def _drawing(drawing: Drawing, folder: Path) -> Data:
     }
 
 
-def _mark(mark: Shape, folder: Path) -> Data:
+def _mark(mark: DrawnShape, folder: Path) -> Data:
     """One mark as plain data; a picture is copied into `folder`."""
     if isinstance(mark, RectShape):
         return {"is": "box", **_rect(mark.rect), **_ink(mark.ink), "radius": mark.radius}

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from storyforge.book.leaf import Face, Outline, Rect
 from storyforge.book.preview.drawing import (
     Drawing,
+    DrawnShape,
     Ink,
     Label,
     Layer,
@@ -19,7 +20,6 @@ from storyforge.book.preview.drawing import (
     Photo,
     Proof,
     RectShape,
-    Shape,
 )
 
 _ASCENT: Final = 0.8
@@ -74,7 +74,7 @@ def _sheet(drawing: Drawing, faces: Sequence[Face]) -> Values:
     }
 
 
-def _mark(mark: Shape, faces: Sequence[Face], name: str) -> Values:
+def _mark(mark: DrawnShape, faces: Sequence[Face], name: str) -> Values:
     if isinstance(mark, RectShape):
         return {"is": "box", "layer": mark.layer, "radius": _number(mark.radius)} | (
             _rect(mark.rect) | _ink(mark.ink)

@@ -104,7 +104,7 @@ def _sides(shape: tuple[int, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class AdapterFile:
     """A file of changes.
 
     layers  layer, as `names` has it -> what the file has for it
@@ -120,7 +120,7 @@ class Adapter:
         return self.described.header.path
 
 
-def read_adapter(path: Path) -> Adapter:
+def read_adapter(path: Path) -> AdapterFile:
     """Read an adapter.
 
     Raises:
@@ -136,7 +136,7 @@ def read_adapter(path: Path) -> Adapter:
         dotted = next(iter(keys.values())).dotted
         scale = _scale(header, dotted, parts)
         layers[name] = LayerParts(parts, scale, bool(header.config))
-    return Adapter(told, layers, tensors)
+    return AdapterFile(told, layers, tensors)
 
 
 def unreadable(told: Described) -> tuple[str, str] | None:
@@ -220,14 +220,16 @@ def layers_of(base: BaseModel) -> dict[str, nn.Module]:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WeightChange:
     """What happens to one layer: (out, in, …) added to its weight, (out,) to its bias."""
 
     weight: torch.Tensor | None
     bias: torch.Tensor | None
 
 
-def change_of(base: BaseModel, adapter: Adapter, name: str, layer: nn.Module | None) -> Change:
+def change_of(
+    base: BaseModel, adapter: AdapterFile, name: str, layer: nn.Module | None
+) -> WeightChange:
     """What a file does to one layer, of the weights that the layer has now.
 
     Raises:
@@ -238,14 +240,14 @@ def change_of(base: BaseModel, adapter: Adapter, name: str, layer: nn.Module | N
     weight, bias = layer.get_parameter("weight"), getattr(layer, "bias", None)
     parts = adapter.layers[name]
     try:
-        return Change(parts.change(weight), None if bias is None else parts.bias(bias))
+        return WeightChange(parts.change(weight), None if bias is None else parts.bias(bias))
     except (ValueError, KeyError, RuntimeError) as exc:
         said = exc.args[0] if isinstance(exc, ValueError) else "it is not whole"
         said = f"`{name}` is {_sides(tuple(weight.shape))} in the base; in the file {said}"
         raise _misfit(base, adapter, said) from exc
 
 
-def _misfit(base: BaseModel, adapter: Adapter, why: str) -> EnvironmentProblem:
+def _misfit(base: BaseModel, adapter: AdapterFile, why: str) -> EnvironmentProblem:
     told = adapter.described
     of = f", which is for {told.family}," if told.family else ""
     return EnvironmentProblem(

@@ -28,7 +28,7 @@ from storyforge.model.concept import Concept
 from storyforge.model.family import token_table
 from storyforge.model.formats import mix_of_show, textual_inversion, xti
 from storyforge.model.formats.adapter import (
-    Adapter,
+    AdapterFile,
     LayerParts,
     change_of,
     layers_of,
@@ -145,7 +145,7 @@ def _attention(
     """The changes of attention layers as low-rank deltas, and what is beside them."""
     known = layers_of(base)
     names = {id(module): name for name, module in base.linears.items()}
-    adapter = Adapter(told, dict(layers), {})
+    adapter = AdapterFile(told, dict(layers), {})
     deltas: dict[str, Delta] = {}
     left, lost, whole = [], 0.0, 0.0
     for name, parts in layers.items():

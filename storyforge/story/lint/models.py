@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem, Report, shortened
-from storyforge.headers.bases import Base, look_at_base
+from storyforge.headers.bases import BaseHeader, look_at_base
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import ADAPTER_FILE, PICKLES, read_header
@@ -72,7 +72,7 @@ def _there(node: Node | None, folder: Path) -> Path | None:
         return None
 
 
-def _check_base(root: Node, folder: Path, report: Report) -> Base | None:
+def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
     node = root.get("base")
     if node is None or node.text is None or node.text == "pocket":
@@ -92,7 +92,7 @@ def _check_base(root: Node, folder: Path, report: Report) -> Base | None:
     return base
 
 
-def _check_adapter(node: Node, path: Path, base: Base | None, report: Report) -> None:
+def _check_adapter(node: Node, path: Path, base: BaseHeader | None, report: Report) -> None:
     told = _described(node, path, report)
     if told is None:
         return
@@ -110,7 +110,7 @@ def _check_adapter(node: Node, path: Path, base: Base | None, report: Report) ->
     _check_fit(node, told, base, report)
 
 
-def _check_concept(node: Node, path: Path, base: Base | None, report: Report) -> None:
+def _check_concept(node: Node, path: Path, base: BaseHeader | None, report: Report) -> None:
     told = _described(node, path, report)
     if told is None or told.kind == "concept":
         return
@@ -156,7 +156,7 @@ def _described(node: Node, path: Path, report: Report) -> Described | None:
     return describe(header)
 
 
-def _check_fit(node: Node, told: Described, base: Base | None, report: Report) -> None:
+def _check_fit(node: Node, told: Described, base: BaseHeader | None, report: Report) -> None:
     why = None if base is None else misfit(told, base)
     if why is not None:
         message = f"the {told.kind} `{shortened(node.text or '')}` does not fit the base: {why}"
