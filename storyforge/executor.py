@@ -196,10 +196,12 @@ def _run_beside(
 def _started(
     function: Callable[[Item, OnProgress], None], task: Item, threads: int, jobs: int
 ) -> _Worker[Item]:
+    # A forked child would inherit torch's threads and a device's state, and hang or fail.
     context = multiprocessing.get_context("spawn")
     ear, mouth = context.Pipe(duplex=False)
     level = logging.getLogger("storyforge").getEffectiveLevel()
     work = (function, task, mouth, jobs, level)
+    # A daemon, so that it cannot outlive an interpreter that ends without waiting.
     process = context.Process(target=_work, args=work, daemon=True)
     settings = {name: str(threads) for name in _THREAD_SETTINGS if name not in os.environ}
     with _environment(settings):
@@ -272,6 +274,7 @@ def _work(
     level: int,
 ) -> None:
     """Do one task in a process of its own."""
+    # Ctrl-C reaches the whole group; the parent alone decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("storyforge").addHandler(_Home(mouth))
     logging.getLogger("storyforge").setLevel(level)

@@ -261,5 +261,6 @@ def cut_out(folder: Path, source: ConceptPicture) -> Image.Image:
     """The picture on white, cut to the box round its mask if it has one that shows anything."""
     picture = open_picture(folder / source.file)
     mask, flat = mask_of(folder, source, picture), on_paper(picture)
+    # Nearest, so that the box grows by no pixel that the author has not painted.
     box = None if mask is None else mask.resize(flat.size, Image.Resampling.NEAREST).getbbox()
     return flat.crop(box) if box else flat

@@ -89,6 +89,7 @@ def _products(rows: Tensor) -> tuple[Tensor, Tensor]:
     missing = 2 * half - rows.shape[1]
     folded = torch.nn.functional.pad(lower, (0, missing, 0, missing))
     folded[:, half:].tril_(-1).add_(upper.triu_(1))
+    # A device holds the sum of one input at a time, the processor's memory those of all.
     return diagonal.cpu(), folded.cpu()
 
 

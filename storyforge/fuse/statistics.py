@@ -284,6 +284,7 @@ def watch(
         halves = normalised(said.pop(name).gram()) + normalised(unsaid.pop(name).gram())
         kept[name] = keep(normalised(halves))
     for name in list(drawn):
+        # Popped: each sum goes before the next is unfolded.
         kept[name] = keep(normalised(drawn.pop(name).gram()))
     return kept, positive
 
@@ -319,6 +320,7 @@ class _Adder:
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen = inputs[0]
         if self.counts is not None:
+            # The Gram has every row twice: by its root, a row counts what it is to count.
             seen = seen * self.counts(seen).sqrt()[..., None]
         rows = seen.flatten(0, -2)
         if self.name in self.sums:

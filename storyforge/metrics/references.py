@@ -64,6 +64,7 @@ class Alignments:
 
 def references_of(clip: Clip, task: TrainTask) -> Vectors:
     """The concept's own pictures, cut to its masks where there are any."""
+    # Cut to the subject: else the judge compares backgrounds, which no concept is to keep.
     own = sources(task.folder, task.images)
     return clip.pictures([cut_out(task.folder, picture) for picture in own])
 

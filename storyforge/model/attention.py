@@ -147,6 +147,7 @@ class AttentionContext:
         source = self.regions[region] if region >= 0 else self
         features = self.text.features if region < 0 else self.regions[region].text
         made = source.heads.get(site.index) or _text_heads(attn, features[site.group])
+        # The text is the same in every step, and so are its keys and values.
         if self.keep:
             self.kept[site.index, region] = made
         return made
@@ -193,14 +194,17 @@ def _field_of(parts: torch.Tensor) -> _Field:
     asked = (parts != 0).any(1)
     counts = asked.sum(1)
     query_index = asked.nonzero()[:, 1]
+    # Answers lie one behind the other, text by text: where in that row each cell's own are.
     number = (asked.flatten().cumsum(0) - 1).clamp(min=0).reshape(asked.shape)
     depth = asked.cumsum(0)
     layers: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    # A cell has as many layers as texts that speak to it; most have one, and one gather is enough.
     for deep in range(1, int(depth.max()) + 1):
         here = asked & (depth == deep)
         who = here.int().argmax(0)
         share = (parts * here[:, None]).sum(0)[..., None]
         chosen = number.gather(0, who[None])[0]
+        # Multiplying by one would be a pass over all cells for nothing.
         layers.append((chosen, None if bool((share == 1).all()) else share))
     return _Field(parts[0][..., None], query_index, counts.tolist(), layers)
 
@@ -263,6 +267,7 @@ class _SelfProcessor:
         groups = self.reader.isolation.get(x.shape[1])
         if groups is None:
             return _output(attn, _attend(q, k, v))
+        # Every cell is in one group, so that nothing stays unset.
         made = torch.empty_like(x)
         for group in groups:
             seen = k[:, :, group.keys], v[:, :, group.keys]
@@ -289,6 +294,7 @@ class _CrossProcessor:
         if not self.reader.regions:
             heads = self.reader.keys_and_values(attn, self.site, -1)
             return _output(attn, _attend(_heads(attn, asked), *heads))
+        # A processor pays for every cell, an accelerator for every call.
         kernel = self.reader.kernel or ("batched" if asked.is_cuda else "loop")
         made = (self._batched if kernel == "batched" else self._loop)(attn, asked)
         self._look(attn, asked)

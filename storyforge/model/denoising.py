@@ -89,6 +89,7 @@ def start_latents(
         height // base.vae_scale,
         width // base.vae_scale,
     )
+    # On the CPU, one by one: a seed gives the same noise on every device and in any batch.
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
     return torch.stack(noise).to(base.device, base.dtype)
 
@@ -177,6 +178,7 @@ def _steered(
 ) -> torch.Tensor:
     scaled = maker.scale_model_input(latents, timestep)
     change = steer(*place, timestep, scaled)
+    # The change is meant for the scaled latents; brought back to the scale that the solver keeps.
     return latents if change is None else latents + change * (latents.std() / scaled.std())
 
 

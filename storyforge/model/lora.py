@@ -133,6 +133,7 @@ class _LocalHook:
     ) -> torch.Tensor:
         cells = inputs[0].shape[1]
         if cells not in self.region_weights:
+            # Once for each level, not for each call: the device and the precision stay.
             self.delta = Delta(self.delta.up.to(output), self.delta.down.to(output))
             ranks = [
                 region_weights[cells][:, None].expand(-1, d.rank)
@@ -151,6 +152,7 @@ def merged(base: BaseModel, deltas: Mapping[str, Delta], strength: float = 1.0) 
         with torch.no_grad():
             for name, delta in deltas.items():
                 weight = base.linears[name].weight
+                # Merged, a step costs what the base costs; hooks multiply twice more a layer.
                 weight += (strength * delta.weight()).to(weight)
         yield
     finally:

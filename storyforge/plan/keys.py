@@ -33,6 +33,7 @@ _CALLED: Final = {"defaults": "habits"}
 def drawn_from(task: PanelTask) -> dict[str, object]:
     """All that decides about the picture, and what was said of nothing else."""
     said = _said(task)
+    # Pictures of the older method keep the name under which they were drawn.
     make = "panel 1" if task.method.regions == "fused" else "panel 2"
     return {"make": make} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
 
@@ -67,6 +68,7 @@ KEY_DIGITS: Final = 20
 
 def key_of(recipe: KeyInputs) -> str:
     """The recipe's key: the hash of its canonical JSON, in which files are their content."""
+    # Twenty hex digits are 80 bits: among a million products two are alike once in 10^12 stores.
     return hashlib.sha256(canonical(recipe).encode()).hexdigest()[:KEY_DIGITS]
 
 

@@ -134,6 +134,7 @@ def seed_of(story: Story, panel: Panel) -> int:
     if panel.seed is not None:
         return panel.seed
     digest = hashlib.sha256(f"{story.seed}/{panel.id}/{panel.take}".encode()).digest()
+    # 31 bits: what other programs read as a seed is often a signed number of 32.
     return int.from_bytes(digest[:4]) >> 1
 
 

@@ -67,6 +67,7 @@ def open_model(reference: str | Path = "pocket", *, device: str | None = None) -
 
     found = base_at(str(reference), Path())
     model = open_base(found.reference, found.hash, device=device or best_device())
+    # Weakly: whoever lets go of the model gets the memory back.
     _OPENED[model.hash] = model
     return model
 

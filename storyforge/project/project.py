@@ -310,6 +310,7 @@ class Project:
 
     def _forget(self) -> None:
         """Plan anew when next asked: other pictures are pinned."""
+        # Pins decide which pictures the books show, and with that the books' keys.
         self._plans.clear()
         self.__dict__.pop("pins", None)
 

@@ -64,6 +64,7 @@ class Places:
         for number, page in enumerate(self.root.each("pages")):
             for index, panel in enumerate(page.each("panels")):
                 if panel.text_at("id") == place[1]:
+                    # A locale has the words where the story has the balloon around them.
                     spoken = len(place) == 4 and place[2] == "say"
                     rest = (*place[2:], "text") if spoken else place[2:]
                     return ("pages", number, "panels", index, *rest)

@@ -366,6 +366,7 @@ def examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
     if root is None:
         return None, tuple(sorted(report.findings()))
     file = validated(StoryFile, root, report)
+    # A misspelt key makes what it meant seem missing: that would be told twice.
     hidden = CONSEQUENCES if report.has_errors() else ()
     reports = [report]
     concepts = concepts_of(root, path.parent, report, reports)
