@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryForgeError, closest
 from storyforge.executor import OnProgress
+from storyforge.modelref import own_clip
 from storyforge.plan.keys import KeyInputs
 from storyforge.plan.lockfile import lock_path
 from storyforge.plan.pins import Pin, keep, picture_path, pinned_panels, release, tidied
@@ -113,7 +114,7 @@ def _image_alignments(
     drawn: Plan, store: Store, takes: Sequence[PanelTask], clip: str | None, on_progress: OnProgress
 ) -> Mapping[str, float]:
     """Likeness by key; nothing where the base has no CLIP and none is asked for."""
-    if clip is None and takes[0].base != "pocket":
+    if clip is None and own_clip(takes[0].base) is None:
         return {}
     from storyforge.evaluate.judge import clip_for
     from storyforge.evaluate.takes import image_alignments

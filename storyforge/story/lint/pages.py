@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report, shortened
-from storyforge.modelref import PictureSize
+from storyforge.modelref import PictureSize, is_embedded
 from storyforge.story.families import FAMILIES
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import located
@@ -278,7 +278,7 @@ def check_base(root: Node, folder: Path, report: Report) -> None:
     base = root.get("base")
     if base is not None and base.entries is not None:
         base = base.get("model")
-    if base is None or base.text is None or base.text == "pocket":
+    if base is None or base.text is None or is_embedded(base.text):
         return
     is_path = base.text.startswith((".", "/", "~")) or base.text.endswith(".safetensors")
     try:
