@@ -13,12 +13,13 @@ from typing import Final
 from storyforge.book import compose, front, grid, spread
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken_in
-from storyforge.book.compose import Composition, RunningText, Sheet
+from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
+from storyforge.story.gridform import pattern_of, room_in
 from storyforge.story.story import Page, Panel, Story
 
 __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
@@ -177,12 +178,11 @@ def _composed(
         return compose.words_alone(sheet, words)
     subjects = [binding.subject(panel) for panel in page.panels]
     if page.kind == "strip":
-        made = grid.strips(sheet, subjects, words)
+        made = grid.strips(sheet, subjects, words, grid.GAP if page.gutter is None else page.gutter)
     elif count == 1 and page.grid is None and page.kind != "grid":
         made = compose.single(sheet, page.kind, subjects[0], words)
     else:
-        shape = _grid_shape(page, number) if page.grid else None
-        made = grid.grid(sheet, subjects, words, shape)
+        made = _gridded(page, sheet, subjects, words, number)
     if made is None and words is None:
         raise Unsettable(
             f"page {number}: {count} pictures are too many for a page of this size",
@@ -214,14 +214,30 @@ def _check_kind(page: Page, words: RunningText | None, number: int) -> None:
         )
 
 
-def _grid_shape(page: Page, number: int) -> tuple[int, int]:
-    rows, columns = (int(side) for side in (page.grid or "1x1").split("x"))
-    if rows * columns < len(page.panels):
-        raise StoryForgeError(
-            f"page {number}: a grid of {page.grid} has no room for {len(page.panels)} pictures",
+def _gridded(
+    page: Page,
+    sheet: Sheet,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
+    number: int,
+) -> Composition | None:
+    """Pictures in the page's own grid, or in the one that shows most of them."""
+    gutter = grid.GAP if page.gutter is None else page.gutter
+    if page.grid is None:
+        return grid.grid(sheet, subjects, words, None, gutter)
+    room = room_in(page.grid)
+    pattern = pattern_of(page.grid)
+    if room < len(subjects) or (pattern is not None and room != len(subjects)):
+        raise Unsettable(
+            f"page {number}: a grid of {page.grid} has room for {room} pictures, not for "
+            f"{len(subjects)}",
+            place=("page", number, "grid"),
             hint="rows come first: `2x3` has two rows of three",
         )
-    return rows, columns
+    if pattern is not None:
+        return grid.patterned(sheet, subjects, words, pattern, gutter)
+    rows, columns = (int(side) for side in page.grid.split("x"))
+    return grid.grid(sheet, subjects, words, (rows, columns), gutter)
 
 
 def _picture(
