@@ -15,8 +15,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from test_executor import hear_interrupts
-from test_fusion import tiny_pipeline
+from support import hear_interrupts
+from tiny import smallest_pipeline
 from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app
@@ -64,7 +64,7 @@ NOTHING = {"concepts": 0, "fused": 0, "panels": 0, "books": 0}
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base, two concepts and a story, rendered once."""
     world = tmp_path_factory.mktemp("world")
-    tiny_pipeline().save_pretrained(world / "base")
+    smallest_pipeline().save_pretrained(world / "base")
     for number, (name, noun) in enumerate([("pip", "fox"), ("owl", "owl")]):
         folder = world / "concepts" / name
         folder.mkdir(parents=True)
