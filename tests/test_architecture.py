@@ -20,7 +20,7 @@ PACKAGE = Path(storyforge.__file__).parent
 FLOORS = (
     {"errors"},
     {"store", "executor", "pictures", "pocket", "headers"},
-    {"settings", "geometry"},
+    {"settings", "geometry", "contact_sheet"},
     {"modelref"},
     {"story"},
     {"provenance", "tasks"},
