@@ -603,3 +603,9 @@ def test_html_with_assets_lies_in_a_folder(story: Path) -> None:
     assert web.suffix == ".web"
     assert (web / "index.html").is_file()
     assert len(list((web / "assets").iterdir())) >= 2
+
+
+def test_help_begins_with_what_one_begins_with() -> None:
+    listed = [line.split()[1] for line in invoke("--help").output.splitlines() if "│ " in line]
+    verbs = [word for word in listed if word in {"init", "render", "pin", "cache"}]
+    assert verbs == ["init", "render", "pin", "cache"]
