@@ -18,7 +18,6 @@ from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
-from storyforge.errors import StoryForgeError
 from storyforge.story.gridform import pattern_of, room_in
 from storyforge.story.story import Page, Panel, Story
 
@@ -28,9 +27,9 @@ __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
 def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> Book:
     """Compose the whole book, its texts in `language` (the story's own if None).
 
-    Raises StoryForgeError, naming the page, where words do not fit, a font lacks a character, a
-    picture is missing, or the page's kind does not suit its pictures; EnvironmentProblem if a font
-    cannot be read.
+    What a story's lint has seen to, such as that a page's kind suits its pictures, is not looked at
+    again. Raises StoryForgeError, naming the page, where words do not fit, a font lacks a character
+    or a picture is missing; EnvironmentProblem if a font cannot be read.
     """
     binding = Binding.of(story, art, language)
     binding.check_pictures()
@@ -129,7 +128,6 @@ def _parts(binding: Binding) -> Iterator[_Part]:
 
 def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
     words = _words(binding, page, number)
-    _check_kind(page, words, number)
     if page.kind == "spread":
         return spread.leaves(binding, page.panels[0], words, number, leaf_number)
     sheet = binding.sheet(leaf_number)
@@ -190,28 +188,6 @@ def _composed(
             hint="share them over two pages, or choose a larger `book.trim`",
         )
     return made
-
-
-_ONE_PICTURE: Final = frozenset({"full-bleed", "spread", "text-beside-art"})
-
-
-def _check_kind(page: Page, words: RunningText | None, number: int) -> None:
-    count = len(page.panels)
-    if page.kind == "blank" and (count or words):
-        raise StoryForgeError(
-            f"page {number}: a `blank` page holds no panels and no text",
-            hint="leave out `kind`, or what is on the page",
-        )
-    if page.kind in _ONE_PICTURE and count != 1:
-        raise StoryForgeError(
-            f"page {number}: `{page.kind}` shows one picture, this page has {count or 'none'}",
-            hint="use `grid`, or leave out `kind`",
-        )
-    if page.grid and page.kind not in {"auto", "grid"}:
-        raise StoryForgeError(
-            f"page {number}: `grid: {page.grid}` and `kind: {page.kind}` ask for different pages",
-            hint="leave out one of them",
-        )
 
 
 def _gridded(
