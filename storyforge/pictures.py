@@ -38,6 +38,13 @@ TEMPLATES: Final = {
 }
 
 
+MAX_FILES: Final = 5_000
+"""Pictures and captions of one concept; every command hashes all of them."""
+
+MAX_PIXELS: Final = 80_000_000
+"""Of one picture; larger ones fill the memory, and are scaled down before anything is learnt."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """One caption as its author wrote it: the file, the line from 1, and the words."""
@@ -72,8 +79,20 @@ class MetadataLine:
 
 
 def files_read(folder: Path) -> list[Path]:
-    """Every file below the folder that decides about what is learnt; what is hidden does not."""
-    return sorted(file for file in folder.rglob("*") if _is_read(file, folder))
+    """Every file below the folder that decides about what is learnt; what is hidden does not.
+
+    Raises StoryForgeError for a folder with more of them than any concept has.
+    """
+    files: list[Path] = []
+    for file in folder.rglob("*"):
+        if _is_read(file, folder):
+            files.append(file)
+            if len(files) > MAX_FILES:
+                raise StoryForgeError(
+                    f"`{folder}` holds more than {MAX_FILES} pictures and captions",
+                    hint="name a folder that shows one concept and nothing else",
+                )
+    return sorted(files)
 
 
 def _is_read(file: Path, folder: Path) -> bool:
@@ -150,6 +169,7 @@ def caption_lines(folder: Path, file: str) -> list[Written]:
     note = folder / file
     if not note.is_file():
         return []
+    _check_inside(note, folder)
     try:
         text = note.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
@@ -158,6 +178,14 @@ def caption_lines(folder: Path, file: str) -> list[Written]:
         ) from exc
     lines = enumerate(text.splitlines(), start=1)
     return [Written(file, number, line) for number, line in lines if line.strip()]
+
+
+def _check_inside(file: Path, folder: Path) -> None:
+    """Raise StoryForgeError for a caption or mask that a link leads out of its folder."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise StoryForgeError(
+            f"`{file}` leads out of its folder", hint="captions and masks lie beside the pictures"
+        )
 
 
 class MetadataError(StoryForgeError):
@@ -204,6 +232,8 @@ def _record(path: Path, number: int, line: str) -> MetadataLine:
         raise MetadataError(path, number, "has a `text` that is neither a text nor a list of them")
     if mask is not None and not isinstance(mask, str):
         raise MetadataError(path, number, "has a `mask` that is no file name")
+    if mask is not None and (Path(mask).is_absolute() or ".." in Path(mask).parts):
+        raise MetadataError(path, number, "has a `mask` that leads out of the folder")
     return MetadataLine(number, file, tuple(each for each in captions if each.strip()), mask)
 
 
@@ -215,9 +245,11 @@ def open_picture(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            # Large photographs are fine; Pillow refuses what is twice as large by itself.
+            # Photographs are fine; unpacked, and turned upright, one of the largest takes 500 MB.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 upright = ImageOps.exif_transpose(file)
                 return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
     except Image.DecompressionBombError as exc:
@@ -238,6 +270,7 @@ class PictureTooLarge(StoryForgeError):
 def mask_of(folder: Path, source: ConceptPicture, picture: Image.Image) -> Image.Image | None:
     """Where the subject is, white on black, or None; `picture` is the source, opened."""
     if source.mask is not None:
+        _check_inside(folder / source.mask, folder)
         return open_picture(folder / source.mask).convert("L")
     return picture.getchannel("A") if "A" in picture.getbands() else None
 

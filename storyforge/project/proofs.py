@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from storyforge.project.output import file_of
 from storyforge.store import write_whole
+from storyforge.story.locales import check_edition
 from storyforge.story.story import Story
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ def write_proofs(
 
     formats  `png`, `pdf` and `html`
     art      pictures that are shown beneath, by panel
+
+    Raises StoryForgeError for a language that no text of the story has.
     """
     from storyforge.book.preview import typeset, web
     from storyforge.book.preview.pages import proof_of
 
+    check_edition(language, story.languages())
     made = proof_of(story, language, art)
     tongue = "" if made.language == story.language else f".{made.language}"
     first = file_of(story, out, f"{tongue}.proof")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.store.durable import make_folder, writing
 from storyforge.story.layout import find, shipped
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.schema import schema
@@ -31,16 +34,31 @@ def scaffold(folder: Path) -> Path:
         raise EnvironmentProblem(message, hint="install storyforge again")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoryForgeError(f"`{folder}` is not empty", hint="name a new folder")
-    story = read(sample)
-    try:
-        _copy(story, folder)
-    except OSError as exc:
-        raise EnvironmentProblem(f"cannot write `{folder}`: {exc.strerror or exc}") from exc
+    story, folder = read(sample), folder.absolute()
+    with writing(folder):
+        make_folder(folder.parent)
+        # Half a story is in nobody's way: the folder appears when all is in it.
+        with TemporaryDirectory(prefix=".storyforge-", dir=folder.parent) as draft:
+            _copy(story, Path(draft) / "new")
+            if folder.exists():
+                folder.rmdir()
+            os.replace(Path(draft) / "new", folder)
     return folder / "story.yaml"
 
 
 def _copy(story: Story, folder: Path) -> None:
-    """Copy all that the story refers to, and let it refer to the copies."""
+    """Copy all that the story refers to, and let it refer to the copies.
+
+    Raises OSError with the reason alone: `shutil.copytree` tells a list of them.
+    """
+    try:
+        _copy_all(story, folder)
+    except shutil.Error as exc:
+        reasons = exc.args[0]
+        raise OSError(0, str(reasons[0][2]) if isinstance(reasons, list) else str(exc)) from exc
+
+
+def _copy_all(story: Story, folder: Path) -> None:
     for subfolder in ("concepts", "layouts"):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
     text = story.path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from storyforge.errors import Mark, Report, shortened
-from storyforge.pictures import PICTURES
+from storyforge.pictures import MAX_FILES, PICTURES
 from storyforge.story.yaml import Node
 
 
@@ -27,10 +27,13 @@ def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
     """Report a folder that is missing or holds no picture."""
     try:
         with os.scandir(folder) as files:
-            found = any(file.name.lower().endswith(PICTURES) for file in files)
+            count = sum(file.name.lower().endswith(PICTURES) for file in files)
     except (OSError, ValueError):
         report.error(mark, "SF303", f"no picture folder at `{folder}`")
         return
-    if not found:
+    if count > MAX_FILES:
+        message = f"`{folder}` holds {count} pictures; {MAX_FILES} is the limit for one concept"
+        report.error(mark, "SF303", message)
+    if not count:
         message = f"no pictures in `{folder}`; put some {', '.join(PICTURES[:3])} files there"
         report.error(mark, "SF303", message)
