@@ -1,6 +1,6 @@
 """Whatever call of the disk fails, the same commands again give the same bytes.
 
-Every call is tried by `python -m benchmarks.faults`; here some, spread over a whole life of a story.
+Every call is tried by `python -m benchmarks.faults`; here some, spread over a story's whole life.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ plan, the store, the ledger, the pins, the books where an author looks, is the p
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
 from storyforge.engine import books, engine
 from storyforge.executor import OnProgress
@@ -20,6 +23,7 @@ from storyforge.project import stores
 from storyforge.project.project import Project
 from storyforge.store import Store, tidying
 from storyforge.store.products import Source
+from storyforge.store.sums import NOTE
 from storyforge.tasks import BookTask, FuseTask, PanelTask, TrainTask
 
 STORY = """
@@ -37,23 +41,42 @@ pages:
       - {{id: end, prompt: day, regions: {{one: {{at: right, concept: owl}}}}, alt: An owl.}}
 """
 
+_NEEDLESS = "0" * 20
+"""The key of a picture that no story asks for."""
+
 _KEPT = ("concepts", "statistics", "fused", "panels", "books", "web")
 """The folders of a store whose every file is compared."""
 
 
-def write_story(folder: Path, names: Sequence[str] = ("story",)) -> list[Path]:
+def write_story(folder: Path, names: Sequence[str] = ("tale",)) -> list[Path]:
     """Stories of two concepts and two panels each, in one folder."""
     for name, noun in [("pip", "fox"), ("owl", "owl")]:
         concept = folder / "concepts" / name
         concept.mkdir(parents=True)
         (concept / "concept.yaml").write_text(f"kind: character\nclass: {noun}\n")
         Image.new("RGB", (8, 8), (len(noun), 2, 3)).save(concept / "1.png")
-    (folder / "base").mkdir()
-    (folder / "base" / "unet").write_bytes(b"1")
+    _write_base(folder / "base")
     paths = [folder / f"{name}.yaml" for name in names]
     for path in paths:
         path.write_text(STORY.format(title=path.stem))
     return paths
+
+
+def _write_base(folder: Path) -> None:
+    """A base as far as its headers say, with weights of one number each."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    configs = {
+        "unet": {"in_channels": 4, "cross_attention_dim": 768},
+        "vae": {"latent_channels": 4},
+        "text_encoder": {},
+    }
+    for part in ("tokenizer", "scheduler"):
+        (folder / part).mkdir()
+    for part, config in configs.items():
+        (folder / part).mkdir()
+        (folder / part / "config.json").write_text(json.dumps(config))
+        save_file({"one": np.zeros(1, np.float32)}, folder / part / "model.safetensors")
 
 
 def bytes_of(key: str, count: int = 600) -> bytes:
@@ -132,21 +155,28 @@ def stages_for_nothing() -> Iterator[None]:
 
 
 def live(story: Path, store: Path | None = None) -> None:
-    """Train, fuse, render, pin, throw away and render again."""
+    """Train, fuse, render, pin, unpin, pin all, verify, render again and throw away."""
     project = Project(story, store=store)
+    with project.store.make("panels", _NEEDLESS) as path:
+        path.write_bytes(bytes_of(_NEEDLESS))
     project.train(jobs=1)
     project.fuse(jobs=1)
     Project(story, store=store).render(jobs=1)
     Project(story, store=store).pin(["found"])
+    Project(story, store=store).unpin(["found"])
+    Project(story, store=store).pin()
+    tidying.verify(project.store)
     outcome = Project(story, store=store).render(jobs=1)
     if outcome.troubles:
         raise outcome.troubles[0].error
     stores.gc(project.store.root)
-    tidying.verify(project.store)
 
 
 def left(story: Path, store: Path | None = None) -> dict[str, str]:
-    """Every file that must be there after it, by its name; SHA-256."""
+    """Every file that must be there after it, by its name; SHA-256.
+
+    Notes are left out: a book may have been bound before its picture was pinned, or after.
+    """
     folder, root = story.parent, store or story.parent / ".storyforge"
     files = [*(folder / "build").rglob("*"), *(folder / "pins").rglob("*")]
     files += [folder / f"{story.stem}.lock.yaml"]
@@ -154,8 +184,13 @@ def left(story: Path, store: Path | None = None) -> dict[str, str]:
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in files
-        if file.is_file()
+        if file.is_file() and file.suffix != NOTE
     }
+
+
+def unsound(store: Store) -> list[str]:
+    """The products that are not what their notes say."""
+    return [key for shelf, key in store.noted() if not store.sound(shelf, key)]
 
 
 def half_done(story: Path) -> list[Path]:

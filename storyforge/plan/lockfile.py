@@ -148,9 +148,10 @@ def _plain(kept: PinnedPicture) -> PinnedPicture:
 
 def _text(panels: Mapping[str, PinnedPicture]) -> str:
     head = f"storyforge: 2\npins: {len(panels)}\nsum: {_sum(panels)}\npanels:\n"
+    # By name, so that the same pins are the same bytes, whichever was approved first.
     return f"{_HEADER}{head}" + "".join(
         f"  {name}: {{take: {kept.take}, key: {kept.key}, sha256: {kept.sha256}}}\n"
-        for name, kept in panels.items()
+        for name, kept in sorted(panels.items())
     )
 
 

@@ -68,6 +68,7 @@ class _Origin(BaseModel):
 
     story  the name of the story's file
     model  the name of the file in `pins/models` with the recipe of its fused model
+    sum    of all the rest
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -79,6 +80,12 @@ class _Origin(BaseModel):
     sha256: str
     recipe: dict[str, JsonValue]
     model: str | None = None
+    sum: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether it says what was written."""
+        return self.sum == _sum_of(self.model_dump(exclude={"sum"}))
 
 
 def read_pins(story: Story, store: Store) -> dict[str, Pin]:
@@ -283,9 +290,14 @@ def _beside(picture: Path) -> Path:
 def _origin(path: Path) -> _Origin | None:
     """What lies beside a picture; None if it is gone or damaged: it only explains."""
     try:
-        return _Origin.model_validate_json(path.read_bytes())
+        origin = _Origin.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
+    return origin if origin.whole else None
+
+
+def _sum_of(told: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _origins(folder: Path) -> Iterator[_Origin]:
@@ -321,6 +333,8 @@ def _write_origin(story: Story, pin: Pin) -> None:
         "recipe": dict(pin.recipe),
         "model": name,
     }
+    told = json.loads(json.dumps(told))
+    told["sum"] = _sum_of(told)
     beside = _beside(picture_path(story.folder, pin.panel, pin.key))
     _write_other(beside, json.dumps(told, sort_keys=True, indent=1, ensure_ascii=False).encode())
 
