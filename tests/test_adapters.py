@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from storyforge.modelref import ADAPTERS, POCKET
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts, ship
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
+from storyforge.pocket.pretrain.code import fit_code
 from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
+from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.world import pencil
 from storyforge.pocket.world.looks import Look
@@ -101,27 +104,39 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained U-Net and four drawings as latents."""
+    folder = tmp_path_factory.mktemp("begun")
+    fit_code(pictures=2).save(folder / "code.safetensors")
+    draw_latents(replace(job(folder, "latents"), pictures=4), ALONE)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts.new_unet().half().save_pretrained(folder / "unet")
+    return folder
+
+
 def test_adapters_train_for_a_moment_go_on_and_are_shipped_as_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "adapters_folder", lambda: tmp_path / "shipped")
     shipped = []
     with torch.random.fork_rng():
         for name in ("keypose", "controlnet-sketch"):
-            train_adapter(job(tmp_path, name), ALONE)
+            train_adapter(job(begun, name), ALONE)
         for _ in range(2):
-            ship.ship_adapters(job(tmp_path, "ship-adapters"), ALONE)
+            ship.ship_adapters(job(begun, "ship-adapters"), ALONE)
             shipped.append(digests(tmp_path / "shipped"))
-        train_adapter(job(tmp_path, "keypose"), ALONE)
-        ship.ship_adapters(job(tmp_path, "ship-adapters"), ALONE)
+        train_adapter(job(begun, "keypose"), ALONE)
+        ship.ship_adapters(job(begun, "ship-adapters"), ALONE)
     assert shipped[0] == shipped[1]
     assert {Path(name).parts[0] for name in shipped[0]} == {"keypose", "controlnet-sketch"}
     changed = {n for n, d in digests(tmp_path / "shipped").items() if d != shipped[0][n]}
     assert changed == {"keypose/diffusion_pytorch_model.safetensors"}
 
 
-def test_a_controlnet_adds_nothing_before_its_first_step() -> None:
-    net = new_adapter("controlnet-sketch")
+def test_a_controlnet_adds_nothing_before_its_first_step(begun: Path) -> None:
+    net = new_adapter("controlnet-sketch", begun / "unet")
     assert isinstance(net, ControlNetModel)
     with torch.no_grad():
         down, mid = net(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from storyforge.model.base import open_base
 from storyforge.modelref import POCKET, Defaults
@@ -28,7 +30,10 @@ from storyforge.pocket.pretrain.clip import (
     train_clip,
     view,
 )
-from storyforge.pocket.pretrain.denoiser import LabelHeads, Latents, train_text, train_unet
+from storyforge.pocket.pretrain.code import fit_code, load_code, patches
+from storyforge.pocket.pretrain.decoder import open_code
+from storyforge.pocket.pretrain.denoiser import LabelHeads, learn_words, train_text, train_unet
+from storyforge.pocket.pretrain.latents import Latents, draw_latents
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -38,8 +43,7 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     scatter,
 )
-from storyforge.pocket.pretrain.tokenizer import build_tokenizer
-from storyforge.pocket.pretrain.vae import drawings, picture_loss, psnr
+from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokenizer
 
 ALONE = Team(0, 1)
 LIMIT = 30_000_000
@@ -142,51 +146,6 @@ def test_workers_and_resumed_runs_have_noise_of_their_own(tmp_path: Path) -> Non
         assert noise(0, 0) == drawn[0]
 
 
-class Off:
-    """Gives back every picture off by 0.2 in each value."""
-
-    class Seen:
-        def __init__(self, pixels: Tensor) -> None:
-            self.latent_dist, self.mean, self.sample = self, pixels, pixels
-
-    def encode(self, pixels: Tensor) -> Seen:
-        return self.Seen(pixels)
-
-    def decode(self, pixels: Tensor) -> Seen:
-        return self.Seen(pixels - 0.2 * pixels.sign().where(pixels != 0, torch.tensor(1.0)))
-
-
-def test_psnr_of_pictures_off_by_a_tenth_of_their_range_is_20_decibel() -> None:
-    assert psnr(Off(), [1, 2], "cpu") == pytest.approx(20.0, abs=1e-3)
-
-
-def test_the_loss_of_the_same_picture_is_nothing_and_colour_counts() -> None:
-    wanted = torch.zeros(1, 3, 16, 16)
-    assert picture_loss(wanted, wanted) == 0
-    grey, red = torch.full_like(wanted, 0.1), torch.zeros_like(wanted)
-    red[:, 0] = 0.3
-    assert picture_loss(red, wanted) > picture_loss(grey, wanted) > 0
-
-
-def test_drawings_are_made_by_their_seeds_and_fill_the_range() -> None:
-    made = drawings([3, 4], "cpu")
-    side = parts.PICTURE
-    assert made.shape == (2, 3, side, side)
-    assert torch.equal(made[1:], drawings([4], "cpu"))
-    assert made.min() >= -1
-    assert made.max() <= 1
-
-
-def test_the_new_autoencoder_tells_colours_apart_before_its_first_step() -> None:
-    colours = 2 * torch.eye(3) - 1
-    flat = colours[..., None, None].expand(3, 3, 64, 64).contiguous()
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        vae = parts.new_vae().eval()
-        back = vae.decode(vae.encode(flat).latent_dist.mean).sample
-    assert back.mean((2, 3)).argmax(1).tolist() == [0, 1, 2]
-
-
 def test_heads_leave_out_the_labels_that_do_not_apply() -> None:
     heads = LabelHeads(4)
     features = torch.randn(2, 3, 4)
@@ -202,29 +161,89 @@ def test_heads_leave_out_the_labels_that_do_not_apply() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer of few words and an untrained autoencoder."""
+    """A folder with a code of four drawings, an untrained decoder and six drawings as latents."""
     path = tmp_path_factory.mktemp("pocket")
-    build_tokenizer(path / "tokenizer", captions=50, vocabulary=300)
-    torch.manual_seed(0)
-    parts.new_vae().save_pretrained(path / "vae")
+    fit_code(pictures=4).save(path / "code.safetensors")
+    open_code(path / "code.safetensors").save_pretrained(path / "vae")
+    draw_latents(job(path, pictures=6), ALONE)
     return path
 
 
-def test_latents_and_covers_are_kept_and_stand_beside_their_pictures(folder: Path) -> None:
-    one, other = (Latents(job(folder, pictures=3), ALONE) for _ in range(2))
-    assert torch.equal(one.values, other.values)
-    assert torch.equal(one.cover, other.cover)
-    assert one.pictures == other.pictures
-    assert len(one.pictures) == len(one.values) == len(one.cover) == 3
-    assert one.cover.shape[2:] == one.values.shape[2:]
-    assert one.cover.amax((1, 2, 3)).min() > 0
+def test_the_code_is_orthonormal_and_its_first_channels_say_most() -> None:
+    code = fit_code(pictures=4)
+    np.testing.assert_allclose(code.basis.T @ code.basis, np.eye(48), atol=1e-4)
+    seen = world.draw(world.imagine(np.random.default_rng(3)))[0]
+    spread = code.encode(seen[None])[0].reshape(48, -1).std(1)
+    assert spread[0] > spread[8] > spread[47]
+    flat = patches(seen[None] / np.float32(127.5) - 1)
+    cells = code.encode(seen[None]).transpose(0, 2, 3, 1) * code.scale
+    back = cells @ code.basis.T + code.mean
+    lost = ((flat - back) @ code.basis).reshape(-1)
+    np.testing.assert_allclose(lost, 0, atol=1e-3)  # what is lost is in no channel
+    assert np.square(flat - back).mean() < np.square(flat - code.mean).mean() / 4
+
+
+def test_latents_and_covers_stand_beside_the_pictures_that_were_drawn(folder: Path) -> None:
+    kept, code = Latents(folder / "latents"), load_code(folder / "code.safetensors")
+    assert len(kept) == 6
+    latents, cover = kept.rows(np.array([4, 0]))
+    picture, masks = world.draw(kept.pictures[4])
+    np.testing.assert_allclose(latents[0], code.encode(picture[None])[0], rtol=2e-3, atol=2e-3)
+    covered = masks.max(0) / 255
+    assert cover[0].mean() == pytest.approx(float(covered.mean()), abs=0.01)
+    assert not np.array_equal(latents[0], latents[1])
+
+
+def test_drawings_that_are_added_later_are_taken_in(folder: Path, tmp_path: Path) -> None:
+    fit_code(pictures=2).save(tmp_path / "code.safetensors")
+    draw_latents(job(tmp_path, pictures=2), ALONE)
+    kept = Latents(tmp_path / "latents")
+    first = kept.pictures[0]
+    for name in ("latents", "cover"):
+        shutil.copy(
+            tmp_path / "latents" / f"0000.{name}.npy", tmp_path / "latents" / f"0001.{name}.npy"
+        )
+    kept.refresh()
+    assert len(kept) == 4
+    assert kept.pictures[0] == first
 
 
 def test_batches_are_of_the_size_asked_for_and_never_end(folder: Path) -> None:
-    rows = Latents(job(folder, pictures=3), ALONE).batches(5, np.random.default_rng(0))
-    drawn = [next(rows).tolist() for _ in range(20)]
+    rows = Latents(folder / "latents").batches(5, np.random.default_rng(0))
+    drawn = [next(rows).tolist() for _ in range(30)]
     assert all(len(row) == 5 for row in drawn)
-    assert set(sum(drawn, [])) == {0, 1, 2}
+    assert set(sum(drawn, [])) == set(range(6))
+
+
+def test_a_tokenizer_that_grows_keeps_every_id_and_says_new_words_in_one_piece(
+    tmp_path: Path,
+) -> None:
+    before = CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
+    after = grow_tokenizer(tmp_path, POCKET / "tokenizer", captions=3000)
+    old = before.get_vocab()
+    assert {word: after.get_vocab()[word] for word in old} == old
+    assert len(after.tokenize("antlers")) == 1 < len(before.tokenize("antlers"))
+    assert after.decode(after("a fox with antlers", add_special_tokens=False).input_ids).strip()
+
+
+def test_a_text_encoder_that_grows_says_of_old_words_what_it_said(tmp_path: Path) -> None:
+    before = CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
+    after = grow_tokenizer(tmp_path, POCKET / "tokenizer", captions=3000)
+    text = CLIPTextModel.from_pretrained(POCKET / "text_encoder", dtype=torch.float32)
+    old = text.get_input_embeddings().weight.detach().clone()
+    grown = grow_text_encoder(text, before, after).get_input_embeddings().weight
+    assert torch.equal(grown[: len(before)], old)
+    word = after.convert_tokens_to_ids("antlers</w>")
+    pieces = before("antlers", add_special_tokens=False).input_ids
+    torch.testing.assert_close(grown[word], old[pieces].mean(0))
+
+
+def test_parts_of_a_batch_are_each_taken_once() -> None:
+    assert list(ALONE.share("step", 3)) == [0, 1, 2]
+    server = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
+    one, other = Team(0, 2, server), Team(1, 2, server)
+    taken = [*zip(one.share("step", 4), other.share("step", 4), strict=False)]
+    assert sorted(sum(taken, ())) == [0, 1, 2, 3]
 
 
 def steps_of(path: Path) -> int:
@@ -236,20 +255,22 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     folder: Path,
 ) -> None:
     with torch.random.fork_rng():
+        learn_words(job(folder, stage="words"), ALONE)
         train_text(job(folder, stage="text"), ALONE)
         train_unet(job(folder), ALONE)
         before = steps_of(folder / "unet.safetensors")
         train_unet(job(folder), ALONE)
     assert 0 < before < steps_of(folder / "unet.safetensors")
     base = open_base(str(folder / "pipeline"), "hash")
-    assert base.side == parts.PICTURE
     assert base.defaults == Defaults()
+    noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
+    assert noise["prediction_type"] == "sample"
 
 
 def test_the_shipped_weights_open_with_the_stock_pipeline() -> None:
     pipe = StableDiffusionPipeline.from_pretrained(POCKET)
-    sizes = {k: v.shape for k, v in pipe.unet.state_dict().items()}
-    assert sizes == {k: v.shape for k, v in parts.new_unet().state_dict().items()}
+    assert pipe.unet.config.cross_attention_dim == pipe.text_encoder.config.hidden_size
+    assert len([name for name in pipe.unet.attn_processors if "attn2" in name]) == 16
 
 
 def test_the_shipped_weights_are_small_and_whole() -> None:

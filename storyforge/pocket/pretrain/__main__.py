@@ -8,26 +8,27 @@ from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import train_decoder
-from storyforge.pocket.pretrain.denoiser import train_text, train_unet
+from storyforge.pocket.pretrain.denoiser import learn_words, train_text, train_unet
+from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
-from storyforge.pocket.pretrain.ship import ship, ship_adapters, ship_clip
-from storyforge.pocket.pretrain.vae import train_vae
+from storyforge.pocket.pretrain.ship import keep_start, ship, ship_adapters, ship_clip
 
 STAGES = {
-    "vae": train_vae,
+    "latents": draw_latents,
+    "words": learn_words,
     "text": train_text,
     "unet": train_unet,
-    "polish": train_vae,
     "decoder": train_decoder,
     "critic": train_with_critic,
     "double": train_doubler,
+    "keep-start": keep_start,
     "ship": ship,
     "clip": train_clip,
     "ship-clip": ship_clip,
     **dict.fromkeys(ADAPTERS, train_adapter),
     "ship-adapters": ship_adapters,
 }
-BATCH = {"vae": 2, "polish": 2, "text": 64, "unet": 32, "clip": 12} | dict.fromkeys(
+BATCH = {"text": 64, "unet": 16, "clip": 12} | dict.fromkeys(
     [*ADAPTERS, "decoder", "critic", "double"], 8
 )
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes on a CPU")
     parser.add_argument("--batch-size", type=int, help="pictures per worker and step")
-    parser.add_argument("--pictures", type=int, default=10000, help="drawings kept as latents")
+    parser.add_argument("--pictures", type=int, default=100_000, help="drawings kept as latents")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,7 @@ def main() -> None:
             decay=args.decay,
             device=args.device,
             workers=args.workers
-            if args.device == "cpu" and not args.stage.startswith("ship")
+            if args.device == "cpu" and not args.stage.startswith(("words", "keep", "ship"))
             else 1,
             batch_size=args.batch_size or BATCH.get(args.stage, 1),
             pictures=args.pictures,

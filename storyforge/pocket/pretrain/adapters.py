@@ -1,6 +1,6 @@
 """Stages `keypose`, `sketch` and `controlnet-sketch`: control for the embedded model as it is.
 
-The U-Net and the text encoder that the package ships stay as they are; a T2I-Adapter (Mou et al.,
+The U-Net and the text encoder that were trained stay as they are; a T2I-Adapter (Mou et al.,
 2023, https://arxiv.org/abs/2302.08453) or a ControlNet (Zhang et al., 2023,
 https://arxiv.org/abs/2302.05543) learns beside them, from drawings and their conditions.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +22,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.conditions import CONDITIONS
-from storyforge.pocket.pretrain.denoiser import Latents, captions, token_ids
+from storyforge.pocket.pretrain.denoiser import captions, token_ids
+from storyforge.pocket.pretrain.latents import Latents
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -47,22 +49,23 @@ SUBJECT_WEIGHT = 8.0
 SAVE_EVERY = 240.0
 
 
-def new_adapter(name: str) -> Adapter:
-    """An untrained adapter; a ControlNet begins as the U-Net's own encoder."""
+def new_adapter(name: str, unet: Path) -> Adapter:
+    """An untrained adapter for the U-Net in that folder; a ControlNet begins as its encoder."""
     if name == "keypose":
         return T2IAdapter(3, list(parts.WIDTHS), 2, parts.DOWNSCALE)
     if name == "sketch":
         return T2IAdapter(1, list(parts.WIDTHS), 2, parts.DOWNSCALE)
     net = parts.new_controlnet()
     kept = net.state_dict()
-    unet = load_file(parts.weights_folder() / "unet" / "diffusion_pytorch_model.safetensors")
-    net.load_state_dict({k: unet[k].float() if k in unet else v for k, v in kept.items()})
+    known = load_file(unet / "diffusion_pytorch_model.safetensors")
+    net.load_state_dict({k: known[k].float() if k in known else v for k, v in kept.items()})
     return net
 
 
 def _begun(job: Job) -> Adapter:
     """An untrained adapter, but for sketches one that already knows how to speak to the U-Net."""
-    adapter, known = new_adapter(job.stage), job.folder / "keypose.safetensors"
+    unet, known = parts.part_folder(job.folder, "unet"), job.folder / "keypose.safetensors"
+    adapter = new_adapter(job.stage, unet)
     if job.stage == "sketch" and known.is_file():
         weights = under(load_file(known), "ema.adapter.")
         first = "adapter.conv_in.weight"
@@ -125,11 +128,11 @@ class Learner:
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, else from nothing."""
-        self.job, self.team, shipped = job, team, parts.weights_folder()
-        self.tokenizer = CLIPTokenizer.from_pretrained(shipped / "tokenizer")
+        self.job, self.team = job, team
+        self.tokenizer = CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
         self.scheduler = parts.new_scheduler()
         self.text, self.unet = (
-            kind.from_pretrained(shipped / name, dtype=torch.float32)
+            kind.from_pretrained(parts.part_folder(job.folder, name), dtype=torch.float32)
             .to(job.device)
             .eval()
             .requires_grad_(False)
@@ -158,24 +161,23 @@ class Learner:
         texts = ["" if dice.random() < CAPTION_DROPOUT else text for text in texts]
         device = self.job.device
         seen = conditions.tensors(rows, dice).to(device)
-        clean, cover = latents.values[rows].float().to(device), latents.cover[rows].to(device)
+        clean, cover = (torch.from_numpy(x).to(device) for x in latents.rows(rows))
         noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), dice)
         noisy = self.scheduler.add_noise(clean, noise, steps)
-        wanted = self.scheduler.get_velocity(clean, noise, steps)
         with torch.no_grad():
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
-            plain = self.unet(noisy, steps, features).sample if self.step % 50 == 0 else wanted
+            plain = self.unet(noisy, steps, features).sample if self.step % 50 == 0 else clean
         with torch.autocast(device, torch.bfloat16):
             added = residuals(self.adapter, noisy, steps, features, seen)
             made = self.unet(noisy, steps, features, **added).sample
-        loss = _error(made.float(), wanted, cover)
+        loss = _error(made.float(), clean, cover)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.average.update(self.adapter)
-        return loss.item(), _error(plain, wanted, cover).item()
+        return loss.item(), _error(plain, clean, cover).item()
 
     def _noise_levels(self, count: int, dice: np.random.Generator) -> torch.Tensor:
         """Mostly high ones, for there a picture's layout is decided (T2I-Adapter, §3.4)."""
@@ -198,7 +200,7 @@ def _error(made: torch.Tensor, wanted: torch.Tensor, cover: torch.Tensor) -> tor
 def train_adapter(job: Job, team: Team) -> None:
     """Train the adapter that the stage is named after, or go on from its checkpoint."""
     torch.manual_seed(job.seed)
-    learner, latents = Learner(job, team), Latents(job, team)
+    learner, latents = Learner(job, team), Latents(job.folder / "latents")
     conditions = Conditions(job, latents.pictures)
     latents.odds = latents.odds * conditions.odds / (latents.odds * conditions.odds).sum()
     scatter(job, team, learner.step)

@@ -1,88 +1,22 @@
-"""The blueprint of the embedded model: stock diffusers and transformers classes and sizes."""
+"""The blueprint of the embedded model: stock diffusers and transformers classes and sizes.
+
+It is that of the second edition, which is being trained; what the package ships is the first.
+"""
 
 from pathlib import Path
 
-import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 PICTURE = 256
-LATENT_CHANNELS = 12
+LATENT_CHANNELS = 48
 TEXT_WIDTH = 160
 POSITIONS = 77
-WIDTHS = (64, 112, 128)
-HEADS = (4, 7, 8)
+WIDTHS = (96, 128, 192)
+HEADS = (6, 8, 12)
 DOWNSCALE = 16
 """Pixels a side of one latent cell."""
-COLOUR_PAIRS = 6
-"""Channels +R −R +G −G +B −B that the VAE passes through at the start of training."""
-
-
-def new_vae() -> AutoencoderKL:
-    """An f16 autoencoder whose first pictures are already right in colour (pass-through start)."""
-    vae = AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 5,
-        up_block_types=("UpDecoderBlock2D",) * 5,
-        block_out_channels=(16, 32, 64, 96, 128),
-        layers_per_block=1,
-        latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
-        mid_block_add_attention=False,
-        sample_size=PICTURE,
-        scaling_factor=1.0,
-        force_upcast=False,
-    )
-    _pass_through(vae)
-    return vae
-
-
-@torch.no_grad()
-def _pass_through(vae: AutoencoderKL) -> None:
-    for name, module in vae.named_modules():
-        if name.endswith("conv2"):
-            module.weight.mul_(0.1)
-            module.bias.zero_()
-        elif name.endswith("conv_shortcut"):
-            module.weight.mul_(0.1)
-            module.bias.zero_()
-            _carry(module, torch.ones(1, 1))
-        elif name.endswith("downsamplers.0.conv"):
-            module.weight.mul_(0.1)
-            box = torch.zeros(3, 3)
-            box[:2, :2] = 0.25
-            _carry(module, box)
-        elif name.endswith("upsamplers.0.conv"):
-            module.weight.mul_(0.1)
-            tent = torch.tensor([1.0, 2.0, 1.0])
-            _carry(module, torch.outer(tent, tent) / 16)
-    signs = torch.tensor([1.0, -1.0]).repeat(3)
-    for channel in range(COLOUR_PAIRS):
-        for conv in (vae.encoder.conv_in, vae.decoder.conv_in):
-            conv.weight[channel] = 0
-            conv.bias[channel] = 0
-            conv.weight[channel, channel // 2, 1, 1] = signs[channel]
-    for conv, gain in ((vae.encoder.conv_out, 1.0), (vae.decoder.conv_out, 0.5)):
-        conv.weight[:3] *= 0.1
-        conv.bias[:3] = 0
-        for channel in range(COLOUR_PAIRS):
-            conv.weight[channel // 2, channel, 1, 1] = signs[channel] * gain
-    for conv in (vae.quant_conv, vae.post_quant_conv):
-        conv.weight[:] = 0
-        conv.bias[:] = 0
-        for channel in range(LATENT_CHANNELS):
-            conv.weight[channel, channel] = 1
-    vae.quant_conv.bias[LATENT_CHANNELS:] = -6.0
-
-
-def _carry(conv: nn.Module, kernel: torch.Tensor) -> None:
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
-    weight[:COLOUR_PAIRS] = 0
-    for channel in range(COLOUR_PAIRS):
-        weight[channel, channel] = kernel
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -145,13 +79,13 @@ def new_controlnet() -> ControlNetModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """v-prediction on a schedule that ends in pure noise."""
+    """Clean latents are predicted, on a schedule that ends in pure noise."""
     return DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
         clip_sample=False,
-        prediction_type="v_prediction",
+        prediction_type="sample",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         set_alpha_to_one=True,
@@ -174,6 +108,14 @@ def clip_folder() -> Path:
     return Path(__file__).parents[1] / "clip"
 
 
+def start_folder() -> Path:
+    """Weights of the second edition while it is being trained; no package carries them."""
+    return Path(__file__).parent / "start"
+
+
 def part_folder(folder: Path, part: str) -> Path:
-    """Where to start `part` from: what this run trained, else what the package ships."""
-    return folder / part if (folder / part).is_dir() else weights_folder() / part
+    """Where to start `part` from: what this run trained, what earlier ones did, what is shipped."""
+    for known in (folder / part, start_folder() / part):
+        if known.is_dir():
+            return known
+    return weights_folder() / part

@@ -8,9 +8,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,16 +46,36 @@ class Job:
     seed: int
 
 
+class Counters(Protocol):
+    """What workers count in together; `torch.distributed`'s stores do."""
+
+    def add(self, key: str, amount: int) -> int:
+        """Add to the number of that name, which begins at 0; what it is then."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Team:
     """This worker among `size`."""
 
     rank: int
     size: int
+    store: Counters | None = None
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the workers."""
-        if self.size == 1:
+    def share(self, name: str, parts: int) -> Iterator[int]:
+        """The numbers below `parts` that fall to this worker: whoever is free takes the next.
+
+        Cores that other work slows down take fewer; every number is taken by one worker.
+        """
+        if self.store is None:
+            yield from range(parts)
+            return
+        while (index := self.store.add(name, 1) - 1) < parts:
+            yield index
+
+    def average(self, parameters: Iterable[nn.Parameter], parts: int | None = None) -> None:
+        """Replace every gradient by its mean over the workers, or its sum by that over `parts`."""
+        if self.size == 1 and parts is None:
             return
         grads = []
         for parameter in parameters:
@@ -61,8 +83,9 @@ class Team:
                 parameter.grad = torch.zeros_like(parameter)
             grads.append(parameter.grad)
         flat = torch.cat([g.reshape(-1) for g in grads])
-        dist.all_reduce(flat)
-        flat /= self.size
+        if self.size > 1:
+            dist.all_reduce(flat)
+        flat /= parts or self.size
         start = 0
         for grad in grads:
             grad.copy_(flat[start : start + grad.numel()].view_as(grad))
@@ -91,8 +114,14 @@ def launch(stage: Callable[[Job, Team], None], job: Job) -> None:
 
 def _worker(rank: int, stage: Callable[[Job, Team], None], job: Job) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=job.workers)
-    stage(job, Team(rank, job.workers))
+    # Two days: a worker that waits for a core is not a worker that is lost.
+    patience = timedelta(days=2)
+    dist.init_process_group("gloo", rank=rank, world_size=job.workers, timeout=patience)
+    port = int(os.environ["MASTER_PORT"]) + 1
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", port, job.workers, is_master=rank == 0, timeout=patience
+    )
+    stage(job, Team(rank, job.workers, store))
     dist.destroy_process_group()
 
 
@@ -143,7 +172,7 @@ def save_checkpoint(
     path: Path,
     modules: dict[str, nn.Module],
     averages: dict[str, Average],
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
     progress: dict[str, float],
 ) -> None:
     """Write everything that a resumed run needs, whole, then rename."""
@@ -152,8 +181,9 @@ def save_checkpoint(
         tensors |= {f"model.{name}.{k}": v for k, v in module.state_dict().items()}
     for name, average in averages.items():
         tensors |= {f"ema.{name}.{k}": v for k, v in average.values.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    for kind, one in _named(optimizer):
+        for index, state in one.state_dict()["state"].items():
+            tensors |= {f"{kind}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
     part = path.with_suffix(".part")
     save_file(
         {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
@@ -167,7 +197,7 @@ def load_checkpoint(
     path: Path,
     modules: dict[str, nn.Module],
     averages: dict[str, Average],
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
 ) -> dict[str, float]:
     """Restore what `save_checkpoint` wrote; {} when there is none."""
     if not path.is_file():
@@ -183,15 +213,23 @@ def load_checkpoint(
         device = next(iter(average.values.values())).device
         average.values = {k: v.to(device) for k, v in under(tensors, f"ema.{name}.").items()}
         average.steps = int(progress["step"])
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in under(tensors, "adam.").items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    if state:
-        optimizer.load_state_dict(
-            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-        )
+    for kind, one in _named(optimizer):
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in under(tensors, f"{kind}.").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        if state:
+            one.load_state_dict({"state": state, "param_groups": one.state_dict()["param_groups"]})
     return progress
+
+
+def _named(
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+) -> list[tuple[str, torch.optim.Optimizer]]:
+    """The optimisers by the names of their states in a checkpoint."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return [("adam", optimizer)]
+    return list(zip(("adam", "muon"), optimizer, strict=True))
 
 
 def under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
-"""Stages `ship`, `ship-clip` and `ship-adapters`: put what was trained into the package."""
+"""Stages `keep-start`, `ship`, `ship-clip`, `ship-adapters`: what was trained goes to its place."""
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from storyforge.pocket.pretrain.adapters import PEAK, new_adapter
 from storyforge.pocket.pretrain.denoiser import assemble
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
+PARTS = ("unet", "vae", "text_encoder", "tokenizer")
 PRIOR_PICTURES = 48
 HABITS: dict[str, object] = {
     "steps": 20,
@@ -31,8 +33,26 @@ HABITS: dict[str, object] = {
 """Measured on this model; written beside the weights as `storyforge.json`."""
 
 
+def keep_start(job: Job, team: Team) -> None:
+    """Copy what was trained so far to where the next training starts, in fp16."""
+    assemble_averages(job)
+    _copy_parts(job.folder / "pipeline", parts.start_folder(), PARTS)
+
+
 def ship(job: Job, team: Team) -> None:
     """Assemble the pipeline from the checkpoint and copy it into the package."""
+    assemble_averages(job)
+    target = parts.weights_folder()
+    _copy_parts(job.folder / "pipeline", target, (*PARTS, "scheduler"))
+    shutil.copy(job.folder / "pipeline" / "model_index.json", target / "model_index.json")
+    dice = np.random.default_rng(2024)
+    prompts = [world.describe(world.imagine(dice), dice) for _ in range(PRIOR_PICTURES)]
+    habits = {**HABITS, "prior_prompts": prompts}
+    (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
+
+
+def assemble_averages(job: Job) -> None:
+    """Write `<folder>/pipeline` from the averages in the checkpoint."""
     tokenizer = CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
     tensors = load_file(job.folder / "unet.safetensors")
     averages = {}
@@ -40,17 +60,14 @@ def ship(job: Job, team: Team) -> None:
         averages[name] = Average(module, 1.0)
         averages[name].values = under(tensors, f"ema.{name}.")
     assemble(job.folder, averages, tokenizer)
-    target = parts.weights_folder()
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        shutil.rmtree(target / part, ignore_errors=True)
-        shutil.copytree(job.folder / "pipeline" / part, target / part)
+
+
+def _copy_parts(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        shutil.rmtree(target / name, ignore_errors=True)
+        shutil.copytree(source / name, target / name)
     for file in target.rglob("*.safetensors"):
         file.chmod(0o644)
-    shutil.copy(job.folder / "pipeline" / "model_index.json", target / "model_index.json")
-    dice = np.random.default_rng(2024)
-    prompts = [world.describe(world.imagine(dice), dice) for _ in range(PRIOR_PICTURES)]
-    habits = {**HABITS, "prior_prompts": prompts}
-    (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
 
 
 def ship_clip(job: Job, team: Team) -> None:
@@ -68,7 +85,7 @@ def ship_adapters(job: Job, team: Team) -> None:
         checkpoint = job.folder / f"{name}.safetensors"
         if not checkpoint.is_file():
             continue
-        adapter = new_adapter(name)
+        adapter = new_adapter(name, parts.part_folder(job.folder, "unet"))
         adapter.load_state_dict(under(load_file(checkpoint), "ema.adapter."))
         target = parts.adapters_folder() / name
         shutil.rmtree(target, ignore_errors=True)
