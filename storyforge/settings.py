@@ -132,9 +132,7 @@ class TrainSettings(BaseModel):
         return any((self.keep, self.stop_early, self.check_every))
 
 
-Format = Literal[
-    "pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside", "booklet"
-]
+Format = Literal["pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside"]
 
 Solver = Literal["closed-form", "lbfgs", "average", "sum", "custom-diffusion"]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.leaf import Face
-from storyforge.modelref import is_embedded
 from storyforge.story.story import Story
 
 
@@ -166,7 +165,7 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     """The whole text, one paragraph a line."""
     say = phrases(language)
     base = say.base.format(base=base_name(story))
-    if is_embedded(story.base_parts.model):
+    if story.base_parts.model == "pocket":
         base = f"{base} – {say.licence.format(licence=_POCKET_LICENCE)}"
     lines = [say.made_by, "", base]
     if story.concepts:

@@ -117,9 +117,21 @@ def _main(
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="Say what is done; -vv says more.")
     ] = 0,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Where models compute, such as `cpu`."),
+    ] = None,
+    vram: Annotated[
+        float | None,
+        typer.Option("--vram", min=1, metavar="GB", help="Memory of the GPU that may be used."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:
+    # What workers in processes of their own are to know goes by the environment.
+    for name, asked in (("STORYFORGE_DEVICE", device), ("STORYFORGE_VRAM", vram)):
+        if asked is not None:
+            os.environ[name] = str(asked)
     if verbose:
         ctx.call_on_close(log_to_stderr(_LEVELS[min(verbose, len(_LEVELS) - 1)]))

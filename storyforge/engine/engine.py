@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -376,10 +376,19 @@ def _about(task: Task, on_progress: OnProgress) -> OnProgress:
 
 
 def opened(task: TrainTask | FuseTask | PanelTask) -> BaseModel:
-    """The base that a task names, on the best device that there is."""
-    from storyforge.model.base import best_device, open_base
+    """The base that a task names, where it is asked to lie; opened once for all stages of a run."""
+    base, side = _opened(task.base, task.base_hash)
+    base.resize(side)
+    return base
 
-    return open_base(task.base, task.base_hash, device=best_device())
+
+@lru_cache(maxsize=1)
+def _opened(reference: str, identity: str) -> tuple[BaseModel, int]:
+    """A base, and how large it writes its pictures of itself."""
+    from storyforge.model.placement import open_placed
+
+    base = open_placed(reference, identity)
+    return base, base.side
 
 
 def learn_concept(

@@ -403,7 +403,7 @@ def added_conditions(
     if text.pooled is None:
         return None
     size = [side * base.vae_scale for side in latents.shape[-2:]]
-    sizes = torch.tensor([[*size, 0, 0, *size]], device=latents.device, dtype=text.pooled.dtype)
+    sizes = torch.tensor([[*size, 0, 0, *size]], device=latents.device, dtype=torch.float32)
     return {"text_embeds": text.pooled, "time_ids": sizes.expand(len(latents), -1)}
 
 
@@ -414,15 +414,19 @@ def predict(
     text: PromptEmbeds,
     residuals: Residuals | None = None,
 ) -> torch.Tensor:
-    """One U-Net call inside `reading`; the features only satisfy the signature of the U-Net."""
+    """One U-Net call inside `attending`, in its own precision; the answer is in the latents'.
+
+    The features only satisfy the signature of the U-Net.
+    """
+    seen = latents.to(base.dtype)
     added = added_conditions(base, latents, text)
     if residuals is None:
         made: torch.Tensor = base.unet(
-            latents, timesteps, text.features[0], added_cond_kwargs=added
+            seen, timesteps, text.features[0], added_cond_kwargs=added
         ).sample
-        return made
+        return made.to(latents.dtype)
     conditioned: torch.Tensor = base.unet(
-        latents,
+        seen,
         timesteps,
         text.features[0],
         added_cond_kwargs=added,
@@ -431,4 +435,4 @@ def predict(
         down_block_additional_residuals=residuals.down,
         mid_block_additional_residual=residuals.mid,
     ).sample
-    return conditioned
+    return conditioned.to(latents.dtype)

@@ -21,7 +21,7 @@ from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.components import components_of, scheduler_config_in, vae_of
 from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
-from storyforge.modelref import DEFAULTS_FILE, BaseParts, Defaults, weights_at
+from storyforge.modelref import DEFAULTS_FILE, POCKET, BaseParts, Defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class BaseModel:
     """An opened base model, frozen.
 
     text_encoder_2, tokenizer_2  SDXL's; None in models with one text encoder
+    working_device               where it computes, if its weights do not all lie there
     empty_is_zero                the empty prompt is not read: its features are zeros
     linears                      every attention linear by the names of `family.linears`
     """
@@ -60,6 +61,7 @@ class BaseModel:
     text_encoder_2: CLIPTextModelWithProjection | None = None
     tokenizer_2: CLIPTokenizer | None = None
     empty_is_zero: bool = False
+    working_device: torch.device | None = None
     family: Family = field(init=False)
     linears: dict[str, nn.Linear] = field(init=False)
 
@@ -92,8 +94,8 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the U-Net lives."""
-        device: torch.device = self.unet.device
+        """Where the U-Net computes."""
+        device: torch.device = self.working_device or self.unet.device
         return device
 
     @property
@@ -159,7 +161,7 @@ class BaseModel:
         """(b, 3, H, W) pictures in [0, 1] to (b, c, h, w) latents (the mean)."""
         scaled = (pictures * 2 - 1).to(self.vae.device, self.vae.dtype)
         latents: torch.Tensor = self.vae.encode(scaled, return_dict=False)[0].mean
-        return latents.to(self.dtype) * float(self.vae.config.scaling_factor)
+        return latents.float() * float(self.vae.config.scaling_factor)
 
 
 def best_device() -> torch.device:
@@ -188,7 +190,7 @@ def open_base(
     """
     _quiet()
     parts, began = BaseParts.of(reference), perf_counter()
-    folder = weights_at(parts.model)
+    folder = POCKET if parts.model == "pocket" else Path(parts.model)
     try:
         made = components_of(str(folder), dtype, parts.prediction)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:

@@ -92,11 +92,20 @@ def components_of(reference: str, dtype: torch.dtype, prediction: str | None = N
     elif path.is_file():
         made = _of_file(path, dtype, prediction)
     else:
-        made = _of_folder(_snapshot(reference), dtype)
+        made = _of_folder(folder_of(reference), dtype)
     if prediction is None:
         return made
     said = {"prediction_type": _PREDICTIONS[prediction]}
     return replace(made, scheduler_config=made.scheduler_config | said)
+
+
+def folder_of(reference: str) -> Path:
+    """Where a base lies on this machine: a path as it is, a hub id's folder in the hub's cache.
+
+    Raises EnvironmentProblem if it is not here and cannot be fetched.
+    """
+    path = Path(reference)
+    return path if path.exists() else _snapshot(reference)
 
 
 def _of_folder(folder: Path, dtype: torch.dtype) -> Components:

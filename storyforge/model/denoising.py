@@ -91,7 +91,7 @@ def start_latents(
     )
     # On the CPU, one by one: a seed gives the same noise on every device and in any batch.
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-    return torch.stack(noise).to(base.device, base.dtype)
+    return torch.stack(noise).to(base.device)
 
 
 def rescaled(guided: torch.Tensor, positive: torch.Tensor, share: float) -> torch.Tensor:

@@ -146,7 +146,15 @@ class _LocalHook:
 
 @contextmanager
 def merged(base: BaseModel, deltas: Mapping[str, Delta], strength: float = 1.0) -> Iterator[None]:
-    """Change the weights themselves while the block runs; afterwards they are bit-equal."""
+    """Change the weights themselves while the block runs; afterwards they are bit-equal.
+
+    Weights of half precision are left alone and the outputs are changed instead: a small change
+    would be lost in the rounding of a large weight.
+    """
+    if base.dtype != torch.float32:
+        with attached(base, deltas, strength):
+            yield
+        return
     kept = {name: base.linears[name].weight.detach().clone() for name in deltas}
     try:
         with torch.no_grad():

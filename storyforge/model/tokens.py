@@ -268,7 +268,7 @@ def encode_pieces(
     """The same of prompts in pieces, each with its weight."""
     groups = base.family.groups
     rows = _Rows.of(prompts, tokens, groups)
-    device = base.text_encoder.device
+    device = base.device
     words = torch.zeros(0, sum(base.widths), device=device)
     if tokens:
         words = torch.cat([own.words.expand(-1, groups, -1) for own in tokens.values()]).to(device)
@@ -322,11 +322,11 @@ class _States:
 def _read(
     encoder: Encoder, words: torch.Tensor, tokens: Mapping[str, ConceptTokens], rows: _Rows
 ) -> _States:
-    device = encoder.model.device
     own = _word_ids(encoder, list(tokens), counts_of(tokens))
     told = {prompt: weighed_ids(encoder, prompt, own) for prompt in dict.fromkeys(rows.prompts)}
-    ids = torch.tensor([told[prompt][0] for prompt in rows.prompts], device=device)
-    with _standing_in(encoder.model, words, torch.tensor(rows.group_of, device=device)):
+    ids = torch.tensor([told[prompt][0] for prompt in rows.prompts], device=words.device)
+    groups = torch.tensor(rows.group_of, device=words.device)
+    with _standing_in(encoder.model, words, groups):
         made = encoder.model(ids, output_hidden_states=True)
     weights = [told[prompt][1] for prompt in rows.prompts]
     return _States(ids, weights, made.last_hidden_state, made.hidden_states[-2])

@@ -63,10 +63,14 @@ def open_model(reference: str | Path = "pocket", *, device: str | None = None) -
 
     Raises EnvironmentProblem if it cannot be found or read.
     """
-    from storyforge.model.base import best_device, open_base
+    from storyforge.model.base import open_base
+    from storyforge.model.placement import open_placed
 
     found = base_at(str(reference), Path())
-    model = open_base(found.reference, found.hash, device=device or best_device())
+    if device is None:
+        model = open_placed(found.reference, found.hash)
+    else:
+        model = open_base(found.reference, found.hash, device=device)
     # Weakly: whoever lets go of the model gets the memory back.
     _OPENED[model.hash] = model
     return model

@@ -164,7 +164,7 @@ class Controls:
         # The prompts come last, and are alone where there is no guidance.
         text = self.text.rows(slice(-len(latents), None))
         down, mid = control.adapter(
-            latents,
+            latents.to(self.base.dtype),
             timestep,
             encoder_hidden_states=text.features[0],
             added_cond_kwargs=added_conditions(self.base, latents, text),

@@ -45,7 +45,6 @@ Shelf = Literal[
     "png",
     "cover",
     "inside",
-    "booklet",
     "upscaled",
 ]
 
@@ -58,7 +57,6 @@ PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "pdf": ("books", ".pdf"),
     "cover": ("covers", ".pdf"),
     "inside": ("insides", ".pdf"),
-    "booklet": ("booklets", ".pdf"),
     "html": ("books", ".html"),
     "web": ("web", ""),
     "epub": ("books", ".epub"),

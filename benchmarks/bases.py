@@ -1,0 +1,176 @@
+"""How long real bases take to open, and how much memory they need, on their true shapes.
+
+`python -m benchmarks.bases --json`. Weights are random, and each measurement is a process of its
+own: only time and memory mean anything here. A base lies where `storyforge` itself would put it.
+Not covered: pictures, and speed on a GPU (`benchmarks.sampling` has the sampler's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Final
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from storyforge.executor import peak_memory, silent
+from storyforge.fuse import statistics
+from storyforge.model.attention import AttentionContext
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import plain
+from storyforge.model.denoising import denoise, start_latents
+from storyforge.model.placement import open_placed, weights_of
+from storyforge.model.tokens import encode
+from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
+from storyforge.settings import TrainSettings
+from storyforge.tasks import TrainTask
+from storyforge.train.config import config_of
+from storyforge.train.dataset import Example
+from storyforge.train.edlora import learn
+from storyforge.train.trainable import TrainableConcept
+from storyforge.train.training_set import training_set
+
+FAMILIES: Final[Mapping[str, str]] = {"sd15": "sd1", "sdxl": "sdxl"}
+"""What a family is called here, and what its configurations are called."""
+
+_SPREAD: Final = 0.02
+"""Deviation of the random weights."""
+
+GIB: Final = 1 << 30
+
+
+def write_random(family: str, folder: Path) -> None:
+    """A base of random weights in half precision, as diffusers saves it."""
+    configs = CONFIGS / FAMILIES[family]
+    generator = torch.Generator().manual_seed(0)
+    for file in configs.rglob("*.json"):
+        there = folder / file.relative_to(configs)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(file.read_bytes())
+    for part, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
+        if part == "tokenizer" or family == "sdxl":
+            clip_tokenizer(pad).save_pretrained(folder / part)
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if (configs / part).is_dir():
+            with torch.device("meta"):
+                shapes = _model(configs / part, part).state_dict()
+            tensors = {
+                name: (_SPREAD * torch.randn(like.shape, generator=generator)).half()
+                for name, like in shapes.items()
+                if like.is_floating_point()
+            }
+            for name, made in tensors.items():
+                if "norm" in name and name.endswith("weight"):
+                    made += 1
+            name = "model" if part.startswith("text") else "diffusion_pytorch_model"
+            save_file(tensors, folder / part / f"{name}.safetensors", {"format": "pt"})
+
+
+def _model(folder: Path, part: str) -> torch.nn.Module:
+    made: torch.nn.Module
+    if part == "unet":
+        made = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    elif part == "vae":
+        made = AutoencoderKL.from_config(AutoencoderKL.load_config(folder))
+    else:
+        kind = CLIPTextModelWithProjection if part.endswith("2") else CLIPTextModel
+        made = kind(CLIPTextConfig.from_pretrained(folder))
+    return made
+
+
+def _train(base: BaseModel, folder: Path) -> None:
+    """One step of ED-LoRA with one picture of the base's own size."""
+    asked = TrainSettings(batch_size=1, prior_share=0.0, steps=1)
+    task = TrainTask("key", "pip", "object", "fox", folder, (), base.reference, base.hash, asked)
+    config = config_of(task, base)
+    pixels = torch.rand(3, base.side, base.side, generator=torch.Generator().manual_seed(0))
+    seen = training_set(base, [Example("a.png", pixels, None, ("a <pip>",))], None)
+    learn(base, TrainableConcept(base, "pip", "fox", config), seen, config, folder, silent)
+
+
+@torch.no_grad()
+def _draw(base: BaseModel, folder: Path) -> None:
+    """One step of one picture, and the picture."""
+    text = encode(base, ["", "a red fox"], {})
+    base.decode(denoise(base, AttentionContext(text), start_latents(base, [0]), steps=1))
+
+
+def _watch(base: BaseModel, folder: Path) -> None:
+    """One step of one prompt, with what every layer sees."""
+    statistics.watch(base, plain(base), ["a red fox"], lambda gram: None, steps=1)
+
+
+def _open(base: BaseModel, folder: Path) -> None:
+    """Nothing more than opening."""
+
+
+STAGES: Final[Mapping[str, Callable[[BaseModel, Path], None]]] = {
+    "open": _open,
+    "draw": _draw,
+    "train": _train,
+    "watch": _watch,
+}
+
+
+def measure(folder: Path, stage: str) -> dict[str, float]:
+    """One stage in this process: seconds to open, seconds for the rest, GiB at most."""
+    started = perf_counter()
+    base = open_placed(str(folder), "0" * 64)
+    opened = perf_counter() - started
+    base.defaults = replace(base.defaults, train_steps=1)
+    with TemporaryDirectory() as scratch:
+        STAGES[stage](base, Path(scratch))
+    return {
+        "open_seconds": round(opened, 1),
+        f"{stage}_seconds": round(perf_counter() - started - opened, 1),
+        f"{stage}_gb": round(peak_memory() / GIB, 2),
+    }
+
+
+def measured(folder: Path, stages: list[str]) -> dict[str, float]:
+    """Every stage in a process of its own."""
+    found: dict[str, float] = {"weights": float(weights_of(str(folder)))}
+    for stage in stages:
+        command = [sys.executable, "-m", "benchmarks.bases", "--folder", str(folder)]
+        done = subprocess.run(
+            [*command, "--stage", stage], check=True, stdout=subprocess.PIPE, text=True
+        )
+        found |= json.loads(done.stdout)
+        print(f"{stage}: {done.stdout.strip()}", file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    """Measure what is asked for, and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="for company: it is all there is")
+    parser.add_argument("--families", default="sd15,sdxl", help="such as `sd15`")
+    parser.add_argument("--stages", default=",".join(STAGES), help="such as `open,draw`")
+    parser.add_argument("--folder", type=Path, help="where a base lies already")
+    parser.add_argument("--stage", choices=STAGES, help="measure that alone, in this process")
+    args = parser.parse_args()
+    if args.stage is not None:
+        print(json.dumps(measure(args.folder, args.stage)))
+        return
+    found = {}
+    for family in args.families.split(","):
+        with TemporaryDirectory() as made:
+            folder = args.folder or Path(made)
+            if not (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
+                write_random(family, folder)
+            found[family] = measured(folder, args.stages.split(","))
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

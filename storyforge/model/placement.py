@@ -1,0 +1,157 @@
+"""Where a base lies, in which precision, and what keeps it small: chosen once, and said why.
+
+Small bases are in full precision everywhere, so that pictures agree. Large ones are in half of it
+where the machine computes that natively, and on an accelerator without room for all of them their
+layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE` and
+`STORYFORGE_VRAM`, which the options `--device` and `--vram` set. Not covered: quantised weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+import torch
+from diffusers.hooks import apply_group_offloading
+
+from storyforge.errors import StoryForgeError
+from storyforge.headers.header import read_header
+from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.components import folder_of
+from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.modelref import POCKET, BaseParts
+
+DEVICE: Final = "STORYFORGE_DEVICE"
+VRAM: Final = "STORYFORGE_VRAM"
+
+GIB: Final = 1 << 30
+
+LARGE: Final = 300_000_000
+"""Weights from which a base is in half precision: the embedded one has a fortieth of that."""
+
+ROOM: Final = 2.5 * GIB
+"""What a step needs beside the weights, with a picture of the base's own size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a base lies.
+
+    offloaded  layers come to the device only while they are used
+    tiled      pictures are decoded and encoded in parts
+    why        in words
+    """
+
+    device: str
+    dtype: torch.dtype
+    offloaded: bool = False
+    tiled: bool = False
+    why: str = ""
+
+
+def weights_of(reference: str) -> int:
+    """How many weights a base has, by the headers of its files; 0 where these do not say."""
+    model = BaseParts.of(reference).model
+    path = POCKET if model == "pocket" else folder_of(model)
+    if path.is_file():
+        return sum(map(prod, read_header(path).shapes.values()))
+    count = 0
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        found: dict[str, int] = {}  # of several variants one is read
+        for file in (path / part).glob("*.safetensors"):
+            found |= {name: prod(shape) for name, shape in read_header(file).shapes.items()}
+        count += sum(found.values())
+    return count
+
+
+def placement_for(weights: int, device: str | None = None, room: float | None = None) -> Placement:
+    """Where a base of so many weights is to lie.
+
+    device  None for the best there is
+    room    bytes of memory on an accelerator; None for what is free
+    """
+    device = device or str(best_device())
+    if weights < LARGE:
+        return Placement(device, torch.float32, why="small: in full precision")
+    half = _half_on(device)
+    if half is None:
+        return Placement(device, torch.float32, why="this processor has no half precision")
+    name = str(half).removeprefix("torch.")
+    if not device.startswith("cuda"):
+        return Placement(device, half, why=f"large: in {name}")
+    if room is None:
+        room = float(torch.cuda.mem_get_info(device)[0])
+    needed = 2.0 * weights
+    why = f"{needed / GIB:.1f} GiB of weights in {name}, {room / GIB:.1f} GiB there"
+    return Placement(device, half, needed + ROOM > room, needed + 2 * ROOM > room, why)
+
+
+def _half_on(device: str) -> torch.dtype | None:
+    """The half precision in which a device computes; None if it has none of its own."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.startswith("mps"):
+        return torch.float16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else None
+
+
+def asked_placement(reference: str) -> Placement:
+    """Where a base is to lie by what is asked for and what the machine has.
+
+    Raises StoryForgeError if what is asked for makes no sense.
+    """
+    room = os.environ.get(VRAM)
+    try:
+        wanted = float(room) * GIB if room else None
+        device = os.environ.get(DEVICE) or None
+        torch.device(device or "cpu")
+    except (ValueError, RuntimeError) as exc:
+        raise StoryForgeError(
+            f"`--device {os.environ.get(DEVICE)}` with `--vram {room}` cannot be had: {exc}",
+            hint="for instance `--device cpu`, `--device cuda:1`, `--vram 8`",
+        ) from exc
+    return placement_for(weights_of(reference), device, wanted)
+
+
+def open_placed(reference: str, identity: str) -> BaseModel:
+    """Open a base where `asked_placement` says.
+
+    Raises EnvironmentProblem if it cannot be opened.
+    """
+    placement = asked_placement(reference)
+    logging.getLogger(__name__).info("the base lies on %s", told(placement))
+    first = "cpu" if placement.offloaded else placement.device
+    base = open_base(reference, identity, device=first, dtype=placement.dtype)
+    place(base, placement)
+    return base
+
+
+def place(base: BaseModel, placement: Placement) -> None:
+    """Make an opened base as small as its placement says."""
+    if placement.tiled and not isinstance(base.vae, PatchAutoencoder):
+        base.vae.enable_tiling()
+        base.vae.enable_slicing()
+    if placement.offloaded:
+        device = torch.device(placement.device)
+        base.working_device = device
+        for module in (base.unet, *(each.model for each in base.encoders)):
+            # Without streams: those keep copies of the weights, and LoRAs are merged into them.
+            apply_group_offloading(
+                module,
+                onload_device=device,
+                offload_device=torch.device("cpu"),
+                offload_type="leaf_level",
+                use_stream=False,
+            )
+        base.vae.to(device)
+
+
+def told(placement: Placement) -> str:
+    """One line that says where a base lies, and why."""
+    ways = (("layer by layer", placement.offloaded), ("pictures in parts", placement.tiled))
+    kept = [words for words, on in ways if on]
+    return ", ".join([f"{placement.device} ({placement.why})", *kept])
