@@ -421,6 +421,7 @@ def test_a_damaged_picture_is_set_aside_by_verify_and_drawn_again_by_render(stor
     result = invoke("cache", "verify", story, "--json")
     assert result.exit_code == 1
     assert [each["path"] for each in products(result)] == [picture]
+    assert invoke("cache", "verify", story.parent, "--repair").exit_code == 2
     assert made(invoke("render", story, "--json")) == NOTHING | {"panels": 1}
 
 

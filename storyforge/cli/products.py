@@ -69,13 +69,27 @@ def _ask(waste: Sequence[Waste]) -> None:
 
 
 @cache.command()
-def verify(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
+def verify(
+    where: PlaceOption = Path(),
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make it again at once; WHERE is a story then.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Set aside what is damaged, and what was made from it; the next run makes it again."""
     from storyforge.project import stores
+    from storyforge.project.project import Project
 
+    if repair and not where.is_file():
+        raise typer.BadParameter("needs a story's file", param_hint="--repair")
     waste = stores.verify(where)
     show_waste(waste, as_json, "damaged, or made from what is, and set aside")
-    if waste:
+    if repair:
+        with ProgressLine() as progress:
+            outcome = Project(where).render(on_progress=progress)
+        for trouble in outcome.troubles:
+            raise trouble.error
+    elif waste:
         raise typer.Exit(1)
 
 

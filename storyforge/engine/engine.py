@@ -189,6 +189,7 @@ class Engine:
                 self.on_progress(f"{subject_of(task)}: waiting for another run", 0, 1)
                 self.store.wait_for(shelf_of(task), task.key)
             todo = [task for task in todo if not self._is_there(task)]
+        self.flush()
         return failures
 
     def _is_there(self, task: Task) -> bool:
