@@ -48,7 +48,8 @@ def _standing(region: Rect, aspect: float) -> Rect:
     return Rect(region.x, region.bottom - height, region.width, height)
 
 
-def _trim(said: str | TrimSize) -> Trim:
+def trim_of(said: str | TrimSize) -> Trim:
+    """The page size that a story asks for, by name or in lengths."""
     if isinstance(said, str):
         return trim_named(said)
     return trim_of_size(said.width, said.height, said.bleed, said.safe)
@@ -72,7 +73,7 @@ class Binding:
             story=story,
             art=art,
             language=language or story.language,
-            trim=_trim(story.book.trim),
+            trim=trim_of(story.book.trim),
             text_face=text_face(story.book.font, story.folder),
             title_face=text_face(story.book.title_font, story.folder)
             if story.book.title_font

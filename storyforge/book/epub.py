@@ -79,7 +79,7 @@ def _side(book: Book, leaf: Leaf) -> str:
 
 def _is_drawn(leaf: Leaf) -> bool:
     balloons = any(said.outlines for item in leaf.pictures for said in item.balloons)
-    return balloons or leaf.ground == "deep"
+    return balloons or (leaf.ground == "deep" and leaf.kind != "cover")
 
 
 def _places(book: Book) -> tuple[NavigationLink, ...]:
@@ -123,7 +123,7 @@ class _EpubPage:
             "label": leaf.label,
             "type": TYPES.get(leaf.kind),
             "ground": tones.deep if deep else tones.paper,
-            "motif": tones.motif if deep else None,
+            "motif": tones.motif if deep and leaf.kind != "cover" else None,
             "parts": [
                 self.picture(part) if isinstance(part, Picture) else self.words(part, leaf, tones)
                 for part in in_reading_order(leaf, rtl=self.book.direction == "rtl")
@@ -156,7 +156,6 @@ class _EpubPage:
 
     def words(self, item: TextBlock, leaf: Leaf, tones: Tones) -> dict[str, object]:
         """What the template shows of one block of words."""
-        on_art = leaf.kind == "cover"
         display = item.role in {"title", "heading"}
         color = "#ffffff" if leaf.ground == "deep" else tones.deep if display else _INK
         rtl = self.book.writing == "rtl" and item.language is None
@@ -173,7 +172,7 @@ class _EpubPage:
                 for lines, space in _spaced(item)
             ],
             "style": style,
-            "halo": _halo_color(item, tones, on_art=on_art),
+            "halo": _halo_color(item, tones),
             "plate": _plate(item, tones),
         }
 
@@ -252,9 +251,9 @@ def _place(rect: Rect) -> str:
     return f"left:{left}px;top:{top}px;width:{width}px;height:{height}px"
 
 
-def _halo_color(item: TextBlock, tones: Tones, *, on_art: bool) -> str | None:
+def _halo_color(item: TextBlock, tones: Tones) -> str | None:
     """What outlines the letters, where they stand on a picture without a ground."""
-    if on_art and item.role != "author":
+    if item.halo:
         return tones.deep
     return tones.paper if item.plate is not None and item.ground == "none" else None
 

@@ -12,39 +12,17 @@ from storyforge.book.colophon import colophon, phrases, spoken_in
 from storyforge.book.compose import (
     FramedPicture,
     RunningText,
-    Sheet,
     block,
-    crop_to,
-    figures_in,
-    hiding,
     moved,
-    widest,
 )
 from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
-from storyforge.book.placing import Figure
 from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import StoryPlace, Unsettable
 from storyforge.errors import StoryForgeError
 from storyforge.story.lint.pages import ON_IMPRINT
 from storyforge.story.story import Panel
 
-_COVER_SIZES: Final = (
-    76.0,
-    70.0,
-    64.0,
-    58.0,
-    52.0,
-    46.0,
-    40.0,
-    36.0,
-    32.0,
-    28.0,
-    24.0,
-    22.0,
-    20.0,
-    18.0,
-)
-_TITLE_SIZES: Final = _COVER_SIZES[4:]
+_TITLE_SIZES: Final = (52.0, 46.0, 40.0, 36.0, 32.0, 28.0, 24.0, 22.0, 20.0, 18.0)
 _SMALL_SIZES: Final = (20.0, 18.0, 16.0, 14.0, 12.0, 11.0)
 _COLOPHON_SIZES: Final = (11.5, 11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
 _PLACES: Final[Mapping[Role, StoryPlace]] = {
@@ -58,17 +36,6 @@ _PLACES: Final[Mapping[Role, StoryPlace]] = {
 _QUOTED: Final = 60
 """Letters of a text that a message quotes."""
 
-_BAND: Final = 110.0
-"""A title above the picture needs this much height, in points."""
-
-_WHOLE: Final = 0.93
-"""Less of a figure than this, and it is cut off."""
-
-_BAND_GAP: Final = 8.0
-_KEPT: Final = 0.98
-"""The share of the cover picture's width that must show."""
-
-_AUTHOR_ROOM: Final = 60.0
 _TIGHT: Final = 1.08
 _CLOSEST: Final = 0.6
 """A portrait shows at least this share of the picture; closer, it would blur."""
@@ -87,12 +54,12 @@ _VIGNETTE: Final = 0.5
 
 def endpaper(binding: Binding, number: int) -> list[Leaf]:
     """The page behind the cover."""
-    return [_endpaper(binding, number, _cover_panel(binding))]
+    return [_endpaper(binding, number, cover_panel(binding))]
 
 
 def end_matter(binding: Binding, number: int) -> list[Leaf]:
     """The colophon if wanted, then as many endpapers as put the back cover on a left page."""
-    panel = _cover_panel(binding)
+    panel = cover_panel(binding)
     leaves: list[Leaf] = []
     if binding.story.book.colophon:
         leaves.append(_colophon(binding, number, panel))
@@ -134,12 +101,13 @@ def imprint(binding: Binding, number: int) -> list[Leaf]:
             hint="shorten what `book.published` says",
         )
     words = replace(moved(made, room.x, live.bottom - made.rect.height), align="start")
-    panel = _cover_panel(binding)
+    panel = cover_panel(binding)
     tone = binding.art[panel.id] if panel else None
     return [Leaf(number, "imprint", binding.phrases.imprint, "paper", tone, (), (words,))]
 
 
-def _cover_panel(binding: Binding) -> Panel | None:
+def cover_panel(binding: Binding) -> Panel | None:
+    """The panel whose picture the cover shows: the one named, or the first."""
     settings = binding.story.book.cover
     panels = [panel for _, panel in binding.story.panels()]
     wanted = settings.panel if settings else None
@@ -151,10 +119,15 @@ def _cover_panel(binding: Binding) -> Panel | None:
     return named[0]
 
 
-def _fitted(
-    binding: Binding, text: str, role: Role, room: Rect, sizes: tuple[float, ...], where: str
+def fitted(
+    binding: Binding,
+    text: str,
+    role: Role,
+    room: Rect,
+    sizes: Sequence[float],
+    where: str = "cover",
 ) -> TextBlock:
-    """A line or two of display type; StoryForgeError if even the smallest size is too large."""
+    """Display type as large as its room allows; Unsettable if the smallest size is too large."""
     face = binding.face_for(text, binding.title_face, where, _PLACES[role])
     made = block(RunningText(text, face, binding.language), role, room, sizes, _TIGHT)
     if made is None:
@@ -164,85 +137,6 @@ def _fitted(
     return made
 
 
-def cover(binding: Binding, number: int) -> list[Leaf]:
-    """The front cover."""
-    return [_cover(binding, _cover_panel(binding), number)]
-
-
-def _cover(binding: Binding, panel: Panel | None, number: int) -> Leaf:
-    sheet = binding.sheet(number)
-    leaf = Leaf(number, "cover", binding.phrases.cover, "deep", None)
-    safe = sheet.safe
-    if panel is None:
-        title = _cover_title(binding, safe, 0.34 * safe.height)
-        title = _lower(title, safe.centre().y - _height(title) / 2 - safe.y)
-        return replace(leaf, texts=(*title, *_cover_author(binding, safe, (), safe.bottom)))
-    subject = binding.subject(panel)
-    frame = _cover_frame(sheet, subject)
-    crop = crop_to(frame, subject)
-    art = binding.art[panel.id]
-    picture = Picture(art, frame, crop, "square", binding.alt(panel))
-    figures = figures_in(frame, crop, subject.figures)
-    band = frame.y - safe.y - _BAND_GAP
-    title = _cover_title(binding, safe, band if band > 0 else 0.34 * safe.height)
-    low = _lower(title, safe.bottom - _AUTHOR_ROOM - _height(title) - safe.y)
-    places = (title,) if band > 0 else (_lower(title, 8), low)
-    best = min(places, key=lambda texts: sum(hiding(figures, text.rect) for text in texts))
-    under = max(best[-1].rect.bottom, frame.y) + 14
-    author = _cover_author(binding, safe, figures, under)
-    return replace(leaf, tone=art, pictures=(picture,), texts=(*best, *author))
-
-
-def _cover_frame(sheet: Sheet, subject: FramedPicture) -> Rect:
-    """The whole cover, or its lower part where filling it would cut figures off."""
-    bled = sheet.bled
-    height = bled.width / (subject.aspect * _KEPT)
-    crop = crop_to(bled, subject)
-    whole = all(figure.body.covered(crop) > _WHOLE for figure in subject.figures)
-    if whole or bled.height - height < _BAND:
-        return bled
-    return replace(bled, y=bled.bottom - height, height=height)
-
-
-def _cover_title(binding: Binding, safe: Rect, height: float) -> tuple[TextBlock, ...]:
-    """The title at the top, in no more than `height` points, and the subtitle under it."""
-    settings = binding.story.book.cover
-    subtitled = settings is not None and settings.subtitle is not None
-    room = replace(safe, height=height - 34 if subtitled else height)
-    title = _fitted(binding, binding.title, "title", room, _COVER_SIZES, "cover")
-    if settings is None or settings.subtitle is None:
-        return (title,)
-    words = binding.say(settings.subtitle)
-    sizes = tuple(size for size in (26.0, 24.0, 22.0, *_SMALL_SIZES) if size < title.size)
-    below = Rect(safe.x, title.rect.bottom + 4, safe.width, 30.0)
-    return title, _fitted(binding, words, "subtitle", below, sizes, "cover")
-
-
-def _height(texts: tuple[TextBlock, ...]) -> float:
-    return texts[-1].rect.bottom - texts[0].rect.y
-
-
-def _lower(texts: tuple[TextBlock, ...], by: float) -> tuple[TextBlock, ...]:
-    return tuple(moved(text, text.rect.x, text.rect.y + by) for text in texts)
-
-
-def _cover_author(
-    binding: Binding, safe: Rect, figures: Sequence[Figure], under: float
-) -> tuple[TextBlock, ...]:
-    """The author on a plate: at the foot of the cover, or higher where it would hide a figure."""
-    if not binding.author:
-        return ()
-    room = safe.inset(24, 0)
-    text = _fitted(binding, binding.author, "author", room, (22.0, *_SMALL_SIZES), "cover")
-    width, height = widest(text) + 36, text.rect.height + 14
-    foot = Rect(safe.centre().x - width / 2, safe.bottom - height, width, height)
-    higher = replace(foot, y=min(under, foot.y))
-    right, left = replace(foot, x=safe.right - width), replace(foot, x=safe.x)
-    plate = min((foot, higher, right, left), key=lambda place: round(hiding(figures, place), 2))
-    rect = Rect(plate.x, plate.y + 7, width, text.rect.height)
-    return (replace(text, rect=rect, plate=plate),)
-
-
 def _endpaper(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     tone = binding.art[panel.id] if panel else None
     return Leaf(number, "endpaper", binding.phrases.endpaper, "deep", tone)
@@ -250,16 +144,16 @@ def _endpaper(binding: Binding, number: int, panel: Panel | None) -> Leaf:
 
 def title_page(binding: Binding, number: int) -> list[Leaf]:
     """The title page, which lies on the right."""
-    return [_title_page(binding, _cover_panel(binding), number)]
+    return [_title_page(binding, cover_panel(binding), number)]
 
 
 def _title_page(binding: Binding, panel: Panel | None, number: int) -> Leaf:
     """A round picture, title and author, and the dedication at the foot."""
     live = binding.sheet(number).live
     room = replace(live, height=0.4 * live.height)
-    blocks = [_fitted(binding, binding.title, "title", room, _TITLE_SIZES, "title page")]
+    blocks = [fitted(binding, binding.title, "title", room, _TITLE_SIZES, "title page")]
     if binding.author:
-        author = _fitted(binding, binding.author, "author", room, _SMALL_SIZES, "title page")
+        author = fitted(binding, binding.author, "author", room, _SMALL_SIZES, "title page")
         blocks.append(author)
     dedication = _dedication(binding, live)
     foot = dedication[0].rect.y - _DEDICATION_GAP if dedication else live.bottom
@@ -322,7 +216,7 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     text = colophon(binding.story, said_in, faces)
     face = binding.face_for(text, binding.text_face, "colophon", ("book", "colophon"))
     room = live.inset(0.1 * live.width, 0)
-    heading = _fitted(
+    heading = fitted(
         binding, phrases(said_in).heading, "heading", room, (18.0, 16.0, 14.0), "colophon"
     )
     room = replace(room, height=live.height - heading.rect.height - 10)

@@ -277,6 +277,7 @@ class _HtmlPage:
             "style": f"{style};{self.face(item.face)}",
             "plate": _style(**self.rect(item.plate)) if item.plate else None,
             "ground": item.ground,
+            "halo": item.halo,
         }
 
     def face(self, face: Face) -> str:

@@ -118,6 +118,7 @@ class TextBlock:
     leading  from one baseline to the next, as a multiple of `size`
     plate    the ground beneath words that stand on a picture
     ground   how that ground looks: a plate with round corners, a band, a veil; `none` shows none
+    halo     whether the letters are outlined, as display type on a picture is
     language of the words, where it is not the book's
     tilt     degrees by which the words are turned about the middle of `rect`, clockwise
     """
@@ -132,6 +133,7 @@ class TextBlock:
     align: Literal["start", "center"] = "center"
     plate: Rect | None = None
     ground: PlateStyle = "rounded"
+    halo: bool = False
     language: str | None = None
     tilt: float = 0.0
 

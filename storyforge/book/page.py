@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from storyforge.book import compose, front, grid, spread
+from storyforge.book import compose, cover, front, grid, spread
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, RunningText, Sheet
@@ -118,7 +118,7 @@ class _Part:
 
 def _parts(binding: Binding) -> Iterator[_Part]:
     """The book from cover to cover, in pieces that can be composed alone."""
-    for composed in (front.cover, front.endpaper, front.title_page, front.imprint):
+    for composed in (cover.cover, front.endpaper, front.title_page, front.imprint):
         yield _Part(1, partial(composed, binding))
     for number, page in enumerate(binding.story.pages, start=1):
         leaves = 2 if page.kind == "spread" else 1

@@ -187,6 +187,7 @@ def _text(item: TextBlock) -> Data:
         "align": item.align,
         "plate": _rect(item.plate) if item.plate else None,
         "ground": item.ground,
+        "halo": item.halo,
         "language": item.language,
         "tilt": item.tilt,
     }

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from storyforge.book import back
-from storyforge.book.binding import Binding
+from storyforge.book.binding import Binding, trim_of
 from storyforge.book.compose import moved
 from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.typeface import metrics
@@ -34,6 +34,15 @@ def inside(book: Book) -> Book:
         label = book.leaves[1].label
         kept.append(Leaf(len(kept) + 1, "endpaper", label, "paper", None))
     return replace(book, leaves=tuple(kept))
+
+
+def check_spine(story: Story) -> None:
+    """Raise StoryForgeError, before anything is made, where no cover can be: no paper is known."""
+    spine_of(trim_of(story.book.trim), story.book.print.paper, story.book.print.caliper, _FEWEST)
+
+
+_FEWEST: Final = 24
+"""Pages for which the spine is tried."""
 
 
 def wrap(book: Book, story: Story) -> Book:

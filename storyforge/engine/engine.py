@@ -246,6 +246,10 @@ class Engine:
 
         Raises StoryForgeError, naming the page on which something does not fit.
         """
+        if any(task.format == "cover" for task in tasks):
+            from storyforge.book.wrap import check_spine
+
+            check_spine(self.plan.story)
         for task in tasks:
             if self.all_drawn(task):
                 self.books.bound(task)

@@ -242,7 +242,7 @@ def _book_recipe(story: Story) -> KeyInputs:
     }
     font = story.folder / story.book.font if story.book.font else None
     return {
-        "make": f"book 3, storyforge {__version__}",
+        "make": f"book 4, storyforge {__version__}",
         "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
         "concepts": concepts,
         "font": font if font is not None and font.is_file() else None,

@@ -38,6 +38,8 @@ class CoverSettings(BaseModel):
     """a line under the title"""
     blurb: Text | None = None
     """a few sentences for the back of a printed cover"""
+    design: Literal["overlay", "band", "framed"] = "overlay"
+    """where the type stands: in the picture, on a band above it, or round a framed picture"""
 
 
 def _length(text: str) -> str:
