@@ -146,4 +146,6 @@ def train_doubler(job: Job, team: Team) -> None:
         if team.rank == 0 and step % 50 == 0:
             say(job, step=step, spent=spent, loss=loss.item())
     if team.rank == 0:
+        # Where it lay while it learnt is nobody's business.
+        model.register_to_config(_name_or_path="")
         model.half().save_pretrained(job.folder / "vae")
