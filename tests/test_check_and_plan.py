@@ -11,7 +11,9 @@ from time import process_time
 import pytest
 
 from storyforge.book.page import bind, undrawn
-from storyforge.errors import EnvironmentProblem, Severity, StoryForgeError
+from storyforge.errors import Severity, StoryForgeError
+from storyforge.modelref import ModelRef
+from storyforge.plan.plan import draw_up
 from storyforge.project.project import Project
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,13 @@ TOP = (
 )
 
 
+def shortened(text: str, chance: random.Random) -> str:
+    """The story with three of its pages: setting pages is what takes time."""
+    head, *pages = re.split(r"(?m)^(?=  - )", text)
+    chosen = sorted(chance.sample(range(len(pages)), 3))
+    return head + "".join(pages[number] for number in chosen)
+
+
 def changed(text: str, chance: random.Random) -> str:
     """The story with one to three of its lines changed, left out, said twice or exchanged."""
     for _ in range(chance.randint(1, 3)):
@@ -93,6 +102,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
     for name in ("stories", "concepts", "layouts"):
         shutil.copytree(ROOT / name, folder / name)
+    shutil.rmtree(folder / "stories" / "locales")
     return folder / "stories"
 
 
@@ -100,11 +110,7 @@ def refusals(path: Path) -> list[str]:
     """What later verbs say against a story that `check` passes."""
     project, said = Project(path), []
     try:
-        project.plan()
-    except EnvironmentProblem as exc:
-        # A model, a font or a program that is not here is no mistake in the story.
-        if "model" not in exc.message:
-            said.append(f"plan: {exc.message}")
+        draw_up(project.story, base=ModelRef(project.story.base_parts.model, "its hash"))
     except StoryForgeError as exc:
         said.append(f"plan: {exc.message}")
     for language in project.story.languages():
@@ -123,7 +129,7 @@ def test_what_check_passes_is_planned_and_bound(samples: Path, share: int) -> No
         name = SAMPLES[number % len(SAMPLES)]
         text = (samples / f"{name}.yaml").read_text(encoding="utf-8")
         path = samples / f"{name}-{number}.yaml"
-        path.write_text(changed(text, chance), encoding="utf-8")
+        path.write_text(changed(shortened(text, chance), chance), encoding="utf-8")
         found = Project(path).check()
         if not any(each.severity is Severity.ERROR for each in found):
             passed += 1
