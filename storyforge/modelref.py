@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode
 from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.settings import Share
+from storyforge.settings import Drawn, Share
 from storyforge.store import fingerprint
 
 ADAPTERS: Final = Path(__file__).parent / "pocket" / "adapters"
@@ -30,6 +30,12 @@ POCKET_CLIP: Final = Path(__file__).parent / "pocket" / "clip"
 
 POCKET: Final = Path(__file__).parent / "pocket" / "weights"
 """Where the embedded model lies."""
+
+_EMBEDDED: Final = "pocket"
+"""How an author names it."""
+
+_OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
+"""Which of its adapters reads what is drawn."""
 
 HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
@@ -154,6 +160,31 @@ class BaseParts:
 
 _APART: Final = ("vae", "scheduler", "prediction")
 """What of a base may come from elsewhere."""
+
+
+def is_embedded(reference: str) -> bool:
+    """Whether a base is the embedded one, whatever of it comes from elsewhere."""
+    return BaseParts.of(reference).model == _EMBEDDED
+
+
+def weights_at(model: str) -> Path:
+    """Where a model's files lie, by the model of its `BaseParts`; a hub id is no path."""
+    return POCKET if model == _EMBEDDED else Path(model)
+
+
+def own_clip(reference: str) -> str | None:
+    """How to open the CLIP that a base brings with it; None if it brings none."""
+    return _EMBEDDED if is_embedded(reference) else None
+
+
+def clip_at(reference: str) -> Path:
+    """Where a CLIP's files lie; a hub id is no path."""
+    return POCKET_CLIP if reference == _EMBEDDED else Path(reference)
+
+
+def own_adapter(reference: str, drawn: Drawn) -> str | None:
+    """The adapter that a base brings for what is drawn; None if it brings none."""
+    return _OF_POCKET[drawn] if is_embedded(reference) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,9 @@ class TrainSettings(BaseModel):
         return any((self.keep, self.stop_early, self.check_every))
 
 
-Format = Literal["pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside"]
+Format = Literal[
+    "pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside", "booklet"
+]
 
 Solver = Literal["closed-form", "lbfgs", "average", "sum", "custom-diffusion"]
 

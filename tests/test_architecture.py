@@ -20,7 +20,7 @@ PACKAGE = Path(storyforge.__file__).parent
 FLOORS = (
     {"errors"},
     {"store", "executor", "pictures", "pocket", "headers"},
-    {"settings", "geometry"},
+    {"settings", "geometry", "contact_sheet"},
     {"modelref"},
     {"story"},
     {"provenance", "tasks"},
@@ -198,3 +198,17 @@ def test_the_name_of_a_class_means_one_thing() -> None:
             if isinstance(node, ast.ClassDef) and not module.startswith("pocket"):
                 homes.setdefault(node.name, []).append(module)
     assert not {name: at for name, at in homes.items() if len(at) > 1}
+
+
+def test_only_the_ground_knows_the_embedded_model_by_its_name() -> None:
+    wrong = [
+        module
+        for module, path in MODULES.items()
+        if module != "modelref"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and any(
+            isinstance(each, ast.Constant) and each.value == "pocket" for each in ast.walk(node)
+        )
+    ]
+    assert not wrong

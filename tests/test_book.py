@@ -274,11 +274,6 @@ def test_a_font_that_does_not_exist_is_an_environment_problem(
         bind(story.model_copy(update={"book": settings}), art)
 
 
-def test_a_full_bleed_shows_one_picture_only(story: Story, art: dict[str, Art]) -> None:
-    with pytest.raises(StoryForgeError, match=r"page 3: `full-bleed` shows one picture"):
-        bind(altered(story, 3, kind="full-bleed"), art)
-
-
 # Balloons
 
 

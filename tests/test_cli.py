@@ -15,8 +15,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from test_executor import hear_interrupts
-from test_fusion import tiny_pipeline
+from support import hear_interrupts
+from tiny import smallest_pipeline
 from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app
@@ -64,7 +64,7 @@ NOTHING = {"concepts": 0, "fused": 0, "panels": 0, "books": 0}
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base, two concepts and a story, rendered once."""
     world = tmp_path_factory.mktemp("world")
-    tiny_pipeline().save_pretrained(world / "base")
+    smallest_pipeline().save_pretrained(world / "base")
     for number, (name, noun) in enumerate([("pip", "fox"), ("owl", "owl")]):
         folder = world / "concepts" / name
         folder.mkdir(parents=True)
@@ -604,3 +604,9 @@ def test_html_with_assets_lies_in_a_folder(story: Path) -> None:
     assert web.suffix == ".web"
     assert (web / "index.html").is_file()
     assert len(list((web / "assets").iterdir())) >= 2
+
+
+def test_help_begins_with_what_one_begins_with() -> None:
+    listed = [line.split()[1] for line in invoke("--help").output.splitlines() if "│ " in line]
+    verbs = [word for word in listed if word in {"init", "render", "pin", "cache"}]
+    assert verbs == ["init", "render", "pin", "cache"]

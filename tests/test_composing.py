@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_training import CONFIG, silent, train_task
+from support import CONFIG, train_task
 
 from storyforge.errors import StoryForgeError
+from storyforge.executor import silent
 from storyforge.model.base import BaseModel
 from storyforge.train import composing, edlora
 from storyforge.train.composing import Backdrop, backdrops, pasted, with_composed

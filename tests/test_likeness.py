@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from storyforge.contact_sheet import LINE, MARGIN
 from storyforge.metrics.image_diff import (
     PictureChange,
     Pixels,
@@ -131,8 +132,10 @@ def test_the_sheet_of_changes_shows_old_new_and_difference(tmp_path: Path) -> No
     change = PictureChange("pip", tmp_path / "old.png", tmp_path / "new.png")
     write_changes([change, change], sheet)
     seen = read_pixels(sheet)
-    assert seen.shape == (2 * (12 + 20 + 192) + 12, 12 + 3 * (192 + 12), 3)
-    old, new, apart = (seen[32 : 32 + 192, x : x + 192] for x in (12, 216, 420))
+    old, new, apart = (
+        seen[MARGIN + LINE :][:192, MARGIN + place * (192 + MARGIN) :][:, :192]
+        for place in range(3)
+    )
     assert np.array_equal(old, drawn(eyes=2))
     assert np.array_equal(new, drawn(eyes=1))
     changed = np.abs(old.astype(int) - new).max(2) > 0
@@ -146,4 +149,7 @@ def test_pictures_of_two_sizes_stand_side_by_side_on_the_sheet(tmp_path: Path) -
     write_changes(
         [PictureChange("pip", tmp_path / "old.png", tmp_path / "new.png")], tmp_path / "c.png"
     )
-    assert read_pixels(tmp_path / "c.png").shape[1] == 12 + 192 + 12 + 160 + 12
+    seen = read_pixels(tmp_path / "c.png")[MARGIN + LINE :]
+    assert np.array_equal(seen[:192, MARGIN:][:, :192], drawn())
+    smaller = seen[16:][:160, MARGIN + 192 + MARGIN + 16 :][:, :160]
+    assert np.array_equal(smaller, drawn(side=160))

@@ -12,13 +12,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_pins import edit, lines, make, path, retrain  # noqa: F401
+from pinning import edit, lines, made_story, make, retrain
 
 from storyforge.errors import StoryError, StoryForgeError
 from storyforge.plan import lockfile
 from storyforge.plan.lockfile import PinnedPicture, lock_path, read_lock, write_lock
 from storyforge.plan.pins import findings_in, picture_path, read_pins
 from storyforge.project.project import Project
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return made_story(tmp_path)
+
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -39,19 +45,19 @@ print(len(calls))
 """
 
 
-def killed(verb: str, path: Path, call: str, at: int) -> bool:  # noqa: F811
+def killed(verb: str, path: Path, call: str, at: int) -> bool:
     """Do a verb and kill it at the nth call; whether it came so far."""
     program = KILLED.format(call=call, at=at, verb=verb, path=str(path))
     program = program.replace("plain, calls", "plain_unlink = pathlib.Path.unlink\nplain, calls", 1)
     return subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == -9
 
 
-def pictures(path: Path) -> list[str]:  # noqa: F811
+def pictures(path: Path) -> list[str]:
     return sorted(file.name for file in (path.parent / "pins").rglob("*") if file.is_file())
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_a_lock_that_is_cut_is_noticed(path: Path, cut: int) -> None:  # noqa: F811
+def test_a_lock_that_is_cut_is_noticed(path: Path, cut: int) -> None:
     Project(path).pin([])
     lock = lock_path(path)
     whole = lock.read_text().splitlines(keepends=True)
@@ -61,7 +67,7 @@ def test_a_lock_that_is_cut_is_noticed(path: Path, cut: int) -> None:  # noqa: F
         Project(path).status()
 
 
-def test_a_lock_with_a_pin_too_few_is_mended_from_the_pictures(path: Path) -> None:  # noqa: F811
+def test_a_lock_with_a_pin_too_few_is_mended_from_the_pictures(path: Path) -> None:
     Project(path).pin([])
     lock = lock_path(path)
     whole = lock.read_text()
@@ -73,7 +79,7 @@ def test_a_lock_with_a_pin_too_few_is_mended_from_the_pictures(path: Path) -> No
     assert lock.read_text() == whole
 
 
-def test_a_lock_that_is_gone_is_made_from_the_pictures(path: Path) -> None:  # noqa: F811
+def test_a_lock_that_is_gone_is_made_from_the_pictures(path: Path) -> None:
     Project(path).pin([])
     whole = lock_path(path).read_text()
     lock_path(path).unlink()
@@ -82,12 +88,12 @@ def test_a_lock_that_is_gone_is_made_from_the_pictures(path: Path) -> None:  # n
     assert findings_in(path) == ()
 
 
-def test_a_pin_takes_a_few_hundred_bytes(path: Path) -> None:  # noqa: F811
+def test_a_pin_takes_a_few_hundred_bytes(path: Path) -> None:
     Project(path).pin([])
     assert lock_path(path).stat().st_size < 2 * 200 + 400
 
 
-def test_a_lock_of_the_format_before_is_read_and_written_anew(path: Path) -> None:  # noqa: F811
+def test_a_lock_of_the_format_before_is_read_and_written_anew(path: Path) -> None:
     Project(path).pin(["found"])
     project = Project(path)
     pin = read_pins(project.story, project.store)["found"]
@@ -132,11 +138,11 @@ def test_a_lock_that_would_not_read_back_is_not_written(
     assert lock.read_bytes() == before
 
 
-def _pin(path: Path, panel: str, store: Path) -> None:  # noqa: F811
+def _pin(path: Path, panel: str, store: Path) -> None:
     Project(path, store=store).pin([panel])
 
 
-def test_two_stores_and_one_story_lose_no_pin(path: Path) -> None:  # noqa: F811
+def test_two_stores_and_one_story_lose_no_pin(path: Path) -> None:
     stores = [path.parent / ".storyforge", path.parent / "other"]
     shutil.copytree(*stores)
     context = multiprocessing.get_context("fork")
@@ -152,7 +158,7 @@ def test_two_stores_and_one_story_lose_no_pin(path: Path) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("call", ["rename", "unlink", "fsync"])
 def test_a_killed_unpin_leaves_nothing_that_the_next_does_not_remove(
-    path: Path,  # noqa: F811
+    path: Path,
     call: str,
 ) -> None:
     Project(path).pin([])
@@ -169,7 +175,7 @@ def test_a_killed_unpin_leaves_nothing_that_the_next_does_not_remove(
 
 
 @pytest.mark.parametrize("call", ["replace", "unlink"])
-def test_a_killed_pin_is_made_good_by_the_next(path: Path, call: str) -> None:  # noqa: F811
+def test_a_killed_pin_is_made_good_by_the_next(path: Path, call: str) -> None:
     Project(path).pin([])
     whole, kept = lock_path(path).read_text(), pictures(path)
     Project(path).unpin([])
@@ -183,7 +189,7 @@ def test_a_killed_pin_is_made_good_by_the_next(path: Path, call: str) -> None:  
     assert at > 1
 
 
-def test_a_changed_copy_does_not_go_back_to_the_store(path: Path) -> None:  # noqa: F811
+def test_a_changed_copy_does_not_go_back_to_the_store(path: Path) -> None:
     (approved,) = Project(path).pin(["found"])
     shutil.rmtree(path.parent / ".storyforge")
     approved.picture.write_bytes(b"another picture")
@@ -191,7 +197,7 @@ def test_a_changed_copy_does_not_go_back_to_the_store(path: Path) -> None:  # no
     assert "panel found" in {line.subject for line in Project(path).status().stale}
 
 
-def test_a_copy_that_no_lock_names_lies_in_the_trash(path: Path) -> None:  # noqa: F811
+def test_a_copy_that_no_lock_names_lies_in_the_trash(path: Path) -> None:
     (approved,) = Project(path).pin(["found"])
     stray = picture_path(path.parent, "gone", "0" * 20)
     shutil.copyfile(approved.picture, stray)
@@ -202,7 +208,7 @@ def test_a_copy_that_no_lock_names_lies_in_the_trash(path: Path) -> None:  # noq
     assert (path.parent / "pins" / "notes.png").exists()
 
 
-def test_a_damaged_picture_cannot_be_pinned(path: Path) -> None:  # noqa: F811
+def test_a_damaged_picture_cannot_be_pinned(path: Path) -> None:
     plan, store = Project(path).plan(), Project(path).store
     picture = store.path("panels", plan.panels[0].key)
     data = bytearray(picture.read_bytes())
@@ -212,7 +218,7 @@ def test_a_damaged_picture_cannot_be_pinned(path: Path) -> None:  # noqa: F811
         Project(path).pin(["found"])
 
 
-def test_an_origin_that_is_lost_only_explains_less(path: Path) -> None:  # noqa: F811
+def test_an_origin_that_is_lost_only_explains_less(path: Path) -> None:
     (approved,) = Project(path).pin(["found"])
     approved.picture.with_suffix(".json").write_bytes(os.urandom(9))
     edit(path, "prompt: night", "prompt: day")
@@ -220,7 +226,7 @@ def test_an_origin_that_is_lost_only_explains_less(path: Path) -> None:  # noqa:
     assert lines(path)["panel found"].ignores == ("what it was made from is not known any more",)
 
 
-def test_what_is_drawn_can_be_pinned_while_the_rest_is_not(path: Path) -> None:  # noqa: F811
+def test_what_is_drawn_can_be_pinned_while_the_rest_is_not(path: Path) -> None:
     edit(path, 'prompt: "7"', 'prompt: "8"')
     plan, store = Project(path).plan(), Project(path).store
     shutil.rmtree(path.parent / ".storyforge" / "ledgers")

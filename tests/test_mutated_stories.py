@@ -179,6 +179,7 @@ MUTATIONS = [
     ),
     in_story("SF322", ("  - text: The end.", f"  - text: The end.\n  - kind: blank\n{FOLD}")),
     in_story("SF422", ("A tale}", "A tale, blurb: ¦Who lost it?}")),
+    in_story("SF325", ("{steps: 20}", "{steps: 20, decode: ¦300}")),
     in_story("SF320", ("  - text: One", "  - kind: full-bleed\n    grid: ¦1x1\n    text: One")),
     # 4xx: what is probably not meant
     in_story(
@@ -225,6 +226,9 @@ ELSEWHERE = {"SF100", "SF319", "SF406", "SF407", "SF410", "SF900"}
 
 ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433"}
 """Those of models and files of other tools; their tests are in test_check_models."""
+
+ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF423"}
+"""Those of what is set and planned; test_fit, test_check_and_plan and test_typography test them."""
 
 
 def name_of(mutation: tuple[str, str, tuple[tuple[str, str], ...]]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import ControlNetModel, T2IAdapter
-from test_prediction import panel
+from support import panel
 from tinymodel import CELLS, open_tiny
 
 from storyforge.errors import StoryForgeError

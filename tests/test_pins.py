@@ -6,84 +6,26 @@ import shutil
 from pathlib import Path
 
 import pytest
-from headed import base_folder
-from PIL import Image
+from pinning import edit, lines, made_story, make, retrain
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app
-from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryError, StoryForgeError
 from storyforge.plan.lockfile import lock_path
 from storyforge.plan.pins import findings_in, read_pins
-from storyforge.plan.plan import Plan
-from storyforge.plan.status import StatusLine, missing, status_lines, subject_of
+from storyforge.plan.status import status_lines
 from storyforge.plan.takes import with_pins
 from storyforge.project import stores
 from storyforge.project.project import Project
-from storyforge.store import Entry
-
-STORY = """
-storyforge: 1
-title: The Fox and the Lantern
-base: base
-characters: {pip: concepts/pip, owl: concepts/owl}
-pages:
-  - text: One night, Pip found a lantern.
-    panels:
-      - {id: found, prompt: night, regions: {left: {at: left, concept: pip}}, alt: A fox.}
-  - text: The end.
-    panels:
-      - {id: end, prompt: "7", regions: {one: {at: right, concept: owl}}, alt: An owl.}
-"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A story whose pictures are made, as far as a store can tell: nothing here opens a model."""
-    for name, noun in [("pip", "fox"), ("owl", "owl")]:
-        concept = tmp_path / "book" / "concepts" / name
-        concept.mkdir(parents=True)
-        (concept / "concept.yaml").write_text(f"kind: character\nclass: {noun}\n")
-        Image.new("RGB", (8, 8), (len(noun), 2, 3)).save(concept / "1.png")
-    base_folder(tmp_path / "book" / "base")
-    story = tmp_path / "book" / "story.yaml"
-    story.write_text(STORY)
-    make(Project(story))
-    return story
-
-
-def make(project: Project, *, only: str = "") -> Plan:
-    """Put a product of every task that is missing into the store, and all into the ledger."""
-    plan, store = project.plan(), project.store
-    for task in missing(plan, store).tasks():
-        kind = subject_of(task).split()[0]
-        shelf = {"concept": "concepts", "fused": "fused", "panel": "panels"}.get(kind)
-        with store.make(shelf or task.format, task.key) as out:  # type: ignore[union-attr]
-            out.write_bytes(f"{subject_of(task)} {task.key}".encode())
-    ledger = ledger_of(store, plan.story)
-    entries = ledger.entries()
-    for task in plan.tasks():
-        if not only or subject_of(task) == only:
-            entries[subject_of(task)] = Entry(task.key, plan.key_inputs[task.key], 2.0)
-    ledger.write(entries)
-    return plan
-
-
-def edit(story: Path, old: str, new: str) -> None:
-    assert old in story.read_text()
-    story.write_text(story.read_text().replace(old, new))
-
-
-def lines(story: Path) -> dict[str, StatusLine]:
-    return {line.subject: line for line in Project(story).status().lines}
+    return made_story(tmp_path)
 
 
 def stale(story: Path) -> set[str]:
     return {line.subject for line in Project(story).status().stale}
-
-
-def retrain(story: Path, name: str) -> None:
-    Image.new("RGB", (8, 8), "red").save(story.parent / "concepts" / name / "2.png")
 
 
 BOOKS = {"book pdf en", "book html en"}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import CONFIG, silent
+from support import CONFIG, panel
 from tinymodel import open_tiny, scheduler
 from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.executor import silent
 from storyforge.fuse.statistics import of_base
-from storyforge.geometry.box import Box
 from storyforge.model import prediction
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
@@ -22,7 +22,7 @@ from storyforge.model.denoising import SCHEDULERS, Extras, denoise, start_latent
 from storyforge.model.prediction import KINDS, MOST, error_weights, target
 from storyforge.model.tokens import encode
 from storyforge.sample.sampler import picture
-from storyforge.tasks import Method, PanelTask, RegionTask
+from storyforge.tasks import Method
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
 from storyforge.train.trainable import TrainableConcept
@@ -94,34 +94,6 @@ def test_layers_see_the_same_whatever_is_predicted(kind: str) -> None:
     one, other = of_base(open_tiny(kind)), of_base(open_tiny("sample"))
     for source in one.readers:
         torch.testing.assert_close(one.gram(source), other.gram(source), atol=2e-3, rtol=2e-2)
-
-
-def panel(base: BaseModel, method: Method) -> PanelTask:
-    """Two regions, one of which is guided harder."""
-    boxes = Box(x0=0, y0=0, x1=0.5, y1=1), Box(x0=0.5, y0=0, x1=1, y1=1)
-    regions = [
-        RegionTask(name, box, f"a {name}", "", 1.0, 0, None, guidance_scale=scale)
-        for name, box, scale in zip(("fox", "owl"), boxes, (None, 3.0), strict=True)
-    ]
-    return PanelTask(
-        key="",
-        panel="one",
-        page=1,
-        base=base.reference,
-        base_hash=base.hash,
-        fused=None,
-        prompt="a meadow",
-        negative="",
-        regions=tuple(regions),
-        size=None,
-        steps=3,
-        guidance_scale=2.0,
-        scheduler="ddim",
-        region_blend=1.0,
-        seed=5,
-        alt=None,
-        method=method,
-    )
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 from bookmaking import LONG_ALT, hostile, sample
+from epubs import DC, HTML, OPF, TYPE, complaints, metadata, parsed, words
 from PIL import Image
-from test_epub import DC, HTML, OPF, TYPE, complaints, metadata, parsed, words
 
 from storyforge.book.epub import write_epub
 from storyforge.book.html import write_html, write_web

@@ -56,3 +56,13 @@ def test_help_names_the_verbs_of_authors_alone() -> None:
     shown = CliRunner().invoke(app, ["--help"]).stdout
     assert "golden" not in shown
     assert CliRunner().invoke(app, ["golden", "check", "--help"]).exit_code == 0
+
+
+def test_no_file_of_tests_imports_another() -> None:
+    here = Path(__file__).parent
+    wrong = [
+        path.name
+        for path in here.glob("test_*.py")
+        if re.search(r"^(from|import) test_", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert not wrong

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from test_dataset import bomb
+from support import bomb
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app

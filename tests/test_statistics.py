@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from test_training import train_task
+from support import train_task
 from torch import Tensor
 
 from storyforge.engine import engine

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_training import CONFIG, Killed, killer, silent, toy, train_task, trainable
+from support import CONFIG, Killed, killer, toy, train_task, trainable
 from torch import Tensor
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.engine.judge import judge_of
 from storyforge.errors import EnvironmentProblem
+from storyforge.executor import silent
 from storyforge.metrics.prompts import prompts_for
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
@@ -120,11 +121,11 @@ def small(base: BaseModel) -> Iterator[BaseModel]:
 def watched(
     base: BaseModel, judge: Fickle, config: TrainConfig, folder: Path, logs: Logs | None = None
 ) -> tuple[Validation, list[float], list[Tensor]]:
-    """A run on two small pictures, and what it kept."""
+    """A run on two small pictures, a checkpoint after every step, and what it kept."""
     task = train_task(base, folder)
     made, watch = trainable(base, config), Validation(base, judge, task, config, silent, logs)
     seen = toy(base, "a <pip>", "a fox")
-    losses = learn(base, made, seen, config, folder, silent, watch=watch)
+    losses = learn(base, made, seen, config, folder, silent, watch=watch, save_every=1)
     return watch, losses, [weight.detach().clone() for weight in made.learnt()]
 
 
@@ -169,26 +170,22 @@ def test_a_run_ends_early_when_nothing_gets_better(small: BaseModel, tmp_path: P
 
 @pytest.mark.parametrize("ema", [None, 0.5])
 def test_a_judged_run_that_was_killed_goes_on_bit_for_bit(
-    small: BaseModel, ema: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: BaseModel, ema: float | None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
     config, marks = replace(JUDGED, ema=ema), [0.1, 0.3, 0.9, 0.4, 0.2]
     (other := tmp_path / "other").mkdir()
     whole = watched(small, Fickle(marks), config, other)
     task, seen = train_task(small, tmp_path), toy(small, "a <pip>", "a fox")
     watch = Validation(small, Fickle(marks), task, config, silent)
     with pytest.raises(Killed):
-        learn(small, trainable(small), seen, config, tmp_path, killer(3), watch=watch)
+        learn(small, trainable(small), seen, config, tmp_path, killer(3), watch=watch, save_every=1)
     again = watched(small, Fickle(marks[4:]), config, tmp_path)
     assert again[0].seen.checks == whole[0].seen.checks
     assert again[1] == whole[1]
     assert same(again[2], whole[2])
 
 
-def test_a_run_that_had_stopped_early_does_not_go_on(
-    small: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
+def test_a_run_that_had_stopped_early_does_not_go_on(small: BaseModel, tmp_path: Path) -> None:
     config = replace(JUDGED, stop_early=1)
     first = watched(small, Fickle([0.1, 0.5, 0.4]), config, tmp_path)
     again = watched(small, Fickle([]), config, tmp_path)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support import CONFIG, Killed, killer, toy, train_task, trainable
 from torch import Tensor
 
 from storyforge.errors import StoryForgeError
@@ -21,54 +20,15 @@ from storyforge.model.concept import Concept
 from storyforge.model.lora import attached
 from storyforge.model.tokens import encode
 from storyforge.settings import TrainSettings
-from storyforge.tasks import TrainTask
 from storyforge.train import edlora
-from storyforge.train.config import TrainConfig, config_of
+from storyforge.train.config import config_of
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
 from storyforge.train.loss import masked_loss
 from storyforge.train.prior import PriorSet, prior_set
-from storyforge.train.trainable import TrainableConcept
-from storyforge.train.training_set import TrainingSet, draw_batches, training_set
+from storyforge.train.training_set import draw_batches, training_set
 
-CONFIG = TrainConfig(
-    steps=6,
-    batch_size=1,
-    rank=2,
-    alpha=2.0,
-    embedding_lr=1e-2,
-    text_lr=1e-3,
-    unet_lr=1e-2,
-    noise_offset=0.1,
-    prior_share=0.0,
-    seed=5,
-)
 FROZEN = replace(CONFIG, embedding_lr=0.0, text_lr=0.0, unet_lr=0.0)
-
-
-class Killed(BaseException):
-    """What a run does not expect."""
-
-
-def killer(step: int) -> Callable[[str, int, int], None]:
-    def on_progress(what: str, done: int, total: int) -> None:
-        if done == step:
-            raise Killed
-
-    return on_progress
-
-
-def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> TrainingSet:
-    """Two pictures of the fewest cells that the U-Net takes."""
-    side = 2 ** (len(base.unet.config.block_out_channels) - 1)
-    generator = torch.Generator().manual_seed(9)
-    latents = torch.randn(2, base.unet.config.in_channels, side, side, generator=generator)
-    examples = [Example(f"{i}.png", torch.zeros(3, 1, 1), None, captions) for i in range(2)]
-    return TrainingSet(examples, list(latents), list(torch.ones(2, 1, side, side)), prior)
-
-
-def trainable(base: BaseModel, config: TrainConfig = CONFIG) -> TrainableConcept:
-    return TrainableConcept(base, "pip", "fox", config)
 
 
 def test_with_a_full_mask_the_loss_is_the_plain_mean() -> None:
@@ -177,9 +137,16 @@ def _one_thread() -> Iterator[None]:
 def killed(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scratch folder of a run that was killed one step after its checkpoint."""
     folder = tmp_path_factory.mktemp("scratch")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(edlora, "SAVE_EVERY", SAVED)
-        learn(base, trainable(base), toy(base, *CAPTIONS), LONG, folder, killer(SAVED + 1))
+    with pytest.raises(Killed):
+        learn(
+            base,
+            trainable(base),
+            toy(base, *CAPTIONS),
+            LONG,
+            folder,
+            killer(SAVED + 1),
+            save_every=SAVED,
+        )
     return folder
 
 
@@ -284,18 +251,6 @@ def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None
     assert mask.nonzero().tolist() == [[0, 1, 2]]
     assert mask.max() == 1
     assert seen.latents[0].shape[1:] == mask.shape[1:] == (side // scale, side // scale)
-
-
-def train_task(base: BaseModel, folder: Path, **settings: float) -> TrainTask:
-    generator = np.random.default_rng(0)
-    for name in ("a", "b"):
-        noise = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{name}.png")
-    asked = TrainSettings.model_validate({"rank": 1, "batch_size": 1, "prior_share": 0, **settings})
-    images = ("a.png", "b.png")
-    return TrainTask(
-        "key", "pip", "character", "fox", folder, images, base.reference, base.hash, asked
-    )
 
 
 def test_a_task_becomes_a_concept_that_fits_its_base(base: BaseModel, tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_training import CONFIG, Killed, killer, silent, toy, train_task, trainable
+from support import CONFIG, Killed, killer, toy, train_task, trainable
 from torch import Tensor
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.executor import silent
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel
@@ -112,14 +113,13 @@ def test_auto_is_the_precision_of_the_weights_on_a_processor() -> None:
 
 
 def test_a_resumed_run_is_bit_equal_with_every_state_there_is(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: BaseModel, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
     config = replace(CONFIG, steps=3, ema=0.9, precision="fp16", accumulate=2, norm_guard=1.4)
     whole, resumed = trainable(base, config), trainable(base, config)
     seen = toy(base, "a <pip>", "a fox")
     with pytest.raises(Killed):
-        learn(base, trainable(base, config), seen, config, tmp_path, killer(2))
+        learn(base, trainable(base, config), seen, config, tmp_path, killer(2), save_every=1)
     told: list[int] = []
     losses = learn(base, resumed, seen, config, tmp_path, lambda _, done, __: told.append(done))
     assert told[0] == 2
@@ -296,7 +296,6 @@ def test_latents_are_kept_by_the_content_of_the_pictures(
 def test_a_run_that_breaks_down_leaves_its_last_good_concept(
     quick: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edlora, "SAVE_EVERY", 1)
     drawn: list[int] = []
 
     def spoilt(seen: TrainingSet, config: TrainConfig, generator: torch.Generator) -> list[object]:
@@ -310,7 +309,9 @@ def test_a_run_that_breaks_down_leaves_its_last_good_concept(
     task = train_task(quick, tmp_path, steps=5)
     (scratch := tmp_path / "store" / "key").mkdir(parents=True)
     with pytest.raises(StoryForgeError, match="broke down at step 2: the loss is nan") as caught:
-        edlora.train_concept(quick, task, tmp_path / "pip.safetensors", scratch, silent)
+        edlora.train_concept(
+            quick, task, tmp_path / "pip.safetensors", scratch, silent, save_every=1
+        )
     kept = scratch / edlora.LAST_GOOD
     assert str(kept) in str(caught.value.hint)
     assert Concept.load(kept).recipe["stopped_at"] == 2

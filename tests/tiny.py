@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -109,3 +110,53 @@ def save_base(folder: Path, **parts: object) -> Path:
     """Write a pipeline as a folder that can be a base."""
     pipeline(**parts).save_pretrained(folder)
     return folder
+
+
+NARROW = 8
+ENDS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
+
+
+def letter_tokenizer() -> CLIPTokenizer:
+    letters = [chr(code) for code in range(33, 127)]
+    words = [*letters, *(letter + "</w>" for letter in letters), *ENDS.values()]
+    vocab = {word: index for index, word in enumerate(words)}
+    return CLIPTokenizer(
+        vocab=vocab, merges=[], pad_token=ENDS["eos_token"], unk_token=ENDS["eos_token"], **ENDS
+    )
+
+
+def smallest_pipeline() -> StableDiffusionPipeline:
+    """A pipeline that knows single letters, a few numbers wide."""
+    torch.manual_seed(0)
+    tokenizer = letter_tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=NARROW,
+        intermediate_size=NARROW,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(NARROW, 2 * NARROW),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=2,
+        cross_attention_dim=NARROW,
+        norm_num_groups=4,
+    )
+    return StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=(4,), norm_num_groups=2),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.leaf import Face
+from storyforge.modelref import is_embedded
 from storyforge.story.story import Story
 
 
@@ -165,7 +166,7 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     """The whole text, one paragraph a line."""
     say = phrases(language)
     base = say.base.format(base=base_name(story))
-    if story.base_parts.model == "pocket":
+    if is_embedded(story.base_parts.model):
         base = f"{base} – {say.licence.format(licence=_POCKET_LICENCE)}"
     lines = [say.made_by, "", base]
     if story.concepts:

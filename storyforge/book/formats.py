@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from storyforge.book.booklet import write_booklet
 from storyforge.book.cbz import write_cbz
 from storyforge.book.epub import write_epub
 from storyforge.book.html import write_html, write_web
@@ -17,6 +18,7 @@ _WRITERS: Final = {
     "pdf": write_pdf,
     "cover": write_pdf,
     "inside": write_pdf,
+    "booklet": write_booklet,
     "html": write_html,
     "web": write_web,
     "epub": write_epub,

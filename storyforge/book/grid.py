@@ -20,9 +20,11 @@ from storyforge.book.compose import (
     RunningText,
     Sheet,
     block,
+    crop_to,
     moved,
 )
 from storyforge.book.leaf import Rect
+from storyforge.story.gridform import Pattern
 
 GAP: Final = 14.0
 """Between two pictures, in points."""
@@ -42,6 +44,7 @@ def grid(
     subjects: Sequence[FramedPicture],
     words: RunningText | None,
     shape: tuple[int, int] | None,
+    gap: float = GAP,
 ) -> Composition | None:
     """Pictures in rows of equal frames, the words beneath them or in a cell left free.
 
@@ -52,8 +55,8 @@ def grid(
     def composed(size: float) -> list[Composition | None]:
         made = []
         for rows_columns in shapes:
-            framing = _cells(sheet, subjects, rows_columns)
-            made.append(_free_cell(sheet, subjects, words, rows_columns, size))
+            framing = _cells(sheet, subjects, rows_columns, gap)
+            made.append(_free_cell(sheet, subjects, words, rows_columns, size, gap))
             made.append(_text_beneath(sheet, framing, words, size))
         return made
 
@@ -61,17 +64,77 @@ def grid(
 
 
 def strips(
-    sheet: Sheet, subjects: Sequence[FramedPicture], words: RunningText | None
+    sheet: Sheet,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
+    gap: float = GAP,
 ) -> Composition | None:
     """Pictures in rows as wide as the page, each as wide in its row as its shape asks."""
 
     def composed(size: float) -> list[Composition | None]:
         return [
-            _text_beneath(sheet, _strips(sheet, subjects, rows), words, size)
+            _text_beneath(sheet, _strips(sheet, subjects, rows, gap), words, size)
             for rows in range(1, len(subjects) + 1)
         ]
 
     return _best(sheet, words, composed)
+
+
+def patterned(
+    sheet: Sheet,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
+    pattern: Pattern,
+    gap: float = GAP,
+) -> Composition | None:
+    """Pictures over the cells that the author gave them, the words beneath them."""
+
+    def composed(size: float) -> list[Composition | None]:
+        return [_text_beneath(sheet, _patterned(sheet, subjects, pattern, gap), words, size)]
+
+    return _best(sheet, words, composed)
+
+
+def _patterned(
+    sheet: Sheet, subjects: Sequence[FramedPicture], pattern: Pattern, gap: float
+) -> Framing:
+    """Frames as wide as the area, and as high as crops their pictures least."""
+
+    def framed(area: Rect) -> list[Rect]:
+        made = [_pattern_in(sheet, area, share, pattern, gap) for share in _HEIGHTS]
+        fit = [frames for frames in made if min(_shorter(frame) for frame in frames) >= _NARROWEST]
+        if not fit:
+            return []
+        return max(fit, key=lambda frames: round(_least_shown(frames, subjects), 2))
+
+    return framed
+
+
+_HEIGHTS: Final = tuple(1.0 - 0.05 * step for step in range(11))
+"""Shares of the page's height that a pattern of frames may take, all of it first."""
+
+
+def _pattern_in(sheet: Sheet, area: Rect, share: float, pattern: Pattern, gap: float) -> list[Rect]:
+    width = (area.width - (pattern.columns - 1) * gap) / pattern.columns
+    height = (area.height * share - (pattern.rows - 1) * gap) / pattern.rows
+    frames = []
+    for cells in pattern.frames:
+        across, down = cells.right - cells.left, cells.bottom - cells.top
+        wide, high = across * (width + gap) - gap, down * (height + gap) - gap
+        x = area.x + cells.left * (width + gap)
+        x = area.x + area.right - x - wide if sheet.rtl else x
+        frames.append(Rect(x, area.y + cells.top * (height + gap), wide, high))
+    return frames
+
+
+def _shorter(frame: Rect) -> float:
+    return min(frame.width, frame.height)
+
+
+def _least_shown(frames: Sequence[Rect], subjects: Sequence[FramedPicture]) -> float:
+    """The smallest share of a picture that its frame shows."""
+    crops = (crop_to(frame, subject) for frame, subject in zip(frames, subjects, strict=True))
+    return min(crop.area for crop in crops)
 
 
 def _best(
@@ -110,11 +173,11 @@ def _text_beneath(
     frames = framing(replace(live, height=live.height - below))
     if not frames:
         return None
-    used = frames[-1].bottom - frames[0].y + below
-    shift = live.y + (live.height - used) / 2 - frames[0].y
+    top, foot = min(frame.y for frame in frames), max(frame.bottom for frame in frames)
+    shift = live.y + (live.height - (foot - top + below)) / 2 - top
     frames = [replace(frame, y=frame.y + shift) for frame in frames]
     if text:
-        text = moved(text, live.x, frames[-1].bottom + TEXT_GAP)
+        text = moved(text, live.x, foot + shift + TEXT_GAP)
     return Composition(tuple(frames), "round", text)
 
 
@@ -124,13 +187,14 @@ def _free_cell(
     words: RunningText | None,
     shape: tuple[int, int],
     size: float,
+    gap: float,
 ) -> Composition | None:
     rows, columns = shape
     if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
         return None
     live = sheet.live
     mean = FramedPicture(sum(subject.aspect for subject in subjects) / len(subjects), ())
-    frames = _cells(sheet, [*subjects, mean], shape)(live)
+    frames = _cells(sheet, [*subjects, mean], shape, gap)(live)
     if not frames:
         return None
     cell = frames.pop()
@@ -145,13 +209,15 @@ def _free_cell(
     return Composition(tuple(frames), "round", text)
 
 
-def _cells(sheet: Sheet, subjects: Sequence[FramedPicture], shape: tuple[int, int]) -> Framing:
+def _cells(
+    sheet: Sheet, subjects: Sequence[FramedPicture], shape: tuple[int, int], gap: float
+) -> Framing:
     """Equal frames in rows and columns; an unfilled last row stands in the middle."""
     rows, columns = shape
 
     def framed(area: Rect) -> list[Rect]:
-        width = (area.width - (columns - 1) * GAP) / columns
-        height = (area.height - (rows - 1) * GAP) / rows
+        width = (area.width - (columns - 1) * gap) / columns
+        height = (area.height - (rows - 1) * gap) / rows
         if min(width, height) < _NARROWEST or rows * columns < len(subjects):
             return []
         aspect = sum(subject.aspect for subject in subjects) / len(subjects)
@@ -162,21 +228,21 @@ def _cells(sheet: Sheet, subjects: Sequence[FramedPicture], shape: tuple[int, in
         frames: list[Rect] = []
         for row in range(rows):
             here = min(columns, len(subjects) - row * columns)
-            y = area.y + row * (height + GAP)
-            frames += _row(sheet, area, y, [width] * here, height)
+            y = area.y + row * (height + gap)
+            frames += _row(sheet, area, y, [width] * here, height, gap)
         return frames
 
     return framed
 
 
-def _strips(sheet: Sheet, subjects: Sequence[FramedPicture], rows: int) -> Framing:
+def _strips(sheet: Sheet, subjects: Sequence[FramedPicture], rows: int, gap: float) -> Framing:
     """Frames in `rows` rows of one width; all are cropped alike, and never below `KEPT`."""
     aspects = [subject.aspect for subject in subjects]
     cut = _evenly_cut(aspects, rows)
 
     def framed(area: Rect) -> list[Rect]:
-        natural = [(area.width - (len(row) - 1) * GAP) / sum(row) for row in cut]
-        stretch = (area.height - (rows - 1) * GAP) / sum(natural)
+        natural = [(area.width - (len(row) - 1) * gap) / sum(row) for row in cut]
+        stretch = (area.height - (rows - 1) * gap) / sum(natural)
         squeeze = min(1.0, stretch / KEPT)
         stretch = min(max(stretch, KEPT), 1 / KEPT)
         frames: list[Rect] = []
@@ -186,8 +252,8 @@ def _strips(sheet: Sheet, subjects: Sequence[FramedPicture], rows: int) -> Frami
             high = height * squeeze * stretch
             if min(high, *widths) < _NARROWEST:
                 return []
-            frames += _row(sheet, area, y, widths, high)
-            y += high + GAP
+            frames += _row(sheet, area, y, widths, high, gap)
+            y += high + gap
         return frames
 
     return framed
@@ -210,12 +276,14 @@ def _evenly_cut(aspects: Sequence[float], rows: int) -> list[list[float]]:
     return best[rows, len(aspects)][1]
 
 
-def _row(sheet: Sheet, area: Rect, y: float, widths: Sequence[float], height: float) -> list[Rect]:
+def _row(
+    sheet: Sheet, area: Rect, y: float, widths: Sequence[float], height: float, gap: float
+) -> list[Rect]:
     """Frames beside each other in the middle of `area`, the first where reading begins."""
-    x = area.centre().x - (sum(widths) + (len(widths) - 1) * GAP) / 2
+    x = area.centre().x - (sum(widths) + (len(widths) - 1) * gap) / 2
     frames = []
     for width in widths:
         left = area.x + area.right - x - width if sheet.rtl else x
         frames.append(Rect(left, y, width, height))
-        x += width + GAP
+        x += width + gap
     return frames

@@ -13,12 +13,12 @@ from typing import Final
 from storyforge.book import compose, cover, front, grid, spread
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken_in
-from storyforge.book.compose import Composition, RunningText, Sheet
+from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
-from storyforge.errors import StoryForgeError
+from storyforge.story.gridform import pattern_of, room_in
 from storyforge.story.story import Page, Panel, Story
 
 __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
@@ -27,9 +27,9 @@ __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
 def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> Book:
     """Compose the whole book, its texts in `language` (the story's own if None).
 
-    Raises StoryForgeError, naming the page, where words do not fit, a font lacks a character, a
-    picture is missing, or the page's kind does not suit its pictures; EnvironmentProblem if a font
-    cannot be read.
+    What a story's lint has seen to, such as that a page's kind suits its pictures, is not looked at
+    again. Raises StoryForgeError, naming the page, where words do not fit, a font lacks a character
+    or a picture is missing; EnvironmentProblem if a font cannot be read.
     """
     binding = Binding.of(story, art, language)
     binding.check_pictures()
@@ -128,7 +128,6 @@ def _parts(binding: Binding) -> Iterator[_Part]:
 
 def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
     words = _words(binding, page, number)
-    _check_kind(page, words, number)
     if page.kind == "spread":
         return spread.leaves(binding, page.panels[0], words, number, leaf_number)
     sheet = binding.sheet(leaf_number)
@@ -177,12 +176,11 @@ def _composed(
         return compose.words_alone(sheet, words)
     subjects = [binding.subject(panel) for panel in page.panels]
     if page.kind == "strip":
-        made = grid.strips(sheet, subjects, words)
+        made = grid.strips(sheet, subjects, words, grid.GAP if page.gutter is None else page.gutter)
     elif count == 1 and page.grid is None and page.kind != "grid":
         made = compose.single(sheet, page.kind, subjects[0], words)
     else:
-        shape = _grid_shape(page, number) if page.grid else None
-        made = grid.grid(sheet, subjects, words, shape)
+        made = _gridded(page, sheet, subjects, words, number)
     if made is None and words is None:
         raise Unsettable(
             f"page {number}: {count} pictures are too many for a page of this size",
@@ -192,36 +190,30 @@ def _composed(
     return made
 
 
-_ONE_PICTURE: Final = frozenset({"full-bleed", "spread", "text-beside-art"})
-
-
-def _check_kind(page: Page, words: RunningText | None, number: int) -> None:
-    count = len(page.panels)
-    if page.kind == "blank" and (count or words):
-        raise StoryForgeError(
-            f"page {number}: a `blank` page holds no panels and no text",
-            hint="leave out `kind`, or what is on the page",
-        )
-    if page.kind in _ONE_PICTURE and count != 1:
-        raise StoryForgeError(
-            f"page {number}: `{page.kind}` shows one picture, this page has {count or 'none'}",
-            hint="use `grid`, or leave out `kind`",
-        )
-    if page.grid and page.kind not in {"auto", "grid"}:
-        raise StoryForgeError(
-            f"page {number}: `grid: {page.grid}` and `kind: {page.kind}` ask for different pages",
-            hint="leave out one of them",
-        )
-
-
-def _grid_shape(page: Page, number: int) -> tuple[int, int]:
-    rows, columns = (int(side) for side in (page.grid or "1x1").split("x"))
-    if rows * columns < len(page.panels):
-        raise StoryForgeError(
-            f"page {number}: a grid of {page.grid} has no room for {len(page.panels)} pictures",
+def _gridded(
+    page: Page,
+    sheet: Sheet,
+    subjects: Sequence[FramedPicture],
+    words: RunningText | None,
+    number: int,
+) -> Composition | None:
+    """Pictures in the page's own grid, or in the one that shows most of them."""
+    gutter = grid.GAP if page.gutter is None else page.gutter
+    if page.grid is None:
+        return grid.grid(sheet, subjects, words, None, gutter)
+    room = room_in(page.grid)
+    pattern = pattern_of(page.grid)
+    if room < len(subjects) or (pattern is not None and room != len(subjects)):
+        raise Unsettable(
+            f"page {number}: a grid of {page.grid} has room for {room} pictures, not for "
+            f"{len(subjects)}",
+            place=("page", number, "grid"),
             hint="rows come first: `2x3` has two rows of three",
         )
-    return rows, columns
+    if pattern is not None:
+        return grid.patterned(sheet, subjects, words, pattern, gutter)
+    rows, columns = (int(side) for side in page.grid.split("x"))
+    return grid.grid(sheet, subjects, words, (rows, columns), gutter)
 
 
 def _picture(

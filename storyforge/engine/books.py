@@ -5,15 +5,14 @@ What a page looks like is `book`'s; when books are made is `engine.engine`'s.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from storyforge.errors import Diagnostic, EnvironmentProblem, Report, TaskFailed
 from storyforge.executor import OnProgress
+from storyforge.plan.keys import KeyInputs, key_of
 from storyforge.plan.pins import Pin
 from storyforge.plan.status import subject_of
 from storyforge.store import Entry, Store, fingerprint
@@ -24,8 +23,6 @@ from storyforge.tasks import BookTask
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art, Book
     from storyforge.book.preflight import Marks
-
-_KEY_DIGITS: Final = 20
 
 NoteProduct = Callable[[str, Entry], None]
 """Enters in the ledger what was made of a subject, so that the store keeps it."""
@@ -138,14 +135,13 @@ class Books:
     ) -> Art:
         """One picture from the store, enlarged and kept there."""
         method = "lanczos" if model is None else fingerprint(model)
-        recipe: Mapping[str, object] = {
+        recipe: KeyInputs = {
             "make": "upscaled 1",
             "panel": drawn,
             "method": method,
             "width": width,
         }
-        text = json.dumps(recipe, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
+        key = key_of(recipe)
         while not self.store.sound("upscaled", key):
             own: list[Source] = [] if panel in self.pinned else [("panels", drawn)]
             with self.store.make_missing("upscaled", key, own) as path:
@@ -153,7 +149,7 @@ class Books:
                     source = self._drawn(panel, drawn)
                     _enlarge(panel, source, model, width, path, on_progress)
             self.store.wait_for("upscaled", key)
-            self.note(f"upscaled {panel}", Entry(key, dict(recipe)))
+            self.note(f"upscaled {panel}", Entry(key, recipe))
         return art_of(panel, self.store.path("upscaled", key))
 
 

@@ -8,17 +8,13 @@ to fused is the price. Products and pictures are kept: an interrupted run goes o
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from storyforge import __version__
 from storyforge.errors import StoryForgeError, closest
 from storyforge.evaluate.answers import Comparison
 from storyforge.evaluate.concept_set import ConceptSet, Training, read_concept_set
@@ -26,7 +22,7 @@ from storyforge.evaluate.gallery import Gallery, alone
 from storyforge.evaluate.judge import PictureJudge, clip_for
 from storyforge.evaluate.questions import DrawingStyle, questions
 from storyforge.evaluate.report.fusion import FusionRow, fusion_page
-from storyforge.evaluate.results import finite, write_results
+from storyforge.evaluate.results import Evaluation, origin, plain, write_results
 from storyforge.executor import OnProgress
 from storyforge.metrics.clip import Vectors
 from storyforge.metrics.ensemble import Tally, upper_bound
@@ -94,16 +90,6 @@ class FusionConfig:
     command: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FusionReport:
-    """All results as plain JSON, and where they were written."""
-
-    content: Mapping[str, object]
-    drawn: int
-    seconds: float
-    folder: Path
-
-
 def routes_named(names: Sequence[str]) -> dict[str, Route]:
     """The methods with these names; all for none. StoryForgeError for one that is unknown."""
     for name in names:
@@ -114,7 +100,7 @@ def routes_named(names: Sequence[str]) -> dict[str, Route]:
     return {name: route for name, route in ROUTES.items() if not names or name in names}
 
 
-def evaluate_fusion(exam: FusionConfig, on_progress: OnProgress) -> FusionReport:
+def evaluate_fusion(exam: FusionConfig, on_progress: OnProgress) -> Evaluation:
     """Learn, fuse and draw what is missing, and judge it all.
 
     Raises StoryForgeError for more concepts than there are, EnvironmentProblem without a CLIP.
@@ -135,13 +121,12 @@ def evaluate_fusion(exam: FusionConfig, on_progress: OnProgress) -> FusionReport
     results = _FusionResults(
         exam, cast, judge, shown, {t.concept: references_of(clip, t) for t in tasks}
     )
-    content = finite(results.content(counts))
-    assert isinstance(content, dict)
+    content = plain(results.content(counts))
     write_results(
         folder, content, fusion_page(content, _rows(exam, cast, shown, folder, max(counts)))
     )
     on_progress("judging", 1, 1)
-    return FusionReport(content, drawn, perf_counter() - started, folder)
+    return Evaluation(content, drawn, perf_counter() - started, folder)
 
 
 def _counts(exam: FusionConfig, known: int) -> tuple[int, ...]:
@@ -204,7 +189,6 @@ class _FusionResults:
     def content(self, counts: Sequence[int]) -> dict[str, object]:
         """The whole document."""
         exam, cast = self.exam, self.cast
-        packages = ("torch", "diffusers", "transformers")
         return {
             "n": {
                 str(count): {method: self._price(method, count) for method in exam.routes}
@@ -213,19 +197,10 @@ class _FusionResults:
             "bounds": {str(count): self._bounds(count) for count in counts},
             "concepts": {name: self._concept(name) for name in list(self.references)},
             "methods": {name: _told(route) for name, route in exam.routes.items()},
-            "base": cast.base.reference,
-            "base_hash": cast.base.hash,
-            "clip": self.judge.clip.reference,
             "prompts": exam.prompts,
             "seeds": exam.seeds,
             "steps": exam.steps,
-            "versions": {
-                "storyforge": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in packages},
-            },
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": exam.command,
+            **origin(cast.base, self.judge.clip.reference, exam.command),
         }
 
     def _first(self, count: int) -> dict[str, Vectors]:

@@ -13,6 +13,7 @@ from storyforge.evaluate.gallery import Gallery
 from storyforge.evaluate.questions import Question
 from storyforge.metrics.clip import Clip, Vectors, open_clip
 from storyforge.metrics.ensemble import Views
+from storyforge.modelref import own_clip
 from storyforge.tasks import PanelTask
 
 
@@ -24,7 +25,7 @@ def clip_for(base: str, asked: str | None) -> Clip:
 
     Raises EnvironmentProblem if there is none, or it cannot be read.
     """
-    reference = asked or ("pocket" if base == "pocket" else None)
+    reference = asked or own_clip(base)
     if reference is None:
         message = f"the base `{base}` has no CLIP of its own"
         raise EnvironmentProblem(message, hint="give `--clip` a folder or a hub id")

@@ -13,7 +13,7 @@ from itertools import product
 
 from storyforge.evaluate.gallery import keyed
 from storyforge.metrics.prompts import prompts_for, with_articles
-from storyforge.modelref import ModelRef
+from storyforge.modelref import ModelRef, is_embedded
 from storyforge.tasks import PanelTask, TrainTask
 
 
@@ -39,7 +39,7 @@ class Question:
 def questions(task: TrainTask, prompts: int, takes: int) -> Iterator[Question]:
     """Up to `prompts` of each kind that suit the concept, each `takes` times."""
     said = f"a {task.class_phrase}" if task.kind == "scene" else task.class_phrase
-    for kind, every in prompts_for(task.kind, pocket=task.base == "pocket").items():
+    for kind, every in prompts_for(task.kind, pocket=is_embedded(task.base)).items():
         for prompt, take in product(every[:prompts], range(takes)):
             digest = hashlib.sha256(f"{prompt}/{take}".encode()).digest()
             yield Question(

@@ -10,11 +10,8 @@ interrupted run goes on.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import product
 from math import sqrt
 from pathlib import Path
@@ -24,7 +21,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from storyforge import __version__
+from storyforge.contact_sheet import Cell, write_contact_sheet
 from storyforge.errors import EnvironmentProblem
 from storyforge.evaluate.compositions import caption, composed
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
@@ -32,8 +29,7 @@ from storyforge.evaluate.gallery import DrawingJob, Gallery
 from storyforge.evaluate.judge import clip_for
 from storyforge.evaluate.methods import METHODS, REGIONS, STRANGERS, Models, RegionsMethod, task_of
 from storyforge.evaluate.report.regions import RegionsRow, regions_page
-from storyforge.evaluate.report.sheet import write_sheet
-from storyforge.evaluate.results import finite, write_results
+from storyforge.evaluate.results import Evaluation, origin, plain, write_results
 from storyforge.executor import OnProgress
 from storyforge.geometry.box import Box
 from storyforge.metrics.alignment import (
@@ -88,16 +84,6 @@ class RegionsConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionsReport:
-    """All results as plain JSON, and where they were written."""
-
-    content: Mapping[str, object]
-    drawn: int
-    seconds: float
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True)
 class ComparedPanel:
     """One panel in every way.
 
@@ -114,7 +100,7 @@ class ComparedPanel:
     tasks: Mapping[str, PanelTask]
 
 
-def evaluate_regions(exam: RegionsConfig, on_progress: OnProgress) -> RegionsReport:
+def evaluate_regions(exam: RegionsConfig, on_progress: OnProgress) -> Evaluation:
     """Learn, fuse and draw what is missing, and judge it all.
 
     Raises StoryForgeError for concepts of which no two are subjects, EnvironmentProblem without a
@@ -139,12 +125,11 @@ def evaluate_regions(exam: RegionsConfig, on_progress: OnProgress) -> RegionsRep
         if task.kind != "scene"
     }
     results = _RegionsResults(exam, clip, gallery, shown, references)
-    content = finite(results.content(skipped) | {"base": base.reference, "base_hash": base.hash})
-    assert isinstance(content, dict)
+    content = plain(results.content(skipped) | origin(base, clip.reference, exam.command))
     write_results(folder, content, regions_page(content, [_row(each) for each in shown]))
     _write_sheet(gallery, shown, _likenesses(cast, count), folder / "sheet.png")
     on_progress("judging", 1, 1)
-    return RegionsReport(content, drawn, perf_counter() - started, folder)
+    return Evaluation(content, drawn, perf_counter() - started, folder)
 
 
 def _models(exam: RegionsConfig, cast: ConceptSet, count: int, on_progress: OnProgress) -> Models:
@@ -219,7 +204,6 @@ class _RegionsResults:
         seen = {name: self._sightings(name) for name in names}
         thresholds = self._thresholds(seen[STRANGERS])
         usual = apartness(seen[REGIONS]).margins
-        exam, packages = self.exam, ("torch", "diffusers", "transformers")
         return {
             "methods": {
                 name: {
@@ -245,15 +229,7 @@ class _RegionsResults:
             "thresholds": thresholds,
             "upper": {name: among_themselves(rows) for name, rows in self.references.items()},
             "panels": [_described(each) for each in self.shown],
-            "clip": self.clip.reference,
-            "steps": exam.steps,
-            "versions": {
-                "storyforge": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in packages},
-            },
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": exam.command,
+            "steps": self.exam.steps,
         }
 
     def _sightings(self, method: str) -> list[RegionScore]:
@@ -377,10 +353,11 @@ def _write_sheet(
         chosen.setdefault(len(each.regions), []).append(each)
     columns = [each for some in chosen.values() for each in some[:SHOWN]]
     asked = [_asked(gallery.path(each.tasks[REGIONS]), each, likenesses) for each in columns]
-    rows = [("asked for", asked)]
+    names = [each.panel.id for each in columns]
+    rows = [("asked for", [Cell(*each) for each in zip(asked, names, strict=True)])]
     for method in columns[0].tasks:
-        rows.append((method, [Image.open(gallery.path(each.tasks[method])) for each in columns]))
-    write_sheet([each.panel.id for each in columns], rows, path)
+        rows.append((method, [Cell(gallery.path(each.tasks[method])) for each in columns]))
+    write_contact_sheet(rows, path)
 
 
 def _asked(picture: Path, shown: ComparedPanel, likenesses: Mapping[str, Path]) -> Image.Image:

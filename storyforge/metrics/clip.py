@@ -19,7 +19,7 @@ from transformers import logging as transformers_logging
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.modelref import POCKET_CLIP
+from storyforge.modelref import POCKET_CLIP, own_clip
 
 _BATCH: Final = 32
 
@@ -73,8 +73,9 @@ class Clip:
 
 def open_clip(reference: str) -> Clip:
     """Open `pocket`, a folder, or a hub id; EnvironmentProblem if it cannot be read."""
-    where = str(POCKET_CLIP) if reference == "pocket" else reference
-    if reference == "pocket" and not POCKET_CLIP.is_dir():
+    own = own_clip(reference) == reference
+    where = str(POCKET_CLIP) if own else reference
+    if own and not POCKET_CLIP.is_dir():
         hint = "install storyforge again, or give `--clip` a folder"
         raise EnvironmentProblem("the embedded model's CLIP is not in this installation", hint=hint)
     bar = transformers_logging.is_progress_bar_enabled()

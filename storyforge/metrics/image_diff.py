@@ -13,7 +13,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from storyforge.contact_sheet import Cell, Row, write_contact_sheet
 
 Pixels = NDArray[np.uint8]
 """(h, w, 3) in 0..255"""
@@ -38,11 +40,6 @@ _K1, _K2, _RANGE = 0.01, 0.03, 255.0
 
 _GAIN: Final = 4
 """Differences are shown this much stronger: what counts is often faint."""
-
-_MARGIN: Final = 12
-_LABEL: Final = 20
-_FONT_SIZE: Final = 14
-"""Pixels, on the sheet of changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +122,19 @@ def read_pixels(path: Path) -> Pixels:
         return np.array(file.convert("RGB"))
 
 
-def write_changes(changes: Sequence[PictureChange], path: Path) -> None:
+def write_changes(changes: Sequence[PictureChange], path: Path) -> Path:
     """Write one PNG: for every change a row of old | new | difference, four times as strong.
 
     Pictures of different sizes are shown without a difference.
     """
-    if not changes:
-        raise ValueError("a sheet of changes needs a change")
-    rows = [_row(change) for change in changes]
-    size = (max(row.width for row in rows), sum(row.height for row in rows) + _MARGIN)
-    sheet = Image.new("RGB", size, "white")
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    sheet.save(path, "PNG")
+    return write_contact_sheet([_row(change) for change in changes], path, side=None)
 
 
-def _row(change: PictureChange) -> Image.Image:
+def _row(change: PictureChange) -> Row:
     old, new = read_pixels(change.old), read_pixels(change.new)
-    shown = [("old", old), ("new", new)]
+    cells = [Cell(Image.fromarray(old), "old"), Cell(Image.fromarray(new), "new")]
     if old.shape == new.shape:
         apart = np.abs(old.astype(np.int16) - new.astype(np.int16)) * _GAIN
-        shown.append((f"difference x {_GAIN}", apart.clip(0, 255).astype(np.uint8)))
-    width = _MARGIN + sum(picture.shape[1] + _MARGIN for _, picture in shown)
-    height = _MARGIN + _LABEL + max(picture.shape[0] for _, picture in shown)
-    row = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(row), ImageFont.load_default(_FONT_SIZE)
-    left = _MARGIN
-    for words, picture in shown:
-        pen.text((left, _MARGIN), f"{change.title}, {words}", "black", font)
-        row.paste(Image.fromarray(picture), (left, _MARGIN + _LABEL))
-        left += picture.shape[1] + _MARGIN
-    return row
+        shown = Image.fromarray(apart.clip(0, 255).astype(np.uint8))
+        cells.append(Cell(shown, f"difference x {_GAIN}"))
+    return change.title, cells

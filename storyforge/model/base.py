@@ -21,7 +21,7 @@ from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.components import components_of, scheduler_config_in, vae_of
 from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
-from storyforge.modelref import DEFAULTS_FILE, POCKET, BaseParts, Defaults
+from storyforge.modelref import DEFAULTS_FILE, BaseParts, Defaults, weights_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def open_base(
     """
     _quiet()
     parts, began = BaseParts.of(reference), perf_counter()
-    folder = POCKET if parts.model == "pocket" else Path(parts.model)
+    folder = weights_at(parts.model)
     try:
         made = components_of(str(folder), dtype, parts.prediction)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from storyforge.errors import Diagnostic, StoryError
 from storyforge.geometry.pose import Stand, head_box
-from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef
-from storyforge.settings import Control, Drawn
+from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter
+from storyforge.settings import Control
 from storyforge.story.concept import text_in
 from storyforge.story.layout import RegionShape
 from storyforge.story.places import StoryPlace
@@ -23,9 +22,6 @@ from storyforge.story.prompts import (
 )
 from storyforge.story.story import Panel, Story, refused
 from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
-
-_OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
-"""Which of them reads what is drawn."""
 
 
 def panel_task(
@@ -191,8 +187,8 @@ def _control_task(story: Story, panel: Panel, number: int, base: str) -> Control
 def _adapter(story: Story, where: StoryPlace, control: Control, base: str) -> Path | str:
     """Its folder, beside the story or in the package, or its hub id."""
     name = control.adapter
-    if name is None and control.draw is not None and base == "pocket":
-        name = _OF_POCKET[control.draw]
+    if name is None and control.draw is not None:
+        name = own_adapter(base, control.draw)
     if name is None:
         message = f"this needs an `adapter` made for `{base}`; only `pocket` brings its own"
         raise refused(story, where, "SF327", message)

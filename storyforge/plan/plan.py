@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from storyforge import __version__
-from storyforge.modelref import POCKET_CLIP, ModelRef, NamedValues, base_at
+from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
 from storyforge.pictures import files_read, picture_names
 from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of
 from storyforge.plan.panels import panel_task
@@ -144,7 +144,7 @@ def train_task(
     recipe |= _habits(base.defaults.all)
     clip = _clip_of(spec, base)
     if clip is not None:
-        where = POCKET_CLIP if clip == "pocket" else Path(clip)
+        where = clip_at(clip)
         recipe["clip"] = where if where.exists() else clip
     return TrainTask(
         key=_entered(key_inputs, recipe),
@@ -166,7 +166,7 @@ def _clip_of(spec: ConceptSpec, base: ModelRef) -> str | None:
     if not spec.train.judged:
         return None
     if spec.train.clip is None:
-        return "pocket" if base.reference == "pocket" else None
+        return own_clip(base.reference)
     path = (spec.folder / Path(spec.train.clip).expanduser()).absolute()
     return str(path) if path.exists() else spec.train.clip
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, sqrt
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+from storyforge.contact_sheet import Cell, write_contact_sheet
 from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryForgeError, closest
 from storyforge.executor import OnProgress
+from storyforge.modelref import own_clip
 from storyforge.plan.keys import KeyInputs
 from storyforge.plan.lockfile import lock_path
 from storyforge.plan.pins import Pin, keep, picture_path, pinned_panels, release, tidied
@@ -22,12 +23,12 @@ from storyforge.plan.status import ignored, subject_of
 from storyforge.plan.takes import check_panels, panel_named, take_of
 from storyforge.project.making import Making, Outcome, make
 from storyforge.project.output import file_of
-from storyforge.store import Entry, Store, fingerprint, write_whole
+from storyforge.store import Entry, Store, fingerprint
 from storyforge.story.story import Story
 from storyforge.tasks import PanelTask
 
-if TYPE_CHECKING:
-    from storyforge.book.contact import Take
+_TAKE_SIDE = 360
+"""Pixels of a take on its sheet: takes are looked at to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _image_alignments(
     drawn: Plan, store: Store, takes: Sequence[PanelTask], clip: str | None, on_progress: OnProgress
 ) -> Mapping[str, float]:
     """Likeness by key; nothing where the base has no CLIP and none is asked for."""
-    if clip is None and takes[0].base != "pocket":
+    if clip is None and own_clip(takes[0].base) is None:
         return {}
     from storyforge.evaluate.judge import clip_for
     from storyforge.evaluate.takes import image_alignments
@@ -128,35 +129,32 @@ def _take_name(task: PanelTask, number: int) -> str:
 
 def _cells(
     drawn: Plan, store: Store, takes: Sequence[PanelTask], alignments: Mapping[str, float]
-) -> list[Take]:
-    """Those takes of a panel that are drawn, by their number."""
-    from storyforge.book.contact import Take
-
+) -> list[Cell]:
+    """Those takes of a panel that are drawn, by their number; the one in the book is framed."""
     panel = takes[0].panel
     (own,) = (task.key for task in drawn.panels if task.panel == panel)
     shown = drawn.pins[panel].key if panel in drawn.pins else own
     return [
-        Take(
-            number,
-            task.seed,
+        Cell(
             store.path("panels", task.key),
-            task.key == shown,
-            alignments.get(task.key),
+            f"take {number}" + (", in the book" if task.key == shown else ""),
+            f"seed {task.seed}"
+            + (f", likeness {alignments[task.key]:.2f}" if task.key in alignments else ""),
+            chosen=task.key == shown,
         )
         for number, task in enumerate(takes)
         if store.has("panels", task.key)
     ]
 
 
-def _sheet(drawn: Plan, out: Path | None, panel: str, cells: Sequence[Take]) -> Path:
-    """The contact sheet of one panel."""
-    from storyforge.book.contact import write_takes
-
-    with TemporaryDirectory(prefix="storyforge-") as folder:
-        data = write_takes(panel, cells, Path(folder) / "takes.png").read_bytes()
-    target = file_of(drawn.story, out, f".{panel}.takes.png")
-    write_whole(target, data)
-    return target
+def _sheet(drawn: Plan, out: Path | None, panel: str, cells: Sequence[Cell]) -> Path:
+    """The contact sheet of one panel, about as wide as it is high."""
+    columns = min(len(cells), max(2, ceil(sqrt(len(cells)))))
+    rows = [
+        ("" if start else panel, cells[start : start + columns])
+        for start in range(0, len(cells), columns)
+    ]
+    return write_contact_sheet(rows, file_of(drawn.story, out, f".{panel}.takes.png"), _TAKE_SIDE)
 
 
 def pick(drawn: Plan, store: Store, panel: str, take: int) -> Approval:

@@ -296,11 +296,7 @@ def _sheet(folder: Path, verdicts: Sequence[Verdict], drawn: Mapping[str, Path])
     ]
     if not changes:
         return None
-    with TemporaryDirectory(prefix="storyforge-") as scratch:
-        write_changes(changes, Path(scratch) / "changes.png")
-        data = (Path(scratch) / "changes.png").read_bytes()
-    write_whole(folder / "changes.png", data)
-    return folder / "changes.png"
+    return write_changes(changes, folder / "changes.png")
 
 
 def _keep(folder: Path, verdicts: Sequence[Verdict], drawn: Mapping[str, Path]) -> None:

@@ -10,13 +10,13 @@ from typing import Final
 
 from PIL import Image
 
+from storyforge.contact_sheet import Cell, write_contact_sheet
 from storyforge.errors import StoryForgeError
 from storyforge.modelref import picture_size
 from storyforge.pictures import ConceptPicture, mask_of, on_paper, open_picture
 from storyforge.story.concept import read_concept
 from storyforge.tasks import TrainTask
 from storyforge.train.report import DataReport, ExaminedPicture, examine_pictures
-from storyforge.train.sheets import Cell, write_sheet
 
 _COLUMNS: Final = 6
 
@@ -62,7 +62,8 @@ def draw_sheet(report: DataReport, path: Path) -> Path:
     cells = [_cell(report, seen) for seen in report.seen]
     rows = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
     title = f"{report.folder.name}: {len(cells)} pictures"
-    return write_sheet([(title if not n else "", row) for n, row in enumerate(rows)], path)
+    titled = [(title if not n else "", row) for n, row in enumerate(rows)]
+    return write_contact_sheet(titled, path)
 
 
 def _cell(report: DataReport, seen: ExaminedPicture) -> Cell:

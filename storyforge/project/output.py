@@ -15,6 +15,7 @@ _ENDINGS: Final = {
     "png": ".pages",
     "cover": "-cover.pdf",
     "inside": "-inside.pdf",
+    "booklet": "-booklet.pdf",
 }
 """How books are called whose format is not their files' ending."""
 

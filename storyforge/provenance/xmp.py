@@ -80,3 +80,11 @@ def mark_pdf(pdf: pikepdf.Pdf) -> None:
     etree.cleanup_namespaces(packet, keep_ns_prefixes=["rdf", "pdfaSchema", "pdfaProperty"])
     written = etree.tostring(packet.getroottree(), encoding="utf-8")
     pdf.Root.Metadata.write(written)
+
+
+def describe_pdf(pdf: pikepdf.Pdf, title: str) -> None:
+    """Give a PDF without metadata its title, and say it there."""
+    with pdf.open_metadata(set_pikepdf_as_editor=False) as metadata:
+        metadata.register_xml_namespace(_IPTC, "Iptc4xmpExt")
+        metadata["dc:title"] = title
+        metadata["Iptc4xmpExt:DigitalSourceType"] = DIGITAL_SOURCE

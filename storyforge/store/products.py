@@ -45,6 +45,7 @@ Shelf = Literal[
     "png",
     "cover",
     "inside",
+    "booklet",
     "upscaled",
 ]
 
@@ -57,6 +58,7 @@ PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "pdf": ("books", ".pdf"),
     "cover": ("covers", ".pdf"),
     "inside": ("insides", ".pdf"),
+    "booklet": ("booklets", ".pdf"),
     "html": ("books", ".html"),
     "web": ("web", ""),
     "epub": ("books", ".epub"),

@@ -135,7 +135,7 @@ class BookSettings(BaseModel):
     """which way pages turn and panels are read; as the language is written if left out"""
     formats: tuple[Format, ...] = ("pdf", "html")
     """the files to make; `web` is HTML with its pictures beside it, `png` pages as pictures,
-    `cover` wraps a printed book and `inside` is what it wraps"""
+    `cover` wraps a printed book and `inside` is what it wraps, `booklet` is folded and stapled"""
     ppi: int = Field(default=150, ge=36, le=600)
     """pixels an inch of pages as pictures (`png`)"""
     upscale: str = "none"

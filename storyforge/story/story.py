@@ -41,6 +41,7 @@ from storyforge.story.concept import (
     read_concept,
     text_in,
 )
+from storyforge.story.gridform import Grid
 from storyforge.story.layout import Layout, RegionShape, find, names
 from storyforge.story.lint import CONSEQUENCES, check_story
 from storyforge.story.lint.regions import Surroundings
@@ -85,7 +86,6 @@ _PANEL = written_as(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "an id for a panel; use a-z, digits, `-`, `_` and `.`"
 )
 PanelId = Annotated[str, *_PANEL]
-Grid = Annotated[str, *written_as(r"[1-9]x[1-9]", "a grid; write rows x columns, such as `2x2`")]
 PageKind = Literal[
     "auto", "full-bleed", "spread", "art-over-text", "text-beside-art", "grid", "strip", "blank"
 ]
@@ -177,7 +177,9 @@ class Page(BaseModel):
     kind: PageKind = "auto"
     """how pictures and text share the page; a `spread` fills two pages that face each other"""
     grid: Grid | None = None
-    """rows x columns of the panels, such as `2x2`"""
+    """rows x columns of the panels, such as `2x2`, or their cells row by row, such as `AAB/CCB`"""
+    gutter: float | None = Field(default=None, ge=0, le=72)
+    """points between the panels of a grid or a strip; 14 if left out"""
     text_size: float | None = Field(default=None, ge=11, le=72)
     """points of this page's letters at their largest; the book's if left out"""
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from storyforge.train.sheets import FAINT, FONT_SIZE, INK, PAPER, saved
+from storyforge.contact_sheet import FAINT, FONT_SIZE, INK, PAPER, saved
 
 _SIZE: Final = (900, 460)
 """Width and height in pixels."""

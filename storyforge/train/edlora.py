@@ -68,10 +68,12 @@ def train_concept(
     logs: Logs | None = None,
     *,
     judge: Judge | None = None,
+    save_every: int = SAVE_EVERY,
 ) -> None:
     """Train the concept of `task` on `base`, and write it to `out`; checkpoints go to `scratch`.
 
-    `judge` looks at pictures on the way, if the task's settings say so.
+    `judge` looks at pictures on the way, if the task's settings say so; `save_every` counts the
+    steps between two checkpoints.
 
     Raises:
       StoryForgeError: for pictures or captions that cannot be used, before the first step; if the
@@ -79,7 +81,7 @@ def train_concept(
     """
     # The encoder sees no more, however large the decoder writes.
     with base.sized(base.sides[0]):
-        _train(base, task, out, scratch, on_progress, logs, judge)
+        _train(base, task, out, scratch, on_progress, logs, judge, save_every)
 
 
 def _train(
@@ -90,6 +92,7 @@ def _train(
     on_progress: OnProgress,
     logs: Logs | None,
     judge: Judge | None,
+    save_every: int,
 ) -> None:
     config = config_of(task, base)
     examples = _examples(task, base, config)
@@ -108,7 +111,17 @@ def _train(
     if task.settings.judged and judge is not None:
         watch = Validation(base, judge, task, config, on_progress, logs)
     try:
-        losses = learn(base, trainable, seen, config, scratch, on_progress, training_log, watch)
+        losses = learn(
+            base,
+            trainable,
+            seen,
+            config,
+            scratch,
+            on_progress,
+            training_log,
+            watch,
+            save_every=save_every,
+        )
     except BrokeDown as exc:
         raise _rescued(exc, task, base, config, scratch) from exc
     tail = losses[-max(1, len(losses) // 10) :]
@@ -194,6 +207,8 @@ def learn(
     on_progress: OnProgress,
     training_log: TrainingLog | None = None,
     watch: Validation | None = None,
+    *,
+    save_every: int = SAVE_EVERY,
 ) -> list[float]:
     """Run the steps that are left, and return the loss of every step.
 
@@ -222,7 +237,7 @@ def learn(
             if watch is not None:
                 watch.look(progress)
             done = len(progress.losses)
-            if done % SAVE_EVERY == 0 and done < config.steps:
+            if done % save_every == 0 and done < config.steps:
                 save_state(scratch / STATE, progress, config)
                 _log.debug("step %d of %d: loss %.4f", done, config.steps, progress.losses[-1])
                 if training_log is not None:

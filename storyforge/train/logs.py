@@ -16,9 +16,9 @@ from typing import Final
 
 from PIL import Image
 
+from storyforge.contact_sheet import Cell, write_contact_sheet
 from storyforge.store import write_whole
 from storyforge.train.curves import write_curve, write_curves
-from storyforge.train.sheets import Cell, write_sheet
 from storyforge.train.stopping import Check, score
 
 PREVIEWS: Final = 4
@@ -96,16 +96,11 @@ class Logs:
                 steps[int(found[1])].append((int(found[2]), path))
         rows = []
         for row, prompt in enumerate(prompts):
-            cells = [Cell(example, "learnt from")] if not row else [Cell(_nothing(), "")]
+            cells = [Cell(example, "learnt from")] if not row else [Cell(None)]
             for step, path in sorted(steps[row]):
-                with Image.open(path) as picture:
-                    cells.append(Cell(picture.copy(), f"step {step}"))
+                cells.append(Cell(path, f"step {step}"))
             rows.append((prompt, cells))
-        write_sheet(rows, self.folder / "previews.png")
+        write_contact_sheet(rows, self.folder / "previews.png")
 
     def _preview(self, row: int, step: int) -> Path:
         return self.folder / "previews" / f"{row}-step-{step:06d}.png"
-
-
-def _nothing() -> Image.Image:
-    return Image.new("RGB", (1, 1), "#fbf7ef")

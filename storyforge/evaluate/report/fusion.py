@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
-from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-_TEMPLATES: Final = Path(__file__).parent / "templates"
+from storyforge.evaluate.report.page import rendered
 
 WIDTH, HEIGHT = 420.0, 260.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 30.0
@@ -76,18 +73,12 @@ class Chart:
 
 def fusion_page(content: Mapping[str, object], rows: Sequence[FusionRow]) -> str:
     """The page; pictures stay files beside it."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     grouped: dict[str, list[FusionRow]] = {}
     for row in rows:
         grouped.setdefault(row.concept, []).append(row)
     size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": HEIGHT - BOTTOM}
-    return environment.get_template("fusion.html").render(
+    return rendered(
+        "fusion.html",
         content=content,
         charts=charts(content),
         columns=_COLUMNS,

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-_TEMPLATES: Final = Path(__file__).parent / "templates"
+from storyforge.evaluate.report.page import rendered
 
 _COLUMNS: Final = (
     ("told apart", "apart"),
@@ -40,15 +37,8 @@ class RegionsRow:
 
 def regions_page(content: Mapping[str, object], rows: Sequence[RegionsRow]) -> str:
     """The page; pictures stay files beside it."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("regions.html")
-    return template.render(content=content, columns=_COLUMNS, rows=rows, heats=_heats(content))
+    heats = _heats(content)
+    return rendered("regions.html", content=content, columns=_COLUMNS, rows=rows, heats=heats)
 
 
 def _heats(content: Mapping[str, object]) -> dict[str, tuple[list[str], dict[str, list[Heat]]]]:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-_TEMPLATES: Final = Path(__file__).parent / "templates"
+from storyforge.evaluate.report.page import rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +21,11 @@ class ShownPicture:
 
 def story_page(content: Mapping[str, object], shown: Sequence[ShownPicture]) -> str:
     """The page of `evaluation.json`'s content; pictures stay files beside it."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for each in shown:
         row = rows.setdefault(each.concept, {}).setdefault((each.kind, each.prompt), {})
         row.setdefault(each.condition, each.source)
-    return environment.get_template("evaluation.html").render(content=content, rows=rows)
+    return rendered("evaluation.html", content=content, rows=rows)
 
 
 def story_table(content: Mapping[str, object]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

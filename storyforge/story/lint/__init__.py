@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report
-from storyforge.modelref import picture_size
+from storyforge.modelref import is_embedded, picture_size
 from storyforge.pictures import PICTURES
 from storyforge.story.lint.cast import (
     GROUPS,
@@ -116,6 +116,6 @@ def _base(root: Node, folder: Path) -> str:
     """How to find the story's base from here."""
     base = root.text_at("base") or (root.get("base") or root).text_at("model") or "pocket"
     try:
-        return base if base == "pocket" else str(folder / Path(base).expanduser())
+        return base if is_embedded(base) else str(folder / Path(base).expanduser())
     except (RuntimeError, ValueError):
         return base

@@ -24,7 +24,7 @@ from storyforge.headers.kinds import (
     licence_of,
     trigger_of,
 )
-from storyforge.modelref import POCKET
+from storyforge.modelref import POCKET, is_embedded
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.yaml import Node
 
@@ -75,7 +75,7 @@ def _there(node: Node | None, folder: Path) -> Path | None:
 def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
     node = root.get("base")
-    if node is None or node.text is None or node.text == "pocket":
+    if node is None or node.text is None or is_embedded(node.text):
         return look_at_base(POCKET)
     try:
         path = folder / Path(node.text).expanduser()

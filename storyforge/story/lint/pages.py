@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report, shortened
-from storyforge.modelref import PictureSize
+from storyforge.modelref import PictureSize, is_embedded
 from storyforge.story.families import FAMILIES
+from storyforge.story.gridform import room_in
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import located
 from storyforge.story.trims import TRIMS
@@ -102,10 +103,10 @@ def check_sides(pages: Sequence[Node], number: int, report: Report) -> None:
 
 
 def _check_grid(grid: Node, shape: str, kind: str | None, count: int, report: Report) -> None:
-    rows, _, columns = shape.partition("x")
-    if not (rows.isdecimal() and columns.isdecimal()):
+    try:
+        cells = room_in(shape)
+    except ValueError:
         return
-    cells = int(rows[:4]) * int(columns[:4])
     if cells < count:
         message = f"a grid of {shape} has room for {cells}, and this page has {count} panels"
         report.error(grid.mark, "SF314", message)
@@ -278,7 +279,7 @@ def check_base(root: Node, folder: Path, report: Report) -> None:
     base = root.get("base")
     if base is not None and base.entries is not None:
         base = base.get("model")
-    if base is None or base.text is None or base.text == "pocket":
+    if base is None or base.text is None or is_embedded(base.text):
         return
     is_path = base.text.startswith((".", "/", "~")) or base.text.endswith(".safetensors")
     try:

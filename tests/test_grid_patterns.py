@@ -1,0 +1,142 @@
+"""Comic pages whose frames differ, and books that are folded and stapled."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pikepdf
+import pytest
+from bookmaking import placeholders, written
+
+from storyforge.book.booklet import filled, order, write_booklet
+from storyforge.book.leaf import Book, Leaf, Rect
+from storyforge.book.page import bind
+from storyforge.errors import StoryError
+from storyforge.project.project import Project
+from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.story.gridform import Cells, pattern_of
+
+STORY = """\
+storyforge: 1
+title: Grid
+language: LANGUAGE
+pages:
+  - grid: "FORM"
+    gutter: 6
+    panels:
+      - {id: a, prompt: a, alt: A}
+      - {id: b, prompt: b, alt: B}
+      - {id: c, prompt: c, alt: C}
+"""
+
+
+def page_of(folder: Path, form: str, language: str = "en") -> Leaf:
+    story = written(folder, STORY.replace("FORM", form).replace("LANGUAGE", language))
+    book = bind(story, placeholders(story, folder))
+    return next(leaf for leaf in book.leaves if leaf.kind == "story")
+
+
+def frames(leaf: Leaf) -> list[Rect]:
+    return [item.frame for item in leaf.pictures]
+
+
+def test_frames_cover_the_cells_that_are_theirs(tmp_path: Path) -> None:
+    a, b, c = frames(page_of(tmp_path, "AAB/CCB"))
+    assert a.x == c.x
+    assert a.width == pytest.approx(c.width)
+    assert (b.y, b.bottom) == pytest.approx((a.y, c.bottom))
+    assert c.y - a.bottom == pytest.approx(6)
+    assert b.x - a.right == pytest.approx(6)
+    assert a.width == pytest.approx(2 * b.width + 6)
+    assert not any(one.common(other) for one, other in itertools.combinations((a, b, c), 2))
+
+
+def test_a_pattern_is_mirrored_where_panels_are_read_from_the_right(tmp_path: Path) -> None:
+    a, b, _ = frames(page_of(tmp_path, "AAB/CCB", "he"))
+    assert b.right < a.x
+
+
+def test_an_empty_cell_stays_empty(tmp_path: Path) -> None:
+    a, b, c = frames(page_of(tmp_path, "AB/.C"))
+    assert c.x == pytest.approx(b.x)
+    assert c.y > b.bottom
+    assert a.bottom < c.y
+
+
+@pytest.mark.parametrize(
+    ("form", "wrong"),
+    [
+        ("AAB/CC", "not equally long"),
+        ("AB/BA", "no rectangle"),
+        ("AAC/DDC", "without a gap"),
+        ("2y2", "is not a grid"),
+    ],
+)
+def test_a_grid_that_cannot_be_laid_out_is_a_mistake_with_its_line(
+    tmp_path: Path, form: str, wrong: str
+) -> None:
+    with pytest.raises(StoryError) as raised:
+        written(tmp_path, STORY.replace("FORM", form).replace("LANGUAGE", "en"))
+    (found,) = raised.value.diagnostics
+    assert (found.line, found.column) == (5, 11)
+    assert wrong in found.message
+
+
+def test_check_counts_the_panels_of_a_pattern(tmp_path: Path) -> None:
+    with pytest.raises(StoryError) as raised:
+        written(tmp_path, STORY.replace("FORM", "AAB").replace("LANGUAGE", "en"))
+    assert [each.code for each in raised.value.diagnostics] == ["SF314"]
+    written(tmp_path, STORY.replace("FORM", "AAB/CCD").replace("LANGUAGE", "en"))
+    found = Project(tmp_path / "story.yaml").check()
+    assert [(each.line, each.code) for each in found if each.severity == "error"] == [(5, "SF323")]
+
+
+def test_equal_frames_are_no_pattern() -> None:
+    assert pattern_of("2x3") is None
+    made = pattern_of("AAB/CCB")
+    assert made is not None
+    assert made.frames == (Cells(0, 0, 2, 1), Cells(2, 0, 3, 2), Cells(0, 1, 2, 2))
+
+
+@pytest.mark.parametrize("pages", [4, 8, 24])
+@pytest.mark.parametrize("rtl", [False, True])
+def test_a_folded_booklet_reads_from_first_to_last(pages: int, rtl: bool) -> None:
+    """Lay the sheets into each other, fold them, and turn the pages."""
+    sides = order(pages, rtl=rtl)
+    fronts, backs = sides[0::2], sides[1::2]
+    # of a page on the left of a front, the other side is the right of the back
+    read: list[int] = []
+    for front, back in zip(fronts, backs, strict=True):
+        leading, following = (front[0], back[1]) if rtl else (front[1], back[0])
+        read += [leading, following]
+    for front, back in reversed(list(zip(fronts, backs, strict=True))):
+        leading, following = (back[0], front[1]) if rtl else (back[1], front[0])
+        read += [leading, following]
+    assert read == list(range(pages))
+
+
+def test_a_count_that_fills_no_sheets_is_a_programmers_mistake() -> None:
+    with pytest.raises(ValueError, match="multiple of four"):
+        order(6)
+
+
+def book_of(folder: Path) -> Book:
+    story = written(folder, STORY.replace("FORM", "AB/.C").replace("LANGUAGE", "en"))
+    return bind(story, placeholders(story, folder))
+
+
+def test_a_booklet_has_half_as_many_pages_twice_as_wide(tmp_path: Path) -> None:
+    book = book_of(tmp_path)
+    full = filled(book)
+    assert len(full.leaves) % 4 == 0
+    assert (full.leaves[0], full.leaves[-1].kind) == (book.leaves[0], "back")
+    path = write_booklet(book, tmp_path / "b.pdf")
+    with pikepdf.open(path) as pdf:
+        assert pdf.check_pdf_syntax() == []
+        assert len(pdf.pages) == len(full.leaves) // 2
+        box = [float(edge) for edge in pdf.pages[0].MediaBox]
+        assert pdf.open_metadata()["Iptc4xmpExt:DigitalSourceType"] == DIGITAL_SOURCE
+    assert (box[2], box[3]) == pytest.approx((2 * 612, 612), abs=0.1)
+    again = write_booklet(book, tmp_path / "c.pdf")
+    assert path.read_bytes() == again.read_bytes()
