@@ -18,7 +18,7 @@ from storyforge.fuse import fusion, solve, solvers, statistics
 from storyforge.fuse.checkpoint import write_checkpoint
 from storyforge.fuse.emphasis import EMPHASIS
 from storyforge.fuse.report import write_report
-from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.statistics import Statistics, Viewing
 from storyforge.fuse.terms import Terms
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
@@ -59,9 +59,7 @@ def base(pipeline: StableDiffusionPipeline) -> BaseModel:
     )
 
 
-@pytest.fixture(autouse=True)
-def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "STEPS", 2)
+FEW = Viewing(steps=2)
 
 
 def concept(
@@ -101,14 +99,14 @@ def seen_of(base: BaseModel, each: Concept) -> Statistics:
     """What is seen of a concept; tests that share one do not wait for it twice."""
     key = (each.name, sum(d.up.sum().item() * d.down.sum().item() for d in each.deltas.values()))
     if key not in WATCHED_ONCE:
-        WATCHED_ONCE[key] = statistics.of_concept(base, each)
+        WATCHED_ONCE[key] = statistics.of_concept(base, each, viewing=FEW)
     return WATCHED_ONCE[key]
 
 
 def seen_of_base(base: BaseModel) -> Statistics:
     """What is ordinarily seen."""
     if ("", 0.0) not in WATCHED_ONCE:
-        WATCHED_ONCE["", 0.0] = statistics.of_base(base)
+        WATCHED_ONCE["", 0.0] = statistics.of_base(base, viewing=FEW)
     return WATCHED_ONCE["", 0.0]
 
 
@@ -120,7 +118,7 @@ def fused_from(
     """Fuse concepts, everything watched anew."""
     seen = [seen_of(base, each) for each in cast]
     terms = Terms.of(settings, {each.name: each.kind for each in cast})
-    return fusion.fuse(cast, seen, seen_of_base(base), terms, silent, base)
+    return fusion.fuse(cast, seen, seen_of_base(base), terms, silent, base, FEW)
 
 
 def drift(change: Tensor, ordinary: Tensor) -> float:
@@ -217,7 +215,10 @@ def test_in_the_text_encoder_every_group_has_the_emphasis_on_its_own_prompts_wor
 
 def test_statistics_repeat_to_the_bit(base: BaseModel) -> None:
     lamp = concept(base, "lamp", "lamp", seed=1)
-    one, other = statistics.of_concept(base, lamp), statistics.of_concept(base, lamp)
+    one, other = (
+        statistics.of_concept(base, lamp, viewing=FEW),
+        statistics.of_concept(base, lamp, viewing=FEW),
+    )
     assert all(torch.equal(one.gram(name), other.gram(name)) for name in one.readers)
 
 
@@ -230,7 +231,7 @@ def test_a_concept_is_watched_in_at_least_eight_prompts(kind: str) -> None:
 
 def test_watching_leaves_the_base_as_it_was(base: BaseModel) -> None:
     before = {name: module.weight.clone() for name, module in base.linears.items()}
-    statistics.of_concept(base, concept(base, "lamp", "lamp", seed=1))
+    statistics.of_concept(base, concept(base, "lamp", "lamp", seed=1), viewing=FEW)
     for name, module in base.linears.items():
         assert torch.equal(module.weight, before[name])
         assert not module._forward_pre_hooks
@@ -394,7 +395,13 @@ def test_a_task_becomes_a_folder_that_loads(
 ) -> None:
     store = Store(tmp_path / "store")
     fusion.fuse_concepts(
-        lambda: base, task(folder, base.hash), files, store, tmp_path / "out", silent
+        lambda: base,
+        task(folder, base.hash),
+        files,
+        store,
+        tmp_path / "out",
+        silent,
+        FEW,
     )
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["fox", "lamp"]
@@ -420,6 +427,7 @@ def test_progress_goes_from_first_to_last(
         store,
         tmp_path / "out",
         lambda *told: heard.append(told),
+        FEW,
     )
     watching = [(done, total) for what, done, total in heard if what.startswith("watching")]
     assert watching == [(done, 6) for done in range(1, 7)]
@@ -433,11 +441,17 @@ def test_what_was_watched_once_is_not_watched_again(
 ) -> None:
     store = Store(tmp_path / "store")
     fusion.fuse_concepts(
-        lambda: base, task(folder, base.hash), files, store, tmp_path / "one", silent
+        lambda: base,
+        task(folder, base.hash),
+        files,
+        store,
+        tmp_path / "one",
+        silent,
+        FEW,
     )
     assert {product.key for product in store.ls()} == {"s0", "s1", "s2"}
     asked = task(folder, base.hash, weights={"fox": 2.0})
-    fusion.fuse_concepts(pytest.fail, asked, files, store, tmp_path / "two", silent)
+    fusion.fuse_concepts(pytest.fail, asked, files, store, tmp_path / "two", silent, FEW)
     one, two = FusedModel.load(tmp_path / "one"), FusedModel.load(tmp_path / "two")
     assert any(not torch.equal(two.deltas[n].down, d.down) for n, d in one.deltas.items())
 
@@ -447,7 +461,7 @@ def test_statistics_from_the_store_fuse_to_the_same_bits(
 ) -> None:
     store, asked = Store(tmp_path / "store"), task(folder, base.hash)
     for name in ("one", "two"):
-        fusion.fuse_concepts(lambda: base, asked, files, store, tmp_path / name, silent)
+        fusion.fuse_concepts(lambda: base, asked, files, store, tmp_path / name, silent, FEW)
     one, two = (tmp_path / name / "deltas.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
@@ -460,7 +474,13 @@ def test_damaged_statistics_are_refused_by_name(
         path.write_bytes(b"no safetensors")
     with pytest.raises(EnvironmentProblem, match="s1.safetensors"):
         fusion.fuse_concepts(
-            lambda: base, task(folder, base.hash), files, store, tmp_path / "out", silent
+            lambda: base,
+            task(folder, base.hash),
+            files,
+            store,
+            tmp_path / "out",
+            silent,
+            FEW,
         )
 
 
@@ -470,13 +490,19 @@ def test_a_concept_of_another_base_is_refused(
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match="another base"):
         fusion.fuse_concepts(
-            lambda: base, task(folder, "other"), files, store, tmp_path / "out", silent
+            lambda: base,
+            task(folder, "other"),
+            files,
+            store,
+            tmp_path / "out",
+            silent,
+            FEW,
         )
     assert not (tmp_path / "out").exists()
 
 
 def test_statistics_come_back_from_their_file(base: BaseModel, tmp_path: Path) -> None:
-    seen = statistics.of_concept(base, pair(base)[0])
+    seen = statistics.of_concept(base, pair(base)[0], viewing=FEW)
     seen.save(tmp_path / "s.safetensors")
     back = Statistics.load(tmp_path / "s.safetensors")
     assert back.readers == seen.readers
@@ -488,7 +514,7 @@ def test_statistics_come_back_from_their_file(base: BaseModel, tmp_path: Path) -
 
 def test_words_are_what_the_concepts_words_say_to_keys_and_values(base: BaseModel) -> None:
     pip = concept(base, "pip", "fox", seed=1, only="unet.")
-    seen = statistics.of_concept(base, pip)
+    seen = statistics.of_concept(base, pip, viewing=FEW)
     prompts = [line.replace("<it>", "<pip>") for line in statistics.CONCEPT_PROMPTS["object"]]
     with torch.no_grad():
         text = encode(base, prompts, {"pip": pip.tokens})
@@ -621,7 +647,7 @@ def test_refining_watches_the_fused_model(base: BaseModel) -> None:
     seen = []
     for each in cast:
         model = FusedModel(base.reference, base.hash, once.tokens, once.deltas)
-        seen.append(statistics.through(base, each, model))
+        seen.append(statistics.through(base, each, model, viewing=FEW))
     terms = Terms.of(FuseSettings(), {"pip": "character", "lamp": "object"})
     expected = fusion.fuse(cast, seen, seen_of_base(base), terms, silent)
     for linear, delta in expected.deltas.items():

@@ -17,7 +17,7 @@ from storyforge.executor import silent
 from storyforge.fuse import carried, fusion, statistics
 from storyforge.fuse.area import REST, subject_area
 from storyforge.fuse.packing import Compact
-from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.statistics import Statistics, Viewing
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept, FusedModel
@@ -30,11 +30,8 @@ from storyforge.tasks import FuseTask
 LINES = ("<it>", "<it> on the left, in a forest")
 
 
-@pytest.fixture(autouse=True)
-def _little_to_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "STEPS", 1)
-    monkeypatch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES, "character": LINES})
-    monkeypatch.setattr(statistics, "ORDINARY_PROMPTS", ("a fox",))
+LITTLE = Viewing(1, {"object": LINES, "character": LINES}, ("a fox",))
+"""What there is to watch."""
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +71,8 @@ def test_the_area_lies_where_the_words_are_read(base: BaseModel, concept: Concep
 def test_only_spatial_layers_look_at_the_subject_above_all(
     base: BaseModel, concept: Concept
 ) -> None:
-    plainly = statistics.of_concept(base, concept)
-    closely = statistics.of_concept(base, concept, subject=True)
+    plainly = statistics.of_concept(base, concept, viewing=LITTLE)
+    closely = statistics.of_concept(base, concept, subject=True, viewing=LITTLE)
     for source in plainly.readers:
         same = torch.equal(plainly.gram(source), closely.gram(source))
         assert same == (base.family.stage(source) != "spatial"), source
@@ -85,23 +82,20 @@ def test_only_spatial_layers_look_at_the_subject_above_all(
 def test_an_area_that_is_everywhere_weighs_nothing(
     base: BaseModel, concept: Concept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plainly = statistics.of_concept(base, concept)
+    plainly = statistics.of_concept(base, concept, viewing=LITTLE)
     found = subject_area
 
     def everywhere(*args: object) -> dict[int, Tensor]:
         return {cells: torch.ones_like(counts) for cells, counts in found(*args).items()}  # type: ignore[arg-type]
 
     monkeypatch.setattr(statistics, "subject_area", everywhere)
-    closely = statistics.of_concept(base, concept, subject=True)
+    closely = statistics.of_concept(base, concept, subject=True, viewing=LITTLE)
     assert all(torch.equal(plainly.gram(s), closely.gram(s)) for s in plainly.readers)
 
 
 @pytest.fixture(scope="module")
 def seen(base: BaseModel, concept: Concept) -> Statistics:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "STEPS", 1)
-        patch.setattr(statistics, "CONCEPT_PROMPTS", {"object": LINES, "character": LINES})
-        return statistics.of_concept(base, concept, Compact)
+    return statistics.of_concept(base, concept, Compact, viewing=LITTLE)
 
 
 @pytest.fixture
@@ -149,8 +143,9 @@ def test_a_concept_without_statistics_says_so(plain: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["compact", None])
 def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
-    base: BaseModel, tmp_path: Path, asked: str | None
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
 ) -> None:
+    monkeypatch.setattr(statistics, "STEPS", 1)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
     engine.learn_concept(tmp_path / "store", None, {}, learnt, silent)
@@ -176,7 +171,7 @@ def test_concepts_that_carry_their_statistics_are_fused_without_a_model(
     carried.carry(plain, seen)
     store = Store(tmp_path / "store")
     files = {"pip": plain, "twin": plain}
-    fusion.fuse_concepts(pytest.fail, task(base), files, store, tmp_path / "out", silent)
+    fusion.fuse_concepts(pytest.fail, task(base), files, store, tmp_path / "out", silent, LITTLE)
     fused = FusedModel.load(tmp_path / "out")
     assert list(fused.tokens) == ["pip", "twin"]
     assert not store.ls()
@@ -190,7 +185,13 @@ def test_a_concept_that_lacks_statistics_is_watched_beside_one_that_has_them(
     carried.carry(plain, seen)
     store = Store(tmp_path / "store")
     fusion.fuse_concepts(
-        lambda: base, task(base), {"pip": plain, "twin": bare}, store, tmp_path / "out", silent
+        lambda: base,
+        task(base),
+        {"pip": plain, "twin": bare},
+        store,
+        tmp_path / "out",
+        silent,
+        LITTLE,
     )
     assert [product.key for product in store.ls()] == ["s2"]
 
@@ -208,6 +209,7 @@ def test_looking_at_the_subject_watches_again_what_was_seen_in_whole_pictures(
         store,
         tmp_path / "out",
         lambda what, done, total: heard.append((done, total)),
+        LITTLE,
     )
     assert {product.key for product in store.ls()} == {"s1", "s2"}
     assert [each for each in heard if each[1] == 4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -221,7 +223,13 @@ def test_damaged_statistics_in_a_concept_are_refused_by_name(
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors.*another base"):
         fusion.fuse_concepts(
-            lambda: base, task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+            lambda: base,
+            task(base),
+            {"pip": plain, "twin": plain},
+            store,
+            tmp_path / "out",
+            silent,
+            LITTLE,
         )
     gone = dict(list(seen.packed.items())[1:])
     carried.carry(plain, Statistics(base.hash, seen.readers, gone, seen.words))
@@ -238,6 +246,12 @@ def test_a_corrupt_concept_is_refused_by_name_before_anything_is_written(
     store = Store(tmp_path / "store")
     with pytest.raises(EnvironmentProblem, match=r"pip\.safetensors"):
         fusion.fuse_concepts(
-            lambda: base, task(base), {"pip": plain, "twin": plain}, store, tmp_path / "out", silent
+            lambda: base,
+            task(base),
+            {"pip": plain, "twin": plain},
+            store,
+            tmp_path / "out",
+            silent,
+            LITTLE,
         )
     assert not (tmp_path / "out").exists()

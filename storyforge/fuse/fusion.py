@@ -22,7 +22,7 @@ from storyforge.fuse.carried import carried
 from storyforge.fuse.packing import Compact, Full
 from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
-from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.statistics import USUAL, Statistics, Viewing
 from storyforge.fuse.terms import LEAST, STAGES, Terms
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
@@ -40,6 +40,7 @@ def fuse_concepts(
     store: Store,
     out: Path,
     on_progress: OnProgress,
+    viewing: Viewing = USUAL,
 ) -> None:
     """Fuse the concepts of `task` and write the fused model into the folder `out`.
 
@@ -48,6 +49,7 @@ def fuse_concepts(
 
     opened    opens the base; asked only if something has to be watched
     concepts  name in the story -> its file
+    viewing   what is watched where statistics are missing
 
     Raises EnvironmentProblem for a base or a file that cannot be read, and for a concept that was
     learnt on another base.
@@ -70,13 +72,13 @@ def fuse_concepts(
         base = opened()
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
-    shelf = _Shelf(store, base, packing, on_progress, subject=terms.subject)
-    shelf.total = statistics.STEPS * ((1 + terms.subject) * len(lacking) + preserving)
+    shelf = _Shelf(store, base, packing, on_progress, viewing, subject=terms.subject)
+    shelf.total = viewing.length * ((1 + terms.subject) * len(lacking) + preserving)
     triples = zip(own, keys, cast, strict=True)
     seen = [brought or shelf.of_concept(key, concept) for brought, key, concept in triples]
     ordinary = shelf.of_base(task.ordinary) if terms.preserves else None
     spent = perf_counter() - started
-    fused = fuse(cast, seen, ordinary, terms, on_progress, base)
+    fused = fuse(cast, seen, ordinary, terms, on_progress, base, viewing)
     told = Account.model_validate(fused.report)
     seconds = {"statistics": round(spent, 3), **told.seconds}
     told = told.model_copy(update={"seconds": seconds})
@@ -93,6 +95,7 @@ class _Shelf:
     base: BaseModel | None
     packing: type[Full] | type[Compact]
     on_progress: OnProgress
+    viewing: Viewing
     subject: bool = False
     total: int = 0
     done: int = 0
@@ -103,14 +106,21 @@ class _Shelf:
 
         def taken() -> Statistics:
             base = self._opened()
-            return statistics.of_concept(base, concept, self.packing, hears, subject=self.subject)
+            return statistics.of_concept(
+                base, concept, self.packing, hears, subject=self.subject, viewing=self.viewing
+            )
 
         return self._kept(key, taken)
 
     def of_base(self, key: str) -> Statistics:
         """What the layers ordinarily see."""
         hears = self._hears("watching the base")
-        return self._kept(key, lambda: statistics.of_base(self._opened(), self.packing, hears))
+
+        def taken() -> Statistics:
+            base = self._opened()
+            return statistics.of_base(base, self.packing, hears, viewing=self.viewing)
+
+        return self._kept(key, taken)
 
     def _kept(self, key: str, taken: Callable[[], Statistics]) -> Statistics:
         """From the store; taken if nobody has, and waited for if another run is at it."""
@@ -141,12 +151,14 @@ def fuse(
     terms: Terms,
     on_progress: OnProgress,
     base: BaseModel | None = None,
+    viewing: Viewing = USUAL,
 ) -> FusedModel:
     """One model that knows every concept; its report says how well.
 
     seen      of every concept
     ordinary  of the base; None where nothing is to be preserved
     base      opened; called for by a chain and by refining
+    viewing   what is watched again there
     """
     if len({concept.name for concept in concepts}) != len(concepts) or not concepts:
         raise ValueError("fusion takes one or more concepts, each of its own name")
@@ -159,14 +171,14 @@ def fuse(
         solution.add(seen, ("text",))
         for stage in ("kv", "spatial"):
             on_progress(f"watching again for {stage}", 0, 1)
-            seen = solution.watched_again(base)
+            seen = solution.watched_again(base, viewing)
             solution.add(seen, (stage,))
     else:
         solution.add(seen, STAGES)
     for _ in range(terms.refine if base is not None else 0):
         on_progress("watching the fused model", 0, 1)
         assert base is not None
-        solution.add(solution.watched_again(base), STAGES)
+        solution.add(solution.watched_again(base, viewing), STAGES)
     told = account(concepts, terms, solution.deltas, solution.fits, solution.lost)
     told = told.model_copy(update={"seconds": {"solution": round(perf_counter() - started, 3)}})
     report = told.model_dump(mode="json")
@@ -238,7 +250,7 @@ class _Solution:
             return ordinary + LEAST * torch.eye(len(ordinary), dtype=ordinary.dtype)
         return solve.pull(grams, self.terms.ridge[stage], ordinary, self.terms.preservation)
 
-    def watched_again(self, base: BaseModel) -> list[Statistics]:
+    def watched_again(self, base: BaseModel, viewing: Viewing) -> list[Statistics]:
         """What is seen while each concept is drawn by what is fused so far and the rest its own."""
         tokens = {concept.name: concept.tokens for concept in self.cast}
         return [
@@ -247,6 +259,7 @@ class _Solution:
                 concept,
                 FusedModel(base.reference, base.hash, tokens, {**concept.deltas, **self.deltas}),
                 subject=self.terms.subject,
+                viewing=viewing,
             )
             for concept in self.cast
         ]

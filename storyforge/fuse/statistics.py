@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -104,6 +104,28 @@ ORDINARY_PROMPTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Viewing:
+    """What a model is watched drawing, and for how long.
+
+    steps     of denoising; None for `STEPS`
+    concepts  kind -> prompts in which `<it>` is the concept
+    ordinary  prompts of the base, to be preserved
+    """
+
+    steps: int | None = None
+    concepts: Mapping[str, Sequence[str]] = field(default_factory=lambda: CONCEPT_PROMPTS)
+    ordinary: Sequence[str] = ORDINARY_PROMPTS
+
+    @property
+    def length(self) -> int:
+        """Steps that are heard of each time."""
+        return self.steps or STEPS
+
+
+USUAL: Final = Viewing()
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """What the layers see while one concept is drawn, packed; or the base, where none is.
 
@@ -176,13 +198,15 @@ def of_concept(
     on_step: OnStep | None = None,
     *,
     subject: bool = False,
+    viewing: Viewing = USUAL,
 ) -> Statistics:
     """What the layers see while `concept` alone draws itself.
 
-    on_step  hears every one of `STEPS` denoising steps, twice for `subject`
+    on_step  hears every one of the denoising steps, twice for `subject`
     subject  whether spatial layers see above all where the concept is
     """
-    return through(base, concept, concept.alone(), packing, on_step, subject=subject)
+    alone = concept.alone()
+    return through(base, concept, alone, packing, on_step, subject=subject, viewing=viewing)
 
 
 def through(
@@ -193,12 +217,16 @@ def through(
     on_step: OnStep | None = None,
     *,
     subject: bool = False,
+    viewing: Viewing = USUAL,
 ) -> Statistics:
     """What the layers see while `model` draws `concept`."""
-    prompts = [line.replace("<it>", f"<{concept.name}>") for line in CONCEPT_PROMPTS[concept.kind]]
+    lines = viewing.concepts[concept.kind]
+    prompts = [line.replace("<it>", f"<{concept.name}>") for line in lines]
     keep: Callable[[Tensor], Packed] = packing.of
     where = positions(base, prompts, model.tokens, concept.name)
-    packed, text = watch(base, model, prompts, keep, on_step, where=where, subject=subject)
+    packed, text = watch(
+        base, model, prompts, keep, on_step, where=where, subject=subject, steps=viewing.steps
+    )
     words = {
         name: _average_words(text.features[group], where)
         for group, name in enumerate(base.family.text_inputs)
@@ -210,10 +238,12 @@ def of_base(
     base: BaseModel,
     packing: type[Full] | type[Compact] = Full,
     on_step: OnStep | None = None,
+    *,
+    viewing: Viewing = USUAL,
 ) -> Statistics:
     """What the layers ordinarily see: the base without any concept."""
     keep: Callable[[Tensor], Packed] = packing.of
-    packed, _ = watch(base, plain(base), ORDINARY_PROMPTS, keep, on_step)
+    packed, _ = watch(base, plain(base), viewing.ordinary, keep, on_step, steps=viewing.steps)
     return Statistics(base.hash, base.family.inputs, packed, {})
 
 
