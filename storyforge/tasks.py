@@ -224,4 +224,20 @@ class BookTask:
     ppi: int = 0
 
 
-Task = TrainTask | FuseTask | PanelTask | BookTask
+@dataclass(frozen=True, slots=True)
+class ImportTask:
+    """Make a concept of another tool's file.
+
+    class_phrase  the word for it, and what calls it up if the file does not say
+    """
+
+    key: str
+    concept: str
+    kind: Kind
+    class_phrase: str
+    file: Path
+    base: str
+    base_hash: str
+
+
+Task = TrainTask | ImportTask | FuseTask | PanelTask | BookTask

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from storyforge.book.leaf import Face
+from storyforge.errors import EnvironmentProblem
+from storyforge.headers.bases import look_at_base
+from storyforge.headers.header import read_header
+from storyforge.headers.kinds import licence_of
 from storyforge.modelref import is_embedded
 from storyforge.story.story import Story
 
@@ -134,13 +137,6 @@ RIGHT_TO_LEFT: Final = frozenset({"ar", "dv", "fa", "he", "ps", "ur", "yi"})
 _POCKET_LICENCE: Final = "Apache-2.0"
 """Of the model that comes with storyforge."""
 
-_HEADER: Final = 8
-"""Bytes in which a .safetensors file says how long its header is."""
-
-_LONGEST: Final = 10_000_000
-"""Bytes; a longer header is no concept's."""
-
-
 _LONGEST_LICENCE: Final = 80
 """Letters; what is longer is a licence's text, not its name."""
 
@@ -166,9 +162,13 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     """The whole text, one paragraph a line."""
     say = phrases(language)
     base = say.base.format(base=base_name(story))
-    if is_embedded(story.base_parts.model):
-        base = f"{base} – {say.licence.format(licence=_POCKET_LICENCE)}"
+    if licence := _base_licence(story):
+        base = f"{base} – {say.licence.format(licence=licence)}"
     lines = [say.made_by, "", base]
+    for lora in story.sampling.lora:
+        stated = shared_licence(story.folder / lora.file)
+        told = say.licence.format(licence=stated) if stated else say.unstated
+        lines.append(f"LoRA: {Path(lora.file).stem} – {told}")
     if story.concepts:
         lines += [say.concepts]
         lines += [f"•\u00a0{_concept(story, name, say)}" for name in story.concepts]
@@ -197,15 +197,19 @@ def _concept(story: Story, name: str, say: Phrases) -> str:
 
 
 def shared_licence(path: Path) -> str | None:
-    """The licence that a concept's .safetensors file states; None if it states none."""
+    """The licence that a concept's or LoRA's file states; None if it states none."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_HEADER), "little")
-            header = json.loads(file.read(length)) if length < _LONGEST else None
-    except (OSError, ValueError, RecursionError):
+        return _short(licence_of(read_header(path)))
+    except EnvironmentProblem:
         return None
-    notes = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(notes, dict):
-        return None
-    stated = notes.get("modelspec.license") or notes.get("licence")
-    return " ".join(str(stated).split())[:_LONGEST_LICENCE] if stated else None
+
+
+def _base_licence(story: Story) -> str | None:
+    if is_embedded(story.base_parts.model):
+        return _POCKET_LICENCE
+    path = story.folder / Path(story.base_parts.model).expanduser()
+    return _short(look_at_base(path).licence) if path.exists() else None
+
+
+def _short(licence: str | None) -> str | None:
+    return " ".join(licence.split())[:_LONGEST_LICENCE] if licence else None

@@ -32,7 +32,7 @@ from storyforge.plan.takes import picture_of
 from storyforge.store import Entry, Ledger, Store, size_of
 from storyforge.store.products import Source
 from storyforge.story.story import Story
-from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
+from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
 
 if TYPE_CHECKING:
     from storyforge.model.base import BaseModel
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T", TrainTask, FuseTask, PanelTask, BookTask)
+T = TypeVar("T", TrainTask, ImportTask, FuseTask, PanelTask, BookTask)
 
 _LONGEST: Final = 60
 """Letters of a story's name in its ledger's: file systems allow 255 bytes in all."""
@@ -121,6 +121,13 @@ class Engine:
 
         self._regret(self._until_made(tasks, learn))
 
+    def take_in(self, tasks: Sequence[ImportTask]) -> None:
+        """Make concepts of other tools' files."""
+        if tasks:
+            self._begin()
+            work = Importer(self.store)
+            self._regret(run(work.perform, tasks, 1, self.on_progress, self._keep))
+
     def fuse(self, task: FuseTask | None) -> None:
         """Fuse the concepts, if every one of them was learnt."""
         if task is None or self.troubles:
@@ -134,8 +141,7 @@ class Engine:
         self.note_all()
 
     def _concept_file(self, name: str, key: str) -> Path:
-        spec = self.plan.story.concepts[name]
-        return spec if isinstance(spec, Path) else self.store.path("concepts", key)
+        return concept_file(self.plan, self.store, name, key)
 
     def draw(self, tasks: Sequence[PanelTask], previews: Path | None = None) -> None:
         """Draw pictures, the base opened once; those after a failed one are tried by themselves.
@@ -380,7 +386,7 @@ def _about(task: Task, on_progress: OnProgress) -> OnProgress:
     return lambda what, done, total: on_progress(f"{subject_of(task)}: {what}", done, total)
 
 
-def opened(task: TrainTask | FuseTask | PanelTask) -> BaseModel:
+def opened(task: TrainTask | ImportTask | FuseTask | PanelTask) -> BaseModel:
     """The base that a task names, where it is asked to lie; opened once for all stages of a run."""
     base, side = _opened(task.base, task.base_hash)
     base.resize(side)
@@ -422,6 +428,33 @@ def learn_concept(
 
             carried.carry_statistics(base, task, path, _about(task, on_progress))
         check_pictures(task, sums.get(task.key, {}))
+
+
+def concept_file(plan: Plan, store: Store, name: str, key: str) -> Path:
+    """Where a concept of the plan lies: where the author put it, or in the store."""
+    spec = plan.story.concepts[name]
+    given = isinstance(spec, Path) and all(task.concept != name for task in plan.imports)
+    return spec if given and isinstance(spec, Path) else store.path("concepts", key)
+
+
+@dataclass(slots=True)
+class Importer:
+    """Makes concepts of other tools' files; the base is opened once for all of them."""
+
+    store: Store
+    base: BaseModel | None = None
+
+    def perform(self, task: ImportTask, on_progress: OnProgress) -> None:
+        """Import one file into the store."""
+        from storyforge.model.formats.foreign import Wanted, import_concept
+
+        tell = _about(task, on_progress)
+        tell("importing", 0, 1)
+        self.base = self.base or opened(task)
+        wanted = Wanted(task.concept, task.kind, task.class_phrase)
+        with self.store.make("concepts", task.key) as path:
+            import_concept(self.base, task.file, wanted).concept.save(path)
+        tell("importing", 1, 1)
 
 
 def fuse_concepts(

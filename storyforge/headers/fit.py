@@ -21,6 +21,9 @@ def misfit(told: Described, base: BaseHeader) -> str | None:
         return f"it is for SDXL, and the base is {_named(base.family, base.width)}"
     if not base.layers:
         return None
+    groups = sum(name.endswith("_attn2_to_k") for name in base.layers)
+    if told.groups not in (None, 1, groups):
+        return f"it has words for {told.groups} layers, and the base has {groups}"
     for name, parts in told.layers.items():
         if name not in base.layers:
             return f"it changes `{name}`, and the base has no such layer"

@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
-from storyforge.headers.header import Header
+from storyforge.headers.header import Header, read_header
 from storyforge.headers.names import BUNDLE, Part, part_of
 
 FileKind = Literal[
@@ -95,6 +96,14 @@ class Described:
     words: dict[str, int]
     layers: dict[str, dict[str, Part]]
     strange: tuple[str, ...]
+
+    @property
+    def groups(self) -> int | None:
+        """For how many layers it has words of their own; None if it has no layer-wise words."""
+        if self.kind == "XTI":
+            return len(self.header.shapes)
+        rows = [s for key, s in self.header.shapes.items() if "new_concept_embedding/" in key]
+        return rows[0][0] if rows and len(rows[0]) == 2 else None
 
     @property
     def ranks(self) -> Counter[int]:
@@ -237,6 +246,11 @@ def _writer(header: Header, kind: FileKind, layers: dict[str, dict[str, Part]]) 
     if any(key.startswith(("lora_unet_", "lora_te")) for key in keys):
         return "LyCORIS" if kind in {"LoHa", "LoKr", "Tucker LoCon", "IA3"} else "kohya"
     return "diffusers" if keys else "unknown"
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a concept's file is another tool's, and has to be imported."""
+    return describe(read_header(path)).kind != "concept"
 
 
 def licence_of(header: Header) -> str | None:

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Final, get_args
 
 from storyforge import __version__
+from storyforge.headers.kinds import is_foreign
 from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
 from storyforge.pictures import files_read, picture_names
 from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of
 from storyforge.plan.panels import panel_task
 from storyforge.plan.pins import Pin
-from storyforge.settings import Format, FuseSettings
+from storyforge.settings import Format, FuseSettings, Kind
 from storyforge.store import fingerprint
 from storyforge.story.concept import ConceptSpec
 from storyforge.story.locales import check_edition
 from storyforge.story.prompts import named_in, negative_prompt
 from storyforge.story.story import Story
-from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
+from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
@@ -34,6 +35,7 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 class Plan:
     """Everything that a story asks for, in the order in which it can be made.
 
+    imports     concepts that come out of other tools' files
     key_inputs  for every key, what it is the hash of
     pins        the panels whose picture is kept as it is, by id
     """
@@ -45,10 +47,12 @@ class Plan:
     books: tuple[BookTask, ...]
     key_inputs: Mapping[str, KeyInputs]
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    imports: tuple[ImportTask, ...] = ()
 
     def tasks(self) -> Iterator[Task]:
         """Every task, each after those whose products it needs."""
         yield from self.train
+        yield from self.imports
         if self.fuse is not None:
             yield self.fuse
         yield from self.panels
@@ -99,9 +103,13 @@ def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
     check_edition(order.language, story.languages())
     key_inputs: dict[str, KeyInputs] = {}
     train: list[TrainTask] = []
+    imports: list[ImportTask] = []
     keys: dict[str, str] = {}
     for name, spec in story.concepts.items():
-        if isinstance(spec, Path):
+        if isinstance(spec, Path) and is_foreign(spec):
+            imports.append(_import_task(story, name, spec, base, key_inputs))
+            keys[name] = imports[-1].key
+        elif isinstance(spec, Path):
             keys[name] = fingerprint(spec)[:KEY_DIGITS]
         else:
             train.append(train_task(name, spec, base, key_inputs))
@@ -111,7 +119,20 @@ def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
     fuse = fuse_task(story.fuse, base, shown, key_inputs) if fused else None
     panels = tuple(_panel_tasks(story, base, order, fuse, shown, key_inputs))
     books = tuple(_book_tasks(story, panels, order, key_inputs))
-    return Plan(story, tuple(train), fuse, panels, books, key_inputs)
+    return Plan(story, tuple(train), fuse, panels, books, key_inputs, imports=tuple(imports))
+
+
+def _import_task(
+    story: Story, name: str, file: Path, base: ModelRef, key_inputs: dict[str, KeyInputs]
+) -> ImportTask:
+    """The task of making a concept of another tool's file."""
+    kind: Kind = "character"
+    if name in story.objects or name in story.scenes:
+        kind = "object" if name in story.objects else "scene"
+    words = name.replace("-", " ").replace("_", " ")
+    made = {"make": "import 1", "file": file, "kind": kind, "class": words, "base": base.hash}
+    key = _entered(key_inputs, made)
+    return ImportTask(key, name, kind, words, file, base.reference, base.hash)
 
 
 def _shown(story: Story) -> tuple[str, ...]:

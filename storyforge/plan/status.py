@@ -16,7 +16,7 @@ from storyforge.plan.pins import Pin, typed
 from storyforge.plan.plan import Plan
 from storyforge.plan.takes import panel_named
 from storyforge.store import Entry, Shelf, Store
-from storyforge.tasks import BookTask, FuseTask, PanelTask, Task, TrainTask
+from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
 
 State = Literal["fresh", "stale", "pinned", "unneeded"]
 
@@ -68,7 +68,7 @@ class StatusLine:
 def shelf_of(task: Task) -> Shelf:
     """Where the store keeps what the task makes."""
     match task:
-        case TrainTask():
+        case TrainTask() | ImportTask():
             return "concepts"
         case FuseTask():
             return "fused"
@@ -81,7 +81,7 @@ def shelf_of(task: Task) -> Shelf:
 def subject_of(task: Task) -> str:
     """What the task makes, in words that stay the same when its key changes."""
     match task:
-        case TrainTask():
+        case TrainTask() | ImportTask():
             return f"concept {task.concept}"
         case FuseTask():
             return "fused model"
@@ -110,7 +110,14 @@ def missing(plan: Plan, store: Store) -> Plan:
         for task in plan.train
         if task.concept in needed and not store.has("concepts", task.key)
     }
-    return replace(plan, train=tuple(train.values()), fuse=fuse, panels=panels, books=books)
+    imports = tuple(
+        task
+        for task in plan.imports
+        if task.concept in needed and not store.has("concepts", task.key)
+    )
+    return replace(
+        plan, train=tuple(train.values()), imports=imports, fuse=fuse, panels=panels, books=books
+    )
 
 
 def status_lines(
@@ -241,7 +248,7 @@ def _cause(panel: StatusLine, stale: Sequence[StatusLine]) -> tuple[str, ...]:
 
 def _on_the_way(cause: tuple[str, ...], stale: Sequence[StatusLine]) -> Iterator[str]:
     """What has to be made before the panels can be drawn."""
-    concepts = [line for line in stale if isinstance(line.task, TrainTask)]
+    concepts = [line for line in stale if isinstance(line.task, TrainTask | ImportTask)]
     if concepts and not any("concept `" in words for words in cause):
         yield _things(concepts)
     if any(isinstance(line.task, FuseTask) for line in stale):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storyforge.engine.engine import concept_file
 from storyforge.errors import StoryForgeError
 from storyforge.plan.plan import Plan
 from storyforge.store import Store, size_of
@@ -70,8 +71,7 @@ def fusion_of(drawn: Plan, store: Store) -> Fusion | None:
         raise StoryForgeError("not fused yet", hint=f"run `storyforge fuse {drawn.story.path}`")
     files = {"fused model": fused}
     for name, key in task.concepts:
-        spec = drawn.story.concepts[name]
-        files[f"concept {name}"] = spec if isinstance(spec, Path) else store.path("concepts", key)
+        files[f"concept {name}"] = concept_file(drawn, store, name, key)
     for name, key in task.statistics:
         if store.has("statistics", key):
             files[f"what {name} sees"] = store.path("statistics", key)

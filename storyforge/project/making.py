@@ -84,7 +84,7 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         finished = [task for task in asked.books if store.has(task.format, task.key)]
         books = tuple(published(asked.story, task, store, how.out) for task in finished)
     skipped = Counts(
-        concepts=len(asked.train) - len(wanted.train),
+        concepts=len(asked.train) + len(asked.imports) - len(wanted.train) - len(wanted.imports),
         fused=(asked.fuse is not None) - (wanted.fuse is not None),
         panels=len(asked.panels) - len(wanted.panels),
         books=len(asked.books) - len(wanted.books),
@@ -105,6 +105,7 @@ def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
     """Make what is wanted, each stage from what those before it made."""
     engine.compose(wanted.books)
     engine.learn(wanted.train, how.jobs, how.logs)
+    engine.take_in(wanted.imports)
     engine.fuse(wanted.fuse)
     engine.draw(wanted.panels, how.previews)
     engine.bind(wanted.books)
@@ -123,5 +124,7 @@ def _wanted(asked: Plan, store: Store) -> Plan:
         return missing(asked, store)
     concepts = {task.key: task for task in asked.train if not store.has("concepts", task.key)}
     fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None
-    needless = asked.fuse is not None and fused is None
-    return replace(asked, train=() if needless else tuple(concepts.values()), fuse=fused)
+    imports = tuple(task for task in asked.imports if not store.has("concepts", task.key))
+    if asked.fuse is not None and fused is None:
+        return replace(asked, train=(), imports=(), fuse=None)
+    return replace(asked, train=tuple(concepts.values()), imports=imports, fuse=fused)

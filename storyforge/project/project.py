@@ -34,6 +34,7 @@ from storyforge.settings import Format
 from storyforge.store import Store
 from storyforge.store.locks import FOREVER
 from storyforge.story.story import Story, examined, sound, untranslated
+from storyforge.tasks import ImportTask, TrainTask
 from storyforge.train.logs import Logs
 
 if TYPE_CHECKING:
@@ -171,12 +172,14 @@ class Project:
         """
         drawn = self.plan()
         self._check_concepts(concepts)
+        made: tuple[TrainTask | ImportTask, ...] = (*drawn.train, *drawn.imports)
         files = {
             task.concept: self.store.path("concepts", task.key)
-            for task in drawn.train
+            for task in made
             if self.store.has("concepts", task.key)
         }
-        given = self.story.concepts.items()
+        taken = {task.concept for task in drawn.imports}
+        given = [each for each in self.story.concepts.items() if each[0] not in taken]
         files |= {name: spec for name, spec in given if isinstance(spec, Path)}
         wanted = concepts or list(self.story.concepts)
         return tuple(Card.read(files[name]) for name in wanted if name in files)

@@ -134,7 +134,7 @@ def read_adapter(path: Path) -> AdapterFile:
     for name, keys in told.layers.items():
         parts = {part.role: tensors[key].detach() for key, part in keys.items()}
         dotted = next(iter(keys.values())).dotted
-        scale = _scale(header, dotted, parts)
+        scale = scale_of(header, dotted, parts)
         layers[name] = LayerParts(parts, scale, bool(header.config))
     return AdapterFile(told, layers, tensors)
 
@@ -156,7 +156,7 @@ def unreadable(told: Described) -> tuple[str, str] | None:
     return None
 
 
-def _scale(header: Header, dotted: str, parts: Mapping[str, torch.Tensor]) -> float:
+def scale_of(header: Header, dotted: str, parts: Mapping[str, torch.Tensor]) -> float:
     """alpha / rank of one layer: by its own alpha, else by what the writer said, else 1."""
     rank: int | None = None
     if "down" in parts:

@@ -20,6 +20,23 @@ def read_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
     Raises:
       EnvironmentProblem: if it cannot be read, holds code, or holds a number that is none.
     """
+    header, tensors = raw_tensors(path)
+    for name, tensor in tensors.items():
+        if not finite(tensor):
+            raise EnvironmentProblem(
+                f"`{path}` is broken: `{name}` holds numbers that are not finite",
+                hint="it would make every picture black; get the file again, or train it again",
+            )
+    return header, tensors
+
+
+def finite(tensor: torch.Tensor) -> bool:
+    """Whether every number of a tensor is one."""
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor.float()).all())
+
+
+def raw_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
+    """The same, whatever its numbers are."""
     header = read_header(path)
     path = file_in(path)
     try:
@@ -31,12 +48,6 @@ def read_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot read `{path}`: {reason}") from exc
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
-            raise EnvironmentProblem(
-                f"`{path}` is broken: `{name}` holds numbers that are not finite",
-                hint="it would make every picture black; get the file again, or train it again",
-            )
     return header, tensors
 
 

@@ -1,0 +1,122 @@
+"""A concept as other programs read it: which files go where, and what is lost in each.
+
+Everybody but storyforge, Mix-of-Show and kohya's XTI has one vector for a word in all layers: the
+mean over layers is what they get.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from safetensors.torch import save_file
+
+from storyforge.model.concept import Concept
+from storyforge.model.formats import diffusers_lora, kohya, mix_of_show, textual_inversion, xti
+from storyforge.model.lora import Delta
+from storyforge.model.tokens import ConceptTokens
+
+Target = Literal["kohya", "diffusers", "comfyui", "webui", "ti", "xti", "mix-of-show"]
+TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+
+_VERSIONS: Final = {768: ("sd_v1", "stable-diffusion-v1"), 1024: ("sd_v2", "stable-diffusion-v2")}
+"""Width of a word -> kohya's and ModelSpec's names of the family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written.
+
+    use     how the program calls the concept up
+    spread  how far the words of its layers lie from the one that is left, as a share of their
+            length; 0 where nothing is lost
+    """
+
+    files: tuple[Path, ...]
+    use: str
+    spread: float
+
+
+def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
+    """Write a concept into a folder in the form of another program."""
+    name, words = concept.name, concept.tokens.words.float().cpu()
+    lost = textual_inversion.spread(words)
+    folder.mkdir(parents=True, exist_ok=True)
+    match to:
+        case "mix-of-show":
+            path = folder / f"{name}.pth"
+            pairs = {k: ((d.scale * d.up).cpu(), d.down.cpu()) for k, d in concept.deltas.items()}
+            mix_of_show.write(name, words, pairs, path)
+            said = " ".join(f"<{name}{i + 1}>" for i in range(len(words)))
+            return Exported((path,), f"`{said}` in a prompt", 0.0)
+        case "xti":
+            path = folder / f"{name}.safetensors"
+            xti.write_words(words, path, _metadata(concept, "textual-inversion"))
+            return Exported((path,), "`--XTI_embeddings` of gen_img_diffusers.py", 0.0)
+        case "ti":
+            path = folder / f"{name}.safetensors"
+            textual_inversion.write_words(words, path, _metadata(concept, "textual-inversion"))
+            return Exported((path,), "the file's name in a prompt", lost)
+        case _:
+            return _with_lora(concept, to, folder, lost)
+
+
+def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Exported:
+    """The changes as a LoRA, and the words beside it."""
+    name, words = concept.name, concept.tokens.words.float().cpu()
+    places = {
+        "kohya": (f"{name}.safetensors", f"{name}_emb.safetensors"),
+        "diffusers": ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors"),
+        "comfyui": (f"loras/{name}.safetensors", f"embeddings/{name}.safetensors"),
+        "webui": (f"Lora/{name}.safetensors", f"embeddings/{name}.safetensors"),
+    }
+    uses = {
+        "kohya": f"the LoRA, and `{name}_emb` in a prompt",
+        "diffusers": f"`load_lora_weights`, `load_textual_inversion`, and `<{name}>` in a prompt",
+        "comfyui": f"the LoRA at strength 1, and `embedding:{name}` in a prompt",
+        "webui": f"`<lora:{name}:1> {name}` in a prompt",
+    }
+    lora, beside = (folder / place for place in places[to])
+    for path in (lora, beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    told = _metadata(concept, "lora")
+    if to == "diffusers":
+        diffusers_lora.write_lora(concept.deltas, lora, told)
+        one = textual_inversion.collapsed(words)
+        save_file({f"<{name}>": one}, beside, _metadata(concept, "textual-inversion"))
+    else:
+        bundle = {name: textual_inversion.collapsed(words)} if to == "webui" else None
+        kohya.write_lora(concept.deltas, lora, told, bundle)
+        textual_inversion.write_words(words, beside, _metadata(concept, "textual-inversion"))
+    return Exported((lora, beside), uses[to], lost)
+
+
+def _metadata(concept: Concept, what: str) -> dict[str, str]:
+    """ModelSpec's fields and kohya's, the licence among them."""
+    width = concept.tokens.words.shape[-1]
+    version, architecture = _VERSIONS.get(width, ("", f"{concept.base}"))
+    told = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{architecture}/{what}",
+        "modelspec.implementation": "storyforge",
+        "modelspec.title": concept.name,
+        "modelspec.trigger_phrase": f"<{concept.name}>" if what == "lora" else concept.name,
+        "modelspec.license": concept.licence or "",
+        "ss_output_name": concept.name,
+        "ss_base_model_version": version,
+        "ss_sd_model_name": concept.base,
+        "ss_training_comment": f"{concept.class_phrase}, exported by storyforge",
+        "storyforge.base_hash": concept.base_hash,
+    }
+    return {key: value for key, value in told.items() if value}
+
+
+def halved(concept: Concept) -> Concept:
+    """The concept as an exported file has it: one vector a word, changes in half precision."""
+    one = textual_inversion.collapsed(concept.tokens.words)[:, None]
+    deltas = {
+        name: Delta((d.scale * d.up).half().float(), d.down.half().float())
+        for name, d in concept.deltas.items()
+    }
+    return replace(concept, tokens=ConceptTokens(concept.name, one), deltas=deltas)

@@ -1,0 +1,81 @@
+"""Whether an exported concept draws in stock diffusers what it draws here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from storyforge.errors import EnvironmentProblem
+from storyforge.model.attention import AttentionContext
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import Concept
+from storyforge.model.denoising import denoise, make_scheduler, start_latents
+from storyforge.model.lora import merged
+from storyforge.model.tokens import encode
+
+STEPS: Final = 4
+_SCALE: Final = 5.0
+
+
+def drawn_here(base: BaseModel, concept: Concept, steps: int = STEPS) -> torch.Tensor:
+    """(3, h, w) in [0, 1]: the concept alone, by storyforge."""
+    prompts = ["", f"a picture of <{concept.name}>"]
+    with merged(base, concept.deltas):
+        texts = encode(base, prompts, {concept.name: concept.tokens})
+        noise = start_latents(base, [1])
+        clean = denoise(base, AttentionContext(texts), noise, steps=steps, guidance_scale=_SCALE)
+    return base.decode(clean)[0]
+
+
+def drawn_by_stock(
+    base: BaseModel, name: str, files: Sequence[Path], steps: int = STEPS
+) -> torch.Tensor:
+    """(3, h, w) in [0, 1]: the same from files, by `StableDiffusionPipeline`.
+
+    files  a LoRA, or none, and then the words
+
+    Raises:
+      EnvironmentProblem: if diffusers cannot read them, or PEFT is not installed.
+    """
+    pipe = StableDiffusionPipeline(
+        vae=base.vae,
+        text_encoder=copy.deepcopy(base.text_encoder),
+        tokenizer=copy.deepcopy(base.tokenizer),
+        unet=copy.deepcopy(base.unet),
+        scheduler=make_scheduler(base, None),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    *loras, words = files
+    try:
+        for lora in loras:
+            pipe.load_lora_weights(lora.parent, weight_name=lora.name)
+        pipe.load_textual_inversion(words, token=f"<{name}>")
+    except (ValueError, OSError, RuntimeError, ImportError) as exc:
+        raise EnvironmentProblem(
+            f"stock diffusers does not read `{files[0]}`: {exc}",
+            hint="it needs PEFT for LoRAs: pip install peft",
+        ) from exc
+    side = base.side
+    picture = pipe(
+        f"a picture of <{name}>",
+        num_inference_steps=steps,
+        guidance_scale=_SCALE,
+        latents=start_latents(base, [1]),
+        height=side,
+        width=side,
+        output_type="pt",
+    ).images[0]
+    return torch.as_tensor(picture).float()
+
+
+def difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two pictures, of 255."""
+    return float((one - other).abs().max()) * 255
