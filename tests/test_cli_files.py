@@ -59,7 +59,7 @@ def bundle(path: Path) -> Path:
     """A LoRA of one layer that brings two vectors along."""
     tensors = {
         f"{TO_K}.lora_down.weight": noise(4, WIDTH),
-        f"{TO_K}.lora_up.weight": 4 * noise(32, 4),
+        f"{TO_K}.lora_up.weight": 60 * noise(32, 4),
         f"{TO_K}.alpha": torch.tensor(2.0),
         "bundle_emb.pip.string_to_param.*": noise(2, WIDTH),
     }

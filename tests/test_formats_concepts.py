@@ -25,6 +25,7 @@ from storyforge.model.concept import Concept
 from storyforge.model.family import text_core
 from storyforge.model.formats import diffusers_lora, kohya, mix_of_show, textual_inversion, xti
 from storyforge.model.formats.foreign import EXACT, Imported, Wanted, import_concept
+from storyforge.model.lora import Delta
 from storyforge.model.lorafile import changes_of
 from storyforge.model.tokens import encode
 
@@ -392,6 +393,27 @@ def test_alpha_is_the_rank_so_that_every_reader_takes_the_scale_for_one(
     assert set(alphas.values()) == {4.0}
     told = read_header(tmp_path / "pip.safetensors").metadata
     assert told["ss_network_dim"] == told["ss_network_alpha"] == "4"
+
+
+def test_changes_of_many_ranks_are_written_with_one_and_mean_the_same(
+    tiny: BaseModel, folder: Path, tmp_path: Path
+) -> None:
+    """diffusers gives every layer the alpha that most have, and does not say so."""
+    pytest.importorskip("peft")
+    deltas = {}
+    for number, (name, linear) in enumerate(tiny.linears.items()):
+        rank = 1 + number % 3
+        deltas[name] = Delta(noise(linear.out_features, rank), noise(rank, linear.in_features))
+    kohya.write_lora(deltas, tmp_path / "a.safetensors", {}, dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipe.load_lora_weights(tmp_path, weight_name="a.safetensors")
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    roots = {"unet": pipe.unet, "text_encoder": text_core(pipe.text_encoder)}
+    for name, linear in tiny.linears.items():
+        part, layer = name.split(".", 1)
+        made = roots[part].get_submodule(layer).weight - linear.weight
+        torch.testing.assert_close(made, deltas[name].weight(), rtol=1e-5, atol=1e-6)
 
 
 def test_words_of_a_textual_inversion_are_the_mean_over_layers(

@@ -9,8 +9,10 @@ from typing import Final
 
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.names import BUNDLE
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
@@ -56,7 +58,9 @@ def drawn_by_stock(
     *loras, words = files
     try:
         for lora in loras:
-            pipe.load_lora_weights(lora.parent, weight_name=lora.name)
+            # Words that a LoRA brings along are the web UI's to read; diffusers refuses them.
+            state = {k: v for k, v in load_file(lora).items() if not k.startswith(BUNDLE)}
+            pipe.load_lora_weights(state)
         pipe.load_textual_inversion(words, token=f"<{name}>")
     except (ValueError, OSError, RuntimeError, ImportError) as exc:
         raise EnvironmentProblem(
