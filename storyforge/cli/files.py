@@ -160,7 +160,7 @@ def _file_of(what: str, story: Path | None, store: Path | None) -> tuple[Path, s
     if not cards:
         hint = f"run `storyforge train {story} {what}`"
         raise StoryForgeError(f"`{what}` is not learnt yet, or has changed since", hint=hint)
-    base = project.story.base
+    base = project.story.base_parts.model
     beside = project.story.folder / Path(base).expanduser()
     return cards[0].path, str(beside) if base != "pocket" and beside.exists() else base
 

@@ -126,7 +126,11 @@ class Engine:
         if tasks:
             self._begin()
             work = Importer(self.store)
-            self._regret(run(work.perform, tasks, 1, self.on_progress, self._keep))
+            self._regret(
+                self._until_made(
+                    tasks, lambda todo: run(work.perform, todo, 1, self.on_progress, self._keep)
+                )
+            )
 
     def fuse(self, task: FuseTask | None) -> None:
         """Fuse the concepts, if every one of them was learnt."""
@@ -452,8 +456,9 @@ class Importer:
         tell("importing", 0, 1)
         self.base = self.base or opened(task)
         wanted = Wanted(task.concept, task.kind, task.class_phrase)
-        with self.store.make("concepts", task.key) as path:
-            import_concept(self.base, task.file, wanted).concept.save(path)
+        with self.store.make_missing("concepts", task.key) as path:
+            if path is not None:
+                import_concept(self.base, task.file, wanted).concept.save(path)
         tell("importing", 1, 1)
 
 

@@ -93,7 +93,7 @@ def _changed(path: Path) -> TaskFailed:
 
 def sources_of(task: PanelTask | FuseTask, plan: Plan) -> Sequence[Source]:
     """The products that the task reads; what the author brought is none."""
-    learnt = {each.key for each in plan.train}
+    learnt = {each.key for each in plan.train} | {each.key for each in plan.imports}
     match task:
         case FuseTask():
             return [("concepts", key) for _, key in task.concepts if key in learnt]

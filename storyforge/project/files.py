@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.headers.bases import Base, look_at_base
+from storyforge.headers.bases import BaseHeader, look_at_base
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import read_header
@@ -86,6 +86,9 @@ def verify_export(file: Path, to: Target, exported: Exported, base: str) -> floa
         if not same or (to == "mix-of-show" and again.deltas.keys() != concept.deltas.keys()):
             raise EnvironmentProblem(f"`{exported.files[0]}` does not come back as it was written")
         return 0.0
+    if opened.text_encoder_2 is not None:
+        hint = "`concept import` reads it back"
+        raise StoryForgeError("only models with one text encoder are compared", hint=hint)
     lean = halved(concept)
     lean = replace(lean, deltas={}) if to == "ti" else lean
     here = drawn_here(opened, lean)
@@ -160,7 +163,7 @@ def _attention(layer: str) -> bool:
     return any(part in layer for part in ("_attn1_to_", "_attn2_to_", "_self_attn_"))
 
 
-def _base(base: str) -> Base:
+def _base(base: str) -> BaseHeader:
     return look_at_base(POCKET if base == "pocket" else Path(base))
 
 
