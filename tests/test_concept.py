@@ -110,6 +110,15 @@ def missing(path: Path) -> None:
     """Write nothing."""
 
 
+def test_what_is_kept_may_be_named_by_a_path_or_by_its_text(
+    base: BaseModel, concept: Concept, tmp_path: Path
+) -> None:
+    concept.save(str(tmp_path / "pip.safetensors"))
+    assert Concept.load(str(tmp_path / "pip.safetensors")).class_phrase == "red fox"
+    plain(base).save(str(tmp_path))
+    assert FusedModel.load(str(tmp_path)).base_hash == base.hash
+
+
 @pytest.mark.parametrize("write", [garbage, truncated, foreign, bare, missing])
 def test_a_file_that_is_no_concept_is_an_environment_problem(write, tmp_path: Path) -> None:
     write(tmp_path / "pip.safetensors")
@@ -158,7 +167,7 @@ def test_a_base_without_concepts_is_a_fused_model_of_nothing(base: BaseModel) ->
 
 
 def test_a_folder_without_a_model_is_an_environment_problem(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="cannot open the base model"):
+    with pytest.raises(EnvironmentProblem, match=r"holds no model_index\.json"):
         open_base(str(tmp_path), "hash")
 
 

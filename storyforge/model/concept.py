@@ -69,7 +69,7 @@ class Concept:
         """The model that knows this concept and nothing else."""
         return FusedModel(self.base, self.base_hash, {self.name: self.tokens}, self.deltas)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write one `.safetensors` file in half precision."""
         tensors = {"concept.words": self.tokens.words}
         for name, delta in self.deltas.items():
@@ -94,16 +94,16 @@ class Concept:
             "modelspec.license": self.licence or "",
         }
         save_file(_half(tensors), path, metadata)
-        sort_head(path)
+        sort_head(Path(path))
 
     @staticmethod
-    def load(path: Path) -> Concept:
+    def load(path: Path | str) -> Concept:
         """Read a concept.
 
         Raises:
           EnvironmentProblem: if the file is not a concept of storyforge.
         """
-        tensors, meta = _open(path)
+        tensors, meta = _open(Path(path))
         if meta.get("storyforge.format") != FORMAT or "concept.words" not in tensors:
             raise EnvironmentProblem(f"`{path}` is not a storyforge concept")
         try:
@@ -153,8 +153,9 @@ class FusedModel:
     deltas: dict[str, Delta]
     report: Mapping[str, object] = field(default_factory=dict)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write `deltas.safetensors` and `manifest.json` into an existing folder."""
+        folder = Path(folder)
         tensors = {f"concept.{name}": t.words for name, t in self.tokens.items()}
         for name, delta in self.deltas.items():
             tensors[f"{name}.lora_A.weight"] = delta.down
@@ -172,12 +173,13 @@ class FusedModel:
         )
 
     @staticmethod
-    def load(folder: Path) -> FusedModel:
+    def load(folder: Path | str) -> FusedModel:
         """Read a fused model.
 
         Raises:
           EnvironmentProblem: if the folder does not hold one.
         """
+        folder = Path(folder)
         tensors, meta = _open(folder / "deltas.safetensors")
         if meta.get("storyforge.fused") != FORMAT:
             raise EnvironmentProblem(f"`{folder}` is not a fused model")
