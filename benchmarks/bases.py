@@ -130,11 +130,9 @@ def measure(folder: Path, stage: str) -> dict[str, float]:
     base.defaults = replace(base.defaults, train_steps=1)
     with TemporaryDirectory() as scratch:
         STAGES[stage](base, Path(scratch))
-    return {
-        "open_seconds": round(opened, 1),
-        f"{stage}_seconds": round(perf_counter() - started - opened, 1),
-        f"{stage}_gb": round(peak_memory() / GIB, 2),
-    }
+    rest = {} if stage == "open" else {f"{stage}_seconds": perf_counter() - started - opened}
+    found = {"open_seconds": opened, **rest, f"{stage}_gb": peak_memory() / GIB}
+    return {name: round(value, 2) for name, value in found.items()}
 
 
 def measured(folder: Path, stages: list[str]) -> dict[str, float]:

@@ -52,6 +52,18 @@ def test_a_folder_of_a_half_precision_variant_opens(tmp_path: Path) -> None:
     assert base.unet.conv_in.weight.abs().sum() > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_folder_opens_in_another_precision_with_the_same_numbers(
+    folder: Path, dtype: torch.dtype
+) -> None:
+    full, half = open_base(str(folder), "hash"), open_base(str(folder), "hash", dtype=dtype)
+    pairs = zip(full.unet.state_dict().items(), half.unet.state_dict().items(), strict=True)
+    for (name, wanted), (same, made) in pairs:
+        assert name == same
+        assert torch.equal(wanted.to(dtype), made)
+    assert half.unet.dtype == half.text_encoder.dtype == dtype
+
+
 def test_a_folder_of_pickles_opens(tmp_path: Path) -> None:
     pipe = tiny_pipeline("sd1")
     pipe.save_pretrained(tmp_path, safe_serialization=False)

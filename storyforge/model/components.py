@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import torch
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
@@ -118,7 +120,7 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> Components:
         text_encoder_2 = _weighed(CLIPTextModelWithProjection, folder / "text_encoder_2", dtype)
         tokenizer_2 = CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
     return Components(
-        unet=_weighed(UNet2DConditionModel, folder / "unet", dtype),
+        unet=_unet_in(folder / "unet", dtype),
         vae=_vae_in(folder / "vae"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
@@ -198,6 +200,36 @@ def chosen_weights(names: Iterable[str], half: bool = False) -> _Chosen | None:
 
     best = min(found, key=rank, default=None)
     return best and _Chosen(best["variant"], best["ending"] == "safetensors")
+
+
+def _unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The U-Net, by far the largest part: in another precision than its file's, it is read one
+    weight after the other, since both of them at once are more than drawing needs."""
+    files = list(folder.glob("*.safetensors"))
+    if dtype == torch.float32 or len(files) != 1 or "-of-" in files[0].name:
+        made: UNet2DConditionModel = _weighed(UNet2DConditionModel, folder, dtype)
+        return made
+    with init_empty_weights():
+        made = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder))
+    made.load_state_dict(dict(_one_by_one(files[0], dtype)), assign=True)
+    return made
+
+
+def _one_by_one(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a file in a precision; not mapped into memory, where they would stay."""
+    with file.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        for name, told in header.items():
+            begin, end = told["data_offsets"]
+            stream.seek(8 + length + begin)
+            data = bytearray(stream.read(end - begin))
+            tensor = torch.frombuffer(data, dtype=_TYPES[told["dtype"]])
+            yield name, tensor.reshape(told["shape"]).to(dtype)
+
+
+_TYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def _vae_in(folder: Path) -> AutoencoderKL | PatchAutoencoder:
