@@ -22,7 +22,7 @@ from storyforge.headers.header import read_header
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.components import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.modelref import POCKET, BaseParts
+from storyforge.modelref import BaseParts, weights_at
 
 DEVICE: Final = "STORYFORGE_DEVICE"
 VRAM: Final = "STORYFORGE_VRAM"
@@ -55,7 +55,7 @@ class Placement:
 def weights_of(reference: str) -> int:
     """How many weights a base has, by the headers of its files; 0 where these do not say."""
     model = BaseParts.of(reference).model
-    path = POCKET if model == "pocket" else folder_of(model)
+    path = folder_of(str(weights_at(model)))
     if path.is_file():
         return sum(map(prod, read_header(path).shapes.values()))
     count = 0
