@@ -13,6 +13,7 @@ from storyforge.cli.options import AsJson, StoreFolder
 from storyforge.cli.program import app
 from storyforge.cli.terminal import show_table, tell, tell_json
 from storyforge.errors import StoryForgeError, closest
+from storyforge.modelref import is_embedded
 
 if TYPE_CHECKING:
     from storyforge.model.formats.export import Target
@@ -162,7 +163,8 @@ def _file_of(what: str, story: Path | None, store: Path | None) -> tuple[Path, s
         raise StoryForgeError(f"`{what}` is not learnt yet, or has changed since", hint=hint)
     base = project.story.base_parts.model
     beside = project.story.folder / Path(base).expanduser()
-    return cards[0].path, str(beside) if base != "pocket" and beside.exists() else base
+    apart = not is_embedded(base) and beside.exists()
+    return cards[0].path, str(beside) if apart else base
 
 
 def _among(word: str, known: tuple[str, ...], option: str) -> None:
