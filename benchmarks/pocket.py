@@ -103,9 +103,9 @@ def clip_figures(count: int) -> dict[str, float] | None:
     clip, hits = open_clip("pocket"), []
     for start in range(0, count, CROWD):
         generator = np.random.default_rng(FIRST_SEED + start)
-        views = [clips.scenery(generator) for _ in range(CROWD)]
-        seen = clip.pictures([Image.fromarray(view.picture) for view in views])
-        said = clip.words([view.caption for view in views])
+        shown = [world.imagine(generator) for _ in range(CROWD)]
+        seen = clip.pictures([Image.fromarray(world.draw(picture)[0]) for picture in shown])
+        said = clip.words([world.tell(picture) for picture in shown])
         hits.extend((said @ seen.T).argmax(1) == np.arange(CROWD))
     generator = np.random.default_rng(FIRST_SEED - 1)
     looks = [clips.random_character(generator) for _ in range(count)]

@@ -129,3 +129,13 @@ def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(
         found = pocket.code_figures(base, judges.Judge().eval(), ASKED)
     assert seen == [base.sides[0]]
     assert (found["vae_psnr"], found["vae_psnr_heads"]) == (28.0, 24.0)
+
+
+def test_what_is_said_of_the_mirrored_picture_is_said_of_the_other_side() -> None:
+    subject = ASKED[0].subjects[0]
+    left, right = (
+        judges.truth([replace(ASKED[0], subjects=(replace(subject, x=x),))]) for x in (0.2, 0.8)
+    )
+    turned = judges.mirrored(left)
+    assert set(turned) == set(right)
+    assert all(np.array_equal(turned[name], right[name]) for name in right)

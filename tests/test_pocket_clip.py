@@ -34,10 +34,10 @@ def test_what_is_shipped_names_no_folder_of_the_machine_that_trained_it() -> Non
 
 
 def test_two_pictures_of_a_character_are_nearer_than_those_of_two() -> None:
-    clip, dice = open_clip("pocket"), np.random.default_rng(HELD_OUT)
-    looks = [views.random_character(dice) for _ in range(40)]
+    clip, generator = open_clip("pocket"), np.random.default_rng(HELD_OUT)
+    looks = [views.random_character(generator) for _ in range(40)]
     one, two = (
-        clip.pictures([Image.fromarray(views.view(look, dice).picture) for look in looks])
+        clip.pictures([Image.fromarray(views.view(look, generator).picture) for look in looks])
         for _ in range(2)
     )
     alike = one @ two.T
@@ -45,8 +45,8 @@ def test_two_pictures_of_a_character_are_nearer_than_those_of_two() -> None:
 
 
 def test_a_caption_finds_its_picture_among_others() -> None:
-    clip, dice = open_clip("pocket"), np.random.default_rng(HELD_OUT + 1)
-    shown = [views.scenery(dice) for _ in range(40)]
+    clip, generator = open_clip("pocket"), np.random.default_rng(HELD_OUT + 1)
+    shown = [views.scenery(generator) for _ in range(40)]
     seen = clip.pictures([Image.fromarray(view.picture) for view in shown])
     found = (clip.words([view.caption for view in shown]) @ seen.T).argmax(1)
     assert (found == np.arange(40)).mean() >= 0.5
@@ -64,8 +64,8 @@ def test_the_place_of_a_drawing_is_told_by_words_alone() -> None:
     said = clip.words([f"a picture {world.SAID['place'][place][0]}" for place in places])
     right = 0
     for index, place in enumerate(places):
-        dice = np.random.default_rng(HELD_OUT + 2 + index)
-        picture = next(p for _ in range(9999) if _plainly(p := world.imagine(dice), place))
+        generator = np.random.default_rng(HELD_OUT + 2 + index)
+        picture = next(p for _ in range(9999) if _plainly(p := world.imagine(generator), place))
         drawn = Image.fromarray(world.draw(picture, 192)[0])
         right += places[int((said @ clip.pictures([drawn])[0]).argmax())] == place
     assert right >= len(places) - 2

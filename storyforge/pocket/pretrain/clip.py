@@ -1,9 +1,9 @@
 """Stage `clip`: a small CLIP of the world's pictures and captions, for `evaluate`.
 
-It learns from drawings only. Three things pull at it: captions against pictures, two pictures of
-one character against pictures of others that differ from it in a single trait, and what is to be
-seen in the picture. The last one's heads are thrown away. Features
-(horns, patterns) occur here in any colour and together: an author's characters have them.
+It learns from drawings only. Four things pull at it: captions against pictures; two pictures of one
+character against those of all others, and once more against near doubles alone, which differ from
+it in a single trait; and what is to be seen in the picture. The last one's heads are thrown away.
+Features (horns, patterns) occur here in any colour and company, as in an author's characters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -35,10 +36,11 @@ from storyforge.pocket.pretrain.run import (
     say,
     scatter,
 )
+from storyforge.pocket.world.brush import distance
 from storyforge.pocket.world.looks import (
     ACCESSORIES,
+    BUILDS,
     COLOURS,
-    FEATURES,
     FURS,
     GARMENTS,
     PEOPLE,
@@ -58,7 +60,10 @@ MEAN = (0.5, 0.5, 0.5)
 DRAWN = 192
 """Pixels a side of the drawings that crops are cut from."""
 
-TRAITS = ("kind", "colour", "fur", "accessory", "pose")
+APART = 60.0
+"""How far apart two furs have to be, in steps of 256, to be two."""
+
+TRAITS = tuple(name for name in world.EACH if name not in ("side", "view"))
 SAVE_EVERY = 300.0
 
 Pixels = NDArray[np.uint8]
@@ -73,108 +78,107 @@ class View:
     labels: tuple[int, ...]
 
 
-def random_character(dice: np.random.Generator) -> Look:
-    """A character as an author might invent it: any fur colour, some with horns or patterns."""
-    look = replace(world.random_look(dice), pose="standing", holding=None)
-    if dice.random() < 0.5:
-        names = dice.choice(FEATURES, int(dice.integers(1, 3)), replace=False)
-        look = replace(look, extras=tuple((str(name), _dye(dice)) for name in names))
-    if look.species not in PEOPLE and dice.random() < 0.3:
-        look = replace(look, fur=_dye(dice))
+def random_character(generator: np.random.Generator) -> Look:
+    """A character as an author might invent it: any fur colour, any features in any colour."""
+    look = replace(world.random_look(generator), pose="standing", holding=None)
+    if generator.random() < 0.4:
+        names = generator.choice(world.FEATURES, int(generator.integers(1, 3)), replace=False)
+        look = replace(look, extras=tuple((str(name), _dye(generator)) for name in names))
+    if look.species not in PEOPLE and generator.random() < 0.3:
+        look = replace(look, fur=_dye(generator))
     return look
 
 
-def _dye(dice: np.random.Generator) -> str:
-    shade = dice.integers(40, 250, 3)
+def _dye(generator: np.random.Generator) -> str:
+    shade = generator.integers(40, 250, 3)
     return "#" + "".join(f"{value:02x}" for value in shade)
 
 
-def nearly(look: Look, dice: np.random.Generator) -> Look:
+NEARLY: Final = ("species", "fur", "garment", "colour", "accessory", "extras", "build")
+"""Traits in which near doubles differ."""
+
+
+def nearly(look: Look, generator: np.random.Generator) -> Look:
     """Another character that differs in one trait."""
-    trait = dice.choice(["species", "fur", "garment", "colour", "accessory", "extras"])
-    if trait == "species" and look.species not in PEOPLE:
-        others = [name for name in SPECIES if name not in (*PEOPLE, look.species)]
-        return replace(look, species=str(dice.choice(others)))
-    if trait == "fur" and look.species not in PEOPLE:
-        return replace(look, fur=str(dice.choice([f for f in FURS if f != look.fur])))
-    if trait == "garment":
-        others = [g for g in GARMENTS if g != look.garment]
-        return replace(look, garment=str(dice.choice(others)))
-    if trait == "accessory":
-        others = [a for a in ACCESSORIES if a != look.accessory]
-        return replace(look, accessory=str(dice.choice(others)))
-    if trait == "extras":
-        return replace(
-            look, extras=() if look.extras else ((str(dice.choice(FEATURES)), _dye(dice)),)
-        )
-    others = [c for c in COLOURS if c != look.garment_colour]
-    return replace(look, garment=look.garment or "coat", garment_colour=str(dice.choice(others)))
+    match str(generator.choice(NEARLY)):
+        case "species" if look.species not in PEOPLE:
+            others = [name for name in SPECIES if name not in (*PEOPLE, look.species)]
+            return replace(look, species=str(generator.choice(others)))
+        case "fur" if look.species not in PEOPLE:
+            was = look.coat_of_fur()
+            others = [name for name, dye in FURS.items() if distance(dye, was) > APART]
+            return replace(look, fur=str(generator.choice(others)))
+        case "garment":
+            others = [name for name in GARMENTS if name != look.garment]
+            return replace(look, garment=str(generator.choice(others)))
+        case "accessory":
+            others = [name for name in ACCESSORIES if name != look.accessory]
+            return replace(look, accessory=str(generator.choice(others)))
+        case "extras":
+            return replace(look, extras=_other_extras(look, generator))
+        case "build":
+            others = [name for name in BUILDS if name != look.build]
+            return replace(look, build=str(generator.choice(others)))
+    colour = str(generator.choice([name for name in COLOURS if name != look.garment_colour]))
+    return replace(look, garment=look.garment or "coat", garment_colour=colour)
 
 
-def view(look: Look, dice: np.random.Generator) -> View:
+def _other_extras(look: Look, generator: np.random.Generator) -> tuple[tuple[str, str], ...]:
+    """One feature fewer, or another one instead of the last."""
+    kept = look.extras[:-1]
+    if look.extras and generator.random() < 0.5:
+        return kept
+    had = {name for name, _ in look.extras}
+    other = str(generator.choice([name for name in world.FEATURES if name not in had]))
+    return (*kept, (other, _dye(generator)))
+
+
+def view(look: Look, generator: np.random.Generator) -> View:
     """The character somewhere, doing something; mostly cut out with a little of its surroundings.
 
     Sometimes somebody else stands beside it, outside the crop or just in it.
     """
-    pose = str(dice.choice([pose for pose in POSES if pose != "holding"]))
-    acting = replace(look, pose=pose, mirror=bool(dice.random() < 0.5))
-    around = world.imagine(dice)
-    x, size = float(dice.uniform(0.2, 0.8)), float(dice.uniform(0.45, 0.8))
-    subject = world.Subject(acting, x, float(dice.uniform(0.84, 0.94)), size)
+    pose = str(generator.choice([pose for pose in POSES if pose != "holding"]))
+    acting = replace(look, pose=pose, mirror=bool(generator.random() < 0.5))
+    around = world.imagine(generator)
+    x, size = float(generator.uniform(0.2, 0.8)), float(generator.uniform(0.45, 0.8))
+    subject = world.Subject(acting, x, float(generator.uniform(0.84, 0.94)), size)
     beside: tuple[world.Subject, ...] = ()
-    if dice.random() < 0.3:
-        other = world.random_look(dice)
+    if generator.random() < 0.3:
+        other = world.random_look(generator)
         beside = (world.Subject(other, (x + 0.5) % 1.0, 0.9, 0.5),)
     picture = replace(around, subjects=(subject, *beside))
     drawn, masks = world.draw(picture, DRAWN)
-    labels = tuple(world.labels(picture)[f"{name}0"] for name in TRAITS) if _named(look) else ()
-    if dice.random() < 0.3:
-        return View(_fitted(drawn), world.describe(_sayable(picture), dice), labels or _unasked())
-    caption = world.look_words(dice, _sayable_look(acting))
-    return View(_cut(drawn, masks[0], dice), caption, labels or _unasked())
+    labels = tuple(world.labels(picture)[f"{name}0"] for name in TRAITS)
+    if generator.random() < 0.3:
+        return View(_fitted(drawn), world.describe(picture, generator), labels)
+    return View(_cut(drawn, masks[0], generator), world.look_words(generator, acting), labels)
 
 
-def scenery(dice: np.random.Generator) -> View:
+def scenery(generator: np.random.Generator) -> View:
     """A whole picture of the world with its caption."""
-    picture = world.imagine(dice)
+    picture = world.imagine(generator)
     drawn, _ = world.draw(picture, DRAWN)
     labels = world.labels(picture)
-    return View(
-        _fitted(drawn), world.describe(picture, dice), tuple(labels[f"{name}0"] for name in TRAITS)
-    )
-
-
-def _named(look: Look) -> bool:
-    return not look.fur.startswith("#")
-
-
-def _unasked() -> tuple[int, ...]:
-    return (-1,) * len(TRAITS)
-
-
-def _sayable_look(look: Look) -> Look:
-    """The same with a fur colour that has a name, so that it can be put into words."""
-    return look if _named(look) else replace(look, fur=SPECIES[look.species].fur)
-
-
-def _sayable(picture: world.Picture) -> world.Picture:
-    first, *rest = picture.subjects
-    assert isinstance(first.what, Look)
-    return replace(picture, subjects=(replace(first, what=_sayable_look(first.what)), *rest))
+    seen = tuple(labels[f"{name}0"] for name in TRAITS)
+    return View(_fitted(drawn), world.describe(picture, generator), seen)
 
 
 def _fitted(picture: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def _cut(picture: Pixels, mask: Pixels, dice: np.random.Generator) -> Pixels:
+def _cut(picture: Pixels, mask: Pixels, generator: np.random.Generator) -> Pixels:
     """A square around what the mask shows, a little too large and off its centre."""
     rows, columns = np.nonzero(mask > 127)
     if len(rows) == 0:
         return _fitted(picture)
     y, x = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
-    half = 0.5 * max(np.ptp(rows), np.ptp(columns)) * float(dice.uniform(1.0, 1.4)) + 2
-    x, y = x + half * float(dice.uniform(-0.15, 0.15)), y + half * float(dice.uniform(-0.15, 0.15))
+    half = 0.5 * max(np.ptp(rows), np.ptp(columns)) * float(generator.uniform(1.0, 1.4)) + 2
+    x, y = (
+        x + half * float(generator.uniform(-0.15, 0.15)),
+        y + half * float(generator.uniform(-0.15, 0.15)),
+    )
     box = (int(x - half), int(y - half), int(x + half), int(y + half))
     inside = (max(0, box[0]), max(0, box[1]), min(DRAWN, box[2]), min(DRAWN, box[3]))
     cut = Image.fromarray(picture).crop(inside)
@@ -255,18 +259,40 @@ def words_of(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> tor
     return made
 
 
-def _groups(count: int, dice: np.random.Generator) -> tuple[list[View], torch.Tensor]:
-    """`count` characters: two views of each and one of its near double; whole pictures between.
+DOUBLES: Final = 2
+"""Near doubles of every character in a batch."""
+
+GROUP: Final = 3 + DOUBLES
+"""Views that belong to one character: two of it, its near doubles, and one whole picture."""
+
+
+def _groups(count: int, generator: np.random.Generator) -> tuple[list[View], torch.Tensor]:
+    """`count` characters: two views of each and those of its near doubles; then whole pictures.
 
     The second value numbers the characters, (n,); every whole picture has a number of its own.
     """
     views: list[View] = []
     who: list[int] = []
     for index in range(count):
-        look = random_character(dice)
-        views += [view(look, dice), view(look, dice), view(nearly(look, dice), dice), scenery(dice)]
-        who += [4 * index, 4 * index, 4 * index + 1, 4 * index + 2]
+        look = random_character(generator)
+        others = [nearly(look, generator) for _ in range(DOUBLES)]
+        views += [view(seen, generator) for seen in (look, look, *others)] + [scenery(generator)]
+        first = GROUP * index
+        who += [first, first, *range(first + 1, first + GROUP - 1)]
     return views, torch.tensor(who)
+
+
+def _double_loss(features: torch.Tensor) -> torch.Tensor:
+    """Each view of a character shall be nearer to its other view than to any near double.
+
+    features  (count · GROUP, d)  unit vectors, as `_groups` lays them out
+    """
+    groups = features.view(-1, GROUP, features.shape[-1])
+    one, two, doubles = groups[:, 0], groups[:, 1], groups[:, 2 : 2 + DOUBLES]
+    same = (one * two).sum(-1, keepdim=True)
+    rows = [torch.cat([same, torch.einsum("nd,nkd->nk", x, doubles)], 1) for x in (one, two)]
+    logits = torch.cat(rows) / 0.07
+    return -logits.log_softmax(1)[:, 0].mean()
 
 
 def _identity_loss(features: torch.Tensor, who: torch.Tensor) -> torch.Tensor:
@@ -296,10 +322,10 @@ def train_clip(job: Job, team: Team) -> None:
     clock, saved = Clock(job, 100), 0.0
     while (spent := team.agree(clock.spent())) < 1:
         step += 1
-        dice = np.random.default_rng((job.seed, 5, team.rank, step))
+        generator = np.random.default_rng((job.seed, 5, team.rank, step))
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * clock.factor(spent)
-        loss, parts_of_it = _loss(clip, traits, tokenizer, *_groups(job.batch_size, dice))
+        loss, parts_of_it = _loss(clip, traits, tokenizer, *_groups(job.batch_size, generator))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         team.average(parameters)
@@ -335,8 +361,10 @@ def _loss(
     logits = logits.masked_fill(twins, -1e4)
     match = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
     same, seen_as = _identity_loss(seen, who), traits(8 * seen, labels)
-    figures = {"match": match.item(), "same": same.item(), "traits": seen_as.item()}
-    return match + 0.5 * same + 0.5 * seen_as, figures
+    double = _double_loss(seen)
+    figures = {"match": match, "same": same, "double": double, "traits": seen_as}
+    loss = match + 0.5 * same + double + 0.5 * seen_as
+    return loss, {name: value.item() for name, value in figures.items()}
 
 
 def write_clip(clip: CLIPModel, folder: Path) -> None:

@@ -52,7 +52,10 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 def labels(picture: Picture) -> dict[str, int]:
-    """Class index of each head in `LABELS`; -1 where it does not apply or cannot be seen."""
+    """Class index of each head in `LABELS`; -1 where it does not apply or cannot be seen.
+
+    A fur of a colour that has no name is of no class.
+    """
     found = dict.fromkeys(LABELS, -1)
     said = {
         "place": picture.place,
@@ -64,7 +67,7 @@ def labels(picture: Picture) -> dict[str, int]:
     said |= {f"kind{slot}": "none" for slot in range(SLOTS)}
     for slot, subject in enumerate(picture.subjects):
         said |= {f"{name}{slot}": value for name, value in _seen(subject).items()}
-    return found | {name: LABELS[name].index(value) for name, value in said.items()}
+    return found | {name: LABELS[name].index(value) for name, value in said.items() if value}
 
 
 def _seen(subject: Subject) -> dict[str, str]:
@@ -81,7 +84,7 @@ def _seen(subject: Subject) -> dict[str, str]:
     values = {
         "kind": what.species,
         "side": subject.side,
-        "fur": what.fur,
+        "fur": "" if what.fur.startswith("#") else what.fur,
         "accessory": what.accessory or "none",
         "marks": what.one_of(MARKS),
         "crown": what.one_of(CROWNS),
