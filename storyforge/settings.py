@@ -26,6 +26,7 @@ def written_as(
     """
 
     def check(text: str) -> str:
+        """Refuse a text that is written otherwise."""
         if re.fullmatch(pattern, text) is None:
             told = {"text": shortened(text), "words": words}
             raise PydanticCustomError("written_as", "`{text}` is not {words}", told)

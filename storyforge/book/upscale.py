@@ -46,6 +46,7 @@ def with_art(book: Book, art: Mapping[str, Art]) -> Book:
     """The book with other files for some panels' pictures."""
 
     def drawn(leaf: Leaf) -> Leaf:
+        """The leaf with the other files."""
         pictures = tuple(
             replace(item, art=art.get(item.art.panel, item.art)) for item in leaf.pictures
         )

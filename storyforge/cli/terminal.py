@@ -75,6 +75,7 @@ def log_to_stderr(level: int) -> Callable[[], None]:
     logger.setLevel(level)
 
     def end() -> None:
+        """Show no more."""
         logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
 

@@ -178,6 +178,7 @@ def _enlarge(
     from storyforge.sample.upscaler import enlarge_until, open_upscaler
 
     def about(what: str, done: int, total: int) -> None:
+        """Tell of the picture under its own name."""
         on_progress(f"upscaled {panel}: {what}", done, total)
 
     larger = enlarge_until(picture, open_upscaler(model), width, about)

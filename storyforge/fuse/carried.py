@@ -28,6 +28,7 @@ def carry_statistics(base: BaseModel, task: TrainTask, path: Path, on_progress: 
     packing = Compact if task.settings.statistics == "compact" else Full
 
     def on_step(step: int, steps: int, latents: object) -> None:
+        """Pass a step on."""
         on_progress("watching", step, steps)
 
     carry(path, statistics.of_concept(base, Concept.load(path), packing, on_step))

@@ -77,6 +77,7 @@ def alignments_of(
     said = clip.words([each.plain for each in own])
 
     def score(chosen: Sequence[int]) -> Score:
+        """How well some of the pictures do."""
         rows = list(chosen)
         return Score(
             len(rows),
@@ -85,6 +86,7 @@ def alignments_of(
         )
 
     def where(condition: str, kind: str | None = None) -> list[int]:
+        """The pictures of a condition, and of one kind of prompt."""
         return [
             index
             for index, each in enumerate(own)

@@ -47,6 +47,7 @@ def previews_in(folder: Path) -> Preview:
 
     def keep(task: PanelTask, step: int, steps: int, pixels: np.ndarray) -> None:
         # Whoever looks on never sees half of a file.
+        """Put one picture in the place of the last."""
         part = folder / f"{task.panel}.part.png"
         Image.fromarray(pixels).save(part)
         part.replace(folder / f"{task.panel}.png")

@@ -225,10 +225,12 @@ class _Position(Protocol):
     """The parser's mark, both numbers from 0."""
 
     @property
-    def line(self) -> int: ...
+    def line(self) -> int:
+        """From 0."""
 
     @property
-    def column(self) -> int: ...
+    def column(self) -> int:
+        """From 0."""
 
 
 def _mark(at: _Position | None) -> Mark:

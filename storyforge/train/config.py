@@ -106,6 +106,7 @@ def config_of(task: TrainTask, base: BaseModel) -> TrainConfig:
     own, defaults = task.settings, base.defaults
 
     def pick(value: float | None, habit: float) -> float:
+        """The author's value, else the base's."""
         return habit if value is None else value
 
     return TrainConfig(
