@@ -2,6 +2,7 @@
 
 What a file is, is decided here alone: a caption lies beside its picture as `.txt`, one a line, or
 in `metadata.jsonl`; a mask is named there, lies beside as `NAME-mask.png`, or is the alpha channel.
+OneTrainer's `NAME-masklabel.png` and kohya's `NAME.caption` are read as well.
 All else that ends like a picture shows the concept. A picture without a caption gets those of its
 kind. Needs no torch; turning pictures into tensors is `train.dataset`'s work.
 """
@@ -29,6 +30,9 @@ METADATA: Final = "metadata.jsonl"
 """One JSON object a line: `file_name`, `text` (one caption or a list), and if need be `mask`."""
 
 _MASK: Final = "-mask"
+_MASKS: Final = (_MASK, "-masklabel")
+_CAPTIONS: Final = (".txt", ".caption")
+_DEEP: Final = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 """How the stem of a picture ends that shows where the concept is, white on black."""
 
 TEMPLATES: Final = {
@@ -97,7 +101,7 @@ def files_read(folder: Path) -> list[Path]:
 
 def _is_read(file: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    told = file.suffix.lower() in (*PICTURES, ".txt") or file.name == METADATA
+    told = file.suffix.lower() in (*PICTURES, *_CAPTIONS) or file.name == METADATA
     return file.is_file() and not hidden and told
 
 
@@ -119,7 +123,7 @@ def picture_names(folder: Path) -> tuple[str, ...]:
 
 
 def _is_mask(file: str) -> bool:
-    return Path(file).stem.endswith(_MASK)
+    return Path(file).stem.endswith(_MASKS)
 
 
 def sources(folder: Path, images: Sequence[str]) -> list[ConceptPicture]:
@@ -137,13 +141,14 @@ def sources(folder: Path, images: Sequence[str]) -> list[ConceptPicture]:
         if _is_mask(file) or file in masks:
             continue
         record = records.get(file)
-        written = caption_lines(folder, Path(file).with_suffix(".txt").name)
+        notes = (Path(file).with_suffix(ending).name for ending in _CAPTIONS)
+        written = next((told for note in notes if (told := caption_lines(folder, note))), [])
         if record is not None and not written:
             written = [Written(METADATA, record.line, words) for words in record.captions]
-        beside = f"{Path(file).stem}{_MASK}.png"
         mask = record.mask if record is not None else None
-        if mask is None and (folder / beside).is_file():
-            mask = beside
+        for beside in (f"{Path(file).stem}{ending}.png" for ending in _MASKS):
+            if mask is None and (folder / beside).is_file():
+                mask = beside
         found.append(ConceptPicture(file, mask, tuple(written)))
     return found
 
@@ -251,6 +256,8 @@ def open_picture(path: Path) -> Image.Image:
                 if file.width * file.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 upright = ImageOps.exif_transpose(file)
+                if upright.mode in _DEEP:
+                    return _shallow(upright)
                 return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
     except Image.DecompressionBombError as exc:
         raise PictureTooLarge(
@@ -261,6 +268,15 @@ def open_picture(path: Path) -> Image.Image:
         raise StoryForgeError(
             f"cannot read the picture `{path}`: {exc}", hint="PNG, JPEG and WebP are fine"
         ) from exc
+
+
+def _shallow(picture: Image.Image) -> Image.Image:
+    """Greys of 16 bits as those of 8; Pillow's own `convert` cuts them off at 255, which is white.
+
+    A picture of floats is taken to reach from 0 to 1.
+    """
+    scale = 255.0 if picture.mode == "F" else 255 / 65535
+    return picture.convert("F").point(lambda grey: grey * scale + 0.5).convert("L")
 
 
 class PictureTooLarge(StoryForgeError):

@@ -224,7 +224,7 @@ MUTATIONS = [
 ELSEWHERE = {"SF100", "SF319", "SF406", "SF407", "SF410", "SF900"}
 """Codes that no single edit of one file makes; their tests are below and in test_languages."""
 
-ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433"}
+ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433", "SF434"}
 """Those of models and files of other tools; their tests are in test_check_models."""
 
 ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF423"}

@@ -26,6 +26,7 @@ from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.tokens import PromptEmbeds
+from storyforge.pictures import on_paper, open_picture
 from storyforge.sample.control import Rack
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
 from storyforge.sample.heads import with_heads
@@ -205,11 +206,7 @@ def _enlarged(base: BaseModel, size: tuple[int, int], scale: float) -> tuple[int
 
 def _from_file(path: Path, size: tuple[int, int]) -> torch.Tensor:
     """(1, 3, h, w) in [0, 1]: the middle of the picture, as large as the panel."""
-    try:
-        with Image.open(path) as file:
-            fitted = ImageOps.fit(file.convert("RGB"), size, Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
-        raise StoryForgeError(f"cannot read the picture `{path}`: {exc}") from exc
+    fitted = ImageOps.fit(on_paper(open_picture(path)), size, Image.Resampling.LANCZOS)
     pixels = np.asarray(fitted, dtype=np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
@@ -312,5 +309,10 @@ def _heard(
 
 def _bytes(picture: torch.Tensor) -> np.ndarray:
     """(3, h, w) in [0, 1] to (h, w, 3) uint8."""
+    if not torch.isfinite(picture).all():
+        raise StoryForgeError(
+            "the picture came out with numbers that are none, and would be black",
+            hint="leave out LoRAs one by one; `storyforge doctor FILE` looks into each",
+        )
     pixels = picture.permute(1, 2, 0)
     return (pixels * 255).round().to(torch.uint8).cpu().numpy()

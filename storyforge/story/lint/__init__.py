@@ -38,6 +38,7 @@ from storyforge.story.lint.pages import (
     check_panel,
     check_sides,
     check_size,
+    check_syntax,
     check_typed,
     first_page,
 )
@@ -110,6 +111,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_models(root, around.folder, report)
     for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
         check_length(node, report)
+        check_syntax(node, report)
 
 
 def _base(root: Node, folder: Path) -> str:

@@ -291,6 +291,27 @@ def check_base(root: Node, folder: Path, report: Report) -> None:
         report.warning(base.mark, "SF421", message)
 
 
+_STRANGE: Final = (
+    # syntax of other programs -> what it is there, and what is done here
+    (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "list the file under `sampling: {lora: …}`"),
+    (re.compile(r"\bBREAK\b|\bAND\b"), "give each part a region of its own"),
+    (re.compile(r"\{[^{}]*\|[^{}]*\}|__[\w/-]+__"), "write one of the words"),
+    (re.compile(r"\[[^\[\]:]*:[^\[\]]*:?\s*[\d.]+\]"), "write what is seen in the end"),
+)
+
+
+def check_syntax(node: Node, report: Report) -> None:
+    """Whether a prompt is written for another program; weights in brackets are read."""
+    for key in ("prompt", "style", "negative"):
+        text = node.get(key)
+        for pattern, remedy in _STRANGE:
+            for found in pattern.finditer((text.text if text is not None else None) or ""):
+                if text is not None and not report.full:
+                    mark = text.mark_within(found.start())
+                    message = f"`{shortened(found[0])}` is another program's, read letter by letter"
+                    report.warning(mark, "SF434", f"{message} here; {remedy}")
+
+
 def check_length(node: Node, report: Report) -> None:
     """Whether the model reads the node's prompts to their ends."""
     for key in ("prompt", "style", "negative"):

@@ -11,7 +11,8 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from storyforge.errors import Mark, Report, shortened
+from storyforge.errors import Mark, Report, StoryForgeError, shortened
+from storyforge.pictures import open_picture
 from storyforge.story.layout import Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import located
@@ -78,6 +79,17 @@ def _check_mask(region: Node, folder: Path, report: Report) -> None:
     path = located(mask, folder, "file", report)
     if path is not None and not os.path.isfile(path):
         report.error(mask.mark, "SF303", f"no mask at `{path}`")
+    elif path is not None and _is_black(path):
+        message = f"the mask `{shortened(mask.text)}` is black all over: the region is empty"
+        report.error(mask.mark, "SF202", f"{message}; paint it white where the region is")
+
+
+def _is_black(path: Path) -> bool:
+    """Whether a mask shows nothing; what cannot be read is told when it is drawn."""
+    try:
+        return open_picture(path).convert("L").getbbox() is None
+    except StoryForgeError:
+        return False
 
 
 def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report) -> None:
