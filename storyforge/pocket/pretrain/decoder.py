@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
+from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -52,6 +53,25 @@ def open_code(path: Path) -> PatchAutoencoder:
     """An autoencoder on the code that was fitted, its decoder untrained."""
     model: PatchAutoencoder = PatchAutoencoder()
     model.set_code(**load_file(path))
+    return model
+
+
+def begun(folder: Path) -> PatchAutoencoder:
+    """On this run's code: the decoder that the last training left if it reads the same code, else
+    one that begins with the code's transpose."""
+    model, left = open_code(parts.part_folder(folder, "code.safetensors")), parts.start_folder()
+    if (left / "vae").is_dir():
+        known = PatchAutoencoder.from_pretrained(left / "vae", dtype=torch.float32).state_dict()
+        fresh = model.state_dict()
+        code = [name for name in fresh if not name.startswith("decoder.")]
+        if all(torch.allclose(known[name], fresh[name], atol=1e-2) for name in code):
+            model.decoder.load_state_dict(
+                {
+                    n.removeprefix("decoder."): v
+                    for n, v in known.items()
+                    if n.startswith("decoder.")
+                }
+            )
     return model
 
 
@@ -168,10 +188,10 @@ class Decoding:
     """The decoder in training, with its average, its optimiser and its drawings."""
 
     def __init__(self, job: Job, team: Team, rate: float, guess: Guess | None = None) -> None:
-        """Go on from the checkpoint, or begin with the code's transpose; then the clock runs."""
+        """Go on from the checkpoint, or from where the last training ended; then the clock runs."""
         self.job, self.team, self.rate = job, team, rate
         torch.manual_seed(job.seed)
-        self.model = open_code(job.folder / "code.safetensors")
+        self.model = begun(job.folder)
         self.decoder = self.model.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = list(self.decoder.parameters())
         self.optimizer = torch.optim.AdamW(

@@ -189,8 +189,7 @@ class Denoiser:
         )
         if job.device == "cpu":
             self.unet.set_attn_processor(WideAttention())
-        if (job.folder / "heads.safetensors").is_file():
-            self.heads.load_state_dict(load_file(job.folder / "heads.safetensors"))
+        _take_over(self.heads, parts.part_folder(job.folder, "heads.safetensors"))
         self.modules: dict[str, nn.Module] = {
             "unet": self.unet,
             "text": self.text,
@@ -308,15 +307,18 @@ def train_unet(job: Job, team: Team) -> None:
 
 
 def _unet(folder: Path) -> UNet2DConditionModel:
-    """What `folder` has or the package ships if it is of today's shape, else a new one."""
-    unet, kept = parts.new_unet(), parts.part_folder(folder, "unet")
-    if kept.is_dir():
-        weights = load_file(kept / "diffusion_pytorch_model.safetensors")
-        if {k: v.shape for k, v in weights.items()} == {
-            k: v.shape for k, v in unet.state_dict().items()
-        }:
-            unet.load_state_dict({k: v.float() for k, v in weights.items()})
+    """What `folder` has or earlier runs left if it is of today's shape, else a new one."""
+    unet = parts.new_unet()
+    _take_over(unet, parts.part_folder(folder, "unet") / "diffusion_pytorch_model.safetensors")
     return unet
+
+
+def _take_over(module: nn.Module, path: Path) -> None:
+    """Load the weights in `path`, where there are any and their shapes are the module's."""
+    weights = load_file(path) if path.is_file() else {}
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} == shapes:
+        module.load_state_dict({name: value.float() for name, value in weights.items()})
 
 
 def _diffusion_loss(

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import PATCH, Code, fit_code, load_code
+from storyforge.pocket.pretrain.parts import start_folder
 from storyforge.pocket.pretrain.run import Job, Team, say
 
 FIRST_SEED = 10**6
+CODE = "code.safetensors"
 PIECE = 1000
 """Drawings in a file."""
 ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
@@ -21,10 +23,11 @@ ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
 
 
 def code_of(folder: Path) -> Code:
-    """The code of this training, fitted where there is none yet."""
-    path = folder / "code.safetensors"
+    """The code of this training, or of the last one; fitted where there is none yet."""
+    path = folder / CODE
     if not path.is_file():
-        fit_code().save(path)
+        known = start_folder() / CODE
+        (load_code(known) if known.is_file() else fit_code()).save(path)
     return load_code(path)
 
 
@@ -33,7 +36,7 @@ def draw_latents(job: Job, team: Team) -> None:
     if team.rank == 0:
         code_of(job.folder)
     team.agree(0)
-    code = load_code(job.folder / "code.safetensors")
+    code = load_code(job.folder / CODE)
     folder = job.folder / "latents"
     folder.mkdir(exist_ok=True)
     size = min(PIECE, job.pictures)

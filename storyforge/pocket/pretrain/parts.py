@@ -116,6 +116,6 @@ def start_folder() -> Path:
 def part_folder(folder: Path, part: str) -> Path:
     """Where to start `part` from: what this run trained, what earlier ones did, what is shipped."""
     for known in (folder / part, start_folder() / part):
-        if known.is_dir():
+        if known.exists():
             return known
     return weights_folder() / part

@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter
 from storyforge.pocket.pretrain.denoiser import assemble
+from storyforge.pocket.pretrain.latents import CODE, code_of
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer")
@@ -36,7 +37,13 @@ HABITS: dict[str, object] = {
 def keep_start(job: Job, team: Team) -> None:
     """Copy what was trained so far to where the next training starts, in fp16."""
     assemble_averages(job)
-    _copy_parts(job.folder / "pipeline", parts.start_folder(), PARTS)
+    target = parts.start_folder()
+    _copy_parts(job.folder / "pipeline", target, PARTS)
+    code_of(job.folder).save(target / CODE)
+    heads = under(load_file(job.folder / "unet.safetensors"), "model.heads.")
+    save_file({name: weight.half() for name, weight in heads.items()}, target / "heads.safetensors")
+    for file in target.glob("*.safetensors"):
+        file.chmod(0o644)
 
 
 def ship(job: Job, team: Team) -> None:
