@@ -290,7 +290,12 @@ class Store:
             lock = self.root / "locks" / f"{leftover.name.partition('.')[0]}.lock"
             with suppress(Locked), held(lock, 0.0), writing(leftover):
                 remove(leftover)
-        for folder in {folder for folder, _ in PLACES.values()} | {"partial", "ledgers"}:
+        for folder in {folder for folder, _ in PLACES.values()} | {
+            "partial",
+            "ledgers",
+            "scratch",
+            "quarantine",
+        }:
             sweep(self.root / folder)
 
     def _lock(self, shelf: Shelf, key: str) -> Path:
