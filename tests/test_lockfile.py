@@ -14,9 +14,9 @@ import pytest
 import yaml
 from pinning import edit, lines, made_story, make, retrain
 
-from storyforge.errors import StoryError, StoryForgeError
+from storyforge.errors import Locked, StoryError, StoryForgeError
 from storyforge.plan import lockfile
-from storyforge.plan.lockfile import PinnedPicture, lock_path, read_lock, write_lock
+from storyforge.plan.lockfile import PinnedPicture, editing, lock_path, read_lock, write_lock
 from storyforge.plan.pins import findings_in, picture_path, read_pins
 from storyforge.project.project import Project
 
@@ -233,3 +233,8 @@ def test_what_is_drawn_can_be_pinned_while_the_rest_is_not(path: Path) -> None:
     assert not store.has("panels", plan.panels[1].key)
     assert [each.panel for each in Project(path).pin([])] == ["found"]
     assert Project(path).unpinned() == ("end",)
+
+
+def test_nobody_writes_pins_while_another_does(path: Path) -> None:
+    with editing(lock_path(path)), pytest.raises(Locked), editing(lock_path(path), 0.0):
+        pass
