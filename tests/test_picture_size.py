@@ -15,6 +15,7 @@ from tinymodel import CELLS, open_tiny
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
+from storyforge.model.tokens import PromptEmbeds
 from storyforge.modelref import USUAL_SIZE, picture_size
 from storyforge.sample.control import Rack
 from storyforge.sample.sampler import picture
@@ -97,7 +98,7 @@ def test_an_adapter_reads_a_picture_of_its_own_pixels_a_cell(
     for name, each in (("adapter", adapter), ("net", net)):
         each.save_pretrained(tmp_path / name)
         tasks.append(ControlTask(tmp_path / name, None, draw="pose"))
-    text = torch.zeros(2, 77, 16)
+    text = PromptEmbeds(torch.zeros(1, 2, 77, 16))
     controls = Rack(tiny).controls(tasks, (tiny.side, tiny.side), text, {})
     assert controls is not None
     assert [each.picture.shape[-1] for each in controls.controls] == [16 * CELLS, 8 * CELLS]

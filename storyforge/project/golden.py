@@ -31,6 +31,7 @@ from storyforge.metrics.image_diff import (
     read_pixels,
     write_changes,
 )
+from storyforge.plan.keys import canonical, drawn_from, key_of
 from storyforge.plan.plan import Plan, base_of, draw_up
 from storyforge.project.project import Project
 from storyforge.store import Store, write_whole
@@ -186,12 +187,14 @@ def read_record(folder: Path) -> GoldenRecord | None:
 
 
 def reduced(planned: Plan, record: GoldenRecord) -> Plan:
-    """The plan with every panel at the goldens' size and steps; keys stay, for a store of its own.
+    """The plan with every panel at the goldens' size and steps, under keys that say so.
 
     Prompts, regions and seeds are the story's.
     """
     panels = [replace(task, size=record.size, steps=record.steps) for task in planned.panels]
-    return replace(planned, panels=tuple(panels))
+    keyed = tuple(replace(task, key=key_of(drawn_from(task))) for task in panels)
+    said = {task.key: json.loads(canonical(drawn_from(task))) for task in keyed}
+    return replace(planned, panels=keyed, key_inputs={**planned.key_inputs, **said})
 
 
 def draw_goldens(
