@@ -49,7 +49,7 @@ def test_importing_waits_for_no_model() -> None:
         "import sys, storyforge; sorted(storyforge.__all__); storyforge.Project; "
         "heavy = {'torch', 'diffusers', 'transformers'} & set(sys.modules); assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_verb_stays_one_when_the_folder_of_its_name_is_imported() -> None:
@@ -58,7 +58,7 @@ def test_a_verb_stays_one_when_the_folder_of_its_name_is_imported() -> None:
         "assert callable(storyforge.train) and callable(storyforge.fuse); "
         "assert edlora.__name__ == 'storyforge.train.edlora'"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_every_block_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
