@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+import golden
 import pytest
 import torch
 from transformers import CLIPTokenizer
@@ -21,7 +22,6 @@ from storyforge.model.tokens import ConceptTokens, new_tokens
 from storyforge.modelref import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
-from storyforge.project import golden
 
 pytest_plugins = ["skipbudget"]
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import golden
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,7 +24,6 @@ from storyforge.metrics.alignment import (
 from storyforge.metrics.clip import open_clip
 from storyforge.metrics.prompts import prompts_for
 from storyforge.plan.plan import base_of, draw_up
-from storyforge.project import golden
 from storyforge.store import Store
 from storyforge.story import story as stories
 

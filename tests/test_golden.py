@@ -1,6 +1,6 @@
 """The sample stories still look as they did, and what must not pass for it does not.
 
-The goldens are renewed by `storyforge golden update`, which alone writes them.
+The goldens are renewed by `python tests/golden.py update`, which alone writes them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import golden
 import pytest
-from typer.testing import CliRunner, Result
 
-from storyforge.cli.program import app
 from storyforge.contact_sheet import MARGIN
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import silent
@@ -26,7 +25,6 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.lora import Delta, merged
 from storyforge.modelref import POCKET
 from storyforge.plan.plan import Plan, base_of, draw_up
-from storyforge.project import golden
 from storyforge.sample.sampler import SamplingContext, pictures
 from storyforge.store import Store
 from storyforge.story import story as stories
@@ -38,12 +36,9 @@ GOLDENS = golden.folder_of(STORY)
 SAMPLES = sorted(STORY.parent.glob("*.yaml"))
 
 needs_goldens = pytest.mark.skipif(
-    not GOLDENS.is_dir(), reason="no goldens of the sample; `storyforge golden update` makes them"
+    not GOLDENS.is_dir(),
+    reason="no goldens of the sample; tests/golden.py makes them",
 )
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(app, ["golden", *map(str, words)])
 
 
 def small_plan(path: Path) -> Plan:
@@ -192,14 +187,14 @@ def story(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """A story whose goldens are just written, and what was said of that."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, golden.Review]:
+    """A story whose goldens are just written, and what came of that."""
     path = small_story(tmp_path_factory.mktemp("written"))
-    return path, run("update", path, "--reason", "first", "--json")
+    return path, golden.update(path, "first")
 
 
 @pytest.fixture
-def kept(written: tuple[Path, Result], tmp_path: Path) -> Path:
+def kept(written: tuple[Path, golden.Review], tmp_path: Path) -> Path:
     """A story that may be changed, whose goldens are just written."""
     path, _ = written
     shutil.copytree(path.parents[1], tmp_path, symlinks=True, dirs_exist_ok=True)
@@ -246,28 +241,26 @@ def untouched(*paths: Path) -> Iterator[None]:
     assert [(path.stat().st_ino, path.read_bytes()) for path in paths] == before
 
 
-def verdicts(done: Result) -> dict[str, str]:
-    return {each["panel"]: each["said"] for each in json.loads(done.stdout)["panels"]}
+def verdicts(review: golden.Review) -> dict[str, str]:
+    return {each.panel: each.said for each in review.verdicts}
 
 
 def test_goldens_just_written_are_drawn_again_to_the_byte(
-    written: tuple[Path, Result], kept: Path
+    written: tuple[Path, golden.Review], kept: Path
 ) -> None:
     _, said = written
     assert verdicts(said) == {"day": "new", "night": "new"}
-    assert json.loads(said.stdout)["sheet"] is None
-    checked = run("check", kept, "--json")
-    assert verdicts(checked) == {"day": "equal", "night": "equal"}
-    assert checked.exit_code == 0
+    assert said.sheet is None
+    assert verdicts(golden.check(kept)) == {"day": "equal", "night": "equal"}
 
 
-def test_a_changed_panel_fails_and_is_shown(kept: Path) -> None:
+def test_a_changed_panel_fails_and_is_shown(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(kept, "a fox in the snow", "a boy on a beach")
-    done = run("check", kept)
     sheet = golden.folder_of(kept) / "changes.png"
-    assert done.exit_code == 1
-    assert "different" in done.stdout
-    assert str(sheet) in done.stderr
+    assert golden.main(["check", str(kept)]) == 1
+    told = capsys.readouterr().out
+    assert "different" in told
+    assert str(sheet) in told
     assert read_pixels(sheet).shape[1] >= MARGIN + 3 * (64 + MARGIN)
 
 
@@ -276,9 +269,10 @@ def test_an_update_touches_only_what_changed(kept: Path) -> None:
     was = (folder / "panels" / "day.png").read_bytes()
     edit(kept, "a fox in the snow", "a boy on a beach")
     with untouched(folder / "panels" / "night.png"):
-        done = run("update", kept, "--reason", "a boy suits the day", "--json")
+        done = golden.update(kept, "a boy suits the day")
     assert verdicts(done) == {"day": "different", "night": "equal"}
-    assert Path(json.loads(done.stdout)["sheet"]).is_file()
+    assert done.sheet is not None
+    assert done.sheet.is_file()
     assert (folder / "panels" / "day.png").read_bytes() != was
     record = golden.read_record(folder)
     assert record is not None
@@ -287,39 +281,41 @@ def test_an_update_touches_only_what_changed(kept: Path) -> None:
 
 def test_panels_that_come_and_go_are_found_and_mended(kept: Path) -> None:
     edit(kept, "id: day", "id: dawn")
-    done = run("check", kept, "--json")
-    assert done.exit_code == 1
+    done = golden.check(kept)
+    assert not done.passed
     assert verdicts(done) == {"dawn": "new", "night": "equal", "day": "gone"}
-    run("update", kept, "--reason", "renamed")
+    golden.update(kept, "renamed")
     panels = golden.folder_of(kept) / "panels"
     assert sorted(path.name for path in panels.iterdir()) == ["dawn.png", "night.png"]
 
 
 def test_goldens_of_another_base_say_how_to_renew_them(kept: Path) -> None:
     change_base(kept)
-    done = run("check", kept)
-    assert done.exit_code == EnvironmentProblem.exit_code
-    assert "drawn with another base" in done.stderr
-    assert f"storyforge golden update {kept} --reason" in done.stderr
+    with pytest.raises(EnvironmentProblem, match="drawn with another base") as told:
+        golden.check(kept)
+    assert f"golden.py update {kept} --reason" in str(told.value.hint)
 
 
-def test_a_story_without_goldens_says_how_to_make_them(story: Path) -> None:
+def test_a_story_without_goldens_says_how_to_make_them(
+    story: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (golden.folder_of(story) / "golden.json").unlink()
-    done = run("check", story)
-    assert done.exit_code == EnvironmentProblem.exit_code
-    assert "storyforge golden update" in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        golden.main(["check", str(story)])
+    assert ended.value.code == EnvironmentProblem.exit_code
+    assert "golden.py update" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"golden": 2}'])
 def test_a_damaged_record_is_named(story: Path, text: str) -> None:
     (golden.folder_of(story) / "golden.json").write_text(text)
     with pytest.raises(EnvironmentProblem, match=r"golden\.json"):
-        golden.check(story, None, silent)
+        golden.check(story)
 
 
 def test_goldens_are_not_renewed_without_a_reason(story: Path) -> None:
     with pytest.raises(StoryForgeError, match="reason"):
-        golden.update(story, " ", goldens=None, store=None, on_progress=silent)
+        golden.update(story, " ")
     assert not (golden.folder_of(story) / "panels").exists()
 
 
@@ -336,15 +332,15 @@ def test_a_fixture_is_learnt_once_for_each_base(
     )
     edit(story, "pages:", "characters: {pip: ../concepts/pip}\npages:")
     edit(story, "a fox in", "<pip> in")
-    run("update", story, "--reason", "first")
-    assert run("check", story).exit_code == 0
+    golden.update(story, "first")
+    assert golden.check(story).passed
     fixture = golden.folder_of(story) / "concepts" / "pip.safetensors"
     edit(story, "the snow", "the rain")
     with untouched(fixture):
-        assert run("update", story, "--reason", "rain").exit_code == 0
+        golden.update(story, "rain")
     change_base(story)
-    assert run("update", story, "--reason", "another base").exit_code == 0
+    golden.update(story, "another base")
     assert Concept.load(fixture).base_hash == base_of(stories.read(story)).hash
     edit(story, "<pip> in", "a fox in")
-    run("update", story, "--reason", "pip left")
+    golden.update(story, "pip left")
     assert not fixture.exists()

@@ -44,10 +44,6 @@ Ppi = Annotated[
     int | None,
     typer.Option("--ppi", min=36, max=600, help="Pixels an inch of pages as `png` [the story's]."),
 ]
-GoldensFolder = Annotated[
-    Path | None,
-    typer.Option("--goldens", metavar="DIR", help="Where they are [../tests/goldens/<story>]."),
-]
 PlaceOption = Annotated[
     Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")
 ]

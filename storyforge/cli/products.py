@@ -1,34 +1,28 @@
-"""The verbs that look after what was made: the store of products, and goldens."""
+"""The verbs that look after what was made."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from storyforge.cli.options import AsJson, GoldensFolder, PlaceOption, StoreFolder, StoryArgument
+from storyforge.cli.options import AsJson, PlaceOption
 from storyforge.cli.program import group
 from storyforge.cli.terminal import (
     ProgressLine,
     show_products,
-    show_table,
     show_waste,
-    tell,
-    tell_json,
     tell_waste,
 )
 from storyforge.errors import StoryForgeError
 
 if TYPE_CHECKING:
-    from storyforge.project.golden import Review
     from storyforge.store.tidying import Waste
 
 cache = group("cache", "Look after the store of finished products.")
-golden = group("golden", "Compare a story's pictures with those kept.", hidden=True)
 
 
 @cache.command("ls")
@@ -91,53 +85,3 @@ def verify(
             raise trouble.error
     elif waste:
         raise typer.Exit(1)
-
-
-@golden.command("check")
-def check_goldens(
-    story: StoryArgument, goldens: GoldensFolder = None, as_json: AsJson = False
-) -> None:
-    """Draw every panel small and compare it with its golden."""
-    from storyforge.project.golden import check as compared
-
-    with ProgressLine() as progress:
-        review = compared(story, goldens, progress)
-    _show_review(review, as_json)
-    if not review.passed:
-        raise typer.Exit(1)
-
-
-@golden.command("update")
-def update_goldens(
-    story: StoryArgument,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they change.")],
-    goldens: GoldensFolder = None,
-    store: StoreFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Renew the goldens, and their trained concepts if the base changed."""
-    from storyforge.project.golden import update
-
-    with ProgressLine() as progress:
-        review = update(story, reason, goldens=goldens, store=store, on_progress=progress)
-    _show_review(review, as_json)
-
-
-def _show_review(review: Review, as_json: bool) -> None:
-    """Print how much each panel differs from its golden, in 1/255."""
-    sheet = None if review.sheet is None else str(review.sheet)
-    if as_json:
-        panels = [asdict(verdict) for verdict in review.verdicts]
-        told = {"passed": review.passed, "panels": panels, "sheet": sheet, "note": review.note}
-        tell_json({"goldens": str(review.folder), **told})
-        return
-    rows = [
-        (each.panel, str(seen.largest), f"{seen.mean:.3f}", f"{seen.ssim:.4f}", each.said)
-        if (seen := each.difference)
-        else (each.panel, "-", "-", "-", each.said)
-        for each in review.verdicts
-    ]
-    show_table(("panel", "max", "mean", "ssim", "verdict"), rows)
-    for words in (review.note, sheet and f"old, new and difference: {sheet}"):
-        if words:
-            tell(words)

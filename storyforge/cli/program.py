@@ -93,12 +93,10 @@ app = typer.Typer(
 )
 
 
-def group(
-    name: str, about: str, cls: type[TyperGroup] = TyperGroup, *, hidden: bool = False
-) -> typer.Typer:
-    """Open a group of verbs, such as `cache`; a hidden one works, and `--help` does not name it."""
+def group(name: str, about: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Open a group of verbs, such as `cache`."""
     made = typer.Typer(cls=cls, help=about, no_args_is_help=True)
-    app.add_typer(made, name=name, hidden=hidden)
+    app.add_typer(made, name=name)
     return made
 
 

@@ -3,12 +3,17 @@
 A folder of goldens holds `concepts/NAME.safetensors`, learnt once so that only fusion and drawing
 are judged, `panels/ID.png`, and `golden.json`. Pictures are always drawn anew. Whether training
 works is not told here: it is judged by its losses and weights, which no picture shows.
+
+    python tests/golden.py check stories/fox-and-lantern.yaml
+    python tests/golden.py update stories/fox-and-lantern.yaml --reason "what changed"
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -22,7 +27,7 @@ from PIL import Image
 from storyforge import __version__
 from storyforge.engine.engine import Engine, Trouble
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
-from storyforge.executor import OnProgress
+from storyforge.executor import OnProgress, silent
 from storyforge.metrics.image_diff import (
     ImageDifference,
     PictureChange,
@@ -99,14 +104,14 @@ def folder_of(path: Path) -> Path:
     return path.absolute().parent.parent / "tests" / "goldens" / path.stem
 
 
-def check(path: Path, goldens: Path | None, on_progress: OnProgress) -> Review:
+def check(path: Path, on_progress: OnProgress = silent) -> Review:
     """Draw every panel with the fixtures and compare it with its golden.
 
     A difference is shown in `changes.png` beside the goldens. Raises EnvironmentProblem if there
     are no goldens, or if they or a fixture belong to another base.
     """
-    folder, planned = goldens or folder_of(path), _planned(path)
-    remedy = f"run `storyforge golden update {path} --reason …`"
+    folder, planned = folder_of(path), _planned(path)
+    remedy = f"run `python tests/golden.py update {path} --reason …`"
     record = read_record(folder)
     if record is None:
         raise EnvironmentProblem(f"no goldens in `{folder}`", hint=remedy)
@@ -128,24 +133,22 @@ def check(path: Path, goldens: Path | None, on_progress: OnProgress) -> Review:
         return review if review.passed else replace(review, sheet=_sheet(folder, verdicts, drawn))
 
 
-def update(
-    path: Path, reason: str, *, goldens: Path | None, store: Path | None, on_progress: OnProgress
-) -> Review:
+def update(path: Path, reason: str, on_progress: OnProgress = silent) -> Review:
     """Learn the fixtures that are missing or of another base, draw every panel, and keep it all.
 
     A fixture stays as long as its base: remove it to have it learnt anew. Concepts are learnt in
-    the story's own store, or in `store`. The review compares with the goldens that were replaced;
-    their `changes.png` is for the eye and not to be kept.
+    the story's own store. The review compares with the goldens that were replaced; their
+    `changes.png` is for the eye and not to be kept.
     """
     if not reason.strip():
         raise StoryForgeError("goldens are not renewed without a reason", hint="say why")
-    folder, planned = goldens or folder_of(path), _planned(path)
+    folder, planned = folder_of(path), _planned(path)
     base_hash = base_of(planned.story).hash
     was = read_record(folder)
     size, steps = (was.size, was.steps) if was else (_SIZE, _STEPS)
     record = GoldenRecord(base_hash, size, steps, reason.strip(), _versions())
     if stale := _stale(planned, folder):
-        _learn(Project(path, store=store), stale, folder / "concepts", on_progress)
+        _learn(Project(path), stale, folder / "concepts", on_progress)
     with TemporaryDirectory(prefix="storyforge-") as scratch:
         drawn = draw_goldens(
             reduced(planned, record), folder / "concepts", Store(Path(scratch)), on_progress
@@ -336,3 +339,42 @@ def _note(record: GoldenRecord) -> str | None:
         if name in now and now[name] != was
     ]
     return f"the goldens were drawn with {'; '.join(others)}" if others else None
+
+
+def told(review: Review) -> str:
+    """How much each panel differs from its golden, in 1/255, one a line."""
+    lines = [f"{'panel':20} {'max':>4} {'mean':>7} {'ssim':>7}  verdict"]
+    for each in review.verdicts:
+        seen = each.difference
+        figures = f"{seen.largest:4} {seen.mean:7.3f} {seen.ssim:7.4f}" if seen else f"{'-':>20}"
+        lines.append(f"{each.panel:20} {figures}  {each.said}")
+    lines += [review.note] if review.note else []
+    lines += [f"old, new and difference: {review.sheet}"] if review.sheet else []
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Compare or renew the goldens of a story; 1 where a picture is not as it was."""
+    parser = argparse.ArgumentParser(description="Compare a story's pictures with those kept.")
+    parser.add_argument("verb", choices=["check", "update"])
+    parser.add_argument("story", type=Path)
+    parser.add_argument("--reason", default="", help="why they change")
+    asked = parser.parse_args(words)
+
+    def hear(what: str, done: int, of: int) -> None:
+        """Say how far it is."""
+        sys.stderr.write(f"{what} {done}/{of}\n")
+
+    try:
+        if asked.verb == "update":
+            review = update(asked.story, asked.reason, hear)
+        else:
+            review = check(asked.story, hear)
+    except StoryForgeError as exc:
+        parser.exit(exc.exit_code, f"{exc.message}; {exc.hint}\n")
+    sys.stdout.write(f"{told(review)}\n")
+    return 0 if asked.verb == "update" or review.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
