@@ -325,6 +325,10 @@ def _tell_outcome(outcome: Outcome) -> None:
         tell_error(trouble.error, trouble.subject)
     if outcome.damaged:
         tell(f"damaged, and set aside: {', '.join(outcome.damaged)}")
+    if outcome.taken:
+        tell(f"from the shared cache: {', '.join(outcome.taken)}")
+    for warning in outcome.warnings:
+        tell(f"warning: {warning}")
     if outcome.pinned:
         names = ", ".join(f"`{name}`" for name in outcome.pinned)
         tell(f"pinned, kept as they are: {names}")

@@ -15,6 +15,7 @@ from storyforge.cli.terminal import (
     ProgressLine,
     show_products,
     show_waste,
+    tell,
     tell_waste,
 )
 from storyforge.errors import StoryForgeError
@@ -85,3 +86,14 @@ def verify(
             raise trouble.error
     elif waste:
         raise typer.Exit(1)
+
+
+@cache.command()
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the key is written.")],
+) -> None:
+    """Make the key that signs what you put into a shared cache; prints what others trust."""
+    from storyforge.store.shared import new_key
+
+    typer.echo(new_key(file))
+    tell(f"keep `{file}` to yourself, and set STORYFORGE_CACHE_KEY to its path")

@@ -146,6 +146,8 @@ def outcome_content(outcome: Outcome) -> dict[str, object]:
         "skipped": asdict(outcome.skipped),
         "pinned": list(outcome.pinned),
         "damaged": list(outcome.damaged),
+        "taken": list(outcome.taken),
+        "warnings": list(outcome.warnings),
         "books": [str(path) for path in outcome.books],
         "seconds": round(outcome.seconds, 2),
     }

@@ -87,6 +87,7 @@ class Engine:
     """One run at work: what it has made, and what went wrong.
 
     names      what the ledger calls a product, by key, where it is not the plan's own
+    share      hears of every product that was made
     unwritten  entries that the ledger's file does not have yet
     """
 
@@ -97,6 +98,7 @@ class Engine:
     made: list[Task] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
+    share: Callable[[Task], None] = lambda _: None
     unwritten: dict[str, Entry] = field(default_factory=dict)
     written: float = 0.0
     stage_began: float = 0.0
@@ -347,6 +349,7 @@ class Engine:
         seconds = (perf_counter() - self.stage_began) / (len(self.made) - self.made_before)
         _log.info("%s: made in %.1f s (%s)", self._name(task), seconds, task.key)
         self._enter_all({self._name(task): self._entry(task, round(seconds, 2), memory)})
+        self.share(task)
 
     def _entry(self, task: Task, seconds: float = 0.0, memory: int = 0) -> Entry:
         size = size_of(self.store.path(shelf_of(task), task.key))

@@ -255,7 +255,7 @@ def _book_tasks(
 
 def _book_recipe(story: Story) -> KeyInputs:
     """All that the pages say, and the version of the templates that set them."""
-    drawn = {"seed", "style", "negative", "compose", "sampling", "fuse", "size"}
+    drawn = {"seed", "style", "negative", "compose", "sampling", "fuse", "size", "cache"}
     concepts = {
         name: spec.model_dump(mode="json", exclude={"folder", "train"})
         for name, spec in story.concepts.items()

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from storyforge.engine.engine import Counts, Engine, Trouble
 from storyforge.engine.inputs import checked
+from storyforge.engine.sharing import Sharing, cache_of
 from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress
 from storyforge.plan.pins import tidied
@@ -30,6 +31,8 @@ class Outcome:
     findings  what a printer would send back of the PDF, if there is one
     pinned    the panels whose picture was kept as it is
     damaged   what was not what it had been, and was made again if the run needed it
+    taken     what came out of the shared cache
+    warnings  what went wrong and stopped nothing
     """
 
     made: Counts
@@ -40,6 +43,8 @@ class Outcome:
     findings: tuple[Diagnostic, ...] = ()
     pinned: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,11 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
     with store.at_work():
         tidied(asked.story, store)
         damaged = checked(asked, store)
+        sharing = Sharing(cache_of(asked.story), store)
+        sharing.fetch(asked, _wanted)
         wanted = _wanted(asked, store)
         _log_what_is_there(asked, wanted)
-        engine = Engine(asked, store, on_progress, names=how.names)
+        engine = Engine(asked, store, on_progress, names=how.names, share=sharing.offer)
         with engine.noting():
             _stages(engine, wanted, how)
             if any(isinstance(trouble.error, Damaged) for trouble in engine.troubles):
@@ -83,21 +90,27 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         engine.give_up_if_hopeless()
         finished = [task for task in asked.books if store.has(task.format, task.key)]
         books = tuple(published(asked.story, task, store, how.out) for task in finished)
-    skipped = Counts(
-        concepts=len(asked.train) + len(asked.imports) - len(wanted.train) - len(wanted.imports),
-        fused=(asked.fuse is not None) - (wanted.fuse is not None),
-        panels=len(asked.panels) - len(wanted.panels),
-        books=len(asked.books) - len(wanted.books),
-    )
     return Outcome(
         made=engine.counts(),
-        skipped=skipped,
+        skipped=_skipped(asked, wanted),
         books=books,
         troubles=tuple(engine.troubles),
         seconds=perf_counter() - started,
         findings=findings,
         pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
         damaged=tuple(dict.fromkeys(damaged)),
+        taken=tuple(subject_of(task) for task in sharing.taken),
+        warnings=tuple(sharing.warnings),
+    )
+
+
+def _skipped(asked: Plan, wanted: Plan) -> Counts:
+    """What was there already, or is not needed."""
+    return Counts(
+        concepts=len(asked.train) + len(asked.imports) - len(wanted.train) - len(wanted.imports),
+        fused=(asked.fuse is not None) - (wanted.fuse is not None),
+        panels=len(asked.panels) - len(wanted.panels),
+        books=len(asked.books) - len(wanted.books),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -229,15 +229,48 @@ class Store:
         """Whether another process is making the product at this moment."""
         return is_held(self._lock(shelf, key))
 
+    def take_in(self, shelf: Shelf, key: str, note: Note, write: Callable[[Path], None]) -> None:
+        """Keep a product that was made elsewhere, unless it is there or somebody is making it.
+
+        note   what it was when it was finished
+        write  writes it to a path that does not exist yet
+
+        Raises Damaged if what was written is not what the note says.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self._lock(shelf, key), 0.0))
+            except Locked:
+                return
+            if self.sound(shelf, key):
+                return
+            path = self.path(shelf, key)
+            partial = stack.enter_context(self._partial(shelf, path))
+            with writing(partial):
+                write(partial)
+            if not note.fits(partial):
+                raise Damaged(f"`{path.name}` arrived damaged")
+            with writing(path):
+                self._finish(partial, path, note)
+
     @contextmanager
-    def _making(self, shelf: Shelf, key: str, made_from: Sequence[Source]) -> Iterator[Path]:
-        path = self.path(shelf, key)
+    def _partial(self, shelf: Shelf, path: Path) -> Iterator[Path]:
+        """Where a product is written before it has its name; gone afterwards in any case."""
         partial = self.root / "partial" / f"{shelf}-{path.name}"
         with writing(partial):
             remove(partial)
             make_folder(partial.parent)
             make_folder(path.parent)
         try:
+            yield partial
+        finally:
+            with writing(partial):
+                remove(partial)
+
+    @contextmanager
+    def _making(self, shelf: Shelf, key: str, made_from: Sequence[Source]) -> Iterator[Path]:
+        path = self.path(shelf, key)
+        with self._partial(shelf, path) as partial:
             before = {"/".join(each): self._digest(each) for each in made_from}
             yield partial
             if not partial.exists():
@@ -248,9 +281,6 @@ class Store:
                     raise Damaged(message, hint="run the same command again")
             with writing(path):
                 self._finish(partial, path, Note.of(partial, before))
-        finally:
-            with writing(partial):
-                remove(partial)
         with writing(path):
             remove(self.root / "scratch" / key)
         _log.debug("kept %s", path)

@@ -44,9 +44,13 @@ class Note:
     def read(product: Path) -> Note | None:
         """The note beside a product; None if there is none, or it is no note any more."""
         try:
-            text = note_path(product).read_text(encoding="ascii")
+            return Note.parsed(note_path(product).read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
+
+    @staticmethod
+    def parsed(text: str) -> Note | None:
+        """What a note's text says; None if it is no note."""
         first, *others = text.splitlines() or [""]
         own, named = _FIRST.fullmatch(first), [_FROM.fullmatch(line) for line in others]
         if own is None or not text.endswith("\n") or None in named:

@@ -31,6 +31,7 @@ from storyforge.settings import (
     TrainSettings,
     written_as,
 )
+from storyforge.store.shared import SIGNER
 from storyforge.story.book_settings import BalloonKind, BookSettings, CoverSettings, PrintSettings
 from storyforge.story.concept import (
     ConceptSpec,
@@ -86,6 +87,9 @@ _PANEL = written_as(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "an id for a panel; use a-z, digits, `-`, `_` and `.`"
 )
 PanelId = Annotated[str, *_PANEL]
+Signer = Annotated[
+    str, *written_as(SIGNER.pattern, "a public key; `storyforge cache key` prints one")
+]
 PageKind = Literal[
     "auto", "full-bleed", "spread", "art-over-text", "text-beside-art", "grid", "strip", "blank"
 ]
@@ -210,6 +214,24 @@ Base = Annotated[
 """A model, or a map of what it is put together from."""
 
 
+class CacheFile(BaseModel):
+    """A place where products are shared, and whose are taken from there."""
+
+    model_config = _STRICT
+
+    at: str = Field(min_length=1)
+    """a folder, or a URL such as `s3://bucket/folder`"""
+    trust: tuple[Signer, ...] = ()
+    """public keys, as `storyforge cache key` prints them: what they signed is taken"""
+
+
+Cache = Annotated[
+    Annotated[str, Field(min_length=1), Tag("line")] | Annotated[CacheFile, Tag("parts")],
+    Discriminator(lambda value: "parts" if isinstance(value, dict | CacheFile) else "line"),
+]
+"""Where products are shared, and with whose signature."""
+
+
 class StoryFile(BaseModel):
     """What a story.yaml says."""
 
@@ -247,6 +269,8 @@ class StoryFile(BaseModel):
     """how the concepts are fused into one model"""
     book: BookSettings = BookSettings()
     """how the pages become a book"""
+    cache: Cache | None = None
+    """a folder or URL where others find what was made here, and the other way round"""
     pages: tuple[Page, ...] = Field(min_length=1)
     """the pages, from first to last"""
 

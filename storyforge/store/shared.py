@@ -1,0 +1,185 @@
+"""A cache of products that many share: a folder, or whatever fsspec reaches, such as `s3://…`.
+
+A key says what a product is made from, not what it is: whoever may write into a cache could put
+anything under it. So every entry is signed, and only what somebody trusted has signed is taken;
+who has no key of their own reads and never writes. What is damaged on the way is not taken either.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.store.durable import write_whole
+from storyforge.store.packs import Pack, packed
+from storyforge.store.products import Shelf, Store
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SIGNER: Final = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
+"""How a public key is written."""
+
+_KIND: Final = "ed25519:"
+
+_SIGNED: Final = re.compile(rb"signed (ed25519:[A-Za-z0-9+/]{43}=) ([A-Za-z0-9+/]{86}==)\n")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCache:
+    """Products in a place that others read, too.
+
+    where    a folder, or a URL that fsspec knows
+    trusted  public keys of those whose entries are taken
+    own      signs what is put there; None for whoever only reads
+    """
+
+    where: str
+    trusted: Collection[str]
+    own: Ed25519PrivateKey | None = None
+
+    def fetch(self, store: Store, shelf: Shelf, key: str) -> bool:
+        """Take a product from the cache, if it is there and somebody trusted vouches for it.
+
+        Raises EnvironmentProblem if the cache cannot be reached.
+        """
+        data = self._read(f"{shelf}/{key}")
+        if data is None:
+            return False
+        try:
+            pack = self._vouched(data)
+            if pack.source != (shelf, key):
+                raise StoryForgeError(f"it is {'/'.join(pack.source)}")
+            pack.keep(store)
+        except StoryForgeError as exc:
+            _log.warning("not taken from the cache: %s/%s: %s", shelf, key, exc.message)
+            return False
+        return store.has(shelf, key)
+
+    def offer(self, store: Store, shelf: Shelf, key: str) -> bool:
+        """Put a product into the cache, signed; nothing happens without a key of one's own.
+
+        Raises EnvironmentProblem if it cannot be written.
+        """
+        if self.own is None:
+            return False
+        data = packed(store, shelf, key)
+        mark = base64.b64encode(self.own.sign(Pack.read(data).head)).decode()
+        self._write(f"{shelf}/{key}", f"signed {public_key(self.own)} {mark}\n".encode() + data)
+        return True
+
+    def _vouched(self, data: bytes) -> Pack:
+        """The pack in an entry, if somebody trusted has signed it."""
+        match = _SIGNED.match(data)
+        if match is None:
+            raise StoryForgeError("nobody has signed it")
+        signer, pack = match[1].decode(), Pack.read(data[match.end() :])
+        if signer not in self.trusted:
+            raise StoryForgeError(f"nobody trusts {signer}")
+        if not _is_signed(signer, base64.b64decode(match[2]), pack.head):
+            raise StoryForgeError("its signature does not fit")
+        return pack
+
+    def _read(self, name: str) -> bytes | None:
+        import fsspec
+
+        with _reaching(self.where):
+            files, root = fsspec.core.url_to_fs(self.where)
+            try:
+                return bytes(files.cat_file(f"{root}/{name}"))
+            except FileNotFoundError:
+                return None
+
+    def _write(self, name: str, data: bytes) -> None:
+        import fsspec
+
+        with _reaching(self.where):
+            files, root = fsspec.core.url_to_fs(self.where)
+            if "file" in files.protocol:
+                # Whoever reads a folder meanwhile sees the whole entry or none.
+                write_whole(Path(root) / name, data)
+                return
+            files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+            files.pipe_file(f"{root}/{name}", data)
+
+
+def shared_cache(where: str, trusted: Collection[str], key: Path | None) -> SharedCache:
+    """The cache at a place, for whoever has this key's file, or none.
+
+    Raises EnvironmentProblem for a key that cannot be read.
+    """
+    own = None if key is None else _private_key(key)
+    mine = () if own is None else (public_key(own),)
+    return SharedCache(where, frozenset((*trusted, *mine)), own)
+
+
+def new_key(path: Path) -> str:
+    """Write a new key to a file that only its owner reads; the public key that others trust.
+
+    Raises StoryForgeError for a file that is there already.
+    """
+    if path.exists():
+        raise StoryForgeError(f"`{path}` is there already", hint="name a new file")
+    own = _signatures().Ed25519PrivateKey.generate()
+    write_private(path, base64.b64encode(own.private_bytes_raw()) + b"\n")
+    return public_key(own)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner reads."""
+    write_whole(path, data, lambda partial: partial.chmod(0o600))
+
+
+def public_key(own: Ed25519PrivateKey) -> str:
+    """What others trust, in letters."""
+    return _KIND + base64.b64encode(own.public_key().public_bytes_raw()).decode()
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    kind: type[Ed25519PrivateKey] = _signatures().Ed25519PrivateKey
+    try:
+        return kind.from_private_bytes(base64.b64decode(path.read_bytes()))
+    except (OSError, ValueError) as exc:
+        hint = "`storyforge cache key FILE` makes one"
+        raise EnvironmentProblem(f"no key in `{path}`: {exc}", hint=hint) from exc
+
+
+def _is_signed(signer: str, mark: bytes, said: bytes) -> bool:
+    kind = _signatures().Ed25519PublicKey
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        raw = base64.b64decode(signer.removeprefix(_KIND))
+        kind.from_public_bytes(raw).verify(mark, said)
+    except (InvalidSignature, binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _signatures() -> ModuleType:
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as exc:
+        message = "a shared cache needs the package `cryptography`"
+        raise EnvironmentProblem(message, hint="pip install 'storyforge[cluster]'") from exc
+    return ed25519
+
+
+@contextmanager
+def _reaching(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as exc:
+        hint = "`cache:` is a folder or a URL; for `s3://` install s3fs"
+        raise EnvironmentProblem(f"cannot reach the cache `{where}`: {exc}", hint=hint) from exc

@@ -1,0 +1,224 @@
+"""Products on their way, and a cache that many share: taken whole, and from whom one trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.faults.life import stages_for_nothing, write_story
+from storyforge.engine.sharing import KEY
+from storyforge.errors import Damaged, StoryError, StoryForgeError
+from storyforge.project.making import Outcome
+from storyforge.project.project import Project
+from storyforge.store import Store
+from storyforge.store.packs import Pack, packed
+from storyforge.store.shared import new_key, shared_cache
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Store:
+    return Store(tmp_path / "other")
+
+
+PANEL, FUSED = "aa" * 10, "bb" * 10
+
+PACKED = (
+    b"storyforge pack 1\n"
+    b'{"files": [["deep/deltas", 7], ["manifest.json", 2]], "key": "bbbbbbbbbbbbbbbbbbbb", "note": '
+    b'"0000000000000000000000000000000000000000000000000000000000000000 9\\n", "shelf": "fused"}\n'
+    b"numbers{}"
+)
+
+
+def put(store: Store) -> None:
+    with store.make("panels", PANEL) as path:
+        path.write_bytes(b"picture")
+    with store.make("fused", FUSED, [("panels", PANEL)]) as path:
+        (path / "deep").mkdir(parents=True)
+        (path / "deep" / "deltas").write_bytes(b"numbers")
+        (path / "manifest.json").write_text("{}")
+
+
+def test_what_is_packed_arrives_as_it_was(store: Store, other: Store) -> None:
+    put(store)
+    for shelf, key in (("panels", PANEL), ("fused", FUSED)):
+        Pack.read(packed(store, shelf, key)).keep(other)
+        assert other.sound(shelf, key)
+    assert (other.path("fused", FUSED) / "deep" / "deltas").read_bytes() == b"numbers"
+
+
+def test_a_pack_tells_what_its_product_was_made_from(store: Store, other: Store) -> None:
+    put(store)
+    pack = Pack.read(packed(store, "fused", FUSED))
+    assert list(pack.note.made_from) == [f"panels/{PANEL}"]
+
+
+def test_a_pack_that_was_damaged_on_the_way_leaves_nothing(store: Store, other: Store) -> None:
+    put(store)
+    data = bytearray(packed(store, "panels", PANEL))
+    data[-1] ^= 1
+    with pytest.raises(Damaged, match="arrived damaged"):
+        Pack.read(bytes(data)).keep(other)
+    assert not other.path("panels", PANEL).exists()
+    assert not list((other.root / "partial").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", ".x", "a\\x", "c:x"])
+def test_no_name_in_a_pack_leads_out_of_its_product(name: str, store: Store, other: Store) -> None:
+    put(store)
+    data = packed(store, "fused", FUSED).replace(
+        b"manifest.json", name.replace("\\", "\\\\").encode()
+    )
+    with pytest.raises(Damaged, match="is no file of a product"):
+        Pack.read(data).keep(other)
+
+
+@given(at=st.integers(0, 600), byte=st.integers(0, 255), cut=st.integers(0, 600))
+def test_whatever_arrives_is_a_pack_or_is_refused(at: int, byte: int, cut: int) -> None:
+    data = bytearray(PACKED)
+    data[at % len(data)] = byte
+    for tried in (bytes(data), bytes(data[:cut])):
+        with suppress(StoryForgeError):
+            pack = Pack.read(tried)
+            assert not any(".." in Path(name).parts for name in pack.files)
+
+
+@pytest.fixture
+def _cheap() -> Iterator[None]:
+    with stages_for_nothing():
+        yield
+
+
+def told(folder: Path, line: str) -> Path:
+    """A story with this line about its cache."""
+    folder.mkdir()
+    (story,) = write_story(folder)
+    story.write_text(f"{story.read_text()}cache: {line}\n")
+    return story
+
+
+def rendered(story: Path, key: Path | None, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    if key is None:
+        monkeypatch.delenv(KEY, raising=False)
+    else:
+        monkeypatch.setenv(KEY, str(key))
+    return Project(story).render(jobs=1)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_what_one_has_made_another_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signer = new_key(tmp_path / "key")
+    line = f"{{at: ../shared, trust: ['{signer}']}}"
+    first = rendered(told(tmp_path / "one", line), tmp_path / "key", monkeypatch)
+    second = rendered(told(tmp_path / "two", line), None, monkeypatch)
+    assert first.made.panels == 2
+    assert not first.taken
+    assert (second.made.concepts, second.made.panels, second.made.books) == (0, 0, 0)
+    assert set(second.taken) == {
+        "book html en",
+        "book cbz en",
+        "panel found",
+        "panel end",
+    }
+    pages = [outcome.books[0].read_bytes() for outcome in (first, second)]
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_what_nobody_trusted_has_signed_is_made_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(tmp_path / "key")
+    stranger = new_key(tmp_path / "another")
+    rendered(told(tmp_path / "one", "../shared"), tmp_path / "key", monkeypatch)
+    line = f"{{at: ../shared, trust: ['{stranger}']}}"
+    outcome = rendered(told(tmp_path / "two", line), None, monkeypatch)
+    assert outcome.made.panels == 2
+    assert not outcome.taken
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_whoever_has_no_key_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered(told(tmp_path / "one", "../shared"), None, monkeypatch)
+    assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.parametrize("at", [5, 120, -1])
+@pytest.mark.usefixtures("_cheap")
+def test_a_damaged_entry_is_made_here_and_put_right(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(tmp_path / "key")
+    first = rendered(told(tmp_path / "one", "../shared"), tmp_path / "key", monkeypatch)
+    for entry in (tmp_path / "shared").rglob("*"):
+        if entry.is_file():
+            data = bytearray(entry.read_bytes())
+            data[at] ^= 1
+            entry.write_bytes(data)
+    for name, made in (("two", 2), ("three", 0)):
+        outcome = rendered(told(tmp_path / name, "../shared"), tmp_path / "key", monkeypatch)
+        assert outcome.made.panels == made
+        assert outcome.books[0].read_bytes() == first.books[0].read_bytes()
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_an_entry_under_anothers_name_is_not_taken(tmp_path: Path) -> None:
+    new_key(tmp_path / "key")
+    cache = shared_cache(str(tmp_path / "shared"), (), tmp_path / "key")
+    store = Store(tmp_path / "store")
+    put(store)
+    cache.offer(store, "panels", PANEL)
+    shelf = tmp_path / "shared" / "panels"
+    (shelf / PANEL).rename(shelf / ("cc" * 10))
+    assert not cache.fetch(Store(tmp_path / "other"), "panels", "cc" * 10)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_a_cache_that_cannot_be_reached_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = rendered(told(tmp_path / "one", "nowhere://x/y"), None, monkeypatch)
+    assert outcome.made.panels == 2
+    assert "cannot reach the cache" in outcome.warnings[0]
+
+
+def test_a_cache_is_whatever_fsspec_reaches(store: Store, other: Store, tmp_path: Path) -> None:
+    new_key(tmp_path / "key")
+    put(store)
+    cache = shared_cache("memory://shared/deep", (), tmp_path / "key")
+    assert not cache.fetch(other, "fused", FUSED)
+    assert cache.offer(store, "fused", FUSED)
+    assert cache.fetch(other, "fused", FUSED)
+    assert other.sound("fused", FUSED)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_where_products_are_shared_names_none_of_them_anew(tmp_path: Path) -> None:
+    plain = told(tmp_path / "one", "null")
+    shared = told(tmp_path / "two", "../shared")
+    keys = [[task.key for task in Project(story).plan().tasks()] for story in (plain, shared)]
+    assert keys[0] == keys[1]
+
+
+def test_a_key_is_its_owners_alone_and_never_written_over(tmp_path: Path) -> None:
+    new_key(tmp_path / "key")
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StoryForgeError, match="is there already"):
+        new_key(tmp_path / "key")
+
+
+def test_a_public_key_that_is_none_is_a_mistake_in_the_story(tmp_path: Path) -> None:
+    story = told(tmp_path / "one", "{at: ../shared, trust: [somebody]}")
+    with pytest.raises(StoryError, match="mistake") as caught:
+        Project(story).plan()
+    assert "`somebody` is not a public key" in str(caught.value.diagnostics[0])
