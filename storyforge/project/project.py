@@ -28,6 +28,7 @@ from storyforge.plan.takes import check_panels, picture_of, with_pins
 from storyforge.project import approve, fused
 from storyforge.project.inspect import examine_task
 from storyforge.project.making import Making, Outcome, make
+from storyforge.project.pack import Packed, pack
 from storyforge.project.proofs import write_proofs
 from storyforge.project.sheets import draw_sheet
 from storyforge.settings import Format
@@ -310,6 +311,18 @@ class Project:
     def untranslated(self, language: str | None) -> tuple[Diagnostic, ...]:
         """A warning for every text that an edition shows in the story's own language."""
         return untranslated(self.story, language) if language else ()
+
+    def pack(self, out: Path | None = None, *, pictures: bool = True) -> Packed:
+        """Put the story and all that belongs to it into one file, to be opened elsewhere.
+
+        pictures  whether what the concepts were learnt from goes along
+        """
+        try:
+            drawn = self.plan()
+        except EnvironmentProblem:
+            _log.info("the base is not here, so no products are packed")
+            return pack(self.story, None, self.store, out, pictures=pictures)
+        return pack(self.story, drawn, self.store, out, pictures=pictures)
 
     def _forget(self) -> None:
         """Plan anew when next asked: other pictures are pinned."""

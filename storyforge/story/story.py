@@ -55,7 +55,7 @@ from storyforge.story.locales import (
 )
 from storyforge.story.places import Places, StoryPlace
 from storyforge.story.validate import validated
-from storyforge.story.yaml import Node, load
+from storyforge.story.yaml import Node, load, load_text
 
 __all__ = [
     "BookSettings",
@@ -385,10 +385,13 @@ def read_layout(path: Path) -> Layout:
     return layout
 
 
-def examined(path: Path) -> tuple[Story | None, tuple[Diagnostic, ...]]:
-    """The story if its form is sound, and everything that was found in its files."""
+def examined(path: Path, text: str | None = None) -> tuple[Story | None, tuple[Diagnostic, ...]]:
+    """The story if its form is sound, and everything that was found in its files.
+
+    text  what stands in the story's file, where that is not what lies there now
+    """
     report = Report(str(path))
-    root = load(path, report)
+    root = load(path, report) if text is None else load_text(text, report)
     if root is None:
         return None, tuple(sorted(report.findings()))
     file = validated(StoryFile, root, report)

@@ -124,9 +124,27 @@ def load(path: Path, report: Report, limits: Limits = Limits()) -> Node | None:
 
     limits  an author's own, unless a machine wrote the file
     """
+    try:
+        data = _bytes(path, limits.bytes)
+    except _Refused as refusal:
+        report.error(refusal.mark, refusal.code, refusal.message)
+        return None
+    return _composed(data, report, limits)
+
+
+def load_text(text: str, report: Report, limits: Limits = Limits()) -> Node | None:
+    """The same for a text that lies in no file yet."""
+    data = text.encode(errors="replace")
+    if len(data) > limits.bytes:
+        report.error(Mark(), "SF104", _too_large(len(data), limits.bytes))
+        return None
+    return _composed(data, report, limits)
+
+
+def _composed(data: bytes, report: Report, limits: Limits) -> Node | None:
     text = ""
     try:
-        text = _decoded(_bytes(path, limits.bytes))
+        text = _decoded(data)
         return _Composer(report, limits.values).compose(text)
     except _Refused as refusal:
         report.error(refusal.mark, refusal.code, refusal.message)
