@@ -270,6 +270,27 @@ def open_picture(path: Path) -> Image.Image:
         ) from exc
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels, upright; nothing is unpacked.
+
+    Raises StoryForgeError if the file is no picture.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                width, height = picture.size
+                turned = picture.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as exc:
+        raise StoryForgeError(f"cannot read the picture `{path}`: {exc}") from exc
+    return (height, width) if turned else (width, height)
+
+
+_ORIENTATION: Final = 0x0112
+_ON_ITS_SIDE: Final = range(5, 9)
+"""Values of the EXIF orientation for pictures that lie on their side."""
+
+
 def _shallow(picture: Image.Image) -> Image.Image:
     """Greys of 16 bits as those of 8; Pillow's own `convert` cuts them off at 255, which is white.
 

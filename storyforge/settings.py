@@ -51,6 +51,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 Kind = Literal["character", "object", "scene"]
 
+Made = Literal["model", "hand", "retouched"]
+"""How a picture came about: by a model, by hand, or by a model and a hand after it."""
+
+Edge = Literal["left", "right", "above", "below"]
+"""A side of a picture."""
+
 Layers = Literal["text", "kv", "cross", "self"]
 
 

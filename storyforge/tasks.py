@@ -17,6 +17,7 @@ from storyforge.settings import (
     Format,
     FuseSettings,
     Kind,
+    Made,
     RegionModel,
     TrainSettings,
 )
@@ -169,6 +170,21 @@ class PanelTask:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPictureTask:
+    """Make a picture that the author brings ready for books.
+
+    page  its number in the story, from 1
+    made  who made it; None for what the file says
+    """
+
+    key: str
+    panel: str
+    page: int
+    file: Path
+    made: Made | None
+
+
+@dataclass(frozen=True, slots=True)
 class TrainTask:
     """Learn one concept.
 
@@ -240,4 +256,4 @@ class ImportTask:
     base_hash: str
 
 
-Task = TrainTask | ImportTask | FuseTask | PanelTask | BookTask
+Task = TrainTask | ImportTask | FuseTask | PanelTask | OwnPictureTask | BookTask

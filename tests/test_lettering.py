@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from storyforge.book.leaf import Balloon, BalloonKind, Point, Rect
 from storyforge.book.lettering import letter
 from storyforge.book.placing import Figure, LetteringSpace, Utterance
 from storyforge.book.typeface import COMIC_NEUE_BOLD
+from storyforge.settings import Edge
 
 AREA = Rect(0, 0, 400, 400)
 LEFT = Rect(20, 180, 130, 200)
@@ -160,3 +162,17 @@ def test_narration_stands_in_a_square_box_in_a_corner() -> None:
 def test_no_place_in_the_order_of_reading_is_no_place() -> None:
     low = LetteringSpace(Rect(0, 0, 120, 60), (), (), rtl=False)
     assert letter([said("One and two and three"), said("four and five")], low, (16.0,)) is None
+
+
+@pytest.mark.parametrize(("side", "end"), [("left", 0.0), ("right", 400.0)])
+def test_a_voice_from_off_the_picture_has_its_tail_at_that_edge(side: Edge, end: float) -> None:
+    (item,) = placed([replace(said("Supper!", "grandma"), off=side)], stage())
+    assert item.tip is not None
+    assert abs(item.tip.x - end) < 10
+    assert abs(body(item).centre().x - end) < 200
+
+
+def test_a_tail_leads_where_the_author_points_whoever_speaks() -> None:
+    (item,) = placed([replace(said("Woof."), pointed=Point(60, 60))], stage())
+    assert item.tip is not None
+    assert math.dist(item.tip, (60, 60)) < 20

@@ -15,6 +15,7 @@ from storyforge.book.leaf import (
     Direction,
     Face,
     Leaf,
+    Point,
     Publication,
     Rect,
     TextBlock,
@@ -176,7 +177,10 @@ class Binding:
             name: Rect(box.x0, box.y0, box.width, box.height)
             for name, box in self.story.region_boxes(panel).items()
         }
-        seen = sighted(art.path, changed(art), tuple(regions.values()))
+        # Where somebody is in a picture of the author's own, its regions say.
+        seen: tuple[Rect | None, ...] = (None,) * len(regions)
+        if panel.picture is None:
+            seen = sighted(art.path, changed(art), tuple(regions.values()))
         figures = []
         for (name, region), body in zip(regions.items(), seen, strict=True):
             concept = panel.regions[name].concept
@@ -189,7 +193,10 @@ class Binding:
             for said in panel.say
             if said.at is not None
         )
-        return FramedPicture(art.width / art.height, tuple(figures), quiet, asked, art.height)
+        uncut = panel.fit == "contain"
+        return FramedPicture(
+            art.width / art.height, tuple(figures), quiet, asked, art.height, uncut
+        )
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.
@@ -224,6 +231,13 @@ class Binding:
                 ("panel", panel.id, "say", turn),
             ),
             language=self.language if speech.kind != "sound" else None,
+            off=speech.from_,
+            pointed=None
+            if speech.tail is None
+            else Point(
+                frame.x + (speech.tail[0] - crop.x) * frame.width / crop.width,
+                frame.y + (speech.tail[1] - crop.y) * frame.height / crop.height,
+            ),
             at=None
             if speech.at is None
             else Rect(

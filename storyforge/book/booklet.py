@@ -37,7 +37,7 @@ def write_booklet(book: Book, path: Path) -> Path:
         with pikepdf.open(pages) as opened, pikepdf.new() as sheets:
             for left, right in order(len(opened.pages), rtl=book.direction == "rtl"):
                 _lay(sheets, opened.pages[left], opened.pages[right])
-            describe_pdf(sheets, book.title)
+            describe_pdf(sheets, book.title, book.made)
             sheets.save(made, deterministic_id=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

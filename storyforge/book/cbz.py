@@ -35,7 +35,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PagePicture:
-    """One page as a JPEG marked as made by a model, and its size in pixels."""
+    """One page as a JPEG marked with who made it, and its size in pixels."""
 
     content: bytes
     width: int
@@ -77,5 +77,6 @@ def page_pictures(book: Book, leaves: Sequence[Leaf]) -> list[PagePicture]:
     drawn = []
     for content in page_images(replace(book, leaves=tuple(leaves)), _PPI):
         with Image.open(io.BytesIO(content)) as page:
-            drawn.append(PagePicture(picture.marked(page.convert("RGB")), page.width, page.height))
+            marked = picture.marked(page.convert("RGB"), book.made)
+            drawn.append(PagePicture(marked, page.width, page.height))
     return drawn

@@ -1,7 +1,8 @@
-"""The last page's words: that the pictures are AI-made, with which model and concepts, licences."""
+"""The last page's words: who made the pictures, with which model and concepts, licences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from storyforge.headers.bases import look_at_base
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import licence_of
 from storyforge.modelref import is_embedded
+from storyforge.provenance.xmp import together
+from storyforge.settings import Made
 from storyforge.story.story import Story
 
 
@@ -21,6 +24,10 @@ class Phrases:
 
     heading: str
     made_by: str
+    by_hand: str
+    partly: str
+    hand_pages: str
+    retouched_pages: str
     base: str
     concepts: str
     shared: str
@@ -35,11 +42,21 @@ class Phrases:
     imprint: str
     back: str
 
+    def notice(self, made: Made) -> str:
+        """Who made the pictures, in a sentence or two."""
+        return {"model": self.made_by, "hand": self.by_hand, "retouched": self.partly}[made]
+
 
 _ENGLISH: Final = Phrases(
     heading="About this book",
     made_by="The pictures in this book were made by an AI image model, not by hand. "
     "The words were written in a story file, and storyforge set them.",
+    by_hand="The pictures in this book were made by hand. The words were written in a story"
+    " file, and storyforge set them.",
+    partly="Some of the pictures in this book were made by an AI image model, wholly or in"
+    " part. The words were written in a story file, and storyforge set them.",
+    hand_pages="Made by hand, page {pages}.",
+    retouched_pages="Made by the model and retouched by hand, page {pages}.",
     base="Base model: {base}",
     concepts="Concepts taught to the model:",
     shared="shared file",
@@ -61,6 +78,13 @@ _PHRASES: Final[dict[str, Phrases]] = {
         heading="À propos de ce livre",
         made_by="Les images de ce livre ont été faites par un modèle d’images (IA), non à la main. "
         "Les mots viennent d’un fichier d’histoire, et storyforge les a composés.",
+        by_hand="Les images de ce livre ont été faites à la main. Les mots viennent d’un "
+        "fichier d’histoire, et storyforge les a composés.",
+        partly="Une partie des images de ce livre a été faite, entièrement ou en partie, par "
+        "un modèle d’images (IA). Les mots viennent d’un fichier d’histoire, et "
+        "storyforge les a composés.",
+        hand_pages="Faites à la main, page {pages}.",
+        retouched_pages="Faites par le modèle et retouchées à la main, page {pages}.",
         base="Modèle de base : {base}",
         concepts="Concepts appris par le modèle :",
         shared="fichier partagé",
@@ -79,6 +103,13 @@ _PHRASES: Final[dict[str, Phrases]] = {
         heading="Über dieses Buch",
         made_by="Die Bilder in diesem Buch hat ein KI-Bildmodell gemacht, keine Hand. "
         "Die Worte stehen in einer Geschichtendatei, und storyforge hat sie gesetzt.",
+        by_hand="Die Bilder in diesem Buch sind von Hand gemacht. Die Worte stehen in einer "
+        "Geschichtendatei, und storyforge hat sie gesetzt.",
+        partly="Einen Teil der Bilder in diesem Buch hat, ganz oder zum Teil, ein KI-"
+        "Bildmodell gemacht. Die Worte stehen in einer Geschichtendatei, und storyforge"
+        " hat sie gesetzt.",
+        hand_pages="Von Hand gemacht, Seite {pages}.",
+        retouched_pages="Vom Modell gemacht und von Hand überarbeitet, Seite {pages}.",
         base="Grundmodell: {base}",
         concepts="Was das Modell gelernt hat:",
         shared="geteilte Datei",
@@ -97,6 +128,13 @@ _PHRASES: Final[dict[str, Phrases]] = {
         heading="Sobre este libro",
         made_by="Las imágenes de este libro las hizo un modelo de imágenes (IA), no una mano. "
         "Las palabras vienen de un archivo de historia, y storyforge las compuso.",
+        by_hand="Las imágenes de este libro están hechas a mano. Las palabras vienen de un "
+        "archivo de historia, y storyforge las compuso.",
+        partly="Una parte de las imágenes de este libro la hizo, del todo o en parte, un "
+        "modelo de imágenes (IA). Las palabras vienen de un archivo de historia, y "
+        "storyforge las compuso.",
+        hand_pages="Hechas a mano, página {pages}.",
+        retouched_pages="Hechas por el modelo y retocadas a mano, página {pages}.",
         base="Modelo base: {base}",
         concepts="Conceptos enseñados al modelo:",
         shared="archivo compartido",
@@ -115,6 +153,11 @@ _PHRASES: Final[dict[str, Phrases]] = {
         heading="על הספר הזה",
         made_by="התמונות בספר הזה נוצרו בידי מודל תמונות של בינה מלאכותית, ולא ביד. "
         "המילים נכתבו בקובץ סיפור, ו־storyforge סידר אותן.",
+        by_hand="התמונות בספר הזה נעשו ביד. המילים נכתבו בקובץ סיפור, ו־storyforge סידר אותן.",
+        partly="חלק מהתמונות בספר הזה נוצרו, כולן או מקצתן, בידי מודל תמונות של בינה מלאכותית."
+        " המילים נכתבו בקובץ סיפור, ו־storyforge סידר אותן.",
+        hand_pages="נעשו ביד, עמוד {pages}.",
+        retouched_pages="נוצרו בידי המודל ותוקנו ביד, עמוד {pages}.",
         base="מודל הבסיס: {base}",
         concepts="מה שהמודל למד:",
         shared="קובץ משותף",
@@ -158,13 +201,36 @@ def spoken(name: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
-    """The whole text, one paragraph a line."""
-    say = phrases(language)
+def colophon(story: Story, language: str, faces: tuple[Face, ...], made: Mapping[str, Made]) -> str:
+    """The whole text, one paragraph a line.
+
+    made  who made the picture of each panel
+    """
+    say, whole = phrases(language), together(list(made.values()))
+    lines = [say.notice(whole), *_by_page(story, say, made)] if made else []
+    if whole != "hand":
+        lines += ["", *_model_lines(story, say)]
+    named = dict.fromkeys(f"{face.family} ({face.licence})" for face in faces)
+    lines += ["", say.type.format(faces=", ".join(named))]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _by_page(story: Story, say: Phrases, made: Mapping[str, Made]) -> Iterator[str]:
+    """Which pages' pictures a hand had part in, where not all are alike."""
+    if len(set(made.values())) < 2:
+        return
+    for kind, sentence in (("hand", say.hand_pages), ("retouched", say.retouched_pages)):
+        pages = dict.fromkeys(page for page, panel in story.panels() if made[panel.id] == kind)
+        if pages:
+            yield sentence.format(pages=", ".join(map(str, pages)))
+
+
+def _model_lines(story: Story, say: Phrases) -> list[str]:
+    """What drew the pictures: the base, LoRAs, concepts, each with its licence."""
     base = say.base.format(base=base_name(story))
     if licence := _base_licence(story):
         base = f"{base} – {say.licence.format(licence=licence)}"
-    lines = [say.made_by, "", base]
+    lines = [base]
     for lora in story.sampling.lora:
         stated = shared_licence(story.folder / lora.file)
         told = say.licence.format(licence=stated) if stated else say.unstated
@@ -172,9 +238,7 @@ def colophon(story: Story, language: str, faces: tuple[Face, ...]) -> str:
     if story.concepts:
         lines += [say.concepts]
         lines += [f"•\u00a0{_concept(story, name, say)}" for name in story.concepts]
-    named = dict.fromkeys(f"{face.family} ({face.licence})" for face in faces)
-    lines += ["", say.type.format(faces=", ".join(named))]
-    return "\n".join(lines)
+    return lines
 
 
 def base_name(story: Story) -> str:

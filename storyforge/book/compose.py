@@ -107,6 +107,7 @@ class FramedPicture:
     quiet   where words may stand
     asked   where the author wants balloons
     height  of the picture in pixels; 0 if it is not known
+    uncut   whether all of it must show
     """
 
     aspect: float
@@ -114,6 +115,7 @@ class FramedPicture:
     quiet: tuple[Rect, ...] = ()
     asked: tuple[Rect, ...] = ()
     height: int = 0
+    uncut: bool = False
 
     @property
     def held(self) -> Rect | None:
@@ -130,6 +132,8 @@ class FramedPicture:
     @property
     def kept(self) -> tuple[float, float]:
         """The shares of its width and height that must show: more than `KEPT` if it is full."""
+        if self.uncut:
+            return 1.0, 1.0
         held = self.held
         if held is None:
             return KEPT, KEPT
@@ -179,6 +183,17 @@ def crop_to(frame: Rect, subject: FramedPicture) -> Rect:
         width,
         height,
     )
+
+
+def contained(sheet: Sheet, frame: Rect, subject: FramedPicture) -> Rect:
+    """The frame; for a picture that must not be cut, what it fills of it inside the margins."""
+    if not subject.uncut:
+        return frame
+    room = frame.common(sheet.live) or frame
+    width = min(room.width, room.height * subject.aspect)
+    height = width / subject.aspect
+    middle = room.centre()
+    return Rect(middle.x - width / 2, middle.y - height / 2, width, height)
 
 
 def whole(subject: FramedPicture, crop: Rect) -> bool:
@@ -421,7 +436,7 @@ def single(
         return full_bleed(sheet, subject, words)
     if kind == "text-beside-art":
         return text_beside_art(sheet, subject, words)
-    if kind == "auto" and _bleeds_well(sheet, subject, words):
+    if kind == "auto" and not subject.uncut and _bleeds_well(sheet, subject, words):
         return full_bleed(sheet, subject, words)
     return art_over_text(sheet, subject, words) or (
         text_beside_art(sheet, subject, words) if kind == "auto" else None

@@ -213,7 +213,8 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     said_in = spoken_in(binding.language)
     if metrics(binding.text_face).missing(phrases(said_in).made_by):
         said_in = "en"  # the story may not use the letters of its language; these words may wait
-    text = colophon(binding.story, said_in, faces)
+    drawn = {panel.id: binding.art[panel.id].made for _, panel in binding.story.panels()}
+    text = colophon(binding.story, said_in, faces, drawn)
     face = binding.face_for(text, binding.text_face, "colophon", ("book", "colophon"))
     room = live.inset(0.1 * live.width, 0)
     heading = fitted(

@@ -28,7 +28,7 @@ from storyforge.book.markup import (
     shapes,
     tag,
 )
-from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.provenance.xmp import SOURCES
 from storyforge.story.trims import POINTS_PER_INCH
 
 _MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
@@ -82,7 +82,7 @@ def _html(book: Book, source: PictureSource, image_sources: str) -> str:
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
         "book": book,
-        "source_type": DIGITAL_SOURCE,
+        "source_type": SOURCES[book.made],
         "image_sources": image_sources,
         "width": number(page.width),
         "height": number(page.height),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from storyforge.settings import Made
 from storyforge.story.book_settings import BalloonKind
 from storyforge.story.trims import Trim
 
@@ -89,12 +90,13 @@ class Rect:
 
 @dataclass(frozen=True, slots=True)
 class Art:
-    """One drawn picture: the panel it shows, its PNG and its size in pixels."""
+    """One picture: the panel it shows, its PNG, its size in pixels, and who made it."""
 
     panel: str
     path: Path
     width: int
     height: int
+    made: Made = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,7 @@ class Book:
     writing    which way its lines run
     notice     one sentence that says how the pictures were made
     notice_in  the language of the notice
+    made       who made the pictures
     keywords   for the document's metadata
     about      what the book is about, as shops and shelves show it; None if nobody has said
     """
@@ -295,3 +298,4 @@ class Book:
     writing: Direction = "ltr"
     about: str | None = None
     published: Publication = Publication()
+    made: Made = "model"

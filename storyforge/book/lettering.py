@@ -185,7 +185,7 @@ def _joined(chain: Sequence[Place], stage: LetteringSpace) -> list[Balloon] | No
         for index, tail in enumerate(tails)
         if not any(_meets(tail, body) for other, body in enumerate(bodies) if other != index)
     ]
-    mouth = stage.speaker(chain[0].said).mouth
+    mouth = stage.speaker(chain[0].said, chain[0].body).mouth
     for index in sorted(clear, key=lambda index: _away(tails[index][0], mouth)):
         outlines = balloon.chain(bodies, size, index, tails[index][1])
         if outlines is not None:

@@ -21,7 +21,7 @@ from storyforge.book.colophon import RIGHT_TO_LEFT, spoken_in
 from storyforge.book.leaf import Book, Face, Picture
 from storyforge.book.markup import xml
 from storyforge.errors import StoryForgeError
-from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.provenance.xmp import SOURCES
 
 _YEARS: Final = 20 * 365 * 24 * 3600
 """Seconds after `MADE_ON` over which books' dates are spread."""
@@ -210,7 +210,7 @@ def _about(book: Book, content: Content, inside: Mapping[str, bytes]) -> dict[st
         "identifier": _identifier(book, content.layout),
         "modified": _modified(inside),
         "notice_dir": "rtl" if book.notice_in in RIGHT_TO_LEFT else "ltr",
-        "source": DIGITAL_SOURCE,
+        "source": SOURCES[book.made],
         "accessibility": f"{_LAYOUTS[content.layout][said_in]} {_ACCESSIBILITY[said_in]}",
         "leaves": content.documents,
         "resources": [

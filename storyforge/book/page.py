@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from storyforge.book import compose, cover, front, grid, spread
@@ -16,8 +17,12 @@ from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
+from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.unsettable import Unprintable, Unsettable
+from storyforge.pictures import picture_size
+from storyforge.provenance.xmp import together
+from storyforge.settings import Made
 from storyforge.story.gridform import pattern_of, room_in
 from storyforge.story.story import Page, Panel, Story
 
@@ -36,6 +41,7 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
     leaves: list[Leaf] = []
     for part in _parts(binding):
         leaves += part(leaves)
+    made = together([binding.art[panel.id].made for _, panel in story.panels()])
     return Book(
         title=binding.title,
         author=binding.author,
@@ -44,14 +50,24 @@ def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> B
         writing=binding.writing,
         trim=binding.trim,
         faces=binding.faces_of(leaves),
-        notice=binding.phrases.made_by,
+        notice=binding.phrases.notice(made),
         notice_in=spoken_in(binding.language),
-        keywords=("AI-generated pictures", "trainedAlgorithmicMedia", "storyforge"),
+        keywords=KEYWORDS[made],
+        made=made,
         leaves=tuple(leaves),
         about=binding.about,
         published=binding.published,
     )
 
+
+KEYWORDS: Final[dict[Made, tuple[str, ...]]] = {
+    "model": ("AI-generated pictures", "trainedAlgorithmicMedia", "storyforge"),
+    "hand": ("digitalCreation", "storyforge"),
+    "retouched": (
+        *("pictures partly AI-generated", "compositeWithTrainedAlgorithmicMedia", "storyforge"),
+    ),
+}
+"""What a book's metadata say by who made its pictures."""
 
 _UNDRAWN: Final = (256, 256)
 """Pixels of a picture whose size the story leaves to the base."""
@@ -59,10 +75,14 @@ _UNDRAWN: Final = (256, 256)
 
 def undrawn(story: Story) -> dict[str, Art]:
     """A picture of the right shape for every panel, which is never opened."""
-    return {
-        panel.id: Art(panel.id, story.path, *(panel.size or story.size or _UNDRAWN))
-        for _, panel in story.panels()
-    }
+    return {panel.id: _undrawn(story, panel) for _, panel in story.panels()}
+
+
+def _undrawn(story: Story, panel: Panel) -> Art:
+    if panel.picture is None:
+        return Art(panel.id, story.path, *(panel.size or story.size or _UNDRAWN))
+    file = story.folder / Path(panel.picture).expanduser()
+    return Art(panel.id, story.path, *picture_size(file), made_by(file, panel.made))
 
 
 def problems(story: Story, art: Mapping[str, Art], language: str) -> list[Unsettable]:
@@ -221,6 +241,7 @@ def _picture(
 ) -> Picture:
     subject = binding.subject(panel)
     text = composition.text
+    frame = compose.contained(sheet, frame, subject)
     setting = Setting(
         frame=frame,
         crop=compose.crop_to(frame, subject),

@@ -9,7 +9,7 @@ from storyforge.book import compose
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken
 from storyforge.book.compose import FramedPicture
-from storyforge.book.leaf import Balloon, Corner, Head, Picture, Rect
+from storyforge.book.leaf import Balloon, Corner, Head, Picture, Point, Rect
 from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, letter
 from storyforge.book.placing import LetteringSpace, Utterance
 from storyforge.book.unsettable import Unsettable
@@ -72,6 +72,7 @@ def lettered(
         figures=compose.figures_in(frame, crop, subject.figures),
         taken=setting.taken,
         rtl=binding.rtl,
+        frame=frame,
         quiet=tuple(
             part
             for part in compose.placed_in(frame, crop, subject.quiet)
@@ -114,16 +115,22 @@ def _small(
         taken=(),
         rtl=binding.rtl,
         quiet=compose.placed_in(frame, crop, subject.quiet),
+        frame=frame,
     )
     return letter(again, stage, SMALL_SIZES) or ()
 
 
 def _said_again(said: Utterance, picture: Picture, frame: Rect, crop: Rect) -> Utterance:
     """The same words for another frame: an asked-for place moves with the picture."""
-    if said.at is None:
-        return said
     page, shown = picture.frame, picture.crop
     across, down = shown.width / page.width, shown.height / page.height
+    if said.pointed is not None:
+        x = (shown.x + (said.pointed.x - page.x) * across - crop.x) / crop.width
+        y = (shown.y + (said.pointed.y - page.y) * down - crop.y) / crop.height
+        pointed = Point(frame.x + x * frame.width, frame.y + y * frame.height)
+        said = replace(said, pointed=pointed)
+    if said.at is None:
+        return said
     part = Rect(
         shown.x + (said.at.x - page.x) * across,
         shown.y + (said.at.y - page.y) * down,

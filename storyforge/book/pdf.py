@@ -46,7 +46,7 @@ def write_pdf(book: Book, path: Path) -> Path:
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(finished(pdf))
+    partial.write_bytes(finished(pdf, book.made))
     os.replace(partial, path)
     return path
 
@@ -60,7 +60,7 @@ def write_pages(book: Book, path: Path, ppi: float) -> Path:
     digits = max(3, len(str(len(pages))))
     path.mkdir(parents=True)
     for number, page in enumerate(pages, start=1):
-        (path / f"page-{number:0{digits}d}.png").write_bytes(marked_png(page))
+        (path / f"page-{number:0{digits}d}.png").write_bytes(marked_png(page, book.made))
     return path
 
 

@@ -16,7 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from storyforge.book.leaf import Art, Picture
 from storyforge.errors import StoryForgeError
-from storyforge.provenance.xmp import XMP
+from storyforge.provenance.xmp import packet
+from storyforge.settings import Made
 from storyforge.story.trims import POINTS_PER_INCH
 
 SOFT_PPI: Final = 200
@@ -52,7 +53,7 @@ def enlargement(picture: Picture) -> int:
 
 
 def jpeg(art: Art, times: int) -> bytes:
-    """The picture `times` as large (Lanczos), as a JPEG marked as made by a trained model.
+    """The picture `times` as large (Lanczos), as a JPEG that says who made it.
 
     Raises StoryForgeError if the file is not a picture.
     """
@@ -78,13 +79,14 @@ def _resized(art: Art, width: int, written: int) -> bytes:
     if width != picture.width:
         size = (width, round(picture.height * width / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return marked(picture)
+    return marked(picture, art.made)
 
 
-def marked(picture: Image.Image) -> bytes:
-    """An RGB picture as a JPEG that says a trained model made it."""
+def marked(picture: Image.Image, made: Made = "model") -> bytes:
+    """An RGB picture as a JPEG that says who made it."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=XMP.encode())
+    said = packet(made).encode()
+    picture.save(out, "JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True, xmp=said)
     return out.getvalue()
 
 
@@ -95,7 +97,12 @@ def tones(art: Art | None) -> Tones:
 
 @lru_cache(maxsize=64)
 def _tones(art: Art, written: int) -> Tones:
-    mean = _opened(art).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    return tones_of(_opened(art))
+
+
+def tones_of(picture: Image.Image) -> Tones:
+    """Colours that suit an RGB picture."""
+    mean = picture.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     if not isinstance(mean, tuple):
         return PLAIN
     red, green, blue = (value / 255 for value in mean[:3])

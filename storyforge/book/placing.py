@@ -13,6 +13,7 @@ from typing import Final
 from storyforge.book import balloon
 from storyforge.book.leaf import Face, Point, Rect
 from storyforge.book.typeface import metrics, set_lines
+from storyforge.settings import Edge
 from storyforge.story.book_settings import BalloonKind
 
 LEADING: Final = 1.16
@@ -97,6 +98,8 @@ class Utterance:
     """One utterance before it has a place.
 
     at        where the author wants it
+    off       the side of the picture from which it is said, where nobody in it speaks
+    pointed   where its tail points, if the author says so
     language  as which its words may be divided, if they must; None if they may not
     """
 
@@ -107,11 +110,14 @@ class Utterance:
     face: Face
     at: Rect | None
     language: str | None = None
+    off: Edge | None = None
+    pointed: Point | None = None
 
     @property
     def tailed(self) -> bool:
         """Whether a tail leads to somebody."""
-        return self.who is not None and self.kind not in {*balloon.BOXES, "sound"}
+        led = self.who is not None or self.off is not None or self.pointed is not None
+        return led and self.kind not in {*balloon.BOXES, "sound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class LetteringSpace:
     area     where letters may stand
     taken    what must stay free, such as the page's text
     quiet    where letters should stand
+    frame    the picture, whose edges those speak from who are not in it; None for `area`
     """
 
     area: Rect
@@ -128,12 +135,36 @@ class LetteringSpace:
     taken: tuple[Rect, ...]
     rtl: bool
     quiet: tuple[Rect, ...] = ()
+    frame: Rect | None = None
 
-    def speaker(self, said: Utterance) -> Figure:
-        """Who speaks; a speaker with no region of its own is taken to be in the middle."""
+    def speaker(self, said: Utterance, body: Rect) -> Figure:
+        """Who speaks; a speaker with no region of its own is taken to be in the middle.
+
+        body   of the balloon: what is said from off the picture comes from the edge beside it
+        """
+        if said.pointed is not None:
+            return _mark(said, said.pointed)
+        if said.off is not None:
+            return _mark(said, _beside(body, said.off, self.frame or self.area))
         named = [figure for figure in self.figures if figure.name == said.who]
         middle = self.area.inset(0.2 * self.area.width, 0.2 * self.area.height)
         return named[0] if named else Figure(said.who, middle, middle, True)
+
+
+def _mark(said: Utterance, point: Point) -> Figure:
+    """A speaker of whom nothing is known but where the tail ends."""
+    spot = Rect(point.x - 1, point.y - 1, 2, 2)
+    return Figure(said.who, spot, spot, alive=False)
+
+
+def _beside(body: Rect, edge: Edge, frame: Rect) -> Point:
+    """The point of the picture's edge to which a balloon's tail leads, a little lower than it."""
+    middle = body.centre()
+    if edge in {"left", "right"}:
+        y = min(body.bottom, frame.bottom)
+        return Point(frame.x if edge == "left" else frame.right, y)
+    x = min(max(middle.x, frame.x), frame.right)
+    return Point(x, frame.y if edge == "above" else frame.bottom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,11 +250,11 @@ def own_cost(place: Place, stage: LetteringSpace, loudest: float) -> float:
     flat = body.width / body.height / _FLAT
     if not boxed and len(said.text) > _SHORT and flat > 1:
         cost += _TOO_FLAT * flat
-    if boxed or said.who is None:
+    if boxed or not said.tailed:
         return cost + _corner_cost(body, stage)
-    mouth, area = stage.speaker(said).mouth, stage.area
+    mouth, area = stage.speaker(said, body).mouth, stage.area
     cost += 3.0 * abs(body.centre().x - mouth.x) / area.width
-    cost += _BELOW * (body.centre().y > mouth.y)
+    cost += _BELOW * (body.centre().y > mouth.y and said.off != "above")
     cost += 0.8 * (body.y - area.y) / area.height
     return cost + (20 if body.holds(mouth) else 0)
 
@@ -281,7 +312,7 @@ def tail_cost(
     tails: Sequence[tuple[Point, Point]],
 ) -> float:
     """How bad the way to the speaker's mouth is: its length, and what lies in it."""
-    speaker = stage.speaker(place.said)
+    speaker = stage.speaker(place.said, place.body)
     tip = tail_tip(place.body, speaker, place.size)
     edge = balloon.edge_towards(place.body, speaker.mouth)
     cost = 4.0 * abs(math.dist(edge, tip) - 2.2 * place.size) / stage.area.width
@@ -308,7 +339,7 @@ def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
 
 def tail_of(place: Place, stage: LetteringSpace) -> tuple[Point, Point]:
     """The line of a tail, from its balloon to its tip."""
-    speaker = stage.speaker(place.said)
+    speaker = stage.speaker(place.said, place.body)
     return (
         balloon.edge_towards(place.body, speaker.mouth),
         tail_tip(place.body, speaker, place.size),

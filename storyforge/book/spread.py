@@ -264,12 +264,21 @@ def _shared(
     reached = 0
     for turn, speech in enumerate(panel.say):
         home = homes.get(speech.who, reached) if speech.who else reached
+        if speech.from_ in {"left", "right"}:
+            home = _side(speech.from_ == "left", halves)
+        if speech.tail is not None:
+            home = _home(Point(*speech.tail), halves)
         if speech.at is not None:
             home = _home(Point(*speech.at.centre()), halves)
         reached = max(reached, home)
         half = halves[reached]
         shares[reached].append(binding.said(panel, turn, half.sheet.bled, half.crop, where))
     return shares
+
+
+def _side(left: bool, halves: tuple[_Half, _Half]) -> int:
+    """The half, 0 or 1, that lies on the left, or on the right."""
+    return 0 if (halves[0].shift == 0.0) == left else 1
 
 
 def _home(place: Point, halves: tuple[_Half, _Half]) -> int:

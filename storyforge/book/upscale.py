@@ -16,7 +16,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from storyforge.book.leaf import Art, Book, Leaf, Picture
 from storyforge.errors import StoryForgeError
-from storyforge.provenance.xmp import XMP, XMP_CHUNK
+from storyforge.provenance.xmp import XMP_CHUNK, packet
+from storyforge.settings import Made
 from storyforge.story.trims import POINTS_PER_INCH
 
 PRINT_PPI: Final = 300
@@ -73,8 +74,8 @@ def fitted(picture: Image.Image, width: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write an enlarged picture, marked as made by a model."""
+def save(picture: Image.Image, path: Path, made: Made = "model") -> None:
+    """Write an enlarged picture, marked with who made it."""
     notes = PngInfo()
-    notes.add_itxt(XMP_CHUNK, XMP)
+    notes.add_itxt(XMP_CHUNK, packet(made))
     picture.save(path, "PNG", pnginfo=notes, compress_level=_QUICK)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from storyforge.cli.options import AsJson, StoreFolder, StoryArgument
 from storyforge.cli.program import app
 from storyforge.cli.terminal import tell, tell_json
+from storyforge.settings import Made
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +19,21 @@ if TYPE_CHECKING:
     from storyforge.project.approve import Approval
 
 Panels = Annotated[list[str] | None, typer.Argument(metavar="[PANEL]...", help="All if none.")]
+
+
+class MadeBy(StrEnum):
+    """Who made a picture."""
+
+    HAND = "hand"
+    RETOUCHED = "retouched"
+    MODEL = "model"
+
+
+_MADE: Final[dict[MadeBy, Made]] = {
+    MadeBy.HAND: "hand",
+    MadeBy.RETOUCHED: "retouched",
+    MadeBy.MODEL: "model",
+}
 
 
 @app.command()
@@ -39,6 +57,14 @@ def pin(
     mend: Annotated[
         bool, typer.Option("--mend", help="Write the list of pins anew, after a cut or a merge.")
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Keep this for the panel: retouched, say."),
+    ] = None,
+    made: Annotated[
+        MadeBy | None,
+        typer.Option("--made", help="Who made it [retouched, if the panel was drawn]."),
+    ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,6 +72,14 @@ def pin(
     from storyforge.project.project import Project
 
     project = Project(story, store=store)
+    if picture is not None:
+        if panels is None or len(panels) != 1:
+            raise typer.BadParameter("needs one PANEL", param_hint="--picture")
+        who = None if made is None else _MADE[made]
+        _show_approved([project.pin_picture(panels[0], picture, who)], as_json)
+        return
+    if made is not None:
+        raise typer.BadParameter("needs `--picture FILE`", param_hint="--made")
     if mend:
         mended = project.mend_pins()
         tell(f"{len(mended)} pinned: {', '.join(mended)}")

@@ -15,6 +15,7 @@ from storyforge.executor import OnProgress
 from storyforge.plan.keys import KeyInputs, key_of
 from storyforge.plan.pins import Pin
 from storyforge.plan.status import subject_of
+from storyforge.provenance.xmp import told_by
 from storyforge.store import Entry, Store, fingerprint
 from storyforge.store.products import Source
 from storyforge.story.story import Story
@@ -171,9 +172,9 @@ def _enlarge(
 ) -> None:
     from storyforge.book.upscale import fitted, opened, save
 
-    picture = opened(source)
+    picture, made = opened(source), told_by(source) or "model"
     if model is None:
-        save(fitted(picture, width), path)
+        save(fitted(picture, width), path, made)
         return
     from storyforge.sample.upscaler import enlarge_until, open_upscaler
 
@@ -182,13 +183,14 @@ def _enlarge(
         on_progress(f"upscaled {panel}: {what}", done, total)
 
     larger = enlarge_until(picture, open_upscaler(model), width, about)
-    save(fitted(larger, width), path)
+    save(fitted(larger, width), path, made)
 
 
 def art_of(panel: str, path: Path) -> Art:
-    """The picture with its size, read from the PNG's first chunk."""
+    """The picture with its size and who made it, read from the PNG's head."""
     from storyforge.book.leaf import Art
 
     with path.open("rb") as file:
         head = file.read(24)
-    return Art(panel, path, int.from_bytes(head[16:20]), int.from_bytes(head[20:24]))
+    size = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    return Art(panel, path, *size, told_by(path) or "model")

@@ -19,6 +19,7 @@ from storyforge.engine.books import Books
 from storyforge.engine.inputs import (
     InputSums,
     check_files,
+    check_own,
     check_panel,
     check_pictures,
     sources_of,
@@ -32,7 +33,15 @@ from storyforge.plan.takes import picture_of
 from storyforge.store import Entry, Ledger, Store, size_of
 from storyforge.store.products import Source
 from storyforge.story.story import Story
-from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
+from storyforge.tasks import (
+    BookTask,
+    FuseTask,
+    ImportTask,
+    OwnPictureTask,
+    PanelTask,
+    Task,
+    TrainTask,
+)
 
 if TYPE_CHECKING:
     from storyforge.model.base import BaseModel
@@ -40,7 +49,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T", TrainTask, ImportTask, FuseTask, PanelTask, BookTask)
+T = TypeVar("T", TrainTask, ImportTask, FuseTask, PanelTask, OwnPictureTask, BookTask)
 
 _LONGEST: Final = 60
 """Letters of a story's name in its ledger's: file systems allow 255 bytes in all."""
@@ -131,6 +140,17 @@ class Engine:
             self._regret(
                 self._until_made(
                     tasks, lambda todo: run(work.perform, todo, 1, self.on_progress, self._keep)
+                )
+            )
+
+    def take_own(self, tasks: Sequence[OwnPictureTask]) -> None:
+        """Make the author's own pictures ready for books."""
+        if tasks:
+            self._begin()
+            work = partial(ready_picture, self.store)
+            self._regret(
+                self._until_made(
+                    tasks, lambda todo: run(work, todo, 1, self.on_progress, self._keep)
                 )
             )
 
@@ -371,14 +391,9 @@ def proof(story: Story, language: str | None) -> None:
 
     Raises StoryForgeError, naming the page.
     """
-    from storyforge.book.leaf import Art
-    from storyforge.book.page import bind
+    from storyforge.book.page import bind, undrawn
 
-    art = {
-        panel.id: Art(panel.id, story.path, *(panel.size or story.size or (1, 1)))
-        for _, panel in story.panels()
-    }
-    bind(story, art, language)
+    bind(story, undrawn(story), language)
 
 
 def _usual_jobs(count: int) -> int:
@@ -442,6 +457,22 @@ def concept_file(plan: Plan, store: Store, name: str, key: str) -> Path:
     spec = plan.story.concepts[name]
     given = isinstance(spec, Path) and all(task.concept != name for task in plan.imports)
     return spec if given and isinstance(spec, Path) else store.path("concepts", key)
+
+
+def ready_picture(store: Store, task: OwnPictureTask, on_progress: OnProgress) -> None:
+    """Take one picture of the author's own into the store.
+
+    Raises StoryForgeError if it cannot be read.
+    """
+    from storyforge.book.own import ready
+
+    tell = _about(task, on_progress)
+    tell("taking in", 0, 1)
+    with store.make_missing("panels", task.key) as path:
+        if path is not None:
+            path.write_bytes(ready(task.file, task.made))
+            check_own(task)
+    tell("taking in", 1, 1)
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from storyforge.errors import TaskFailed
-from storyforge.plan.keys import KeyInputs, drawn_from, key_of
+from storyforge.plan.keys import KeyInputs, drawn_from, key_of, own_recipe
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import subject_of
 from storyforge.store import Shelf, Store, fingerprint
 from storyforge.store.products import Source
-from storyforge.tasks import FuseTask, PanelTask, TrainTask
+from storyforge.tasks import FuseTask, OwnPictureTask, PanelTask, TrainTask
 
 InputSums = Mapping[str, str]
 """Files by their name below a folder, and how their SHA-256 begins."""
@@ -37,6 +37,8 @@ def checked(plan: Plan, store: Store) -> tuple[str, ...]:
 
     for book in plan.books:
         is_sound(book.format, book.key, subject_of(book))
+    for own in plan.own:
+        is_sound("panels", own.key, subject_of(own))
     drawn = [task for task in plan.panels if task.panel not in plan.pins]
     lacking = [t for t in drawn if not is_sound("panels", t.key, subject_of(t))]
     if plan.panels and not lacking:
@@ -81,6 +83,12 @@ def check_panel(task: PanelTask) -> None:
             f"a file that panel `{task.panel}` is drawn from was changed meanwhile",
             hint="run the same command again",
         )
+
+
+def check_own(task: OwnPictureTask) -> None:
+    """Raise TaskFailed if a picture of the author's own is not what it was."""
+    if key_of(own_recipe(task.file, task.made)) != task.key:
+        raise _changed(task.file)
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import Stand
+from storyforge.settings import Made
 from storyforge.store import fingerprint
 from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
 
@@ -67,6 +69,19 @@ def _plain_field(value: object) -> object:
 
 KeyInputs = dict[str, object]
 """All that a product depends on, by name; plain JSON."""
+
+
+_OWN: Final = "own picture"
+
+
+def own_recipe(file: Path, made: Made | None) -> KeyInputs:
+    """What a picture of the author's own is made from, ready for books."""
+    return {"make": f"{_OWN} 1", "file": file, "made": made}
+
+
+def is_own(recipe: Mapping[str, object]) -> bool:
+    """Whether a picture's recipe is that of an author's own."""
+    return str(recipe.get("make", "")).startswith(_OWN)
 
 
 KEY_DIGITS: Final = 20

@@ -68,7 +68,7 @@ def panel_task(
             for number in range(len(panel.control))
         ),
         refine=_refine_task(story, panel),
-        loras=tuple((_beside(story, each.file), each.weight) for each in sampling.lora),
+        loras=tuple((beside(story, each.file), each.weight) for each in sampling.lora),
         defaults=base.defaults.drawing,
         guided=_guided(story, base),
         heads=_heads(story, panel, base),
@@ -146,14 +146,15 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
             weight=shape.weight,
             z=shape.z,
             concept=region.concept,
-            mask=_beside(story, shape.mask) if shape.mask else None,
+            mask=beside(story, shape.mask) if shape.mask else None,
             polygon=shape.polygon,
             soft=shape.soft,
             guidance_scale=region.guidance_scale,
         )
 
 
-def _beside(story: Story, path: str) -> Path:
+def beside(story: Story, path: str) -> Path:
+    """A file that the story names, wherever storyforge was started."""
     return (story.folder / Path(path).expanduser()).absolute()
 
 
@@ -174,7 +175,7 @@ def _control_task(story: Story, panel: Panel, number: int, base: str) -> Control
     where: StoryPlace = ("panel", panel.id, "control", number)
     return ControlTask(
         adapter=_adapter(story, where, control, base),
-        picture=_beside(story, control.picture) if control.picture else None,
+        picture=beside(story, control.picture) if control.picture else None,
         weight=control.weight,
         start=control.start,
         end=control.end,
@@ -192,7 +193,7 @@ def _adapter(story: Story, where: StoryPlace, control: Control, base: str) -> Pa
     if name is None:
         message = f"this needs an `adapter` made for `{base}`; only `pocket` brings its own"
         raise refused(story, where, "SF327", message)
-    folder = _beside(story, name)
+    folder = beside(story, name)
     if name.startswith("pocket/") and not folder.is_dir():
         folder = ADAPTERS / name.removeprefix("pocket/")
     elif not folder.is_dir() and HUB_ID.fullmatch(name):
@@ -226,5 +227,5 @@ def _stands(story: Story, panel: Panel, where: StoryPlace, control: Control) -> 
 def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
     if panel.refine is None:
         return None
-    picture = _beside(story, panel.refine.picture) if panel.refine.picture else None
+    picture = beside(story, panel.refine.picture) if panel.refine.picture else None
     return RefineTask(picture, panel.refine.scale, panel.refine.strength)

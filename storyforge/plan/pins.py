@@ -161,7 +161,8 @@ def _check_picture(
         report.error(panels.mark_of(panel), "SF700", message, remedy)
     elif fingerprint(picture) != kept.sha256:
         message = f"`{picture.parent.name}/{picture.name}` is not the picture that was pinned"
-        report.error(panels.mark_of(panel), "SF701", message, remedy)
+        mended = f"`storyforge pin STORY {panel} --picture FILE` keeps a changed one; else {remedy}"
+        report.error(panels.mark_of(panel), "SF701", message, mended)
 
 
 def pinned_keys(folder: Path) -> set[str]:

@@ -17,8 +17,8 @@ from storyforge import __version__
 from storyforge.headers.kinds import is_foreign
 from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
 from storyforge.pictures import files_read, picture_names
-from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of
-from storyforge.plan.panels import panel_task
+from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of, own_recipe
+from storyforge.plan.panels import beside, panel_task
 from storyforge.plan.pins import Pin
 from storyforge.settings import Format, FuseSettings, Kind
 from storyforge.store import fingerprint
@@ -26,7 +26,15 @@ from storyforge.story.concept import ConceptSpec
 from storyforge.story.locales import check_edition
 from storyforge.story.prompts import named_in, negative_prompt
 from storyforge.story.story import Story
-from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
+from storyforge.tasks import (
+    BookTask,
+    FuseTask,
+    ImportTask,
+    OwnPictureTask,
+    PanelTask,
+    Task,
+    TrainTask,
+)
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
@@ -36,6 +44,7 @@ class Plan:
     """Everything that a story asks for, in the order in which it can be made.
 
     imports     concepts that come out of other tools' files
+    own         pictures that the author brings
     key_inputs  for every key, what it is the hash of
     pins        the panels whose picture is kept as it is, by id
     """
@@ -48,6 +57,12 @@ class Plan:
     key_inputs: Mapping[str, KeyInputs]
     pins: Mapping[str, Pin] = field(default_factory=dict)
     imports: tuple[ImportTask, ...] = ()
+    own: tuple[OwnPictureTask, ...] = ()
+
+    def pictures(self) -> Iterator[PanelTask | OwnPictureTask]:
+        """Every task that gives a panel its picture."""
+        yield from self.own
+        yield from self.panels
 
     def tasks(self) -> Iterator[Task]:
         """Every task, each after those whose products it needs."""
@@ -55,6 +70,7 @@ class Plan:
         yield from self.imports
         if self.fuse is not None:
             yield self.fuse
+        yield from self.own
         yield from self.panels
         yield from self.books
 
@@ -118,8 +134,10 @@ def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
     fused = shown and story.compose == "fused"
     fuse = fuse_task(story.fuse, base, shown, key_inputs) if fused else None
     panels = tuple(_panel_tasks(story, base, order, fuse, shown, key_inputs))
-    books = tuple(_book_tasks(story, panels, order, key_inputs))
-    return Plan(story, tuple(train), fuse, panels, books, key_inputs, imports=tuple(imports))
+    own = tuple(_own_tasks(story, key_inputs))
+    books = tuple(_book_tasks(story, (*panels, *own), order, key_inputs))
+    learnt, taken = tuple(train), tuple(imports)
+    return Plan(story, learnt, fuse, panels, books, key_inputs, imports=taken, own=own)
 
 
 def _import_task(
@@ -139,6 +157,8 @@ def _shown(story: Story) -> tuple[str, ...]:
     """The concepts that panels show or name, in the order in which the story lists them."""
     shown: set[str] = set()
     for _, panel in story.panels():
+        if panel.picture is not None:
+            continue
         regions = panel.regions.values()
         words = [story.style, panel.prompt, *(region.prompt for region in regions)]
         words += [negative_prompt(story, panel)]
@@ -235,16 +255,30 @@ def _panel_tasks(
 ) -> Iterator[PanelTask]:
     key = None if fuse is None else fuse.key
     for page, panel in story.panels():
+        if panel.picture is not None:
+            continue
         task = panel_task(story, page, panel, base, key, tuple(shown))
         task = replace(task, steps=order.steps or task.steps)
         yield replace(task, key=_entered(key_inputs, drawn_from(task)))
 
 
+def _own_tasks(story: Story, key_inputs: dict[str, KeyInputs]) -> Iterator[OwnPictureTask]:
+    for page, panel in story.panels():
+        if panel.picture is not None:
+            file = beside(story, panel.picture)
+            key = _entered(key_inputs, own_recipe(file, panel.made))
+            yield OwnPictureTask(key, panel.id, page, file, panel.made)
+
+
 def _book_tasks(
-    story: Story, panels: tuple[PanelTask, ...], order: Order, key_inputs: dict[str, KeyInputs]
+    story: Story,
+    panels: tuple[PanelTask | OwnPictureTask, ...],
+    order: Order,
+    key_inputs: dict[str, KeyInputs],
 ) -> Iterator[BookTask]:
     language = order.language or story.language
-    pictures = tuple((panel.panel, panel.key) for panel in panels)
+    keys = {panel.panel: panel.key for panel in panels}
+    pictures = tuple((panel.id, keys[panel.id]) for _, panel in story.panels())
     words = _book_recipe(story)
     for name in order.formats_of(story):
         ppi = (order.ppi or story.book.ppi) if name == "png" else 0

@@ -10,13 +10,21 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from storyforge.plan.cost import Cost, likely
-from storyforge.plan.keys import KeyInputs
+from storyforge.plan.keys import KeyInputs, is_own
 from storyforge.plan.panels import seed_of
 from storyforge.plan.pins import Pin, typed
 from storyforge.plan.plan import Plan
 from storyforge.plan.takes import panel_named
 from storyforge.store import Entry, Shelf, Store
-from storyforge.tasks import BookTask, FuseTask, ImportTask, PanelTask, Task, TrainTask
+from storyforge.tasks import (
+    BookTask,
+    FuseTask,
+    ImportTask,
+    OwnPictureTask,
+    PanelTask,
+    Task,
+    TrainTask,
+)
 
 State = Literal["fresh", "stale", "pinned", "unneeded"]
 
@@ -72,7 +80,7 @@ def shelf_of(task: Task) -> Shelf:
             return "concepts"
         case FuseTask():
             return "fused"
-        case PanelTask():
+        case PanelTask() | OwnPictureTask():
             return "panels"
         case BookTask():
             return task.format
@@ -85,7 +93,7 @@ def subject_of(task: Task) -> str:
             return f"concept {task.concept}"
         case FuseTask():
             return "fused model"
-        case PanelTask():
+        case PanelTask() | OwnPictureTask():
             return f"panel {task.panel}"
         case BookTask():
             return f"book {task.format} {task.language}"
@@ -99,6 +107,7 @@ def missing(plan: Plan, store: Store) -> Plan:
         for panel in plan.panels
         if panel.panel not in plan.pins and not store.has("panels", panel.key)
     )
+    own = tuple(task for task in plan.own if not store.has("panels", task.key))
     fuse = plan.fuse
     if fuse is not None and (not panels or store.has("fused", fuse.key)):
         fuse = None
@@ -115,8 +124,9 @@ def missing(plan: Plan, store: Store) -> Plan:
         for task in plan.imports
         if task.concept in needed and not store.has("concepts", task.key)
     )
+    learnt = tuple(train.values())
     return replace(
-        plan, train=tuple(train.values()), imports=imports, fuse=fuse, panels=panels, books=books
+        plan, train=learnt, imports=imports, fuse=fuse, panels=panels, books=books, own=own
     )
 
 
@@ -152,6 +162,8 @@ def ignored(plan: Plan, pin: Pin, task: PanelTask) -> tuple[str, ...]:
 
 def _ignored(plan: Plan, pin: Pin, task: PanelTask) -> Iterator[str]:
     if pin.key == task.key:
+        return
+    if is_own(pin.recipe):
         return
     if not pin.recipe:
         yield "what it was made from is not known any more"
@@ -203,7 +215,7 @@ def _summed(changes: Iterable[str]) -> tuple[str, ...]:
 def chains(lines: Sequence[StatusLine]) -> tuple[str, ...]:
     """What leads to what, a sentence for each cause: `prompt changed → panel `end` → 2 books`."""
     stale = [line for line in lines if line.state == "stale"]
-    panels = [line for line in stale if isinstance(line.task, PanelTask)]
+    panels = [line for line in stale if isinstance(line.task, PanelTask | OwnPictureTask)]
     books = [line for line in stale if isinstance(line.task, BookTask)]
     groups: dict[tuple[str, ...], list[StatusLine]] = {}
     for line in panels:

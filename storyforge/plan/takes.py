@@ -24,6 +24,8 @@ def with_pins(plan: Plan, pins: Mapping[str, Pin]) -> Plan:
 
     No other key changes: a pin decides what is shown, not what is made.
     """
+    own = {task.panel for task in plan.own}
+    pins = {name: pin for name, pin in pins.items() if name not in own}
     held = {panel.panel: pins[panel.panel] for panel in plan.panels if panel.panel in pins}
     key_inputs: dict[str, KeyInputs] = dict(plan.key_inputs)
     books = tuple(_bound(book, held, key_inputs) for book in plan.books) if held else plan.books
@@ -68,9 +70,13 @@ def picture_of(plan: Plan, store: Store, panel: str, key: str) -> Path | None:
 
 
 def check_panels(drawn: Plan, names: Sequence[str]) -> None:
-    """Raise StoryForgeError for a name that no panel of the story has."""
+    """Raise StoryForgeError for a name that no panel of the story has, or none that is drawn."""
+    own = {task.panel for task in drawn.own}
     known = [panel.panel for panel in drawn.panels]
     for name in names:
+        if name in own:
+            message = f"panel `{name}` shows a picture of your own; there is nothing to draw"
+            raise StoryForgeError(message, hint="take `picture` out of the panel")
         if name not in known:
             guess = closest(name, known)
             hint = f"did you mean `{guess}`?" if guess else None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
@@ -15,7 +16,7 @@ from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryForgeError, closest
 from storyforge.executor import OnProgress
 from storyforge.modelref import own_clip
-from storyforge.plan.keys import KeyInputs
+from storyforge.plan.keys import KeyInputs, canonical, key_of, own_recipe
 from storyforge.plan.lockfile import lock_path
 from storyforge.plan.pins import Pin, keep, picture_path, pinned_panels, release, tidied
 from storyforge.plan.plan import Plan
@@ -23,6 +24,7 @@ from storyforge.plan.status import ignored, subject_of
 from storyforge.plan.takes import check_panels, panel_named, take_of
 from storyforge.project.making import Making, Outcome, make
 from storyforge.project.output import file_of
+from storyforge.settings import Made
 from storyforge.store import Entry, Store, fingerprint
 from storyforge.story.story import Story
 from storyforge.tasks import PanelTask
@@ -200,6 +202,31 @@ def pin(drawn: Plan, store: Store, panels: Sequence[str]) -> tuple[Approval, ...
         hint = f"run `storyforge render {drawn.story.path}`"
         raise StoryForgeError(f"not drawn yet: {', '.join(lacking)}", hint=hint)
     return _approved(drawn, store, chosen, entries)
+
+
+def pin_picture(drawn: Plan, store: Store, panel: str, file: Path, made: Made | None) -> Approval:
+    """Keep a picture that the author brings in place of the panel's own, as if it were drawn.
+
+    made   who made it; None for what its file says, and for a retouched one if the panel was drawn
+
+    Raises StoryForgeError for a file that is no picture.
+    """
+    from storyforge.book.own import made_by, ready
+
+    check_panels(drawn, [panel])
+    (task,) = (task for task in drawn.panels if task.panel == panel)
+    entries = ledger_of(store, drawn.story).entries()
+    before = [_own(drawn, task), entries.get(subject_of(task))]
+    was_drawn = panel in pinned_panels(drawn.story) or _first_drawn(before, store) is not None
+    who = made or ("retouched" if was_drawn else made_by(file, None))
+    content = ready(file, who)
+    recipe: KeyInputs = json.loads(canonical(own_recipe(file, who)))
+    key = key_of(recipe)
+    if not store.sound("panels", key):
+        with store.make("panels", key) as out:
+            out.write_bytes(content)
+    chosen = {panel: (panel_named(drawn, panel).take, Entry(key, recipe))}
+    return _approved(drawn, store, chosen, entries)[0]
 
 
 def unpin(story: Story, store: Store, panels: Sequence[str]) -> tuple[Release, ...]:

@@ -109,13 +109,14 @@ def _skipped(asked: Plan, wanted: Plan) -> Counts:
     return Counts(
         concepts=len(asked.train) + len(asked.imports) - len(wanted.train) - len(wanted.imports),
         fused=(asked.fuse is not None) - (wanted.fuse is not None),
-        panels=len(asked.panels) - len(wanted.panels),
+        panels=len(asked.panels) + len(asked.own) - len(wanted.panels) - len(wanted.own),
         books=len(asked.books) - len(wanted.books),
     )
 
 
 def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
     """Make what is wanted, each stage from what those before it made."""
+    engine.take_own(wanted.own)
     engine.compose(wanted.books)
     engine.learn(wanted.train, how.jobs, how.logs)
     engine.take_in(wanted.imports)
@@ -133,7 +134,7 @@ def _log_what_is_there(asked: Plan, wanted: Plan) -> None:
 
 def _wanted(asked: Plan, store: Store) -> Plan:
     """What is missing; products that were asked for by themselves count without anyone's need."""
-    if asked.panels or asked.books:
+    if asked.panels or asked.books or asked.own:
         return missing(asked, store)
     concepts = {task.key: task for task in asked.train if not store.has("concepts", task.key)}
     fused = asked.fuse if asked.fuse and not store.has("fused", asked.fuse.key) else None

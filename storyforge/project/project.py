@@ -23,7 +23,7 @@ from storyforge.plan.cost import Cost, total
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
-from storyforge.plan.status import StatusLine, status_lines
+from storyforge.plan.status import StatusLine, missing, status_lines
 from storyforge.plan.takes import check_panels, picture_of, with_pins
 from storyforge.project import approve, fused
 from storyforge.project.inspect import examine_task
@@ -31,7 +31,7 @@ from storyforge.project.making import Making, Outcome, make
 from storyforge.project.pack import Packed, pack
 from storyforge.project.proofs import write_proofs
 from storyforge.project.sheets import draw_sheet
-from storyforge.settings import Format
+from storyforge.settings import Format, Made
 from storyforge.store import Store
 from storyforge.store.locks import FOREVER
 from storyforge.story.story import Story, examined, sound, untranslated
@@ -110,7 +110,8 @@ class Project:
         try:
             return base_of(self.story)
         except EnvironmentProblem:
-            if not all(panel.id in self.pins for _, panel in self.story.panels()):
+            panels = [panel for _, panel in self.story.panels()]
+            if not all(panel.picture or panel.id in self.pins for panel in panels):
                 raise
             line = self.story.base_parts.reference
             return ModelRef(line, line)
@@ -142,7 +143,7 @@ class Project:
         lines = status_lines(drawn, self.store, own.entries(), known)
         stale = [line.cost for line in lines if line.state == "stale"]
         panels = {task.panel for task in drawn.panels}
-        strange = tuple(panel for panel in drawn.pins if panel not in panels)
+        strange = tuple(panel for panel in self.pins if panel not in panels)
         return Survey(tuple(lines), self.store.root, total(stale), strange)
 
     def train(
@@ -157,7 +158,7 @@ class Project:
         drawn = self.plan()
         self._check_concepts(concepts)
         wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
-        asked = replace(drawn, train=wanted, fuse=None, panels=(), books=())
+        asked = replace(drawn, train=wanted, fuse=None, panels=(), own=(), books=())
         return make(asked, self.store, Making(self.out, jobs, logs), on_progress)
 
     def examine(self, concepts: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
@@ -190,7 +191,7 @@ class Project:
         drawn = self.plan()
         shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
         wanted = tuple(task for task in drawn.train if task.concept in shown)
-        asked = replace(drawn, train=wanted, panels=(), books=())
+        asked = replace(drawn, train=wanted, panels=(), own=(), books=())
         return make(asked, self.store, Making(self.out, jobs), on_progress)
 
     def fusion(self) -> fused.Fusion | None:
@@ -235,6 +236,7 @@ class Project:
         drawn = self._complete(replace(order, formats=("pdf",)))
         engine = Engine(drawn, self.store, on_progress)
         with self.store.at_work():
+            engine.take_own(missing(drawn, self.store).own)
             return engine.books.judged(drawn.books, on_progress)
 
     def preview(
@@ -243,9 +245,9 @@ class Project:
         """Lay out every page as it will be bound, before anything is drawn; what shows it.
 
         formats   `png`, `pdf` and `html`
-        with_art  whether the pictures that are drawn already are shown beneath
+        with_art  whether pictures that are drawn already are shown beneath, as the author's own are
         """
-        art = self._art(Order(language=language)) if with_art else {}
+        art = self._art(Order(language=language), drawn=with_art)
         return write_proofs(self.story, formats, language, art, self.out)
 
     def sheet(self, order: Order = Order()) -> Path:
@@ -286,6 +288,17 @@ class Project:
     def pin(self, panels: Sequence[str] = ()) -> tuple[approve.Approval, ...]:
         """Approve the pictures of panels as they are drawn now; of all that are, if none named."""
         done = approve.pin(self.plan(), self.store, panels)
+        self._forget()
+        return done
+
+    def pin_picture(self, panel: str, file: Path, made: Made | None = None) -> approve.Approval:
+        """Keep a picture that the author brings, retouched or drawn by hand, for a panel.
+
+        made  who made it; None for what its file and what was drawn before tell
+        """
+        # Without the pins: the one that it replaces may be what was painted over.
+        drawn = draw_up(self.story, base=self.base, order=Order())
+        done = approve.pin_picture(drawn, self.store, panel, file, made)
         self._forget()
         return done
 
@@ -348,9 +361,14 @@ class Project:
             raise StoryForgeError(f"not drawn, or changed since: {names}", hint=hint)
         return drawn
 
-    def _art(self, order: Order) -> dict[str, Art]:
-        """The pictures that there are, by panel."""
-        drawn = self.plan(order)
-        pairs = [(task.panel, task.key) for task in drawn.panels]
-        found = {panel: picture_of(drawn, self.store, panel, key) for panel, key in pairs}
+    def _art(self, order: Order, *, drawn: bool) -> dict[str, Art]:
+        """The author's own pictures by panel, and if wanted those that are drawn already."""
+        if not drawn and not any(panel.picture for _, panel in self.story.panels()):
+            return {}
+        plan = self.plan(order)
+        engine = Engine(plan, self.store, silent)
+        with self.store.at_work():
+            engine.take_own(missing(plan, self.store).own)
+        pairs = [(task.panel, task.key) for task in plan.pictures() if drawn or task in plan.own]
+        found = {panel: picture_of(plan, self.store, panel, key) for panel, key in pairs}
         return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}

@@ -26,7 +26,7 @@ def draw_sheet(drawn: Plan, store: Store, out: Path | None) -> Path:
         task.concept: [task.folder / image for image in task.images[:_REFERENCES]]
         for task in drawn.train
     }
-    keys = {task.panel: task.key for task in drawn.panels}
+    keys = {task.panel: task.key for task in drawn.pictures()}
     rows: list[Row] = []
     for page, panel in drawn.story.panels():
         if picture := picture_of(drawn, store, panel.id, keys[panel.id]):

@@ -1,4 +1,4 @@
-"""How a file says that a trained model made its pictures: the IPTC's digital source type, as XMP.
+"""How a file says who made its pictures, a model or a hand: the IPTC's digital source type, as XMP.
 
 PNG and PDF are marked here; JPEG files by whoever writes them. Signing (C2PA) is
 `provenance.c2pa`'s.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from storyforge.settings import Made
 
 if TYPE_CHECKING:
     import pikepdf
@@ -16,14 +20,30 @@ if TYPE_CHECKING:
 DIGITAL_SOURCE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """What the IPTC calls pictures that a trained model made."""
 
-_IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-_SAID: Final = f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE}</Iptc4xmpExt:DigitalSourceType>"
+_TERMS: Final = DIGITAL_SOURCE.removesuffix("trainedAlgorithmicMedia")
+SOURCES: Final[dict[Made, str]] = {
+    "model": DIGITAL_SOURCE,
+    "hand": f"{_TERMS}digitalCreation",
+    "retouched": f"{_TERMS}compositeWithTrainedAlgorithmicMedia",
+}
+"""The IPTC's word for each way in which a picture may come about."""
 
-XMP: Final = f"""<x:xmpmeta xmlns:x="adobe:ns:meta/">\
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
-<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}">{_SAID}</rdf:Description>\
-</rdf:RDF></x:xmpmeta>"""
-"""The packet for a picture."""
+_IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+
+
+def packet(made: Made) -> str:
+    """The XMP packet of a picture that came about so."""
+    said = f"<Iptc4xmpExt:DigitalSourceType>{SOURCES[made]}</Iptc4xmpExt:DigitalSourceType>"
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="{_IPTC}">{said}</rdf:Description>'
+        "</rdf:RDF></x:xmpmeta>"
+    )
+
+
+XMP: Final = packet("model")
+"""The packet of a picture that a model drew."""
 
 XMP_CHUNK: Final = "XML:com.adobe.xmp"
 """The name of the text chunk in which a PNG carries its XMP."""
@@ -48,17 +68,37 @@ xmlns:pdfaProperty="http://www.aiim.org/pdfa/ns/property#" rdf:parseType="Resour
 """PDF/A wants every property that is not its own to be described."""
 
 
-def marked_png(png: bytes) -> bytes:
+def together(made: Collection[Made]) -> Made:
+    """How a book of such pictures came about; without any, by hand."""
+    kinds = set(made) or {"hand"}
+    return kinds.pop() if len(kinds) == 1 else "retouched"
+
+
+def told_by(file: Path) -> Made | None:
+    """What a picture of any format says of itself in its first bytes; None if it does not say.
+
+    Only this much of the file is looked at: metadata stand before the pixels.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    said = [made for made, source in SOURCES.items() if source.encode("ascii") in head]
+    return said[0] if said else None
+
+
+_HEAD: Final = 1 << 20
+
+
+def marked_png(png: bytes, made: Made = "model") -> bytes:
     """A PNG that says so; one that has a packet already is left as it is."""
     name = XMP_CHUNK.encode("ascii")
     if name in png:
         return png
-    content = b"iTXt" + name + b"\0\0\0\0\0" + XMP.encode("utf-8")
+    content = b"iTXt" + name + b"\0\0\0\0\0" + packet(made).encode("utf-8")
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     return png[:_PNG_HEAD] + chunk + png[_PNG_HEAD:]
 
 
-def mark_pdf(pdf: pikepdf.Pdf) -> None:
+def mark_pdf(pdf: pikepdf.Pdf, made: Made = "model") -> None:
     """Say it in the metadata of an open PDF/A, and describe there what is said.
 
     Raises ValueError for a PDF without metadata that describe their schemas.
@@ -67,24 +107,24 @@ def mark_pdf(pdf: pikepdf.Pdf) -> None:
 
     if "/Metadata" not in pdf.Root:
         raise ValueError("a PDF without metadata cannot be marked")
-    packet = etree.fromstring(pdf.Root.Metadata.read_bytes())
-    bag = packet.find(f".//{{{_PDFA}}}schemas/{{{_RDF}}}Bag")
-    about = packet.find(f".//{{{_RDF}}}Description")
+    told = etree.fromstring(pdf.Root.Metadata.read_bytes())
+    bag = told.find(f".//{{{_PDFA}}}schemas/{{{_RDF}}}Bag")
+    about = told.find(f".//{{{_RDF}}}Description")
     if bag is None or about is None:
         raise ValueError("a PDF whose metadata describe no schemas cannot be marked")
-    if packet.find(f".//{{{_IPTC}}}DigitalSourceType") is not None:
+    if told.find(f".//{{{_IPTC}}}DigitalSourceType") is not None:
         return
     said = etree.SubElement(about, f"{{{_IPTC}}}DigitalSourceType")
-    said.text = DIGITAL_SOURCE
+    said.text = SOURCES[made]
     bag.append(etree.fromstring(_SCHEMA))
-    etree.cleanup_namespaces(packet, keep_ns_prefixes=["rdf", "pdfaSchema", "pdfaProperty"])
-    written = etree.tostring(packet.getroottree(), encoding="utf-8")
+    etree.cleanup_namespaces(told, keep_ns_prefixes=["rdf", "pdfaSchema", "pdfaProperty"])
+    written = etree.tostring(told.getroottree(), encoding="utf-8")
     pdf.Root.Metadata.write(written)
 
 
-def describe_pdf(pdf: pikepdf.Pdf, title: str) -> None:
+def describe_pdf(pdf: pikepdf.Pdf, title: str, made: Made = "model") -> None:
     """Give a PDF without metadata its title, and say it there."""
     with pdf.open_metadata(set_pikepdf_as_editor=False) as metadata:
         metadata.register_xml_namespace(_IPTC, "Iptc4xmpExt")
         metadata["dc:title"] = title
-        metadata["Iptc4xmpExt:DigitalSourceType"] = DIGITAL_SOURCE
+        metadata["Iptc4xmpExt:DigitalSourceType"] = SOURCES[made]

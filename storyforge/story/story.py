@@ -9,10 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.geometry.box import Box
@@ -21,9 +30,12 @@ from storyforge.settings import (
     Compose,
     ConceptName,
     Control,
+    Edge,
     FuseSettings,
     GuidanceScale,
     Kind,
+    Made,
+    Rate,
     Refine,
     Sampling,
     Seed,
@@ -109,6 +121,17 @@ class Speech(BaseModel):
     """the form of the balloon"""
     at: Box | None = None
     """where the balloon stands; found by itself if left out"""
+    from_: Edge | None = Field(default=None, alias="from")
+    """the side from which somebody speaks who is not in the picture: the tail leads there"""
+    tail: tuple[Rate, Rate] | None = None
+    """where the tail points, in fractions of the picture from its top left corner; to the speaker
+    if left out"""
+
+    @model_validator(mode="after")
+    def _one_tail(self) -> Self:
+        if self.from_ is not None and self.tail is not None:
+            raise PydanticCustomError("two_tails", "one of `from` and `tail` says where it leads")
+        return self
 
 
 class RegionPrompt(RegionShape):
@@ -143,6 +166,13 @@ class Panel(BaseModel):
     """what the whole picture shows"""
     negative: str | None = None
     """what is not to be seen; replaces the story's"""
+    picture: str | None = Field(default=None, min_length=1)
+    """a picture of one's own, shown as it is: a file beside the story; then nothing is drawn"""
+    made: Made | None = None
+    """who made that picture: a `hand`, a `model`, or a model and a hand after it (`retouched`); as
+    its file says if left out, by hand if it says nothing"""
+    fit: Literal["cover", "contain"] = "cover"
+    """whether the picture may be cropped to fill its frame, or shows whole"""
     regions: dict[str, RegionPrompt] = Field(default_factory=dict, max_length=32)
     """who and what stands where"""
     alt: Text | None = None

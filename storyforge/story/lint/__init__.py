@@ -42,7 +42,7 @@ from storyforge.story.lint.pages import (
     check_typed,
     first_page,
 )
-from storyforge.story.lint.paths import check_pictures, located
+from storyforge.story.lint.paths import check_own_picture, check_pictures, located
 from storyforge.story.lint.regions import Surroundings, check_fold, check_regions, check_room
 from storyforge.story.trims import TRIMS, length_in
 from storyforge.story.yaml import Node
@@ -94,8 +94,10 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
         check_scene(panel, cast, report)
         check_shown(panel, cast, report)
         check_regions(panel, around, report)
-        check_room(panel, around, size.coarsest, report)
-        check_control(panel, around.folder, report)
+        check_own_picture(panel, around.folder, report)
+        if panel.get("picture") is None:
+            check_room(panel, around, size.coarsest, report)
+            check_control(panel, around.folder, report)
         check_speakers(panel, cast, report)
         check_panel(panel, cell, report)
     check_alt(panels, report)

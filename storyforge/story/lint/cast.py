@@ -92,18 +92,20 @@ def check_shown(panel: Node, cast: Mapping[str, str], report: Report) -> None:
 
 
 def check_speakers(panel: Node, cast: Mapping[str, str], report: Report) -> None:
-    """Whether everyone who speaks is in the picture."""
+    """Whether everyone who speaks is in the picture, or is said to speak from elsewhere."""
     shown = {region.text_at("concept") for _, region in regions_of(panel)} - {None}
     misnamed = not shown <= cast.keys()
     for speech in panel.each("say"):
         who = speech.get("who")
         if who is None or who.text is None or who.text in shown:
             continue
+        if speech.get("from") is not None or speech.get("tail") is not None:
+            continue
         if who.text not in cast:
             report.error(who.mark, "SF300", no_such("concept", who.text, cast))
         elif not misnamed:
             message = f"`{who.text}` speaks but is in no region of this panel"
-            remedy = "put it in a region, or leave `who` out for the narrator"
+            remedy = "put it in a region, say `from: left`, or leave `who` out for the narrator"
             report.error(who.mark, "SF305", f"{message}; {remedy}")
 
 

@@ -129,6 +129,11 @@ def check_panel(panel: Node, cell: int, report: Report) -> None:
 
     cell  pixels along a side of the picture that are one of the model's
     """
+    if panel.get("picture") is not None:
+        _check_unsaid(panel, _DRAWN_ONLY, "where the panel shows a picture of your own", report)
+        _check_words_said(panel, report)
+        return
+    _check_unsaid(panel, ("made", "fit"), "without a `picture`", report)
     asked = [panel.text_at("scene"), panel.text_at("prompt")]
     for _, region in regions_of(panel):
         asked += [region.text_at("concept"), region.text_at("prompt")]
@@ -136,6 +141,23 @@ def check_panel(panel: Node, cell: int, report: Report) -> None:
         message = "this panel asks for no picture; give it a `prompt`, a `scene` or `regions`"
         report.warning(panel.mark, "SF414", message)
     check_size(panel, cell, report)
+    _check_words_said(panel, report)
+
+
+_DRAWN_ONLY: Final = (
+    *("negative", "take", "steps", "guidance_scale", "seed", "size", "control", "refine"),
+)
+"""Keys of a panel that say how it is drawn."""
+
+
+def _check_unsaid(panel: Node, keys: Sequence[str], why: str, report: Report) -> None:
+    for key in keys:
+        if panel.get(key) is not None:
+            message = f"`{key}` means nothing {why}; take it out"
+            report.warning(panel.mark_of(key), "SF435", message)
+
+
+def _check_words_said(panel: Node, report: Report) -> None:
     for speech in panel.each("say"):
         text = speech.get("text")
         if text is not None and not text.empty and not _says_something(text):

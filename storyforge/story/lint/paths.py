@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from storyforge.errors import Mark, Report, shortened
-from storyforge.pictures import MAX_FILES, PICTURES
+from storyforge.errors import Mark, Report, StoryForgeError, shortened
+from storyforge.pictures import MAX_FILES, PICTURES, picture_size
 from storyforge.story.yaml import Node
 
 
@@ -21,6 +21,24 @@ def located(node: Node, folder: Path, what: str, report: Report) -> Path | None:
         message = f"`{shortened(written)}` leads out of the project; the story runs only here"
         report.warning(node.mark, "SF407", message)
     return Path(os.path.normpath(folder / written))
+
+
+def check_own_picture(panel: Node, folder: Path, report: Report) -> None:
+    """Whether the picture that a panel brings is there and can be read."""
+    named = panel.get("picture")
+    if named is None or named.text is None:
+        return
+    path = located(named, folder, "file", report)
+    if path is None:
+        return
+    if not os.path.isfile(path):
+        report.error(named.mark, "SF303", f"no picture at `{path}`")
+        return
+    try:
+        picture_size(path)
+    except StoryForgeError as exc:
+        remedy = exc.hint or "PNG, JPEG, TIFF and WebP are fine"
+        report.error(named.mark, "SF328", f"{exc.message}; {remedy}")
 
 
 def check_pictures(folder: Path, mark: Mark, report: Report) -> None:

@@ -1,0 +1,81 @@
+"""Pictures that an author brings, made ready for books: upright, sRGB, eight bits, nothing clear.
+
+What is drawn or enlarged comes from elsewhere; a file that is shown as it is passes here.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from storyforge.book.picture import Tones, tones_of
+from storyforge.pictures import open_picture
+from storyforge.provenance.xmp import XMP_CHUNK, packet, told_by
+from storyforge.settings import Made
+
+_ROUNDS: Final = 4
+"""A page's paper is tinted by its picture, which stands on it: so often, until both agree."""
+
+_COMPRESSION: Final = 6
+_TILE: Final = (256, 256)
+
+
+def made_by(path: Path, said: Made | None) -> Made:
+    """Who made a picture: as the author says, else as its file does, else a hand."""
+    return said or told_by(path) or "hand"
+
+
+def ready(path: Path, said: Made | None) -> bytes:
+    """The picture as a PNG for books, marked with who made it.
+
+    Raises StoryForgeError if it cannot be read.
+    """
+    picture = on_its_paper(in_srgb(open_picture(path)))
+    notes = PngInfo()
+    notes.add_itxt(XMP_CHUNK, packet(made_by(path, said)))
+    out = io.BytesIO()
+    picture.save(out, "PNG", pnginfo=notes, compress_level=_COMPRESSION)
+    return out.getvalue()
+
+
+def in_srgb(picture: Image.Image) -> Image.Image:
+    """The picture as RGB, or RGBA if parts of it are clear, in the colours that its profile means.
+
+    A profile that cannot be read, or is another colour model's, counts as none.
+    """
+    profile = picture.info.get("icc_profile")
+    clear = picture.getchannel("A") if "A" in picture.getbands() else None
+    plain = picture.convert("RGB") if clear is not None else picture
+    plain = plain if plain.mode in {"RGB", "CMYK", "L", "LAB"} else plain.convert("RGB")
+    made = plain.convert("RGB")
+    if isinstance(profile, bytes):
+        srgb = ImageCms.createProfile("sRGB")
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(plain, own, srgb, outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            converted = None
+        made = made if converted is None else converted
+    if clear is not None:
+        made.putalpha(clear)
+    return made
+
+
+def on_its_paper(picture: Image.Image) -> Image.Image:
+    """An RGB picture: what was clear shows the paper of the page that takes its colours from it."""
+    if picture.mode != "RGBA":
+        return picture
+    small = picture.resize(_TILE, Image.Resampling.BOX) if picture.size > _TILE else picture
+    tones: Tones | None = None
+    for _ in range(_ROUNDS):
+        tones = tones_of(_on(small, "#ffffff" if tones is None else tones.paper))
+    return _on(picture, "#ffffff" if tones is None else tones.paper)
+
+
+def _on(picture: Image.Image, color: str) -> Image.Image:
+    ground = Image.new("RGBA", picture.size, color)
+    return Image.alpha_composite(ground, picture).convert("RGB")
