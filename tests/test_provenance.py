@@ -79,7 +79,7 @@ def test_the_colophon_names_licences_of_models_concepts_and_fonts(tmp_path: Path
         "characters: {shared: concepts/shared.safetensors, plain: concepts/plain.safetensors}\n"
         "pages: [{text: Once.}]\n",
     )
-    said = colophon(story, "en", (ANDIKA,))
+    said = colophon(story, "en", (ANDIKA,), {"one": "model"})
     assert "pocket – licence Apache-2.0" in said
     assert "Lantern (lantern) – pictures by B. Painter – licence CC-BY-4.0" in said
     assert "Shared – shared file – licence CC-BY-SA-4.0" in said
@@ -94,4 +94,4 @@ def test_the_samples_font_file_names_its_licence() -> None:
 
 def test_a_hebrew_book_speaks_hebrew_about_itself() -> None:
     story = read(shipped("stories") / "good-night.yaml")
-    assert "מודל הבסיס: pocket" in colophon(story, "he", ())
+    assert "מודל הבסיס: pocket" in colophon(story, "he", (), {"one": "model"})

@@ -33,8 +33,8 @@ def test_a_picture_tells_its_recipe(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["show", str(path)])
     assert told.exit_code == 0
     assert "16 x 8" in told.stdout
-    assert "prompt: a fox" in told.stdout
-    assert "seed: 7" in told.stdout
+    assert "prompt  a fox" in told.stdout
+    assert "seed    7" in told.stdout
     data = json.loads(CliRunner().invoke(app, ["show", str(path), "--json"]).stdout)
     assert data["recipe"] == RECIPE
 

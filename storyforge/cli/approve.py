@@ -63,7 +63,7 @@ def pin(
     ] = None,
     made: Annotated[
         MadeBy | None,
-        typer.Option("--made", help="Who made it [retouched, if the panel was drawn]."),
+        typer.Option("--made", help=r"Who made it \[retouched, if the panel was drawn]."),
     ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,

@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 
 from storyforge.cli.options import AsJson, StepsOption, StoreFolder, StoryArgument
 from storyforge.cli.program import group
-from storyforge.cli.terminal import ProgressLine, duration, show_table, tell, tell_json
+from storyforge.cli.progress import ProgressLine
+from storyforge.cli.terminal import duration, show_table, tell, tell_json
 
 
 class _Subjects(TyperGroup):
@@ -38,7 +39,7 @@ def judge_story(
     story: StoryArgument,
     concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
     clip: Annotated[
-        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
     ] = None,
     prompts: Annotated[
         int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
@@ -48,7 +49,7 @@ def judge_story(
     steps: StepsOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="For the results [build/<story>.evaluation/]."),
+        typer.Option("--out", metavar="DIR", help=r"For the results \[build/<story>.evaluation/]."),
     ] = None,
     store: StoreFolder = None,
     as_json: AsJson = False,
@@ -83,11 +84,11 @@ def judge_fusion(
         str | None, typer.Option("--n", metavar="N,N", help="How many to fuse [2,3,5,8,14].")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", metavar="NAME,NAME", help="Which to compare [all].")
+        str | None, typer.Option("--methods", metavar="NAME,NAME", help=r"Which to compare \[all].")
     ] = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Fuse on this.")] = "pocket",
     clip: Annotated[
-        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
     ] = None,
     prompts: Annotated[
         int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
@@ -137,17 +138,17 @@ def judge_regions(
         typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`."),
     ],
     n: Annotated[
-        int | None, typer.Option("--n", min=2, help="How many concepts take part [all].")
+        int | None, typer.Option("--n", min=2, help=r"How many concepts take part \[all].")
     ] = None,
     panels: Annotated[int, typer.Option("--panels", min=1, help="How many to draw.")] = 40,
     methods: Annotated[
-        str | None, typer.Option("--methods", metavar="NAME,NAME", help="Which to compare [all].")
+        str | None, typer.Option("--methods", metavar="NAME,NAME", help=r"Which to compare \[all].")
     ] = None,
     base: Annotated[
         str, typer.Option("--base", metavar="MODEL", help="Draw with this.")
     ] = "pocket",
     clip: Annotated[
-        str | None, typer.Option("--clip", help="A CLIP's folder or hub id [the base's own].")
+        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 20,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,

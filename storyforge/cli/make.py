@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -24,14 +24,15 @@ from storyforge.cli.options import (
     formats,
 )
 from storyforge.cli.program import app
+from storyforge.cli.progress import ProgressLine
 from storyforge.cli.terminal import (
-    ProgressLine,
     card_content,
     counted,
     duration,
     finding_line,
     findings_content,
     outcome_content,
+    plural,
     recipe_words,
     show_survey,
     show_table,
@@ -43,6 +44,7 @@ from storyforge.errors import Severity
 
 if TYPE_CHECKING:
     from storyforge.executor import OnProgress
+    from storyforge.plan.plan import Order
     from storyforge.project.making import Outcome
     from storyforge.project.project import Project
 
@@ -175,6 +177,7 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Make all that is missing, then the book."""
+    from storyforge.plan.plan import Order
     from storyforge.project.project import Project
 
     project = Project(story, store=store, out=out, wait=not no_wait)
@@ -182,10 +185,11 @@ def render(
     if takes is not None:
         _show_takes(project, wanted, takes, steps, jobs, previews, clip, as_json)
         return
+    asked = formats(to)
     show_outcome(
         lambda tell: project.render(
             wanted,
-            formats=formats(to),
+            formats=asked,
             language=lang,
             steps=steps,
             ppi=ppi,
@@ -195,6 +199,7 @@ def render(
             on_progress=tell,
         ),
         as_json,
+        _expected(project, Order(asked, lang, steps, ppi, assets), wanted),
     )
     _show_untranslated(project, lang)
 
@@ -278,7 +283,9 @@ def preflight(
     else:
         for finding in findings:
             typer.echo(finding_line(finding))
-        tell(f"{content['errors']} errors, {content['warnings']} warnings")
+        errors = sum(finding.severity is Severity.ERROR for finding in findings)
+        warnings = len(findings) - errors
+        tell(f"{plural(errors, 'error')}, {plural(warnings, 'warning')}")
     if content["errors"] or (strict and findings):
         raise typer.Exit(1)
 
@@ -302,9 +309,16 @@ def sheet(
         typer.echo(path)
 
 
-def show_outcome(work: Callable[[OnProgress], Outcome], as_json: bool) -> None:
-    """Do the work with its progress shown, then say what came of it."""
-    outcome = _done(work)
+def show_outcome(
+    work: Callable[[OnProgress], Outcome],
+    as_json: bool,
+    expected: Callable[[], Mapping[str, float]] | None = None,
+) -> None:
+    """Do the work with its progress shown, then say what came of it.
+
+    expected  the seconds that each task may take, by its subject
+    """
+    outcome = _done(work, expected)
     if as_json:
         tell_json(outcome_content(outcome))
     else:
@@ -313,8 +327,28 @@ def show_outcome(work: Callable[[OnProgress], Outcome], as_json: bool) -> None:
     _end(outcome)
 
 
-def _done(work: Callable[[OnProgress], Outcome]) -> Outcome:
-    with ProgressLine() as progress:
+def _expected(
+    project: Project, order: Order, panels: Sequence[str] = ()
+) -> Callable[[], Mapping[str, float]]:
+    """What the run may take, task by task, when it is asked: of these panels, or of all."""
+
+    def looked_up() -> Mapping[str, float]:
+        """Seconds by subject, of what is to be made."""
+        left_out = {f"panel {t.panel}" for t in project.plan(order).panels if t.panel not in panels}
+        return {
+            line.subject: line.cost.seconds
+            for line in project.status(order).stale
+            if line.cost.seconds and not (panels and line.subject in left_out)
+        }
+
+    return looked_up
+
+
+def _done(
+    work: Callable[[OnProgress], Outcome],
+    expected: Callable[[], Mapping[str, float]] | None = None,
+) -> Outcome:
+    with ProgressLine(expected) as progress:
         outcome = work(progress)
     _tell_outcome(outcome)
     return outcome
@@ -335,7 +369,8 @@ def _tell_outcome(outcome: Outcome) -> None:
     tell(f"made {counted(outcome.made)} in {duration(outcome.seconds)}")
     if outcome.findings:
         errors = sum(finding.severity is Severity.ERROR for finding in outcome.findings)
-        told = f"{errors} errors" if errors else f"{len(outcome.findings)} warnings"
+        warnings = plural(len(outcome.findings), "warning")
+        told = plural(errors, "error") if errors else warnings
         tell(f"not quite fit to print: {told}; `storyforge preflight` lists them")
 
 

@@ -10,29 +10,31 @@ import typer
 if TYPE_CHECKING:
     from storyforge.settings import Format
 
+_FORMATS = "pdf, html, web, epub, epub-reflow, cbz, png, cover, inside, booklet"
+
 StoryArgument = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
 StoreFolder = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Where products are kept [.storyforge/]."),
 ]
 OutFolder = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Where books are put [build/].")
+    Path | None, typer.Option("--out", metavar="DIR", help=r"Where books are put \[build/].")
 ]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, help="Concepts learnt at a time [one a processor].")
+    int | None, typer.Option("--jobs", min=1, help=r"Concepts learnt at a time \[one a processor].")
 ]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Fail where another run is making the same.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Formats = Annotated[
-    str | None, typer.Option("--to", metavar="FORMATS", help="Such as `pdf,html` [the story's].")
+    str | None, typer.Option("--to", metavar="FORMATS", help=rf"Any of {_FORMATS} \[the story's].")
 ]
 StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, help="Denoising steps; few for a draft.")
 ]
 LanguageOption = Annotated[
-    str | None, typer.Option("--lang", help="Language of the book's texts [the story's].")
+    str | None, typer.Option("--lang", help=r"Language of the book's texts \[the story's].")
 ]
 Assets = Annotated[
     bool, typer.Option("--assets", help="Lay the HTML's pictures beside it, in a folder.")
@@ -42,7 +44,9 @@ CoverWrap = Annotated[
 ]
 Ppi = Annotated[
     int | None,
-    typer.Option("--ppi", min=36, max=600, help="Pixels an inch of pages as `png` [the story's]."),
+    typer.Option(
+        "--ppi", min=36, max=600, help=r"Pixels an inch of pages as `png` \[the story's]."
+    ),
 ]
 PlaceOption = Annotated[
     Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")

@@ -11,8 +11,9 @@ import typer
 
 from storyforge.cli.options import AsJson, PlaceOption
 from storyforge.cli.program import group
+from storyforge.cli.progress import ProgressLine
 from storyforge.cli.terminal import (
-    ProgressLine,
+    plural,
     show_products,
     show_waste,
     tell,
@@ -29,10 +30,11 @@ cache = group("cache", "Look after the store of finished products.")
 @cache.command("ls")
 def list_products(where: PlaceOption = Path(), as_json: AsJson = False) -> None:
     """List what is finished and kept."""
-    from storyforge.project.stores import store_at
+    from storyforge.project.stores import names_in, store_at
 
-    products = store_at(where).ls()
-    show_products(products, as_json, f"{len(products)} products")
+    store = store_at(where)
+    products = store.ls()
+    show_products(products, as_json, plural(len(products), "product"), names_in(store))
 
 
 @cache.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from storyforge.cli.make import show_outcome
 from storyforge.cli.options import AsJson, OutFolder, StoreFolder
 from storyforge.cli.program import app
 from storyforge.cli.terminal import tell_json
+from storyforge.provenance.xmp import told_by
 
 if TYPE_CHECKING:
     from storyforge.provenance.recipe import PictureMetadata
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, as PNG.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture, as PNG, or a story.")],
+    panel: Annotated[
+        str | None, typer.Argument(metavar="[PANEL]", help="The story's panel to show.")
+    ] = None,
     again: Annotated[
         Path | None,
         typer.Option("--again", metavar="STORY", help="Draw it again from this story."),
@@ -33,12 +37,16 @@ def show(
     from storyforge.project.project import Project
     from storyforge.provenance import recipe
 
+    if panel is not None:
+        file = Project(file, store=store).picture(panel)
+    elif file.suffix in _STORIES:
+        raise typer.BadParameter("name a PANEL of this story as well", param_hint="FILE")
     shown = recipe.read_metadata(file)
     if again is not None:
         project = Project(again, store=store, out=out)
         keys = {task.panel: task.key for task in project.plan().panels}
-        panel = recipe.again(shown, keys)
-        show_outcome(lambda tell: project.render([panel], on_progress=tell), as_json)
+        drawn = recipe.again(shown, keys)
+        show_outcome(lambda tell: project.render([drawn], on_progress=tell), as_json)
         return
     if as_json:
         said = {"recipe": dict(shown.recipe), "parameters": shown.parameters}
@@ -50,23 +58,66 @@ def show(
 
 def _lines(shown: PictureMetadata) -> Iterator[str]:
     yield f"{shown.path}: {shown.width} x {shown.height} pixels"
-    if shown.by_model:
-        yield "made by a trained model, as the file says"
+    if said := _MADE.get(told_by(shown.path) or ""):
+        yield f"{said}, as the file says"
     if not shown.recipe:
         yield shown.parameters or "it does not say what it was drawn from"
         return
-    for name, value in shown.recipe.items():
-        if name == "regions" or value in (None, "", [], {}):
-            continue
-        yield f"{name}: {_told(value)}"
-    regions = shown.recipe.get("regions")
+    told = {name: value for name, value in shown.recipe.items() if _says(value)}
+    regions = told.pop("regions", None)
+    yield ""
+    yield from _listed({name: told.pop(name) for name in _FIRST if name in told})
     for region in regions if isinstance(regions, list) else []:
         if isinstance(region, dict):
-            told = (f"{key} {_told(value)}" for key, value in region.items() if value)
-            yield f"region {', '.join(told)}"
+            yield ""
+            yield f"region {_told(region.get('name', ''))}"
+            said = {name: value for name, value in region.items() if _says(value)}
+            yield from _listed({name: said[name] for name in said if name != "name"}, "  ")
+    yield ""
+    yield from _listed({name: value for name, value in told.items() if name not in _UNTOLD})
+
+
+_MADE: Final = {
+    "model": "made by a trained model",
+    "hand": "made by hand",
+    "retouched": "made by a trained model and by hand",
+}
+_STORIES: Final = (".yaml", ".yml")
+_FIRST: Final = (
+    *(
+        "panel",
+        "prompt",
+        "negative",
+        "seed",
+        "steps",
+        "guidance_scale",
+        "scheduler",
+        "size",
+        "base",
+    ),
+)
+"""What an author asks about first, in this order."""
+
+_UNTOLD: Final = ("schema_version", "digital_source_type")
+"""What says nothing that is not said already."""
+
+
+def _says(value: object) -> bool:
+    return value not in (None, "", [], {})
+
+
+def _listed(values: dict[str, object], indent: str = "") -> Iterator[str]:
+    """A line each, with the values under each other."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        yield f"{indent}{name.replace('_', ' '):{width}}  {_told(value)}"
 
 
 def _told(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return ", ".join(f"{each:g}" for each in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -12,18 +12,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from storyforge.errors import Diagnostic, Severity, StoryError, StoryForgeError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
     from storyforge.engine.engine import Counts
     from storyforge.model.card import Card
     from storyforge.plan.cost import Cost
@@ -38,9 +34,6 @@ SCHEMA_VERSION: Final = 1
 
 _BUG: Final = 70
 """What sysexits.h calls an internal error."""
-
-_PACE: Final = 10.0
-"""Seconds between two lines about the same task where there is no terminal."""
 
 
 def tell(words: str) -> None:
@@ -59,9 +52,10 @@ def tell_error(error: StoryForgeError, subject: str | None = None) -> None:
     if isinstance(error, StoryError):
         for finding in error.diagnostics:
             tell(finding_line(finding))
-    tell(f"error: {subject}: {error.message}" if subject else f"error: {error.message}")
+    about = f"{subject}: {error.message}" if subject else error.message
+    tell(f"{colored('error:', 'red', bold=True)} {about}")
     if error.hint:
-        tell(f"hint: {error.hint}")
+        tell(f"{colored('hint:', 'cyan')} {error.hint}")
     if os.environ.get("STORYFORGE_TRACEBACK"):
         tell(error.trace or "".join(traceback.format_exception(error)))
 
@@ -94,11 +88,25 @@ def error_content(error: StoryForgeError) -> dict[str, object]:
 
 
 def finding_line(finding: Diagnostic) -> str:
-    """A finding for people and editors."""
-    kind = "warning: " if finding.severity is Severity.WARNING else ""
-    place = f"{finding.file}:{finding.line}:{finding.column}"
-    hint = f" ({finding.hint})" if finding.hint else ""
-    return f"{place} {finding.code} {kind}{finding.message}{hint}"
+    """A finding for people and editors; where it is shown on a terminal, its parts have colours."""
+    warns = finding.severity is Severity.WARNING
+    place = colored(f"{finding.file}:{finding.line}:{finding.column}", bold=True)
+    code = colored(finding.code, "yellow" if warns else "red", bold=True)
+    kind = colored("warning: ", "yellow") if warns else ""
+    hint = colored(f" ({finding.hint})", "cyan") if finding.hint else ""
+    return f"{place} {code} {kind}{finding.message}{hint}"
+
+
+def colored(words: str, color: str | None = None, *, bold: bool = False) -> str:
+    """Words in a colour, unless the author wants none; away from a terminal `echo` drops it."""
+    if os.environ.get("NO_COLOR"):
+        return words
+    return typer.style(words, fg=color, bold=bold or None)
+
+
+def plural(count: int, word: str) -> str:
+    """So many of something, in words."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def finding_content(finding: Diagnostic) -> dict[str, object]:
@@ -169,16 +177,23 @@ def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackTy
     os._exit(_BUG)
 
 
-def show_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns; on a terminal the last column wraps, elsewhere every row is a line."""
+def show_table(
+    heading: Sequence[str], rows: Sequence[Sequence[str]], colors: Mapping[str, str] | None = None
+) -> None:
+    """Print rows in columns; on a terminal the last column wraps, elsewhere every row is a line.
+
+    colors  of the rows that begin with a word
+    """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, name in enumerate(heading):
         table.add_column(name, no_wrap=index < len(heading) - 1)
     for row in rows:
-        table.add_row(*row)
+        first = Text(row[0], style=(colors or {}).get(row[0], ""))
+        table.add_row(first, *row[1:])
     console = Console(highlight=False, markup=False)
     console.width = console.width if console.is_terminal else _widest(heading, rows)
     console.print(table)
@@ -233,7 +248,7 @@ def show_survey(survey: Survey, as_json: bool) -> None:
         for line in survey.lines
         for why in [line.reason or _ignoring(line)]
     ]
-    show_table(("state", "what", "time", "memory", "disk", "why"), rows)
+    show_table(("state", "what", "time", "memory", "disk", "why"), rows, _STATE_COLORS)
     for chain in chains(survey.lines):
         typer.echo(chain)
     for panel in survey.strange:
@@ -241,12 +256,18 @@ def show_survey(survey: Survey, as_json: bool) -> None:
     tell(_summary(survey))
 
 
+_STATE_COLORS: Final = {"fresh": "green", "stale": "yellow", "pinned": "cyan", "unneeded": "dim"}
+
+
 def _summary(survey: Survey) -> str:
     if not survey.stale:
         return "nothing to make"
     if survey.total.seconds is not None:
-        time, memory, disk = _costs(survey.total)
-        return f"{len(survey.stale)} to make: about {time}, {memory} of memory, {disk} on disk"
+        time, memory, disk = (words.lstrip("~") for words in _costs(survey.total))
+        told = f"{len(survey.stale)} to make: about {time}, {memory} of memory, {disk} on disk"
+        if survey.total.rough:
+            return f"{told}; what has a ~ was not made here yet: that long it took elsewhere"
+        return told
     known = [line.cost.seconds for line in survey.stale if line.cost.seconds is not None]
     if not known:
         return f"{len(survey.stale)} to make; nothing like it was made in this store: time unknown"
@@ -256,10 +277,11 @@ def _summary(survey: Survey) -> str:
 
 def _costs(cost: Cost) -> tuple[str, str, str]:
     """Time, memory and room on disk in words."""
+    mark = "~" if cost.rough else ""
     return (
-        "unknown" if cost.seconds is None else duration(cost.seconds),
-        "unknown" if cost.memory is None else size(cost.memory),
-        "unknown" if cost.size is None else size(cost.size),
+        "unknown" if cost.seconds is None else f"{mark}{duration(cost.seconds)}",
+        "unknown" if cost.memory is None else f"{mark}{size(cost.memory)}",
+        "unknown" if cost.size is None else f"{mark}{size(cost.size)}",
     )
 
 
@@ -293,18 +315,28 @@ def survey_content(survey: Survey) -> dict[str, object]:
 
 
 def _cost_content(cost: Cost) -> dict[str, object]:
-    return {"seconds": cost.seconds, "memory": cost.memory, "bytes": cost.size}
+    told = {"seconds": cost.seconds, "memory": cost.memory, "bytes": cost.size}
+    return {**told, "rough": cost.rough}
 
 
-def show_products(products: Sequence[Product], as_json: bool, summary: str) -> None:
-    """Print finished products and what they weigh."""
+def show_products(
+    products: Sequence[Product],
+    as_json: bool,
+    summary: str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Print finished products and what they weigh; by `names`, what they are."""
     if as_json:
-        told = [product_content(each) for each in products]
+        named = names or {}
+        told = [{**product_content(each), "what": named.get(each.key)} for each in products]
         tell_json({"products": told, "bytes": sum(each.size for each in products)})
         return
     if products:
-        rows = [(each.shelf, each.key, size(each.size)) for each in products]
-        show_table(("kind", "key", "size"), rows)
+        rows = [
+            (each.shelf, each.key, size(each.size), (names or {}).get(each.key, "-"))
+            for each in products
+        ]
+        show_table(("kind", "key", "size", "what"), rows)
     tell(f"{summary}, {size(sum(each.size for each in products))}")
 
 
@@ -373,60 +405,3 @@ def card_content(card: Card) -> dict[str, object]:
         "path": str(card.path),
         "recipe": dict(card.recipe),
     }
-
-
-class ProgressLine:
-    """How far each task is: a bar for each on a terminal, now and then a line elsewhere."""
-
-    def __init__(self) -> None:
-        """Show nothing before the first word."""
-        self._bars: Bars | None = None
-        self._ids: dict[str, TaskID] = {}
-        self._told: dict[str, tuple[str, float]] = {}
-
-    def __enter__(self) -> Self:
-        """Bars start with the first task."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the bars as they are."""
-        if self._bars is not None:
-            self._bars.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Hear how far a task is; `what` begins with its name and a colon."""
-        subject = what.partition(":")[0]
-        if sys.stderr.isatty():
-            self._move_bar(subject, what, done, total)
-        else:
-            self._say_line(subject, what, done, total)
-
-    def _move_bar(self, subject: str, what: str, done: int, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        if self._bars is None:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bars = Bars(*columns, console=Console(stderr=True))
-            self._bars.start()
-        if subject not in self._ids:
-            self._ids[subject] = self._bars.add_task(what, total=total)
-        self._bars.update(self._ids[subject], description=what, completed=done, total=total)
-
-    def _say_line(self, subject: str, what: str, done: int, total: int) -> None:
-        last_words, last_time = self._told.get(subject, ("", 0.0))
-        now = monotonic()
-        if what != last_words or done >= total or now - last_time > _PACE:
-            self._told[subject] = (what, now)
-            tell(f"{what} {done}/{total}")

@@ -1,7 +1,8 @@
 """What making something may take, judged by what its like took: seconds, memory and room on disk.
 
-Only what was measured is told: without a product of the same kind and base in a ledger, or where a
-setting that matters was left to the base in one of the two, nothing is known.
+Only what was measured here is told: without a product of the same kind and base in a ledger, or
+where a setting that matters was left to the base in one of the two, nothing is known; then `rough`
+guesses.
 """
 
 from __future__ import annotations
@@ -20,11 +21,23 @@ class Cost:
 
     memory   bytes in use at the worst moment
     size     bytes on disk
+    rough    whether some of it was measured elsewhere
     """
 
     seconds: float | None = None
     memory: int | None = None
     size: int | None = None
+    rough: bool = False
+
+    def filled(self, other: Cost) -> Cost:
+        """The same, with what is not known taken from another."""
+        lacking = None in {self.seconds, self.memory, self.size}
+        return Cost(
+            other.seconds if self.seconds is None else self.seconds,
+            other.memory if self.memory is None else self.memory,
+            other.size if self.size is None else self.size,
+            rough=lacking and other.rough,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ def total(costs: Collection[Cost]) -> Cost:
         seconds=sum(seconds) if len(seconds) == len(costs) else None,
         memory=max(memory, default=0) if len(memory) == len(costs) else None,
         size=sum(size) if len(size) == len(costs) else None,
+        rough=any(cost.rough for cost in costs),
     )
 
 

@@ -11,6 +11,7 @@ from storyforge.geometry.pose import Stand, head_box
 from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter
 from storyforge.settings import Control
 from storyforge.story.concept import text_in
+from storyforge.story.continuity import drawn_as
 from storyforge.story.layout import RegionShape
 from storyforge.story.places import StoryPlace
 from storyforge.story.prompts import (
@@ -145,7 +146,7 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
             negative=negative_prompt(story, panel, name),
             weight=shape.weight,
             z=shape.z,
-            concept=region.concept,
+            concept=drawn_as(story, panel, name),
             mask=beside(story, shape.mask) if shape.mask else None,
             polygon=shape.polygon,
             soft=shape.soft,

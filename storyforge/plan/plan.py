@@ -23,6 +23,7 @@ from storyforge.plan.pins import Pin
 from storyforge.settings import Format, FuseSettings, Kind
 from storyforge.store import fingerprint
 from storyforge.story.concept import ConceptSpec
+from storyforge.story.continuity import drawn_cast
 from storyforge.story.locales import check_edition
 from storyforge.story.prompts import named_in, negative_prompt
 from storyforge.story.story import Story
@@ -161,10 +162,11 @@ def _shown(story: Story) -> tuple[str, ...]:
             continue
         regions = panel.regions.values()
         words = [story.style, panel.prompt, *(region.prompt for region in regions)]
+        words += [region.state or "" for region in regions]
         words += [negative_prompt(story, panel)]
         words += [negative_prompt(story, panel, name) for name in panel.regions]
         shown.update(named_in(words))
-        shown.update(story.cast(panel))
+        shown.update(drawn_cast(story, panel))
     return tuple(name for name in story.concepts if name in shown)
 
 

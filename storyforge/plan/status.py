@@ -9,11 +9,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from storyforge.modelref import ModelRef
 from storyforge.plan.cost import Cost, likely
 from storyforge.plan.keys import KeyInputs, is_own
 from storyforge.plan.panels import seed_of
 from storyforge.plan.pins import Pin, typed
 from storyforge.plan.plan import Plan
+from storyforge.plan.rough import rough
 from storyforge.plan.takes import panel_named
 from storyforge.store import Entry, Shelf, Store
 from storyforge.tasks import (
@@ -131,12 +133,17 @@ def missing(plan: Plan, store: Store) -> Plan:
 
 
 def status_lines(
-    plan: Plan, store: Store, entries: Mapping[str, Entry], known: Collection[Entry] = ()
+    plan: Plan,
+    store: Store,
+    entries: Mapping[str, Entry],
+    known: Collection[Entry] = (),
+    base: ModelRef | None = None,
 ) -> list[StatusLine]:
     """Every task of the plan in order.
 
     entries  the story's ledger, by subject
     known    further products to learn costs from
+    base     what draws: what its like took elsewhere stands in where nothing was made here
     """
     wanted = {(shelf_of(task), task.key) for task in missing(plan, store).tasks()}
     measured = (*entries.values(), *known)
@@ -148,7 +155,9 @@ def status_lines(
             lines.append(StatusLine(subject, task, "pinned", ignores=ignores))
         elif (shelf, task.key) in wanted:
             reasons = _why(task.key, recipe, entries.get(subject))
-            lines.append(StatusLine(subject, task, "stale", reasons, likely(recipe, measured)))
+            cost = likely(recipe, measured)
+            cost = cost if base is None else cost.filled(rough(task, base))
+            lines.append(StatusLine(subject, task, "stale", reasons, cost))
         else:
             state: State = "fresh" if store.has(shelf, task.key) else "unneeded"
             lines.append(StatusLine(subject, task, state))

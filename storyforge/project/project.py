@@ -140,7 +140,7 @@ class Project:
         own = ledger_of(self.store, drawn.story)
         others = [ledger for ledger in self.store.ledgers() if ledger != own]
         known = [entry for ledger in others for entry in ledger.entries().values()]
-        lines = status_lines(drawn, self.store, own.entries(), known)
+        lines = status_lines(drawn, self.store, own.entries(), known, self.base)
         stale = [line.cost for line in lines if line.state == "stale"]
         panels = {task.panel for task in drawn.panels}
         strange = tuple(panel for panel in self.pins if panel not in panels)
@@ -278,6 +278,21 @@ class Project:
 
         asked = config or StoryConfig()
         return evaluate_story(self.plan(), self.store, self.base, asked, on_progress)
+
+    def picture(self, panel: str) -> Path:
+        """The picture that the books show of a panel.
+
+        Raises StoryForgeError if the story has no such panel, or it is not drawn.
+        """
+        drawn = self.plan()
+        keys = {task.panel: task.key for task in drawn.pictures()}
+        if panel not in keys:
+            check_panels(drawn, [panel])
+        found = picture_of(drawn, self.store, panel, keys[panel])
+        if found is None:
+            hint = f"run `storyforge render {self.path} {panel}`"
+            raise StoryForgeError(f"panel `{panel}` is not drawn, or changed since", hint=hint)
+        return found
 
     def pick(self, panel: str, take: int) -> approve.Approval:
         """Approve one take of a panel: it is what the books show from now on."""

@@ -23,6 +23,18 @@ def store_at(where: Path) -> Store:
     raise StoryForgeError(f"no store at `{where}`", hint=hint)
 
 
+def names_in(store: Store) -> dict[str, str]:
+    """What each product is by its key, as its story's ledger calls it; of several, whose."""
+    ledgers = store.ledgers()
+    names: dict[str, list[str]] = {}
+    for ledger in ledgers:
+        story = ledger.path.stem.rpartition("-")[0]
+        about = f" ({story})" if len(ledgers) > 1 else ""
+        for subject, entry in ledger.entries().items():
+            names.setdefault(entry.key, []).append(f"{subject}{about}")
+    return {key: ", ".join(each) for key, each in names.items()}
+
+
 def gc(where: Path, *, dry: bool = False) -> list[Waste]:
     """Throw away what no story needs any more; what a lock beside the store names is kept."""
     store = store_at(where)

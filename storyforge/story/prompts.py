@@ -14,6 +14,14 @@ from typing import Final, get_args
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import Pose
 from storyforge.pictures import with_article
+from storyforge.story.continuity import (
+    drawn_as,
+    hour_of,
+    outfit_of,
+    scene_of,
+    view_of,
+    worn_in,
+)
 from storyforge.story.lint.cast import PLACEHOLDER
 from storyforge.story.story import Panel, Story
 
@@ -36,7 +44,7 @@ def panel_prompt(story: Story, panel: Panel) -> str:
         for name in panel.regions
         if (words := _class_words(story, panel, name))
     ]
-    return _joined([_list(shown), *_setting(panel, alone=not shown), story.style])
+    return _joined([_list(shown), *_setting(story, panel, alone=not shown), story.style])
 
 
 def region_prompt(story: Story, panel: Panel, name: str) -> str:
@@ -46,13 +54,19 @@ def region_prompt(story: Story, panel: Panel, name: str) -> str:
 
 
 def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:
-    region = panel.regions[name]
-    concept = f"<{region.concept}>" if region.concept else ""
+    region, shown = panel.regions[name], drawn_as(story, panel, name)
+    concept = f"<{shown}>" if shown else ""
     head = f"a {concept}" if concept and concept not in region.prompt else ""
-    said = [head, _posed(region.prompt, pose_of(story, panel, name)), side]
-    return _joined(
-        [" ".join(word for word in said if word), *_setting(panel, alone=False), story.style]
-    )
+    said = [head, _posed(_looking(story, panel, name), pose_of(story, panel, name)), side]
+    words = " ".join(word for word in said if word)
+    return _joined([words, *_setting(story, panel, alone=False), story.style])
+
+
+def _looking(story: Story, panel: Panel, name: str) -> str:
+    """A region's words, behind those of what its character wears and is like by then."""
+    outfit, worn = outfit_of(story, panel, name), worn_in(story, panel).get(name)
+    said = [outfit.prompt if outfit else "", (worn and worn.state) or ""]
+    return ", ".join(word for word in (*said, panel.regions[name].prompt) if word.strip())
 
 
 def head_prompt(story: Story, panel: Panel, name: str) -> str:
@@ -109,16 +123,21 @@ def _class_words(story: Story, panel: Panel, name: str) -> str:
     region = panel.regions[name]
     if region.concept is None:
         return region.prompt.strip()
-    spec = story.concepts[region.concept]
-    return f"<{region.concept}>" if isinstance(spec, Path) else with_article(spec.class_)
+    spec, outfit = story.concepts[region.concept], outfit_of(story, panel, name)
+    if isinstance(spec, Path):
+        return f"<{drawn_as(story, panel, name)}>"
+    worn = f" {outfit.prompt}" if outfit and outfit.prompt else ""
+    return f"{with_article(spec.class_)}{worn}"
 
 
-def _setting(panel: Panel, *, alone: bool) -> list[str]:
-    """The scene, after `in` unless it stands alone, and the panel's words."""
-    scene = f"<{panel.scene}>" if panel.scene else ""
+def _setting(story: Story, panel: Panel, *, alone: bool) -> list[str]:
+    """The scene, after `in` unless it stands alone, its hour and weather, and the panel's words."""
+    shown, view, hour = scene_of(story, panel), view_of(story, panel), hour_of(story, panel)
+    scene = f"<{shown}>" if shown else ""
     if scene and scene in panel.prompt:
         scene = ""
-    return [scene if alone or not scene else f"in {scene}", panel.prompt]
+    said = [view.prompt if view else "", hour.time or "", hour.weather or ""]
+    return [scene if alone or not scene else f"in {scene}", *said, panel.prompt]
 
 
 def _list(parts: Sequence[str]) -> str:

@@ -23,6 +23,10 @@ _IGNORED: Final = ".storyforge/\nbuild/\n.pins.lock\n"
 """What git need not keep: all of it comes again with `storyforge render` and `pin`."""
 
 
+_MODELINE: Final = "# yaml-language-server: $schema=story.schema.json\n---\n"
+"""What editors read: with it they complete a story's keys."""
+
+
 def scaffold(folder: Path) -> Path:
     """Copy the sample story with its concepts and layouts into `folder`; the new story's file.
 
@@ -74,7 +78,7 @@ def _copy_all(story: Story, folder: Path) -> None:
     for file in sorted((story.folder / "locales").glob(f"{story.path.stem}.*.yaml")):
         (folder / "locales").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / "locales" / file.name.removeprefix(f"{story.path.stem}."))
-    (folder / "story.yaml").write_text(text, encoding="utf-8", newline="\n")
+    (folder / "story.yaml").write_text(f"{_MODELINE}{text}", encoding="utf-8", newline="\n")
     (folder / "story.schema.json").write_text(json.dumps(schema(), indent=1), encoding="utf-8")
     (folder / ".gitignore").write_text(_IGNORED, encoding="utf-8")
 

@@ -16,12 +16,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     PrivateAttr,
     Tag,
     model_validator,
 )
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.geometry.box import Box
@@ -134,11 +136,38 @@ class Speech(BaseModel):
         return self
 
 
+class Variant(BaseModel):
+    """Clothes of somebody, or a side from which a scene is seen; words alone may stand for it."""
+
+    model_config = _STRICT
+
+    prompt: str = ""
+    """the words for it"""
+    concept: str | None = None
+    """the name of another concept, learnt from pictures of it, that is drawn then"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_words(cls, value: object) -> object:
+        return {"prompt": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Editors are told that words alone will do."""
+        return {"anyOf": [{"type": "string"}, handler(core_schema)]}
+
+
 class RegionPrompt(RegionShape):
     """What a region shows; its place comes from the layout, or is written out here."""
 
     concept: str | None = None
     """the name of a character or object; without one, the prompt alone"""
+    outfit: str | None = None
+    """what the one here wears from now on, by a name under `outfits`; `usual` ends it"""
+    state: str | None = None
+    """how the one here looks from now on, such as `wet and muddy`; an empty text ends it"""
     prompt: str = ""
     """what is seen here"""
     negative: str | None = None
@@ -160,6 +189,12 @@ class Panel(BaseModel):
     """the panel's name; its seed depends on it"""
     scene: str | None = None
     """the name of a scene"""
+    view: str | None = None
+    """from where the scene is seen, by a name under `views`"""
+    time: str | None = None
+    """the hour, such as `at night`; kept while panels show the same scene"""
+    weather: str | None = None
+    """such as `in the rain`; kept while panels show the same scene"""
     layout: str | None = Field(default=None, json_schema_extra=_known_layouts)
     """the name of a layout, which says where the regions are"""
     prompt: str = ""
@@ -291,6 +326,10 @@ class StoryFile(BaseModel):
     """the objects: a name, and a concept's folder or .safetensors file"""
     scenes: dict[ConceptName, str] = Field(default_factory=dict)
     """the scenes: a name, and a concept's folder or .safetensors file"""
+    outfits: dict[ConceptName, dict[str, Variant]] = Field(default_factory=dict)
+    """what characters wear besides their usual clothes: words, or a concept learnt from pictures"""
+    views: dict[ConceptName, dict[str, Variant]] = Field(default_factory=dict)
+    """the sides from which a scene is seen: words, or a concept learnt from pictures"""
     compose: Compose = "fused"
     """several concepts in one picture: by one fused model, or by each concept in its own region"""
     sampling: Sampling = Sampling()

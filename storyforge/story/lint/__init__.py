@@ -22,9 +22,11 @@ from storyforge.story.lint.cast import (
     check_shown,
     check_speakers,
     check_unused,
+    check_variants,
     no_such,
     regions_of,
 )
+from storyforge.story.lint.continuity import check_continuity
 from storyforge.story.lint.control import check_control, check_loras
 from storyforge.story.lint.models import check_models
 from storyforge.story.lint.pages import (
@@ -104,6 +106,8 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     check_ids(root, panels, report)
     check_placeholders(root, panels, cast, report)
     check_unused(root, panels, report)
+    check_variants(root, panels, cast, report)
+    check_continuity(root, pages, report)
     check_fusion(root, cast, report)
     check_size(root, cell, report)
     check_book(root, around.folder, report)

@@ -21,7 +21,7 @@ MOST_REGIONS: Final = 32
 _MOST_MISSPELT: Final = 50
 """Names that are none; of so many it is asked which concept they meant."""
 
-_PROMPTS: Final = ("style", "prompt", "negative")
+_PROMPTS: Final = ("style", "prompt", "negative", "state")
 
 
 def cast_of(root: Node, report: Report) -> dict[str, str]:
@@ -70,6 +70,43 @@ def check_fusion(root: Node, cast: Mapping[str, str], report: Report) -> None:
         for name in fuse.named(key):
             if listed is not None and name not in cast:
                 report.error(listed.mark_of(name), "SF300", no_such("concept", name, cast))
+
+
+def check_variants(
+    root: Node, panels: Iterable[Node], cast: Mapping[str, str], report: Report
+) -> None:
+    """Whether outfits and views belong to somebody, and those that panels name exist."""
+    known: dict[str, dict[str, list[str]]] = {"outfits": {}, "views": {}}
+    for group, owner in (("outfits", "characters"), ("views", "scenes")):
+        listed = root.get(group)
+        for name, node in root.named(group).items():
+            if listed is not None and cast.get(name) != owner:
+                owners = [each for each in cast if cast[each] == owner]
+                report.error(listed.mark_of(name), "SF300", no_such(owner[:-1], name, owners))
+            known[group][name] = list((node.entries or {}).keys())
+            for variant in (node.entries or {}).values():
+                other = variant.get("concept")
+                if other is not None and other.text is not None and other.text not in cast:
+                    report.error(other.mark, "SF300", no_such("concept", other.text, cast))
+    for panel in panels:
+        _check_variant(panel.get("view"), panel.text_at("scene"), known["views"], report)
+        for _, region in regions_of(panel):
+            outfit = region.get("outfit")
+            if outfit is not None and outfit.text != _USUAL:
+                _check_variant(outfit, region.text_at("concept"), known["outfits"], report)
+
+
+_USUAL: Final = "usual"
+
+
+def _check_variant(
+    named: Node | None, owner: str | None, known: Mapping[str, list[str]], report: Report
+) -> None:
+    if named is None or named.text is None or named.text in known.get(owner or "", ()):
+        return
+    whose = f" of `{shortened(owner)}`" if owner else ""
+    message = no_such(f"outfit or view{whose}", named.text, known.get(owner or "", ()))
+    report.error(named.mark, "SF329", message)
 
 
 def check_shown(panel: Node, cast: Mapping[str, str], report: Report) -> None:
@@ -129,6 +166,9 @@ def check_unused(root: Node, panels: Iterable[Node], report: Report) -> None:
     for panel in panels:
         used |= {panel.text_at("scene") or ""}
         used |= {region.text_at("concept") or "" for _, region in regions_of(panel)}
+    for group in ("outfits", "views"):
+        for owner in root.named(group).values():
+            used |= {each.text_at("concept") or "" for each in (owner.entries or {}).values()}
     known = [name for group in GROUPS for name in root.named(group)]
     meant = {closest(name, known) for name in [*used][:_MOST_MISSPELT] if name not in known}
     for group, kind in GROUPS.items():
