@@ -221,7 +221,7 @@ def _beside(story: Story) -> Iterator[Path]:
     named = [story.book.font, story.book.title_font]
     for _, panel in story.panels():
         named += [shape.mask for shape in story.region_shapes(panel).values()]
-        named += [control.picture for control in panel.control]
+        named += [panel.picture, *(control.picture for control in panel.control)]
         named += [panel.refine.picture] if panel.refine else []
     named += [each.file for each in story.sampling.lora]
     for written in named:
