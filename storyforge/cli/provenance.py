@@ -58,8 +58,8 @@ def show(
 
 def _lines(shown: PictureMetadata) -> Iterator[str]:
     yield f"{shown.path}: {shown.width} x {shown.height} pixels"
-    if said := _MADE.get(told_by(shown.path) or ""):
-        yield f"{said}, as the file says"
+    if maker := _MADE.get(told_by(shown.path) or ""):
+        yield f"{maker}, as the file says"
     if not shown.recipe:
         yield shown.parameters or "it does not say what it was drawn from"
         return
@@ -71,8 +71,8 @@ def _lines(shown: PictureMetadata) -> Iterator[str]:
         if isinstance(region, dict):
             yield ""
             yield f"region {_told(region.get('name', ''))}"
-            said = {name: value for name, value in region.items() if _says(value)}
-            yield from _listed({name: said[name] for name in said if name != "name"}, "  ")
+            rest = {name: each for name, each in region.items() if _says(each) and name != "name"}
+            yield from _listed(rest, "  ")
     yield ""
     yield from _listed({name: value for name, value in told.items() if name not in _UNTOLD})
 
