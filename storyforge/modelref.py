@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -91,13 +93,13 @@ class Defaults:
     )
 
     @staticmethod
-    def read(path: Path) -> Defaults:
-        """Defaults from a `storyforge.json`; the values here when there is none.
+    def read(path: Path, usual: Mapping[str, object] = MappingProxyType({})) -> Defaults:
+        """Defaults from a `storyforge.json`; else `usual`, and the values here for the rest.
 
         Raises EnvironmentProblem, which names the setting, for a file that holds anything else.
         """
         if not path.is_file():
-            return Defaults()
+            return TypeAdapter(Defaults).validate_python(usual)
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as exc:
@@ -109,7 +111,7 @@ class Defaults:
             message = f"`{path}` has unknown settings: {', '.join(sorted(extra))}"
             raise EnvironmentProblem(message, hint=f"known are {', '.join(sorted(known))}")
         try:
-            return TypeAdapter(Defaults).validate_python(data)
+            return TypeAdapter(Defaults).validate_python({**usual, **data})
         except ValidationError as exc:
             first = exc.errors()[0]
             name = ".".join(map(str, first["loc"]))
@@ -125,6 +127,38 @@ class Defaults:
         """What decides about a concept, where it differs from the defaults: its base draws, too."""
         said = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
         return tuple((name, value) for name, value, usual in said if value != usual)
+
+
+_FLOW: Final = {"scheduler": "flow", "noise_offset": 0.0, "train_batch": 1, "embedding_lr": 5e-4}
+"""Of transformers: their pictures become noise along a straight way."""
+
+_USUAL: Final[Mapping[str, Mapping[str, object]]] = {
+    "Flux2KleinPipeline": {**_FLOW, "steps": 50, "guidance_scale": 4.0},
+    "Flux2KleinPipeline, distilled": {**_FLOW, "steps": 4, "guidance_scale": 1.0},
+    "ZImagePipeline": {**_FLOW, "steps": 50, "guidance_scale": 5.0},
+}
+"""What kinds of models like that say nothing themselves, as their makers' own code draws them."""
+
+
+def defaults_of(folder: Path) -> Defaults:
+    """What the base in a folder likes: what its `storyforge.json` says, else what its kind does.
+
+    Raises EnvironmentProblem if that file holds anything else.
+    """
+    index = _json(folder / "model_index.json")
+    kind = str(index.get("_class_name"))
+    distilled = f"{kind}, distilled"
+    usual = _USUAL.get(distilled if index.get("is_distilled") else kind, {})
+    return Defaults.read(folder / DEFAULTS_FILE, usual)
+
+
+def _json(path: Path) -> dict[str, object]:
+    """What a file of JSON says; nothing if it cannot be read."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +281,7 @@ def _part_at(name: str, reference: str, folder: Path) -> tuple[str, str]:
 
 
 def _of_files(reference: str, path: Path) -> ModelRef:
-    defaults = Defaults.read(path / DEFAULTS_FILE)
+    defaults = defaults_of(path)
     return ModelRef(reference, fingerprint(path, without=DEFAULTS_FILE), defaults)
 
 
@@ -290,6 +324,8 @@ def picture_size(reference: str) -> PictureSize:
     """The size of a base's pictures by its configuration; the usual where that cannot be read."""
     model = BaseParts.of(reference).model
     folder = POCKET if model == "pocket" else Path(model)
+    if (folder / "transformer").is_dir():
+        return _size_of_transformer(folder)
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
         vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
@@ -300,3 +336,17 @@ def picture_size(reference: str) -> PictureSize:
         return USUAL_SIZE
     scales = PATCH_SCALES if kind == "PatchAutoencoder" else (scale,)
     return PictureSize(cells, scale, scales, levels)
+
+
+def _size_of_transformer(folder: Path) -> PictureSize:
+    """Of a transformer: a token is two cells of the autoencoder along a side, on one level."""
+    vae = _json(folder / "vae" / "config.json")
+    widths, side = vae.get("block_out_channels"), vae.get("sample_size")
+    scale = 2 ** len(widths) if isinstance(widths, list) else _TOKEN
+    side = side if isinstance(side, int) else _SIDE
+    return PictureSize(side // scale, scale, (scale,), 1)
+
+
+_TOKEN: Final = 16
+_SIDE: Final = 1024
+"""Pixels along a side of a token, and of a picture, where the configuration does not say it."""

@@ -5,22 +5,33 @@ from __future__ import annotations
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DDIMScheduler,
     DiffusionPipeline,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     PNDMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
 )
 
 from storyforge.model.base import BaseModel
+from storyforge.model.dit.doors import DOORS
 from storyforge.modelref import POCKET, Defaults
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -155,14 +166,129 @@ def sdxl_v() -> StableDiffusionXLPipeline:
     return _sdxl(scheduler)
 
 
+ENDS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+FRAME = """\
+{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+"""As Qwen 3 frames what it is asked; where it need not think, the empty thought looks like a
+concept."""
+
+
+def asked_tokenizer() -> Qwen2Tokenizer:
+    """Qwen's, of single bytes and a few words."""
+    merges = [
+        ("f", "o"),
+        ("fo", "x"),
+        ("r", "e"),
+        ("re", "d"),
+        ("\u0120", "fox"),
+        ("\u0120", "red"),
+    ]
+    letters = [chr(n) for n in (*range(33, 127), *range(161, 173), *range(174, 324))]
+    words = [*letters, *("".join(pair) for pair in merges), *ENDS]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    made = Qwen2Tokenizer(vocab=vocabulary, merges=merges, chat_template=FRAME)
+    made.add_special_tokens({"additional_special_tokens": list(ENDS[1:])})
+    return made
+
+
+def _qwen(kind: type[Qwen3Model | Qwen3ForCausalLM]) -> Qwen3Model | Qwen3ForCausalLM:
+    return kind(
+        Qwen3Config(
+            vocab_size=len(asked_tokenizer()),
+            hidden_size=WIDTH // 2,
+            intermediate_size=WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+        )
+    )
+
+
+def flux2() -> Flux2KleinPipeline:
+    """As FLUX.2-klein, with guidance."""
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    vae.bn.running_mean += torch.linspace(-0.5, 0.5, 16)
+    vae.bn.running_var *= torch.linspace(0.5, 2, 16)
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=vae,
+        text_encoder=_qwen(Qwen3ForCausalLM),
+        tokenizer=asked_tokenizer(),
+        transformer=Flux2Transformer2DModel(
+            in_channels=16,
+            num_layers=2,
+            num_single_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=3 * WIDTH // 2,
+            timestep_guidance_channels=16,
+            axes_dims_rope=(2, 2, 2, 2),
+            guidance_embeds=False,
+        ),
+    )
+
+
+def z_image() -> ZImagePipeline:
+    """As Z-Image."""
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=0.36,
+        shift_factor=0.11,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        vae=vae,
+        text_encoder=_qwen(Qwen3Model),
+        tokenizer=asked_tokenizer(),
+        transformer=ZImageTransformer2DModel(
+            in_channels=4,
+            dim=32,
+            n_layers=2,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=WIDTH // 2,
+            axes_dims=[4, 6, 6],
+            axes_lens=[1024, 32, 32],
+        ),
+    )
+
+
 KINDS = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sdxl-v": sdxl_v}
 
 
+JOINT = {"flux2": flux2, "z-image": z_image}
+"""Kinds that are transformers."""
+
+
 def tiny_pipeline(kind: str) -> DiffusionPipeline:
-    """One of `KINDS`, always of the same weights."""
+    """One of `KINDS` or `JOINT`, always of the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        pipeline = KINDS[kind]()
+        pipeline = (KINDS | JOINT)[kind]()
         for module in pipeline.components.values():
             if isinstance(module, torch.nn.Module):
                 _lively(module)
@@ -183,15 +309,17 @@ def _lively(module: torch.nn.Module) -> None:
 def base_of(pipeline: DiffusionPipeline, reference: str = "tiny") -> BaseModel:
     """The pipeline's parts as a base; they are shared, so whoever changes them puts them back."""
     second = getattr(pipeline, "text_encoder_2", None)
+    door = DOORS.get(type(pipeline).__name__)
     return BaseModel(
         reference=reference,
         hash="tiny-hash",
-        unet=pipeline.unet,
+        unet=pipeline.transformer if door else pipeline.unet,
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
         tokenizer=pipeline.tokenizer,
         scheduler_config=dict(pipeline.scheduler.config),
         defaults=Defaults(),
+        door=door,
         text_encoder_2=second,
         tokenizer_2=None if second is None else pipeline.tokenizer_2,
         empty_is_zero=bool(pipeline.config.get("force_zeros_for_empty_prompt")),

@@ -14,22 +14,29 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from torch import nn
+from transformers import AddedToken
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.base import BaseModel, Encoder
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import make_scheduler
-from storyforge.model.family import TextEncoder
+from storyforge.model.dit.door import Door
+from storyforge.model.family import TextEncoder, token_table
 from storyforge.model.lora import merged
 from storyforge.model.tokens import ConceptTokens
 
 _README: Final = """\
 # {names}, fused into `{base}`
 
-A Stable Diffusion model in diffusers' own form, written by storyforge. U-Net and text encoder hold
-the merged weights; the tokenizer knows the concepts' words.
+A {kind} model in diffusers' own form, written by storyforge. It holds the merged weights; the
+tokenizer knows the concepts' words.
 
 ```python
 from diffusers import DiffusionPipeline
@@ -38,19 +45,22 @@ pipe = DiffusionPipeline.from_pretrained("{folder}")
 picture = pipe(
     "{prompt}",
     num_inference_steps={steps},
-    guidance_scale={guidance_scale},
-    guidance_rescale={guidance_rescale},
+    guidance_scale={guidance_scale},{rescale}
 ).images[0]
 ```
 
 - Write a concept as `<name>`; it stands for two words, and the pipeline writes out both
   (`<name> <name>_1`; other programs may want them written out).
+{lost}- Regions, and a prompt for each, are storyforge's own too.
+- The licence of the base and those of the concepts' pictures hold for this folder as well.
+"""
+
+
+_LOST: Final = """\
 - A concept has its own embedding for each of the {groups} cross-attention layers, and a stock
   text encoder has room for one. Here each word is the mean over its layers: the embeddings of one
   word lie {spread:.0%} of their length from their mean, and the more that is, the more a picture
   shows the class instead of the concept. In storyforge itself nothing of this is lost.
-- Regions, and a prompt for each, are storyforge's own too.
-- The licence of the base and those of the concepts' pictures hold for this folder as well.
 """
 
 
@@ -71,7 +81,7 @@ def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     taught = _taught(base, fused.tokens)
     try:
-        with merged(base, {n: d for n, d in fused.deltas.items() if n.startswith("unet.")}):
+        with merged(base, {n: d for n, d in fused.deltas.items() if not n.startswith("text_")}):
             _merge_text(base, fused, [each.model for each in taught])
             _pipeline(base, taught).save_pretrained(partial)
         (partial / "README.md").write_text(_readme(base, fused, folder), encoding="utf-8")
@@ -87,6 +97,15 @@ def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
 
 def _pipeline(base: BaseModel, taught: Sequence[Encoder]) -> DiffusionPipeline:
     """diffusers' own pipeline of the base, with other text encoders."""
+    if base.door is not None:
+        return base.door.pipeline(
+            vae=base.vae,
+            transformer=base.unet,
+            scheduler=FlowMatchEulerDiscreteScheduler.from_config(base.scheduler_config),
+            text_encoder=taught[0].model,
+            tokenizer=taught[0].tokenizer,
+            **base.door.said(base.defaults.guidance_scale),
+        )
     parts = {
         "vae": base.vae,
         "unet": base.unet,
@@ -110,19 +129,22 @@ def _taught(base: BaseModel, tokens: Mapping[str, ConceptTokens]) -> list[Encode
     """Copies of the base's tokenizers and text encoders that know the concepts' words."""
     own = {name: torch.split(each.words, base.widths, -1) for name, each in tokens.items()}
     return [
-        _one_taught(encoder, {name: parts[index] for name, parts in own.items()})
+        _one_taught(encoder, {name: parts[index] for name, parts in own.items()}, base.door)
         for index, encoder in enumerate(base.encoders)
     ]
 
 
-def _one_taught(encoder: Encoder, words: Mapping[str, torch.Tensor]) -> Encoder:
+def _one_taught(encoder: Encoder, words: Mapping[str, torch.Tensor], door: Door | None) -> Encoder:
     """A copy that knows words; of each (n, G, d) the mean over its layers."""
     tokenizer, text_encoder = copy.deepcopy(encoder.tokenizer), copy.deepcopy(encoder.model)
     # The names that diffusers gives the vectors of one token, which it then writes out itself.
-    tokenizer.add_tokens([word for name, own in words.items() for word in _written(name, own)])
+    written = [word for name, own in words.items() for word in _written(name, own)]
+    # To a large language model the space before a word is a part of it.
+    tokenizer.add_tokens([AddedToken(word, lstrip=door is not None) for word in written])
     # Stock pipelines pad to what the tokenizer says, and not every base's says it.
     tokenizer.model_max_length = int(text_encoder.config.max_position_embeddings)
-    text_encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    rows = max(len(tokenizer), len(token_table(text_encoder)))  # some tables have rows to spare
+    text_encoder.resize_token_embeddings(rows, mean_resizing=False)
     # Some configurations look for a prompt's end at the largest id, which is now a concept's.
     text_encoder.config.eos_token_id = tokenizer.eos_token_id
     table: torch.Tensor = text_encoder.get_input_embeddings().weight
@@ -154,17 +176,26 @@ def _readme(base: BaseModel, fused: FusedModel, folder: Path) -> str:
     names = [f"`<{name}>`" for name in fused.tokens]
     defaults = base.defaults
     first = next(iter(fused.tokens), "")
+    lost = _LOST.format(groups=base.family.groups, spread=_spread(fused.tokens))
+    rescale = f"\n    guidance_rescale={defaults.guidance_rescale},"
+    scale = defaults.guidance_scale
     return _README.format(
         names=", ".join(names) or "Nobody",
+        kind="Stable Diffusion" if base.door is None else base.door.name,
         base=base.name,
         folder=folder.name,
-        prompt=f"a picture of <{first}>" if first else "a picture",
+        prompt=_prompt(base, first, len(fused.tokens[first].words)) if first else "a picture",
         steps=defaults.steps,
-        guidance_scale=defaults.guidance_scale,
-        guidance_rescale=defaults.guidance_rescale,
-        groups=base.family.groups,
-        spread=_spread(fused.tokens),
+        guidance_scale=scale if base.door is None else base.door.stock_scale(scale),
+        rescale=rescale if base.door is None else "",
+        lost=lost if base.family.groups > 1 else "",
     )
+
+
+def _prompt(base: BaseModel, name: str, words: int) -> str:
+    """A prompt for the stock pipeline; those of transformers do not write words out themselves."""
+    written = [f"<{name}>" + (f"_{n}" if n else "") for n in range(words)]
+    return f"a picture of {' '.join(written if base.door is not None else written[:1])}"
 
 
 def _spread(tokens: Mapping[str, ConceptTokens]) -> float:

@@ -70,6 +70,8 @@ def fuse_concepts(
     base = None
     if lacking or preserving or terms.chain or terms.refine:
         base = opened()
+        custom = terms.solver == "custom-diffusion"
+        base.check_asked({"area: subject": terms.subject, "solver: custom-diffusion": custom})
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
     shelf = _Shelf(store, base, packing, on_progress, viewing, subject=terms.subject)

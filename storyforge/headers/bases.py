@@ -1,7 +1,7 @@
 """What kind of model a base is, told from its configurations and headers; nothing is opened.
 
-Read are U-Nets of Stable Diffusion 1.x's, 2.x's and XL's kind: the latents in and no picture beside
-them.
+Read are U-Nets of Stable Diffusion 1.x's, 2.x's and XL's kind, the latents in and no picture beside
+them, and two families of transformers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.headers.header import PICKLES, Shape, read_header
 from storyforge.headers.kinds import WIDTHS
 
-_PARTS: Final = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-_WEIGHED: Final = ("unet", "vae", "text_encoder")
-_TAKES: Final = "storyforge draws with Stable Diffusion 1.x, 2.x and XL"
+_PARTS: Final = ("vae", "text_encoder", "tokenizer", "scheduler")
+_WEIGHED: Final = ("unet", "transformer", "vae", "text_encoder")
+_TAKES: Final = "storyforge draws with Stable Diffusion 1.x, 2.x, XL, FLUX.2-klein and Z-Image"
 _FAMILIES: Final = frozenset(WIDTHS.values())
+
+TRANSFORMERS: Final = {"Flux2KleinPipeline": "FLUX.2-klein", "ZImagePipeline": "Z-Image"}
+"""Pipelines of transformers that are read -> what their makers call them."""
 _CHANNELS: Final = 4
 """Of the latents of Stable Diffusion."""
 _LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
@@ -54,6 +57,11 @@ class BaseHeader:
     trouble: BaseTrouble | None = None
     licence: str | None = None
 
+    @property
+    def joint(self) -> bool:
+        """Whether it is a transformer, in which text and picture are one sequence."""
+        return self.family in TRANSFORMERS.values()
+
 
 def look_at_base(path: Path) -> BaseHeader:
     """Look into a folder or a file that is to be drawn with."""
@@ -66,6 +74,10 @@ def look_at_base(path: Path) -> BaseHeader:
 def _folder(path: Path) -> BaseHeader:
     index = _json(path / "model_index.json")
     name = str(index.get("_class_name", ""))
+    if name in TRANSFORMERS:
+        trouble = _missing(path, "transformer")
+        layers = {} if trouble else _layers(path, "transformer")
+        return BaseHeader(TRANSFORMERS[name], None, layers, trouble, _licence(path))
     unet = _json(path / "unet" / "config.json")
     family, width = _family(name, unet)
     vae = _json(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
@@ -126,9 +138,9 @@ def _kind_trouble(
     )
 
 
-def _missing(path: Path) -> BaseTrouble | None:
+def _missing(path: Path, denoiser: str = "unet") -> BaseTrouble | None:
     """Which part of a pipeline's folder is not there."""
-    for part in _PARTS:
+    for part in (denoiser, *_PARTS):
         folder = path / part
         if not folder.is_dir():
             return BaseTrouble(f"has no `{part}/`", "get the whole model, with all of its parts")
@@ -145,10 +157,10 @@ def _weights(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: (file.suffix != ".safetensors", file.name.count(".")))
 
 
-def _layers(path: Path) -> dict[str, Shape]:
+def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
     """Every weight of U-Net and text encoder; nothing where they are pickled or in parts."""
     found: dict[str, Shape] = {}
-    parts = (("unet", "unet"), ("text_encoder", "text"), ("text_encoder_2", "text_2"))
+    parts = ((denoiser, denoiser), ("text_encoder", "text"), ("text_encoder_2", "text_2"))
     for part, model in parts:
         if not (path / part).is_dir():
             continue

@@ -17,6 +17,8 @@ def misfit(told: Described, base: BaseHeader) -> str | None:
         return f"it is for {_named(told.family, told.width)}, and the base is " + _named(
             base.family, base.width
         )
+    if base.joint and told.words:
+        return f"it brings words for a text encoder of CLIP, and the base is {base.family}"
     if told.family == "SDXL" and base.family != "SDXL":
         return f"it is for SDXL, and the base is {_named(base.family, base.width)}"
     if not base.layers:

@@ -62,6 +62,14 @@ CLIP_FILE: Final = ("clip_l", "clip_g")
 WIDTHS: Final = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 """Numbers a token that the cross-attention reads -> the family that has so many."""
 
+_TRANSFORMERS: Final = (
+    # what names of layers hold -> whose they are
+    ("transformer single_transformer_blocks_0_attn_to_qkv_mlp_proj", "FLUX.2-klein"),
+    ("transformer layers_0_attention_to_", "Z-Image"),
+    ("transformer ", "another kind of model than a U-Net"),
+    ("_double_blocks_", "another kind of model than a U-Net"),
+)
+
 _ROLE_KINDS: Final[tuple[tuple[frozenset[str], FileKind], ...]] = (
     (frozenset({"oft"}), "OFT"),
     (frozenset({"glora"}), "GLoRA"),
@@ -203,8 +211,9 @@ def _family(
         widths = {shape[-1] for key, shape in header.shapes.items() if part_of(key) is None}
         width = next(iter(widths)) if len(widths) == 1 else None
         return WIDTHS.get(width or 0), width
-    if any(name.startswith("transformer ") or "_double_blocks_" in name for name in layers):
-        return "another kind of model than a U-Net", None
+    for mark, family in _TRANSFORMERS:
+        if any(mark in name for name in layers):
+            return family, None
     width = _read_width(header, layers)
     large = any(name.startswith("text_2 ") for name in layers) or any(
         re.match(r"unet (in|out)put_blocks_", name) for name in layers

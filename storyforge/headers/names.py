@@ -108,7 +108,7 @@ def part_of(key: str) -> Part | None:
     tail = layer.rsplit("_to_", 1)[-1] if "_to_" in layer else ""
     if model.startswith("text") and f"to_{tail}" in _OLDER_TEXT:
         layer = f"{layer.removesuffix(f'to_{tail}')}{_OLDER_TEXT[f'to_{tail}']}"
-    elif tail == "out":
+    elif tail == "out" and model != "transformer":
         layer += "_0"
     return Part(model, layer, role, dotted)
 

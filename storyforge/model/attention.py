@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
 from storyforge.model.base import BaseModel
+from storyforge.model.dit.flow import TIMES
+from storyforge.model.dit.joint import JointText
 from storyforge.model.tokens import PromptEmbeds
 
 Heads = tuple[torch.Tensor, torch.Tensor]
@@ -356,6 +358,10 @@ class _CrossProcessor:
 @contextmanager
 def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
     """Let every attention module of the U-Net read `reader` while the block runs."""
+    if base.door is not None:
+        with _listening(base, reader):
+            yield
+        return
     before = dict(base.unet.attn_processors)
     numbered = enumerate(zip(base.family.cross_sites, base.family.site_groups, strict=True))
     sites = {f"{name}.processor": Site(index, group) for index, (name, group) in numbered}
@@ -371,9 +377,29 @@ def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
         base.unet.set_attn_processor(before)
 
 
+@contextmanager
+def _listening(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
+    """Let a transformer's cells read the texts of `reader` beside what they are asked with."""
+    if not reader.regions:
+        yield
+        return
+    shares = [next(iter(region.region_weights.values())) for region in reader.regions]
+    total = torch.stack(shares).sum(0)
+    rest = 1 - reader.blend * torch.where(total > _WHOLE, 1.0, total)
+    own = zip(reader.regions, shares, strict=True)
+    parts = [JointText(region.text[0], reader.blend * share) for region, share in own]
+    base.regions = (JointText(reader.text.features[0], rest), *parts)
+    try:
+        yield
+    finally:
+        base.regions = ()
+
+
 def levels(base: BaseModel, height: int, width: int) -> list[tuple[int, int]]:
     """(rows, columns) of the latent grid at each level of the U-Net, finest first."""
     sizes = [(height, width)]
+    if base.door is not None:
+        return sizes
     for _ in base.unet.config.block_out_channels[1:]:
         rows, columns = sizes[-1]
         sizes.append(((rows + 1) // 2, (columns + 1) // 2))
@@ -419,6 +445,10 @@ def predict(
     The features only satisfy the signature of the U-Net.
     """
     seen = latents.to(base.dtype)
+    if base.door is not None:
+        noise = timesteps.to(latents.device).expand(len(latents)) / TIMES
+        texts = base.regions or (JointText(text.features[0]),)
+        return base.door.velocity(base.unet, seen, noise, texts).to(latents.dtype)
     added = added_conditions(base, latents, text)
     if residuals is None:
         made: torch.Tensor = base.unet(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,13 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.headers.joint import not_there
 from storyforge.model.components import components_of, scheduler_config_in, vae_of
+from storyforge.model.dit.door import PATCH, Door
+from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
-from storyforge.modelref import DEFAULTS_FILE, BaseParts, Defaults, weights_at
+from storyforge.modelref import BaseParts, Defaults, defaults_of, weights_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class BaseModel:
     text_encoder_2, tokenizer_2  SDXL's; None in models with one text encoder
     working_device               where it computes, if its weights do not all lie there
     empty_is_zero                the empty prompt is not read: its features are zeros
+    door                         of a diffusion transformer, which then lies in `unet`; else None
+    regions                      what a transformer's cells read beside the text, while `attending`
     linears                      every attention linear by the names of `family.linears`
     """
 
@@ -62,6 +67,8 @@ class BaseModel:
     tokenizer_2: CLIPTokenizer | None = None
     empty_is_zero: bool = False
     working_device: torch.device | None = None
+    door: Door | None = None
+    regions: tuple[JointText, ...] = ()
     family: Family = field(init=False)
     linears: dict[str, nn.Linear] = field(init=False)
 
@@ -70,7 +77,10 @@ class BaseModel:
         encoders = [each.model for each in self.encoders]
         for module in (self.unet, self.vae, *encoders):
             module.eval().requires_grad_(False)
-        self.family = Family.of(self.unet, *encoders)
+        if self.door is not None:
+            self.family = Family.of_inputs(self.door.inputs(self.unet))
+        else:
+            self.family = Family.of(self.unet, *encoders)
         self.linears = linear_modules(self.family, self.unet, *encoders)
 
     @property
@@ -107,12 +117,33 @@ class BaseModel:
     @property
     def vae_scale(self) -> int:
         """Pixels per latent cell."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        own = int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return own if self.door is None else own * PATCH
+
+    @property
+    def coarsest(self) -> int:
+        """Pixels per cell of the coarsest level."""
+        if self.door is not None:
+            return self.vae_scale
+        return int(self.vae_scale * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
+    def channels(self) -> int:
+        """Numbers of a latent cell."""
+        own = self.unet.config.in_channels
+        return int(own) if self.door is None else self.door.channels(self.unet)
 
     @property
     def side(self) -> int:
         """The base's own picture size in pixels."""
-        return int(self.unet.config.sample_size) * self.vae_scale
+        return self.cells * self.vae_scale
+
+    @property
+    def cells(self) -> int:
+        """Latent cells along a side of the base's own picture."""
+        if self.door is not None:
+            return int(self.vae.config.sample_size) // self.vae_scale
+        return int(self.unet.config.sample_size)
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -122,7 +153,14 @@ class BaseModel:
     @property
     def sides(self) -> tuple[int, ...]:
         """Pixels along a side of the base's own picture: what the encoder sees, and all others."""
-        return tuple(int(self.unet.config.sample_size) * scale for scale in self.scales)
+        return tuple(self.cells * scale for scale in self.scales)
+
+    def check_asked(self, asked: Mapping[str, bool]) -> None:
+        """Raise StoryForgeError for what is asked, by its name, and a transformer does not do."""
+        for written, wanted in asked.items():
+            if wanted and self.door is not None:
+                message = not_there(self.door.name, written)
+                raise StoryForgeError(message, hint="leave it out")
 
     def resize(self, side: int) -> None:
         """From now on read and write the base's own picture with `side` pixels a side.
@@ -137,7 +175,7 @@ class BaseModel:
                 hint=f"write `decode: {sides}`, or leave it out",
             )
         if isinstance(self.vae, PatchAutoencoder):
-            self.vae.write(side // int(self.unet.config.sample_size))
+            self.vae.write(side // self.cells)
 
     @contextmanager
     def sized(self, side: int | None) -> Iterator[None]:
@@ -152,7 +190,10 @@ class BaseModel:
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(b, c, h, w) latents to (b, 3, H, W) pictures in [0, 1]."""
-        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        if self.door is not None:
+            scaled = self.door.unpacked(self.vae, latents.to(self.vae.dtype))
+        else:
+            scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         pictures: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0]
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
@@ -161,6 +202,8 @@ class BaseModel:
         """(b, 3, H, W) pictures in [0, 1] to (b, c, h, w) latents (the mean)."""
         scaled = (pictures * 2 - 1).to(self.vae.device, self.vae.dtype)
         latents: torch.Tensor = self.vae.encode(scaled, return_dict=False)[0].mean
+        if self.door is not None:
+            return self.door.packed(self.vae, latents.float())
         return latents.float() * float(self.vae.config.scaling_factor)
 
 
@@ -208,10 +251,11 @@ def open_base(
         text_encoder=made.text_encoder.to(device),
         tokenizer=made.tokenizer,
         scheduler_config=schedule,
-        defaults=Defaults.read(folder / DEFAULTS_FILE),
+        defaults=defaults_of(folder),
         text_encoder_2=made.text_encoder_2 and made.text_encoder_2.to(device),
         tokenizer_2=made.tokenizer_2,
         empty_is_zero=made.empty_is_zero,
+        door=made.door,
     )
 
 

@@ -2,7 +2,7 @@
 
 A folder may have its weights as one variant only (`*.fp16.safetensors`), and a single file is read
 without a network by configurations that come with storyforge. Read are Stable Diffusion 1.x, 2.x
-and XL; what is of another kind is refused by its name.
+and XL, and as folders FLUX.2-klein and Z-Image; what is of another kind is refused by its name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.model.dit.door import Door
+from storyforge.model.dit.doors import DOORS
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
 
@@ -48,7 +50,7 @@ _WEIGHTS: Final = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
     r"(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.(?P<ending>safetensors|bin)"
 )
-_TAKEN: Final = "storyforge draws with Stable Diffusion 1.x, 2.x and XL"
+_TAKEN: Final = "storyforge draws with Stable Diffusion 1.x, 2.x, XL, FLUX.2-klein and Z-Image"
 _HALF: Final = "fp16"
 _CHANNELS: Final = {
     9: "an inpainting model",
@@ -65,6 +67,7 @@ class Components:
 
     text_encoder_2, tokenizer_2  of SDXL; None in models with one text encoder
     empty_is_zero                the empty prompt is not read: its features are zeros
+    door                         of a transformer, which then stands in `unet`; else None
     """
 
     unet: UNet2DConditionModel
@@ -75,6 +78,7 @@ class Components:
     text_encoder_2: CLIPTextModelWithProjection | None = None
     tokenizer_2: CLIPTokenizer | None = None
     empty_is_zero: bool = False
+    door: Door | None = None
 
 
 def components_of(reference: str, dtype: torch.dtype, prediction: str | None = None) -> Components:
@@ -112,6 +116,8 @@ def folder_of(reference: str) -> Path:
 
 def _of_folder(folder: Path, dtype: torch.dtype) -> Components:
     index = _json(folder / _INDEX)
+    if str(index.get("_class_name")) in DOORS:
+        return _of_transformer(folder, DOORS[str(index["_class_name"])], dtype)
     second = "text_encoder_2" in index and index["text_encoder_2"] != [None, None]
     _check_kind(folder, index)
     text_encoder = _weighed(CLIPTextModel, folder / "text_encoder", dtype)
@@ -131,6 +137,35 @@ def _of_folder(folder: Path, dtype: torch.dtype) -> Components:
     )
 
 
+def _of_transformer(folder: Path, door: Door, dtype: torch.dtype) -> Components:
+    """A transformer and what belongs to it, in the places of a U-Net and a CLIP."""
+    parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    _check_whole(folder, parts)
+    whole = door.pipeline.from_pretrained(
+        folder, dtype=dtype, variant=_variant_in(folder), local_files_only=True
+    )
+    return Components(
+        unet=whole.transformer,
+        vae=whole.vae.to(torch.float32),
+        text_encoder=whole.text_encoder,
+        tokenizer=whole.tokenizer,
+        scheduler_config=scheduler_config_in(folder / "scheduler"),
+        door=door,
+    )
+
+
+def _variant_in(folder: Path) -> str | None:
+    """The variant of a transformer's weights, where there are no others."""
+    chosen = chosen_weights(file.name for file in (folder / "transformer").iterdir())
+    return chosen.variant if chosen else None
+
+
+def _check_whole(folder: Path, parts: Sequence[str]) -> None:
+    if lacking := [part for part in parts if not (folder / part).is_dir()]:
+        named = ", ".join(f"`{part}`" for part in lacking)
+        raise EnvironmentProblem(f"`{folder}` lacks {named}", hint="get the whole model anew")
+
+
 def _check_kind(folder: Path, index: dict[str, object]) -> None:
     """Refuse what is not of Stable Diffusion's kind, or not whole."""
     kind = str(index.get("_class_name", "no pipeline"))
@@ -142,9 +177,7 @@ def _check_kind(folder: Path, index: dict[str, object]) -> None:
     parts = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
     if "unet" not in index or not kind.startswith("StableDiffusion"):
         raise EnvironmentProblem(f"`{folder}` is a {kind}", hint=_TAKEN)
-    if lacking := [part for part in parts if not (folder / part).is_dir()]:
-        named = ", ".join(f"`{part}`" for part in lacking)
-        raise EnvironmentProblem(f"`{folder}` lacks {named}", hint="get the whole model anew")
+    _check_whole(folder, parts)
     unet, vae = _json(folder / "unet" / "config.json"), _json(folder / "vae" / "config.json")
     _check_channels(str(folder), unet.get("in_channels", 4), vae.get("latent_channels", 4))
 
@@ -341,7 +374,7 @@ def _said_beside(path: Path) -> str:
     return "v_prediction" if re.search(r"parameterization:\s*[\"']?v\b", text) else "epsilon"
 
 
-_TABLES: Final = (".json", ".txt")
+_TABLES: Final = (".json", ".txt", ".jinja")
 
 
 def wanted_files(files: Iterable[str]) -> list[str]:
@@ -352,7 +385,7 @@ def wanted_files(files: Iterable[str]) -> list[str]:
         folder, _, file = name.rpartition("/")
         if name == _INDEX or name == "storyforge.json":
             wanted.append(name)
-        elif re.fullmatch(r"unet|vae|scheduler|(text_encoder|tokenizer)(_2)?", folder):
+        elif re.fullmatch(r"unet|transformer|vae|scheduler|(text_encoder|tokenizer)(_2)?", folder):
             parts.setdefault(folder, []).append(file)
     for folder, names in parts.items():
         chosen = chosen_weights(names)
@@ -369,7 +402,8 @@ def _snapshot(reference: str) -> Path:
     name, _, revision = reference.partition("@")
     try:
         here = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
-        if (here / _INDEX).is_file() and (here / "unet").is_dir():
+        drawn = ((here / part).is_dir() for part in ("unet", "transformer"))
+        if (here / _INDEX).is_file() and any(drawn):
             return here
     except LocalEntryNotFoundError:
         pass  # nothing of it was ever fetched

@@ -31,6 +31,12 @@ _ARCHITECTURES = {
 }
 """Numbers of a word -> the architecture, as ModelSpec calls it."""
 
+_JOINT = (
+    ("transformer.transformer_blocks.", "flux-2-klein"),
+    ("transformer.noise_refiner.", "z-image"),
+)
+"""How the names of a transformer's first layer begin -> its architecture."""
+
 
 @dataclass(frozen=True, slots=True)
 class Concept:
@@ -75,8 +81,7 @@ class Concept:
         for name, delta in self.deltas.items():
             tensors[f"{name}.lora_A.weight"] = delta.down
             tensors[f"{name}.lora_B.weight"] = delta.up * delta.scale
-        width = self.tokens.words.shape[-1]
-        architecture = _ARCHITECTURES.get(width, _ARCHITECTURES[768])
+        architecture = _architecture(self)
         metadata = {
             "storyforge.format": FORMAT,
             "name": self.name,
@@ -191,6 +196,16 @@ class FusedModel:
             return FusedModel(manifest["base"], manifest["base_hash"], tokens, deltas, report)
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as exc:
             raise EnvironmentProblem(f"`{folder}` is damaged: {exc}") from exc
+
+
+def _architecture(concept: Concept) -> str:
+    """What ModelSpec calls the kind of base that a concept was learnt on."""
+    first = next(iter(concept.deltas), "")
+    for mark, name in _JOINT:
+        if first.startswith(mark):
+            return name
+    width = concept.tokens.words.shape[-1]
+    return _ARCHITECTURES.get(width, _ARCHITECTURES[768])
 
 
 def plain(base: BaseModel) -> FusedModel:

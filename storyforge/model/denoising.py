@@ -23,6 +23,7 @@ from diffusers import (
 from storyforge.errors import StoryForgeError
 from storyforge.model.attention import AttentionContext, Residuals, attending, predict
 from storyforge.model.base import BaseModel
+from storyforge.model.dit.flow import FlowScheduler
 
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
@@ -79,13 +80,31 @@ def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
     return SCHEDULERS[name].from_config({"clip_sample": False, **base.scheduler_config})
 
 
+def begun_schedule(
+    base: BaseModel, name: str | None, steps: int | None, latents: torch.Tensor
+) -> SchedulerMixin:
+    """The scheduler with its timesteps for latents of this size; None for the base's habits.
+
+    Raises:
+      StoryForgeError: if there is none of that name, or a transformer is asked for one.
+    """
+    if base.door is None:
+        made = make_scheduler(base, name)
+    else:
+        base.check_asked({"scheduler": name not in {None, base.defaults.scheduler}})
+        tokens = latents.shape[-2] * latents.shape[-1]
+        made = FlowScheduler.of(base.door, base.scheduler_config, tokens)
+    made.set_timesteps(steps or base.defaults.steps, device=latents.device)
+    return made
+
+
 def start_latents(
     base: BaseModel, seeds: list[int], size: tuple[int, int] | None = None
 ) -> torch.Tensor:
     """(n, c, h, w) noise, one CPU generator per seed; `size` is (width, height) in pixels."""
     width, height = size or (base.side, base.side)
     shape = (
-        int(base.unet.config.in_channels),
+        base.channels,
         height // base.vae_scale,
         width // base.vae_scale,
     )
@@ -135,21 +154,21 @@ def denoise(
     Returns:
       (n, c, h, w) clean latents.
     """
-    maker = make_scheduler(base, scheduler)
-    maker.set_timesteps(steps or base.defaults.steps, device=latents.device)
-    defaults = base.defaults
+    maker, defaults = begun_schedule(base, scheduler, steps, latents), base.defaults
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
     share = defaults.guidance_rescale if guidance_rescale is None else guidance_rescale
     first, last = guidance_interval or (defaults.guidance_start, defaults.guidance_stop)
     latents, timesteps = _begun(maker, latents, extras)
     noise = _generators(maker, extras.seeds)
     total, whole = len(timesteps), len(maker.timesteps)
+    # A scale of 1 asks for the prompts alone, at half of the price.
+    alike = not isinstance(scale, torch.Tensor) and scale == 1
     alone = reader.positive()
     with reader.keeping(), alone.keeping():
         for index, t in enumerate(timesteps):
             if extras.steer:
                 latents = _steered(extras.steer, maker, latents, (index, total), t)
-            guided = first <= (whole - total + index) / whole < last
+            guided = not alike and first <= (whole - total + index) / whole < last
             asked = reader if guided else alone
             seen = maker.scale_model_input(torch.cat([latents] * (2 if guided else 1)), t)
             added = extras.conditions(index / total, seen, t) if extras.conditions else None

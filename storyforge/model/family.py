@@ -1,7 +1,8 @@
 """What differs between base models, asked of the model: attention sites, linears, inputs, stages.
 
 Covers denoisers of the `UNet2DConditionModel` class with one CLIP text encoder (SD 1.x, SD 2.x and
-the embedded default) or two (SDXL). Nothing here is a number of one model.
+the embedded default) or two (SDXL); what transformers do otherwise is in `dit`. Nothing here is a
+number of one model.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Family:
     @property
     def groups(self) -> int:
         """How many embeddings each word of a concept has."""
-        return self.site_groups[-1] + 1
+        return self.site_groups[-1] + 1 if self.site_groups else 1
 
     @property
     def text_inputs(self) -> tuple[str, ...]:
@@ -113,6 +114,16 @@ class Family:
                 "transformers of the versions in constraints.txt?",
             )
         return Family(cross, groups, own, linears, inputs)
+
+    @staticmethod
+    def of_inputs(inputs: dict[str, tuple[str, ...]]) -> Family:
+        """A transformer's, by the paths of what its attention reads; it has one group."""
+        named = {
+            f"transformer.{name}": tuple(f"transformer.{linear}" for linear in readers)
+            for name, readers in inputs.items()
+        }
+        linears = tuple(linear for readers in named.values() for linear in readers)
+        return Family((), (), (), linears, named)
 
     @staticmethod
     def stage(linear: str) -> Stage:
@@ -161,7 +172,8 @@ def linear_modules(
     family: Family, unet: UNet2DConditionModel, *text_encoders: TextEncoder
 ) -> dict[str, nn.Linear]:
     """The modules behind `family.linears`."""
-    roots = {"unet": unet} | dict(zip(TEXT_PARTS, map(text_core, text_encoders), strict=False))
+    roots: dict[str, nn.Module] = {"unet": unet, "transformer": unet}
+    roots |= zip(TEXT_PARTS, map(text_core, text_encoders), strict=False)
     found = {}
     for name in family.linears:
         part, path = name.split(".", 1)

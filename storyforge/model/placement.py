@@ -59,7 +59,7 @@ def weights_of(reference: str) -> int:
     if path.is_file():
         return sum(map(prod, read_header(path).shapes.values()))
     count = 0
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+    for part in ("unet", "transformer", "vae", "text_encoder", "text_encoder_2"):
         found: dict[str, int] = {}  # of several variants one is read
         for file in (path / part).glob("*.safetensors"):
             found |= {name: prod(shape) for name, shape in read_header(file).shapes.items()}

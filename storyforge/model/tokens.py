@@ -7,24 +7,23 @@ so the vocabulary never grows.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel, Encoder
+from storyforge.model.dit import reading
+from storyforge.model.dit.door import Door
 from storyforge.model.family import TextEncoder, text_embeddings, token_table
 from storyforge.model.weighting import WeightedPiece, emphasised, pieces_of
+from storyforge.model.wordtable import PLACEHOLDER, WordTable
 
 WORDS = 2
 """Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
-
-PLACEHOLDER = re.compile(r"<([\w-]+)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,10 @@ def token_ids(
     Raises:
       StoryForgeError: for an unknown `<name>`, or a prompt longer than the encoder takes.
     """
-    return weighed_ids(base.encoders[0], [(prompt, 1.0)], word_ids(base, names, counts))[0]
+    pieces, own = ((prompt, 1.0),), word_ids(base, names, counts)
+    if base.door is not None:
+        return reading.framed_ids(base.door, base.tokenizer, pieces, own)[0]
+    return weighed_ids(base.encoders[0], pieces, own)[0]
 
 
 def weighed_ids(
@@ -171,26 +173,6 @@ def _ids(encoder: Encoder, text: str, own: Mapping[str, range]) -> list[int]:
     return ids + list(tokenizer(text[start:], add_special_tokens=False).input_ids)
 
 
-class _Table(nn.Module):
-    """The encoder's embedding table with concept words after its end."""
-
-    def __init__(self, table: nn.Module, words: torch.Tensor, groups: torch.Tensor) -> None:
-        super().__init__()
-        self.table, self.words, self.groups = table, words, groups
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        weight: torch.Tensor = self.table.weight  # type: ignore[assignment]
-        first = weight.shape[0]
-        plain: torch.Tensor = self.table(ids.clamp(max=first - 1))
-        if not self.words.numel():
-            return plain
-        slots = (ids - first).clamp(min=0)
-        # Not plain indexing: its backward pass adds up in any order on several threads.
-        flat = slots * self.words.shape[1] + self.groups[:, None]
-        own = F.embedding(flat, self.words.flatten(0, 1))
-        return torch.where((ids >= first)[..., None], own.to(plain), plain)
-
-
 @contextmanager
 def _standing_in(
     text_encoder: TextEncoder, words: torch.Tensor, groups: torch.Tensor
@@ -198,7 +180,7 @@ def _standing_in(
     embeddings = text_embeddings(text_encoder)
     table = embeddings.token_embedding
     assert isinstance(table, nn.Module)
-    embeddings.token_embedding = _Table(table, words, groups)
+    embeddings.token_embedding = WordTable(table, words, groups)
     try:
         yield
     finally:
@@ -266,6 +248,8 @@ def encode_pieces(
     base: BaseModel, prompts: Sequence[Pieces], tokens: Mapping[str, ConceptTokens]
 ) -> PromptEmbeds:
     """The same of prompts in pieces, each with its weight."""
+    if base.door is not None:
+        return _read_jointly(base, base.door, prompts, tokens)
     groups = base.family.groups
     rows = _Rows.of(prompts, tokens, groups)
     device = base.device
@@ -286,6 +270,17 @@ def encode_pieces(
         kept = torch.tensor(said, device=device)[:, None]
         features, pooled = features * kept[..., None], pooled * kept
     return PromptEmbeds(features, pooled)
+
+
+def _read_jointly(
+    base: BaseModel, door: Door, prompts: Sequence[Pieces], tokens: Mapping[str, ConceptTokens]
+) -> PromptEmbeds:
+    """The same for a transformer: one group, filled up to one length."""
+    own = word_ids(base, list(tokens), counts_of(tokens))
+    rows = [each.words[:, 0] for each in tokens.values()]
+    words = (torch.cat(rows) if rows else torch.zeros(0, sum(base.widths))).to(base.device)
+    features = reading.read(door, base.text_encoder, base.tokenizer, prompts, own, words)
+    return PromptEmbeds(features[None])
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
 from storyforge.model.lora import Delta, Local, difference, joined, merged
-from storyforge.model.tokens import PLACEHOLDER, PromptEmbeds, encode_weighted
+from storyforge.model.tokens import PromptEmbeds, encode_weighted
+from storyforge.model.wordtable import PLACEHOLDER
 from storyforge.sample.regions import Size, region_weights_of
 from storyforge.tasks import PanelTask, RegionTask
 

@@ -103,7 +103,7 @@ def draw_panels(
         )
     context = SamplingContext(base, model, own, on_progress, preview)
     done = 0
-    most = 1 if base.device.type == "cpu" else _TOGETHER
+    most = 1 if base.device.type == "cpu" or base.door is not None else _TOGETHER
     with merged(base, model.deltas):
         for loras, some in groupby(tasks, lambda task: task.loras):
             with loras_merged(base, dict(loras)):
@@ -161,11 +161,25 @@ def picture(
 def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
     """Draw panels at once, as `picture` does one; several are plain and of one kind."""
     base, first = context.base, tasks[0]
+    base.check_asked(_asked(first))
     with base.sized(first.decode):
         made = _with_refinement(context, tasks, first.size or (base.side, base.side))
         if first.heads:
             made = torch.stack([with_heads(base, first, made[0], partial(_over, context))])
     return [_bytes(each) for each in made]
+
+
+def _asked(task: PanelTask) -> dict[str, bool]:
+    """What not every base does."""
+    method = task.method
+    return {
+        "control": bool(task.controls),
+        "compose: training-free": method.compose == "training-free",
+        "regions: exact": method.regions == "exact",
+        "enhancement": method.enhancement,
+        "isolation": method.isolation,
+        "reinitialisation": method.reinitialisation,
+    }
 
 
 def _over(

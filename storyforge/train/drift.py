@@ -10,7 +10,7 @@ import torch
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
-from storyforge.model.denoising import make_scheduler, start_latents
+from storyforge.model.denoising import begun_schedule, start_latents
 from storyforge.model.lora import Delta, attached
 from storyforge.model.tokens import encode
 
@@ -43,9 +43,10 @@ def drift(base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str]) 
     plain = AttentionContext(encode(base, prompts, {}))
     with attached(base, deltas):
         changed = AttentionContext(encode(base, prompts, {}))
-    scheduler = make_scheduler(base, "ddim")
-    scheduler.set_timesteps(STEPS, device=base.device)
-    latents, found = start_latents(base, seeds) * scheduler.init_noise_sigma, []
+    latents = start_latents(base, seeds)
+    # Of a transformer, whose way is another one, its own.
+    scheduler = begun_schedule(base, "ddim" if base.door is None else None, STEPS, latents)
+    latents, found = latents * scheduler.init_noise_sigma, []
     for t in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, t)
         with attending(base, plain):

@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
 
 from storyforge.errors import StoryForgeError
 from storyforge.executor import OnProgress
@@ -23,7 +22,7 @@ from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.attention_maps import AttentionRecorder
 from storyforge.model.base import BaseModel
 from storyforge.model.lora import attached
-from storyforge.model.prediction import error_weights
+from storyforge.model.prediction import Noising, error_weights, noising_of
 from storyforge.model.tokens import encode, token_ids
 from storyforge.tasks import TrainTask
 from storyforge.train.checkpoint import TrainingState, load_state, save_state
@@ -95,6 +94,10 @@ def _train(
     save_every: int,
 ) -> None:
     config = config_of(task, base)
+    custom = config.method == "custom-diffusion"
+    base.check_asked(
+        {"attention_reg": config.attention_reg > 0, "method: custom-diffusion": custom}
+    )
     examples = _examples(task, base, config)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)
     seen = training_set(
@@ -141,14 +144,13 @@ def _train(
 
 def _examples(task: TrainTask, base: BaseModel, config: TrainConfig) -> list[Example]:
     """The pictures, mirrored ones after them; no caption is longer than the base takes."""
-    cell = base.vae_scale * 2 ** (len(base.unet.config.block_out_channels) - 1)
     examples = read_examples(
         task.folder,
         task.images,
         name=task.concept,
         kind=task.kind,
         side=base.side,
-        cell=cell if config.buckets else None,
+        cell=base.coarsest if config.buckets else None,
     )
     for example in examples:
         for caption in example.captions:
@@ -218,7 +220,7 @@ def learn(
       BrokeDown: if the loss is no longer a number; the last checkpoint is left as it is.
     """
     progress = _progress(base, trainable, config)
-    scheduler = DDPMScheduler.from_config(base.scheduler_config)
+    scheduler = noising_of(base)
     if watch is not None:
         progress.seen = watch.seen
     load_state(scratch / STATE, progress, config)
@@ -258,7 +260,7 @@ def _step(
     progress: TrainingState,
     seen: TrainingSet,
     config: TrainConfig,
-    scheduler: DDPMScheduler,
+    scheduler: Noising,
 ) -> None:
     """One step of the optimiser, and its loss noted."""
     step, optimizer, scaler = len(progress.losses), progress.optimizer, progress.scaler
@@ -287,7 +289,7 @@ def _pass(
     progress: TrainingState,
     part: Noised,
     config: TrainConfig,
-    scheduler: DDPMScheduler,
+    scheduler: Noising,
 ) -> float:
     """Send a part of a batch forth and back; its share of the batch's mean loss."""
     trainable, dtype = progress.trainable, config.autocast(base.device)
@@ -317,7 +319,7 @@ def _pass(
 
 
 def _loss(
-    made: torch.Tensor, part: Noised, config: TrainConfig, scheduler: DDPMScheduler
+    made: torch.Tensor, part: Noised, config: TrainConfig, scheduler: Noising
 ) -> torch.Tensor:
     """What the part's pictures add to the mean over the batch."""
     losses = picture_losses(made, part.wanted, part.weights)

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from safetensors.torch import load_file, save_file
 
 from storyforge.model.base import BaseModel
-from storyforge.model.prediction import target
+from storyforge.model.prediction import Noising, random_times, target
 from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.prior import PriorSet
@@ -200,14 +199,13 @@ def _together(
 
 
 def noised(
-    batch: Batch, config: TrainConfig, scheduler: DDPMScheduler, generator: torch.Generator
+    batch: Batch, config: TrainConfig, scheduler: Noising, generator: torch.Generator
 ) -> Noised:
     """Add noise of a random timestep to every picture; some of it shifts whole channels."""
     clean = batch.clean
     noise = torch.randn(clean.shape, generator=generator)
     noise += config.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=generator)
     noise = noise.to(clean)
-    total = int(scheduler.config.num_train_timesteps)
-    times = torch.randint(0, total, (len(clean),), generator=generator).to(clean.device)
+    times = random_times(scheduler, len(clean), generator).to(clean.device)
     noisy, wanted = scheduler.add_noise(clean, noise, times), target(scheduler, clean, noise, times)
     return Noised(noisy, wanted, times, batch.weights, batch.prompts, batch.pointed)

@@ -143,8 +143,10 @@ class Validation:
             some = list(prompts[first : first + _BATCH])
             text = encode(self.base, [""] * len(some) + some, tokens)
             start = start_latents(self.base, [_SEED + first + row for row in range(len(some))])
+            # A transformer has a way of its own.
+            scheduler = _SCHEDULER if self.base.door is None else None
             latents = denoise(
-                self.base, AttentionContext(text), start, steps=_STEPS, scheduler=_SCHEDULER
+                self.base, AttentionContext(text), start, steps=_STEPS, scheduler=scheduler
             )
             made += [to_picture(pixels) for pixels in self.base.decode(latents)]
         return made

@@ -209,7 +209,8 @@ def _patterned(said: Mapping[str, object], name: str, path: str, usual: object) 
 def layers_of(base: BaseModel) -> dict[str, nn.Module]:
     """Layers that an adapter may change, by the one name that all tools' names come down to."""
     found: dict[str, nn.Module] = {}
-    roots = {"unet": base.unet, "text": text_core(base.text_encoder)}
+    denoiser = "unet" if base.door is None else "transformer"
+    roots = {denoiser: base.unet, "text": text_core(base.text_encoder)}
     if base.text_encoder_2 is not None:
         roots["text_2"] = text_core(base.text_encoder_2)
     for part, root in roots.items():

@@ -24,7 +24,9 @@ def write_lora(
         between = "lora"
         if part.startswith("text_encoder"):
             layer, between = f"text_model.{layer.removeprefix('text_model.')}", "lora_linear_layer"
-        down, up = delta.down, delta.scale * delta.up
-        tensors[f"{part}.{layer}.{between}.down.weight"] = down.to(dtype).cpu().contiguous()
-        tensors[f"{part}.{layer}.{between}.up.weight"] = up.to(dtype).cpu().contiguous()
+        names = f"{between}.down", f"{between}.up"
+        if part == "transformer":  # PEFT's names, which all readers of transformers know
+            names = "lora_A", "lora_B"
+        for name, made in zip(names, (delta.down, delta.scale * delta.up), strict=True):
+            tensors[f"{part}.{layer}.{name}.weight"] = made.to(dtype).cpu().contiguous()
     save_file(tensors, path, {"format": "pt", **metadata})

@@ -12,6 +12,7 @@ from typing import Final, Literal, get_args
 
 from safetensors.torch import save_file
 
+from storyforge.errors import StoryForgeError
 from storyforge.model.concept import Concept
 from storyforge.model.formats import diffusers_lora, kohya, mix_of_show, textual_inversion, xti
 from storyforge.model.lora import Delta
@@ -42,6 +43,12 @@ def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
     """Write a concept into a folder in the form of another program."""
     name, words = concept.name, concept.tokens.words.float().cpu()
     lost = textual_inversion.spread(words)
+    joint = any(linear.startswith("transformer.") for linear in concept.deltas)
+    if joint and to != "diffusers":
+        raise StoryForgeError(
+            f"`{to}` has no place for `{name}`, which was learnt on a transformer",
+            hint="`--to diffusers` writes its LoRA, which ComfyUI and others read as well",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     match to:
         case "mix-of-show":
@@ -81,6 +88,8 @@ def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Expor
     for path in (lora, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
     told = _metadata(concept, "lora")
+    if any(linear.startswith("transformer.") for linear in concept.deltas):
+        uses["diffusers"] = "`load_lora_weights`; its words stock pipelines have no place for"
     if to == "diffusers":
         diffusers_lora.write_lora(concept.deltas, lora, told)
         one = textual_inversion.collapsed(words)

@@ -26,6 +26,7 @@ from storyforge.headers.kinds import (
 )
 from storyforge.modelref import POCKET, is_embedded
 from storyforge.story.lint.cast import GROUPS
+from storyforge.story.lint.joint import check_joint
 from storyforge.story.yaml import Node
 
 _FILES: Final = (".safetensors", *PICKLES)
@@ -47,6 +48,8 @@ def is_model_file(path: Path) -> bool:
 def check_models(root: Node, folder: Path, report: Report) -> None:
     """Whether the base can be drawn with, and every LoRA and concept of others belongs to it."""
     base = _check_base(root, folder, report)
+    if base is not None and base.joint and base.family is not None:
+        check_joint(root, base.family, report)
     for lora in (root.get("sampling") or root).each("lora"):
         node = lora.get("file")
         path = _there(node, folder)
@@ -75,6 +78,8 @@ def _there(node: Node | None, folder: Path) -> Path | None:
 def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
     node = root.get("base")
+    if node is not None and node.entries is not None:
+        node = node.get("model")
     if node is None or node.text is None or is_embedded(node.text):
         return look_at_base(POCKET)
     try:

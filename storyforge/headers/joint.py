@@ -1,0 +1,29 @@
+"""What bases that are transformers cannot be asked for, and why: for `check` and for the stages.
+
+Their text and picture are one sequence. There is no cross-attention to pull, and no adapter is
+read.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WITHOUT: Final = {
+    "control": "its adapters are made for U-Nets",
+    "compose: training-free": "there is no cross-attention of a region's own",
+    "regions: exact": "its layers read text and picture at once; `exact-text` is drawn",
+    "enhancement": "there is no cross-attention that could be pulled",
+    "isolation": "its regions are kept apart by what they read",
+    "reinitialisation": "there is no cross-attention that could tell where a subject begins",
+    "scheduler": "its way from noise to a picture is a straight one",
+    "attention_reg": "there is no cross-attention that could be held to masks",
+    "method: custom-diffusion": "it has no keys and values of the text alone",
+    "area: subject": "there is no cross-attention that could tell where a concept is",
+    "solver: custom-diffusion": "it has no keys and values of the text alone",
+}
+"""What is written -> why a transformer does not do it."""
+
+
+def not_there(name: str, written: str) -> str:
+    """The sentence; `name` is the family's, or the base's."""
+    return f"`{written}` is not there for {name}: {WITHOUT[written]}"

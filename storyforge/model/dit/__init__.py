@@ -1,0 +1,1 @@
+"""Diffusion transformers: what they do otherwise than the U-Nets of Stable Diffusion."""

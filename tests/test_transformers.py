@@ -1,0 +1,402 @@
+"""FLUX.2-klein and Z-Image, tiny and of random weights, beside diffusers' own pipelines.
+
+That every verb works on them is told with the other families, in `test_verbs.py`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from tinybases import JOINT, base_of, tiny_pipeline
+from torch import nn
+
+from storyforge.errors import StoryForgeError
+from storyforge.executor import silent
+from storyforge.fuse import fusion, statistics
+from storyforge.fuse.terms import Terms
+from storyforge.headers.bases import look_at_base
+from storyforge.model.attention import AttentionContext, RegionText
+from storyforge.model.base import BaseModel, open_base
+from storyforge.model.concept import Concept
+from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.dit.door import apart, together
+from storyforge.model.dit.joint import JointText, shares_mask
+from storyforge.model.formats import diffusers_lora
+from storyforge.model.lora import Delta, merged
+from storyforge.model.lorafile import loras_merged
+from storyforge.model.placement import weights_of
+from storyforge.model.tokens import ConceptTokens, encode, new_tokens, token_ids
+from storyforge.modelref import base_at, picture_size
+from storyforge.settings import FuseSettings
+from storyforge.story.story import check
+
+STEPS, SCALE = 3, 4.0
+PROMPT = "a red fox in the snow"
+
+
+@pytest.fixture(scope="module", params=JOINT)
+def pipeline(request: pytest.FixtureRequest) -> DiffusionPipeline:
+    """One tiny transformer of each family."""
+    pipe = tiny_pipeline(request.param)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def base(pipeline: DiffusionPipeline) -> BaseModel:
+    """The same as a base of ours."""
+    return base_of(pipeline)
+
+
+@torch.no_grad()
+def drawn(
+    base: BaseModel,
+    prompt: str = PROMPT,
+    negative: str = "",
+    *,
+    size: tuple[int, int] | None = None,
+    scale: float = SCALE,
+    regions: tuple[tuple[str, torch.Tensor], ...] = (),
+) -> np.ndarray:
+    """(h, w, 3) in [0, 1]; of each region the prompt, and what each cell has of it."""
+    noise = start_latents(base, [7], size)
+    cells = noise.shape[2] * noise.shape[3]
+    texts = [RegionText(encode(base, ["", said], {}).features, {cells: of}) for said, of in regions]
+    reader = AttentionContext(encode(base, [negative, prompt], {}), texts)
+    clean = denoise(base, reader, noise, steps=STEPS, guidance_scale=scale)
+    picture: np.ndarray = base.decode(clean)[0].permute(1, 2, 0).numpy()
+    return picture
+
+
+def stock(
+    pipeline: DiffusionPipeline,
+    base: BaseModel,
+    prompt: str = PROMPT,
+    *,
+    size: tuple[int, int] | None = None,
+    scale: float = SCALE,
+    **more: object,
+) -> np.ndarray:
+    """The same by diffusers' own pipeline; Z-Image's counts guidance from 0, not from 1."""
+    width, height = size or (base.side, base.side)
+    noise = start_latents(base, [7], size)
+    if base.door is not None and base.door.name == "Z-Image":
+        more |= {"guidance_scale": scale - 1, "latents": apart(noise)}
+    else:
+        more |= {"guidance_scale": scale, "latents": noise, "text_encoder_out_layers": (1, 2, 3)}
+    made: np.ndarray = pipeline(
+        prompt=prompt,
+        width=width,
+        height=height,
+        num_inference_steps=STEPS,
+        output_type="np",
+        **more,
+    ).images[0]
+    return made
+
+
+@pytest.mark.parametrize("scale", [SCALE, 1.0])
+def test_a_plain_prompt_is_the_stock_pipelines_picture(
+    pipeline: DiffusionPipeline, base: BaseModel, scale: float
+) -> None:
+    theirs = stock(pipeline, base, scale=scale)
+    assert theirs.std() > 0.02
+    assert np.abs(drawn(base, scale=scale) - theirs).max() < 1 / 255
+
+
+def test_a_wide_picture_is_the_stock_pipelines(
+    pipeline: DiffusionPipeline, base: BaseModel
+) -> None:
+    size = (2 * base.side, base.side)
+    assert np.abs(drawn(base, size=size) - stock(pipeline, base, size=size)).max() < 1 / 255
+
+
+def test_a_negative_prompt_counts(base: BaseModel) -> None:
+    assert np.abs(drawn(base, negative="an owl") - drawn(base)).max() > 1 / 255
+
+
+def test_cells_are_put_together_and_apart() -> None:
+    latents = torch.randn(2, 3, 4, 6)
+    assert together(latents).shape == (2, 12, 2, 3)
+    assert torch.equal(apart(together(latents)), latents)
+
+
+def test_what_is_encoded_comes_back_as_the_autoencoder_makes_it(
+    pipeline: DiffusionPipeline, base: BaseModel
+) -> None:
+    picture = torch.rand(1, 3, base.side, base.side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = pipeline.vae.decode(pipeline.vae.encode(2 * picture - 1).latent_dist.mean).sample
+    ours = base.decode(base.encode(picture))
+    torch.testing.assert_close(ours, (theirs / 2 + 0.5).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def everywhere(base: BaseModel) -> torch.Tensor:
+    return torch.ones(base.cells**2)
+
+
+def left(base: BaseModel) -> torch.Tensor:
+    half = torch.zeros(base.cells, base.cells)
+    half[:, : base.cells // 2] = 1
+    return half.flatten()
+
+
+def test_one_region_over_everything_is_the_plain_picture_of_its_prompt(base: BaseModel) -> None:
+    regional = drawn(base, "a house", regions=((PROMPT, everywhere(base)),))
+    assert np.array_equal(regional, drawn(base))
+
+
+@pytest.fixture
+def shallow(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
+    """Nothing but its first layer, in which cells read their own texts alone."""
+    blocks = "layers" if hasattr(base.unet, "layers") else "transformer_blocks"
+    monkeypatch.setitem(base.unet._modules, blocks, getattr(base.unet, blocks)[:1])
+    if hasattr(base.unet, "single_transformer_blocks"):
+        monkeypatch.setitem(base.unet._modules, "single_transformer_blocks", nn.ModuleList())
+    return base
+
+
+@torch.no_grad()
+def said(base: BaseModel, *prompts: str) -> torch.Tensor:
+    """(c, cells) the velocity, with the first prompt on the left and the second on the right."""
+    here = left(base)
+    reading = [encode(base, [prompt], {}).features[0] for prompt in prompts]
+    texts = [JointText(reading[0], here), JointText(reading[1], 1 - here)]
+    assert base.door is not None
+    noise = start_latents(base, [7])
+    return base.door.velocity(base.unet, noise, torch.tensor([0.5]), texts)[0].flatten(1)
+
+
+def test_a_cell_is_told_nothing_by_a_text_that_it_does_not_listen_to(shallow: BaseModel) -> None:
+    both, other = said(shallow, PROMPT, "an owl"), said(shallow, PROMPT, "an elk")
+    here = left(shallow).bool()
+    torch.testing.assert_close(both[:, here], other[:, here])
+    assert (both[:, ~here] - other[:, ~here]).abs().mean() > 1e-3
+
+
+def test_deeper_layers_tell_it_of_the_whole_picture(base: BaseModel) -> None:
+    both, other = said(base, PROMPT, "an owl"), said(base, PROMPT, "a blue house")
+    assert (both - other)[:, left(base).bool()].abs().mean() > 1e-5
+
+
+def test_the_layers_are_as_before_when_the_regions_are_gone(base: BaseModel) -> None:
+    before = drawn(base)
+    drawn(base, regions=((PROMPT, left(base)),))
+    assert base.regions == ()
+    assert np.array_equal(drawn(base), before)
+
+
+def test_texts_never_read_each_other_and_cells_read_their_own_in_every_second_layer() -> None:
+    share = torch.tensor([1.0, 0.0, 0.25])
+    bound, free = shares_mask([(2, share), (1, 1 - share)], 3)
+    for mask in (bound, free):
+        assert (mask[:2, 2] == -torch.inf).all()
+        assert (mask[2, :2] == -torch.inf).all()
+        assert (mask[3:6, 3:] == 0).all()
+    assert torch.equal(free[3:6, :3], torch.zeros(3, 3))
+    torch.testing.assert_close(bound[3:6, :3].exp(), torch.stack([share, share, 1 - share], 1))
+    torch.testing.assert_close(bound[:3, 3:6], bound[3:6, :3].T)
+
+
+def test_a_text_of_half_a_share_is_as_if_half_of_it_were_there() -> None:
+    q, k, v = (
+        torch.randn(1, 1, 4, 8, generator=torch.Generator().manual_seed(n)) for n in range(3)
+    )
+    bound, _ = shares_mask([(1, torch.tensor([0.5])), (1, torch.tensor([0.5])), (1, None)], 1)
+    made = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bound)
+    scores = (q[0, 0, 3] @ k[0, 0].T / 8**0.5).exp() * torch.tensor([0.5, 0.5, 1, 1])
+    torch.testing.assert_close(made[0, 0, 3], scores @ v[0, 0] / scores.sum())
+
+
+def test_a_concepts_words_stand_where_they_are_named(base: BaseModel) -> None:
+    table = base.text_encoder.get_input_embeddings().weight.detach()
+    ids = base.tokenizer(" red fox", add_special_tokens=False).input_ids
+    assert len(ids) == 2
+    own = {"pip": ConceptTokens("pip", table[ids][:, None])}
+    spelled = encode(base, ["a red fox in the snow"], {})
+    named = encode(base, ["a <pip> in the snow"], own)
+    torch.testing.assert_close(named.features, spelled.features)
+
+
+def test_words_may_count_more(base: BaseModel) -> None:
+    plain = encode(base, ["a red fox in the snow"], {}).features
+    from storyforge.model.tokens import encode_weighted
+
+    assert torch.equal(encode_weighted(base, ["a red fox in the snow"], {}).features, plain)
+    weighed = encode_weighted(base, ["a (red:1.5) fox in the snow"], {}).features
+    moved = (weighed - plain).abs().sum((0, 1, 3))
+    assert weighed.shape == plain.shape
+    assert moved.any()
+
+
+def test_a_prompt_longer_than_is_read_is_named_with_both_counts(base: BaseModel) -> None:
+    with pytest.raises(StoryForgeError, match=r"a prompt is 60\d tokens long and the model takes"):
+        encode(base, ["x" * 600], {})
+
+
+def test_an_unknown_concept_is_named(base: BaseModel) -> None:
+    with pytest.raises(StoryForgeError, match="names `<pup>`"):
+        token_ids(base, "a <pup>", ["pip"])
+
+
+def concept(base: BaseModel, name: str, seed: int) -> Concept:
+    """As if it had been learnt."""
+    generator = torch.Generator().manual_seed(seed)
+    deltas = {
+        linear: Delta(
+            0.1 * torch.randn(module.out_features, 2, generator=generator),
+            0.1 * torch.randn(2, module.in_features, generator=generator),
+            0.5,
+        )
+        for linear, module in base.linears.items()
+    }
+    words = new_tokens(base, name, "fox", generator)
+    return Concept(name, "object", "fox", words, deltas, base.reference, base.hash)
+
+
+def test_a_concept_alone_keeps_its_changes_exactly(base: BaseModel) -> None:
+    pip = concept(base, "pip", 0)
+    seen = statistics.of_concept(base, pip, viewing=statistics.Viewing(steps=1))
+    made = fusion.fuse([pip], [seen], None, Terms.of(FuseSettings(), {"pip": "object"}), silent)
+    assert set(made.deltas) == set(base.linears)
+    for linear, delta in made.deltas.items():
+        torch.testing.assert_close(delta.weight(), pip.deltas[linear].weight())
+
+
+def test_several_are_fused_nearer_to_each_than_their_mean_is(base: BaseModel) -> None:
+    cast = [concept(base, name, seed) for seed, name in enumerate(("pip", "lamp", "boat"))]
+    viewing = statistics.Viewing(steps=1)
+    seen = [statistics.of_concept(base, each, viewing=viewing) for each in cast]
+    kinds = {each.name: "object" for each in cast}
+    missed = {}
+    for solver in ("closed-form", "average"):
+        terms = Terms.of(FuseSettings(solver=solver, preservation=0.0), kinds)  # type: ignore[arg-type]
+        made = fusion.fuse(cast, seen, None, terms, silent)
+        missed[solver] = sum(
+            torch.trace(off @ each.gram(source).float() @ off.T).item()
+            for each, own in zip(seen, cast, strict=True)
+            for source, readers in base.family.inputs.items()
+            for off in [made.deltas[n].weight() - own.deltas[n].weight() for n in readers]
+        )
+    assert missed["closed-form"] < 0.95 * missed["average"]
+
+
+def test_a_lora_does_here_what_it_does_in_stock_diffusers(base: BaseModel, tmp_path: Path) -> None:
+    pip, path = concept(base, "pip", 0), tmp_path / "pytorch_lora_weights.safetensors"
+    diffusers_lora.write_lora(pip.deltas, path, {}, dtype=torch.float32)
+    pipe = tiny_pipeline("z-image" if base.door and base.door.name == "Z-Image" else "flux2")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(tmp_path)
+    theirs = stock(pipe, base)
+    with loras_merged(base, {path: 1.0}):
+        ours = drawn(base)
+    assert np.abs(theirs - drawn(base)).max() > 1e-3
+    assert np.abs(ours - theirs).max() < 1e-5
+    with merged(base, pip.deltas):
+        assert np.abs(drawn(base) - theirs).max() < 1e-5
+
+
+def test_a_picture_is_drawn_over_from_its_own_noise(base: BaseModel) -> None:
+    noise = start_latents(base, [7])
+    reader = AttentionContext(encode(base, ["", PROMPT], {}))
+    over = torch.zeros_like(noise)
+    whole = denoise(base, reader, noise, steps=4, extras=Extras(over=over, strength=1.0))
+    torch.testing.assert_close(whole, denoise(base, reader, noise, steps=4))
+    part = denoise(base, reader, noise, steps=4, extras=Extras(over=over, strength=0.25))
+    assert part.abs().mean() < whole.abs().mean()
+
+
+def test_another_scheduler_is_refused(base: BaseModel) -> None:
+    reader = AttentionContext(encode(base, ["", PROMPT], {}))
+    with pytest.raises(StoryForgeError, match="its way from noise to a picture is a straight one"):
+        denoise(base, reader, start_latents(base, [7]), scheduler="euler")
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline: DiffusionPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A story of one concept and one panel, and the base in a folder beside it."""
+    made = tmp_path_factory.mktemp("story")
+    pipeline.save_pretrained(made / "base")
+    (made / "pip").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(made / "pip" / "01.png")
+    (made / "pip" / "concept.yaml").write_text(
+        "kind: character\nclass: fox\ntrain: {steps: 1, batch_size: 1, prior_share: 0, rank: 1}\n"
+    )
+    (made / "story.yaml").write_text(STORY)
+    return made
+
+
+STORY = """\
+storyforge: 1
+title: A
+base: base
+characters: {pip: pip}
+sampling: {steps: 1}
+book: {formats: [png]}
+pages:
+  - panels: [{id: one, decorative: true, prompt: snow, regions: {a: {at: left, concept: pip}}}]
+"""
+
+
+def test_a_folder_opens_as_the_pipeline_that_it_was_saved_from(
+    pipeline: DiffusionPipeline, base: BaseModel, folder: Path
+) -> None:
+    there = open_base(str(folder / "base"), "a" * 64)
+    assert there.door is base.door
+    assert np.array_equal(drawn(there), drawn(base))
+    parts = (pipeline.transformer, pipeline.vae, pipeline.text_encoder)
+    tied = pipeline.text_encoder.get_output_embeddings()
+    count = sum(weight.numel() for part in parts for weight in part.state_dict().values())
+    assert weights_of(str(folder / "base")) in {count, count - (tied.weight.numel() if tied else 0)}
+
+
+def test_what_is_known_of_a_folder_without_opening_it(base: BaseModel, folder: Path) -> None:
+    found, size = base_at("base", folder), picture_size(str(folder / "base"))
+    assert (size.side, size.scale, size.cells) == (base.side, base.vae_scale, base.cells)
+    assert found.defaults.scheduler == "flow"
+    header = look_at_base(folder / "base")
+    assert header.trouble is None
+    assert base.door is not None
+    assert header.family == base.door.name
+    assert any(layer.startswith("transformer ") for layer in header.layers)
+
+
+def test_a_book_is_made_with_it(folder: Path) -> None:
+    assert not list(check(folder / "story.yaml"))
+    done = subprocess.run(
+        [sys.executable, "-m", "storyforge", "render", str(folder / "story.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (picture,) = (folder / ".storyforge" / "panels").glob("*.png")
+    assert np.asarray(Image.open(picture).convert("L")).std() > 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("compose: training-free", "compose: training-free"),
+        ("sampling: {steps: 1, enhancement: true}", "enhancement"),
+        ("sampling: {steps: 1, regions: exact}", "regions: exact"),
+        ("sampling: {steps: 1, scheduler: ddim}", "scheduler"),
+        ("fuse: {area: subject}", "area: subject"),
+    ],
+)
+def test_what_it_does_not_do_is_found_by_check(folder: Path, line: str, said: str) -> None:
+    lines = [each for each in STORY.splitlines() if not line.startswith(each.split(":")[0])]
+    path = folder / "asks.yaml"
+    path.write_text("\n".join([*lines, line]) + "\n")
+    found = [finding for finding in check(path) if finding.code == "SF333"]
+    assert len(found) == 1
+    assert found[0].message.startswith(f"`{said}` is not there for ")
+    assert found[0].line == len(lines) + 1
