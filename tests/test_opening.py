@@ -85,7 +85,7 @@ def test_a_pipeline_of_another_kind_is_refused_by_its_name(tmp_path: Path) -> No
     (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(EnvironmentProblem, match="is a FluxPipeline") as caught:
         open_base(str(tmp_path), "hash")
-    assert "1.x, 2.x and XL" in str(caught.value.hint)
+    assert "1.x, 2.x, XL, FLUX.2-klein and Z-Image" in str(caught.value.hint)
 
 
 def test_a_part_that_lacks_is_named(folder: Path, tmp_path: Path) -> None:
