@@ -140,7 +140,7 @@ class TrainSettings(BaseModel):
 
 
 Format = Literal[
-    "pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside", "booklet"
+    "pdf", "html", "web", "epub", "epub-reflow", "cbz", "png", "cover", "inside", "booklet", "mp4"
 ]
 
 Solver = Literal["closed-form", "lbfgs", "average", "sum", "custom-diffusion"]

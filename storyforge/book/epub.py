@@ -53,6 +53,7 @@ def write_epub(book: Book, path: Path) -> Path:
             content=xml("epub/page.xhtml", page.values(leaf), leaf.label),
             drawn=_is_drawn(leaf),
             side=_side(book, leaf),
+            spoken=(leaf.narration, files.recording(leaf.narration)) if leaf.narration else None,
         )
         for leaf in book.leaves
     )

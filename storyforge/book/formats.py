@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from storyforge.book.animatic import write_film
 from storyforge.book.booklet import write_booklet
 from storyforge.book.cbz import write_cbz
 from storyforge.book.epub import write_epub
@@ -19,6 +20,7 @@ _WRITERS: Final = {
     "cover": write_pdf,
     "inside": write_pdf,
     "booklet": write_booklet,
+    "mp4": write_film,
     "html": write_html,
     "web": write_web,
     "epub": write_epub,

@@ -28,16 +28,30 @@ from storyforge.book.markup import (
     shapes,
     tag,
 )
+from storyforge.book.recording import MIME as SPOKEN
 from storyforge.provenance.xmp import SOURCES
 from storyforge.story.trims import POINTS_PER_INCH
 
 _MIME: Final = {".woff2": "font/woff2", ".ttf": "font/ttf", ".otf": "font/otf"}
 
 _CONTROLS: Final = {
-    "en": ("Pages", "Previous page", "Next page", "Light or dark"),
-    "fr": ("Pages", "Page précédente", "Page suivante", "Clair ou sombre"),
-    "de": ("Seiten", "Vorige Seite", "Nächste Seite", "Hell oder dunkel"),
-    "es": ("Páginas", "Página anterior", "Página siguiente", "Claro u oscuro"),
+    "en": ("Pages", "Previous page", "Next page", "Light or dark", "Read aloud", "Panel by panel"),
+    "fr": (
+        *("Pages", "Page précédente", "Page suivante", "Clair ou sombre"),
+        *("Lire à voix haute", "Case par case"),
+    ),
+    "de": (
+        "Seiten",
+        "Vorige Seite",
+        "Nächste Seite",
+        "Hell oder dunkel",
+        "Vorlesen",
+        "Bild für Bild",
+    ),
+    "es": (
+        *("Páginas", "Página anterior", "Página siguiente", "Claro u oscuro"),
+        *("Leer en voz alta", "Viñeta a viñeta"),
+    ),
 }
 
 
@@ -46,7 +60,7 @@ def write_html(book: Book, path: Path) -> Path:
 
     Raises StoryForgeError if a picture cannot be read.
     """
-    html = _html(book, lambda content: _data_uri("image/jpeg", content), "data:")
+    html = _html(book, _data_uri, "data:")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(html, encoding="utf-8", newline="\n")
@@ -62,8 +76,9 @@ def write_web(book: Book, path: Path) -> Path:
     """
     assets: dict[bytes, str] = {}
 
-    def named(content: bytes) -> str:
-        return assets.setdefault(content, f"assets/picture-{len(assets):03d}.jpg")
+    def named(mime: str, content: bytes) -> str:
+        kind, ending = ("picture", "jpg") if mime == "image/jpeg" else ("voice", _SPOKEN[mime])
+        return assets.setdefault(content, f"assets/{kind}-{len(assets):03d}.{ending}")
 
     html = _html(book, named, "'self' file:")
     (path / "assets").mkdir(parents=True)
@@ -73,11 +88,13 @@ def write_web(book: Book, path: Path) -> Path:
     return path
 
 
-PictureSource = Callable[[bytes], str]
-"""Where a page finds a picture, given the picture."""
+MediaSource = Callable[[str, bytes], str]
+"""Where a page finds a picture or a recording, given its media type and its content."""
+
+_SPOKEN: Final = {mime: ending.removeprefix(".") for ending, mime in SPOKEN.items()}
 
 
-def _html(book: Book, source: PictureSource, image_sources: str) -> str:
+def _html(book: Book, source: MediaSource, image_sources: str) -> str:
     page = _HtmlPage(book, source)
     labels = _CONTROLS.get(book.language.split("-")[0], _CONTROLS["en"])
     values = {
@@ -88,7 +105,11 @@ def _html(book: Book, source: PictureSource, image_sources: str) -> str:
         "height": number(page.height),
         "faces": [_font(index, face) for index, face in enumerate(book.faces)],
         "leaves": [page.leaf(leaf) for leaf in book.leaves],
-        "ui": dict(zip(("pages", "back", "forth", "theme"), labels, strict=True)),
+        "spoken": any(leaf.narration for leaf in book.leaves),
+        "guided": any(len(leaf.pictures) > 1 for leaf in book.leaves),
+        "ui": dict(
+            zip(("pages", "back", "forth", "theme", "voice", "guided"), labels, strict=True)
+        ),
     }
     return rendered("book.html", values)
 
@@ -167,7 +188,7 @@ class _HtmlPage:
     """Turns points of the page into what the template shows: percent, paths and data URIs."""
 
     book: Book
-    source: PictureSource
+    source: MediaSource
 
     @property
     def width(self) -> float:
@@ -197,6 +218,9 @@ class _HtmlPage:
             "style": _style(paper=tones.paper, deep=tones.deep, motif=tones.motif),
             "pictures": [self.picture(item) for item in leaf.pictures],
             "texts": [self.text(item, leaf) for item in leaf.texts],
+            "narration": self.source(said.mime, said.path.read_bytes())
+            if (said := leaf.narration)
+            else None,
         }
 
     def rect(self, rect: Rect) -> dict[str, float]:
@@ -224,7 +248,7 @@ class _HtmlPage:
             "corner": item.corner,
             "halved": item.halved,
             "style": style,
-            "source": self.source(picture.screen_jpeg(item)),
+            "source": self.source("image/jpeg", picture.screen_jpeg(item)),
             "alt": item.alt or "",
             "width": item.art.width,
             "height": item.art.height,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from storyforge.book.recording import Recording
 from storyforge.settings import Made
 from storyforge.story.book_settings import BalloonKind
 from storyforge.story.trims import Trim
@@ -238,11 +239,12 @@ class Barcode:
 class Leaf:
     """One page of the book.
 
-    number  from 1, the cover; odd pages lie on the right, or on the left of a book read from right
-            to left
-    label   what the page is, for readers who cannot see it
-    tone    the picture that the page takes its colours from
-    spread  which half of one picture over two facing pages this is, in the order of reading
+    number     from 1, the cover; odd pages lie on the right, or on the left of a book read from
+               right to left
+    label      what the page is, for readers who cannot see it
+    tone       the picture that the page takes its colours from
+    spread     which half of one picture over two facing pages this is, in the order of reading
+    narration  its words, read out
     """
 
     number: int
@@ -254,6 +256,7 @@ class Leaf:
     texts: tuple[TextBlock, ...] = ()
     spread: Literal["first", "second"] | None = None
     codes: tuple[Barcode, ...] = ()
+    narration: Recording | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +20,8 @@ from storyforge.book.cbz import page_pictures
 from storyforge.book.colophon import RIGHT_TO_LEFT, spoken_in
 from storyforge.book.leaf import Book, Face, Picture
 from storyforge.book.markup import xml
+from storyforge.book.recording import MIME as SPOKEN
+from storyforge.book.recording import Recording
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import SOURCES
 
@@ -37,6 +39,7 @@ TYPES: Final = {
 """What EPUB calls some kinds of leaves."""
 
 _MIME: Final = {
+    **SPOKEN,
     ".jpg": "image/jpeg",
     ".otf": "font/otf",
     ".ttf": "font/ttf",
@@ -94,6 +97,14 @@ class Files:
             self.contents[f"licence-{count}.txt"] = licence.read_bytes()
         return {"name": name, "weight": face.weight, "file": file}
 
+    def recording(self, item: Recording) -> str:
+        """Take in a recording; the name it has in the book."""
+        if (item.path, 0) not in self.names:
+            count = sum(name.startswith("voice-") for name in self.contents)
+            self.names[item.path, 0] = f"voice-{count:03d}{item.path.suffix.lower()}"
+            self.contents[self.names[item.path, 0]] = item.path.read_bytes()
+        return self.names[item.path, 0]
+
     def picture(self, item: Picture) -> str:
         """Take in a picture, large enough for its place; the name it has in the book."""
         key = (item.art.path, picture.screen_width(item))
@@ -110,12 +121,24 @@ class Document:
 
     drawn  whether it holds inline SVG
     side   on which side of the fold it lies, in a fixed layout
+    spoken its words, read out, and the name of the recording in the book
     """
 
     name: str
     content: bytes
     drawn: bool
     side: str | None = None
+    spoken: tuple[Recording, str] | None = None
+
+    @property
+    def overlay(self) -> str | None:
+        """The file that lays its recording over it; None where there is none."""
+        return f"{self.name}.smil" if self.spoken else None
+
+    @property
+    def seconds(self) -> str:
+        """How long it is spoken."""
+        return f"{self.spoken[0].seconds:.3f}s" if self.spoken else "0s"
 
     @property
     def file(self) -> str:
@@ -162,6 +185,7 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
         "nav.xhtml": xml("epub/nav.xhtml", navigation, "table of contents"),
         "style.css": content.style,
         **{document.file: document.content for document in content.documents},
+        **_overlays(content.documents),
         "cover.jpg": cover.content,
         **content.files.contents,
     }
@@ -174,6 +198,19 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
             **{f"EPUB/{name}": data for name, data in inside.items()},
         },
     )
+
+
+def _overlays(documents: Sequence[Document]) -> dict[str, bytes]:
+    """What plays each page's recording while the page is shown, by its file's name."""
+    return {
+        f"{document.name}.smil": xml(
+            "epub/overlay.smil",
+            {"file": document.file, "voice": document.spoken[1], "end": document.seconds},
+            document.name,
+        )
+        for document in documents
+        if document.spoken
+    }
 
 
 def _identifier(book: Book, layout: BookLayout) -> str:
@@ -213,6 +250,7 @@ def _about(book: Book, content: Content, inside: Mapping[str, bytes]) -> dict[st
         "source": SOURCES[book.made],
         "accessibility": f"{_LAYOUTS[content.layout][said_in]} {_ACCESSIBILITY[said_in]}",
         "leaves": content.documents,
+        "spoken": f"{sum(d.spoken[0].seconds for d in content.documents if d.spoken):.3f}s",
         "resources": [
             {"id": Path(name).stem, "file": name, "mime": _MIME[Path(name).suffix]}
             for name in content.files.contents

@@ -19,11 +19,14 @@ from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
+from storyforge.book.recording import Recording, recording
 from storyforge.book.unsettable import Unprintable, Unsettable
+from storyforge.errors import StoryForgeError
 from storyforge.pictures import picture_size
 from storyforge.provenance.xmp import together
 from storyforge.settings import Made
 from storyforge.story.gridform import pattern_of, room_in
+from storyforge.story.readalong import narration_of
 from storyforge.story.story import Page, Panel, Story
 
 __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
@@ -147,6 +150,23 @@ def _parts(binding: Binding) -> Iterator[_Part]:
 
 
 def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
+    first, *rest = _silent_leaves(binding, page, number, leaf_number)
+    return (replace(first, narration=_narration(binding, number)), *rest)
+
+
+def _narration(binding: Binding, number: int) -> Recording | None:
+    """The page's words, read out, in this edition's language."""
+    path = narration_of(binding.story, number, binding.language)
+    if path is None:
+        return None
+    try:
+        return recording(path)
+    except StoryForgeError as exc:
+        place = ("page", number, "narration")
+        raise Unsettable(f"page {number}: {exc.message}", place=place, hint=exc.hint) from exc
+
+
+def _silent_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:
     words = _words(binding, page, number)
     if page.kind == "spread":
         return spread.leaves(binding, page.panels[0], words, number, leaf_number)

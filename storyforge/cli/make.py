@@ -291,6 +291,31 @@ def preflight(
 
 
 @app.command()
+def narrate(
+    story: StoryArgument,
+    lang: LanguageOption = None,
+    voice: Annotated[
+        str | None,
+        typer.Option("--voice", help="One of espeak-ng's, or a Piper model (.onnx)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a machine read out the pages that have no recording, for `book.read_along`."""
+    from storyforge.project.project import Project
+
+    project = Project(story)
+    with ProgressLine() as progress:
+        files = project.narrate(lang, voice, on_progress=progress)
+    if as_json:
+        tell_json({"files": [str(path) for path in files]})
+        return
+    for path in files:
+        typer.echo(path)
+    if not project.story.book.read_along:
+        tell("next: write `read_along: true` under `book`")
+
+
+@app.command()
 def sheet(
     story: StoryArgument,
     out: OutFolder = None,

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from storyforge.settings import Format
 
-_FORMATS = "pdf, html, web, epub, epub-reflow, cbz, png, cover, inside, booklet"
+_FORMATS = "pdf, html, web, epub, epub-reflow, cbz, png, cover, inside, booklet, mp4"
 
 StoryArgument = Annotated[Path, typer.Argument(metavar="STORY", help="The story file.")]
 StoreFolder = Annotated[

@@ -26,6 +26,7 @@ from storyforge.story.concept import ConceptSpec
 from storyforge.story.continuity import drawn_cast
 from storyforge.story.locales import check_edition
 from storyforge.story.prompts import named_in, negative_prompt
+from storyforge.story.readalong import narrations
 from storyforge.story.story import Story
 from storyforge.tasks import (
     BookTask,
@@ -297,12 +298,17 @@ def _book_recipe(story: Story) -> KeyInputs:
         for name, spec in story.concepts.items()
         if not isinstance(spec, Path)
     }
+    spoken = {
+        language: {str(number): path for number, path in narrations(story, language).items()}
+        for language in story.languages()
+    }
     font = story.folder / story.book.font if story.book.font else None
     return {
         "make": f"book 4, storyforge {__version__}",
         "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
         "concepts": concepts,
         "font": font if font is not None and font.is_file() else None,
+        **({"narration": spoken} if any(spoken.values()) else {}),
     }
 
 

@@ -250,6 +250,23 @@ class Project:
         art = self._art(Order(language=language), drawn=with_art)
         return write_proofs(self.story, formats, language, art, self.out)
 
+    def narrate(
+        self,
+        language: str | None = None,
+        voice: str | None = None,
+        *,
+        on_progress: OnProgress = silent,
+    ) -> tuple[Path, ...]:
+        """Let a program read out the pages that have no recording; the new recordings.
+
+        voice  one of espeak-ng's by name, or a Piper model (.onnx); None for the language's own
+        """
+        from storyforge.project.narrate import narrate
+
+        made = narrate(self.story, language, voice, on_progress)
+        self._forget()
+        return made
+
     def sheet(self, order: Order = Order()) -> Path:
         """Lay every picture beside its concepts' reference pictures; the file that shows them."""
         return draw_sheet(self.plan(order), self.store, self.out)

@@ -46,6 +46,7 @@ Shelf = Literal[
     "cover",
     "inside",
     "booklet",
+    "mp4",
     "upscaled",
 ]
 
@@ -59,6 +60,7 @@ PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "cover": ("covers", ".pdf"),
     "inside": ("insides", ".pdf"),
     "booklet": ("booklets", ".pdf"),
+    "mp4": ("films", ".mp4"),
     "html": ("books", ".html"),
     "web": ("web", ""),
     "epub": ("books", ".epub"),

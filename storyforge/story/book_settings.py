@@ -131,11 +131,15 @@ class BookSettings(BaseModel):
     """the ground under words on a picture: a plate, a band from edge to edge, a veil, or none"""
     page_numbers: bool = False
     """whether the story's pages bear their numbers"""
+    read_along: bool = False
+    """whether pages that name no `narration` are read out by `narration/LANGUAGE/PAGE.mp3`, which
+    `storyforge narrate` speaks"""
     direction: Literal["ltr", "rtl"] | None = None
     """which way pages turn and panels are read; as the language is written if left out"""
     formats: tuple[Format, ...] = ("pdf", "html")
     """the files to make; `web` is HTML with its pictures beside it, `png` pages as pictures,
-    `cover` wraps a printed book and `inside` is what it wraps, `booklet` is folded and stapled"""
+    `cover` wraps a printed book and `inside` is what it wraps, `booklet` is folded and stapled,
+    `mp4` is a film of the pages"""
     ppi: int = Field(default=150, ge=36, le=600)
     """pixels an inch of pages as pictures (`png`)"""
     upscale: str = "none"

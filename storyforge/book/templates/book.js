@@ -39,12 +39,90 @@
     place.setAttribute("aria-label", named.map((leaf) => leaf.getAttribute("aria-label")).join(", "));
     back.disabled = now === 0;
     forth.disabled = now === openings.length - 1;
+    look(turning < 0 ? -1 : 0);
+    if (turning) speak();
     if (turning) {
       scrollTo(0, 0);
       history.replaceState(null, "", `#${open[0].id}`);
     }
   };
+  // Panel by panel: steps go through the pictures of an opening before they turn the page.
+  const guide = document.getElementById("guide");
+  let guided = false;
+  let panel = 0;
+  const panels = () => openings[now]
+    .flatMap((leaf) => [...leaf.querySelectorAll(".picture")])
+    .filter((picture) => picture.closest(".sheet").querySelectorAll(".picture").length > 1);
+  const look = (index) => {
+    for (const sheet of main.querySelectorAll(".looking")) {
+      sheet.classList.remove("looking");
+      sheet.style.removeProperty("--guide");
+    }
+    for (const picture of main.querySelectorAll(".looked-at")) picture.classList.remove("looked-at");
+    const all = guided ? panels() : [];
+    panel = index < 0 ? all.length - 1 : index;
+    const picture = all[panel];
+    if (!picture) return;
+    const sheet = picture.closest(".sheet");
+    const percent = (name) => parseFloat(picture.style.getPropertyValue(name));
+    const [x, y, w, h] = ["--x", "--y", "--w", "--h"].map(percent);
+    const zoom = Math.min(96 / w, 96 / h, 3);
+    const left = (100 - w * zoom) / 2 - x * zoom;
+    const top = (100 - h * zoom) / 2 - y * zoom;
+    const { offsetWidth: width, offsetHeight: height } = sheet;
+    sheet.style.setProperty("--guide",
+      `translate(${(left * width) / 100}px, ${(top * height) / 100}px) scale(${zoom})`);
+    sheet.classList.add("looking");
+    picture.classList.add("looked-at");
+    place.setAttribute("aria-label", picture.querySelector("img").alt);
+  };
+
+  // Read aloud: the recordings of an opening, one after the other, then the next opening.
+  const voice = document.getElementById("voice");
+  let reading = false;
+  let waiting = 0;
+  const speak = () => {
+    clearTimeout(waiting);
+    for (const audio of main.querySelectorAll("audio")) {
+      audio.onended = null;
+      audio.pause();
+    }
+    if (!reading) return;
+    const queue = openings[now].flatMap((leaf) => [...leaf.querySelectorAll("audio")]);
+    const last = now === openings.length - 1;
+    const on = () => (last ? toggleVoice() : turn(1));
+    const next = () => {
+      const audio = queue.shift();
+      if (!audio) {
+        waiting = setTimeout(on, 900);
+        return;
+      }
+      audio.currentTime = 0;
+      audio.onended = next;
+      audio.play().catch(() => { reading = false; voice.setAttribute("aria-pressed", "false"); });
+    };
+    if (queue.length) next();
+    else waiting = setTimeout(on, 2500);
+  };
+  const toggleVoice = () => {
+    reading = !reading;
+    voice.setAttribute("aria-pressed", String(reading));
+    speak();
+  };
+  voice?.addEventListener("click", toggleVoice);
+  guide?.addEventListener("click", () => {
+    guided = !guided;
+    root.classList.toggle("guided", guided);
+    guide.setAttribute("aria-pressed", String(guided));
+    look(0);
+  });
+
   const turn = (by) => {
+    const all = guided && Math.abs(by) === 1 ? panels() : [];
+    if (panel + by >= 0 && panel + by < all.length) {
+      look(panel + by);
+      return;
+    }
     const to = Math.max(0, Math.min(now + by, openings.length - 1));
     if (to !== now) show(to, Math.sign(by));
   };

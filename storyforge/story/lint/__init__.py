@@ -44,7 +44,12 @@ from storyforge.story.lint.pages import (
     check_typed,
     first_page,
 )
-from storyforge.story.lint.paths import check_own_picture, check_pictures, located
+from storyforge.story.lint.paths import (
+    check_narration,
+    check_own_picture,
+    check_pictures,
+    located,
+)
 from storyforge.story.lint.regions import Surroundings, check_fold, check_regions, check_room
 from storyforge.story.trims import TRIMS, length_in
 from storyforge.story.yaml import Node
@@ -86,6 +91,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     shape = _page_shape((root.get("book") or root).get("trim"))
     for page in pages:
         check_page(page, report)
+        check_narration(page, around.folder, report)
         if page.text_at("kind") == "spread" and shape is not None:
             for panel in page.each("panels"):
                 check_fold(panel, cast, 2 * shape, around, report)

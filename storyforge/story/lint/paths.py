@@ -41,6 +41,15 @@ def check_own_picture(panel: Node, folder: Path, report: Report) -> None:
         report.error(named.mark, "SF328", f"{exc.message}; {remedy}")
 
 
+def check_narration(page: Node, folder: Path, report: Report) -> None:
+    """Whether a page's recordings are there."""
+    said = page.get("narration")
+    for named in [] if said is None else [said, *(said.entries or {}).values()]:
+        path = located(named, folder, "file", report) if named.text else None
+        if path is not None and not os.path.isfile(path):
+            report.error(named.mark, "SF303", f"no recording at `{path}`")
+
+
 def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
     """Report a folder that is missing or holds no picture."""
     try:
