@@ -9,6 +9,7 @@ kind. Needs no torch; turning pictures into tensors is `train.dataset`'s work.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import warnings
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from storyforge.errors import StoryForgeError
 
@@ -313,11 +314,39 @@ def mask_of(folder: Path, source: ConceptPicture, picture: Image.Image) -> Image
 
 
 def on_paper(picture: Image.Image) -> Image.Image:
-    """The picture without transparency, on white."""
-    if "A" not in picture.getbands():
-        return picture.convert("RGB")
+    """The picture in sRGB without transparency, on white."""
+    plain = in_srgb(picture)
+    if plain.mode == "RGB":
+        return plain
     ground = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+    return Image.alpha_composite(ground, plain).convert("RGB")
+
+
+def in_srgb(picture: Image.Image) -> Image.Image:
+    """The picture as RGB, or RGBA if parts of it are clear, in the colours that its profile means.
+
+    A profile that cannot be read, or is another colour model's, counts as none.
+    """
+    profile = picture.info.get("icc_profile")
+    clear = picture.getchannel("A") if "A" in picture.getbands() else None
+    plain = picture.convert("RGB") if clear is not None else picture
+    plain = plain if plain.mode in {"RGB", "CMYK", "L", "LAB"} else plain.convert("RGB")
+    made = plain.convert("RGB")
+    if isinstance(profile, bytes):
+        srgb = ImageCms.createProfile("sRGB")
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            # From sRGB to sRGB nothing changes but what is rounded.
+            usual = plain.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(own).lower()
+            converted = (
+                plain if usual else ImageCms.profileToProfile(plain, own, srgb, outputMode="RGB")
+            )
+        except (ImageCms.PyCMSError, OSError):
+            converted = None
+        made = made if converted is None else converted
+    if clear is not None:
+        made.putalpha(clear)
+    return made
 
 
 def with_article(noun: str) -> str:

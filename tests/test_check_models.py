@@ -15,6 +15,7 @@ from storyforge.headers.bases import look_at_base
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import FileKind, describe
+from storyforge.modelref import base_at
 from storyforge.story.story import check
 
 TO_K = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -299,3 +300,20 @@ def test_a_kind_is_told_from_the_names(tmp_path: Path, kind: FileKind) -> None:
     tensors = {name: zeros(*shape) for name, shape in KINDS[kind].items()}
     save_file(tensors, tmp_path / "a.safetensors")
     assert describe(read_header(tmp_path / "a.safetensors")).kind == kind
+
+
+def test_a_concept_that_was_learnt_on_another_base_is_found(folder: Path) -> None:
+    told = {"base": "dreamshaper", "base_hash": "0" * 64}
+    shared_concept(folder / "pip.safetensors", "pip", **told)
+    (found,) = findings(folder).splitlines()
+    assert found.startswith(f"{SECOND} SF331 the concept `pip.safetensors` was learnt on another")
+    assert "(`dreamshaper`)" in found
+    own = base_at("base", folder).hash
+    shared_concept(folder / "pip.safetensors", "pip", base="base", base_hash=own)
+    assert findings(folder) == ""
+
+
+def test_a_base_in_parts_is_looked_into_as_well(folder: Path) -> None:
+    (folder / "old.ckpt").write_bytes(b"\x80\x02")
+    found = findings(folder, "{model: old.ckpt, prediction: v}")
+    assert found.startswith("story.yaml:2:15 SF330 `old.ckpt` is a pickle")

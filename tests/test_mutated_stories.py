@@ -225,7 +225,9 @@ ELSEWHERE = {"SF100", "SF319", "SF406", "SF407", "SF410", "SF900"}
 """Codes that no single edit of one file makes; their tests are below and in test_languages."""
 
 ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433", "SF434"}
-"""Those of models and files of other tools; their tests are in test_check_models."""
+ELSEWHERE |= {"SF333", "SF438"}
+"""Those of models and files of other tools; test_check_models, test_transformers and
+test_pictures_of_others test them."""
 
 ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF328", "SF329", "SF423"}
 ELSEWHERE |= {"SF435", "SF436", "SF437"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from storyforge.errors import StoryForgeError
 from storyforge.pictures import on_paper, open_picture, picture_names, sources
@@ -101,3 +101,61 @@ def test_a_black_mask_is_found_by_check(tmp_path: Path) -> None:
     assert "SF202 the mask `m.png` is black all over" in found
     Image.new("L", (8, 8), 255).save(tmp_path / "m.png")
     assert findings(tmp_path, "a field", "regions: {left: {mask: m.png}}, ") == []
+
+
+def test_colours_are_those_that_a_pictures_profile_means(tmp_path: Path) -> None:
+    """In a profile whose red and blue change places, what is written as red is blue."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    swapped = bytearray(srgb.tobytes())
+    tags = {bytes(swapped[at : at + 4]): at for at in range(132, 132 + 12 * swapped[131], 12)}
+    red, blue = tags[b"rXYZ"], tags[b"bXYZ"]
+    swapped[red + 4 : red + 12], swapped[blue + 4 : blue + 12] = (
+        swapped[blue + 4 : blue + 12],
+        swapped[red + 4 : red + 12],
+    )
+    name = (
+        bytes(swapped).replace(b"s\0R\0G\0B", b"o\0t\0h\0r").replace(b"sRGB built", b"othr built")
+    )
+    picture = Image.new("RGB", (4, 4), (255, 0, 0))
+    picture.save(tmp_path / "own.png", icc_profile=name)
+    picture.save(tmp_path / "usual.png", icc_profile=srgb.tobytes())
+    made = np.asarray(on_paper(open_picture(tmp_path / "own.png")))[0, 0]
+    assert made[2] > 240 > 10 > made[0]
+    assert np.asarray(on_paper(open_picture(tmp_path / "usual.png")))[0, 0].tolist() == [255, 0, 0]
+
+
+def concept_at(folder: Path) -> None:
+    """A story that shows one concept, whose folder is `img`."""
+    (folder / "img").mkdir()
+    (folder / "img" / "concept.yaml").write_text("kind: character\nclass: fox\n")
+    (folder / "story.yaml").write_text(
+        "storyforge: 1\ntitle: A\ncharacters: {pip: img}\n"
+        "pages:\n  - panels: [{id: one, decorative: true, "
+        "regions: {a: {at: left, concept: pip}}}]\n"
+    )
+
+
+def test_folders_of_kohyas_are_named(tmp_path: Path) -> None:
+    concept_at(tmp_path)
+    inner = tmp_path / "img" / "10_pip fox"
+    inner.mkdir()
+    Image.new("RGB", (8, 8)).save(inner / "01.png")
+    (found,) = [each for each in check(tmp_path / "story.yaml") if each.code == "SF303"]
+    assert "as kohya has them: move what is in `10_pip fox` here" in found.message
+
+
+@pytest.mark.parametrize(
+    ("size", "mask", "warned"),
+    [("", (40, 40), False), ("", (10, 40), True), ("size: [64, 32]\n", (200, 100), False)],
+)
+def test_a_mask_of_another_shape_than_the_picture_is_told(
+    tmp_path: Path, size: str, mask: tuple[int, int], warned: bool
+) -> None:
+    Image.new("L", mask, 255).save(tmp_path / "m.png")
+    (tmp_path / "story.yaml").write_text(
+        f"storyforge: 1\ntitle: A\n{size}pages:\n"
+        "  - panels: [{id: one, decorative: true, regions: {a: {mask: m.png, prompt: a fox}}}]\n"
+    )
+    found = [each for each in check(tmp_path / "story.yaml") if each.code == "SF438"]
+    assert bool(found) is warned
+    assert not found or found[0].message.startswith("the mask `m.png` is 10 x 40")

@@ -26,9 +26,11 @@ from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.formats import diffusers_lora, kohya
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
+from storyforge.model.formats.export import Target, export_concept, halved
 from storyforge.model.lora import Delta, merged
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens
 from storyforge.sample.sampler import SamplingContext, pictures
+from storyforge.sample.verify import difference, drawn_by_stock, drawn_here
 from storyforge.settings import FuseSettings, TrainSettings
 from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask, TrainTask
 from storyforge.train import edlora
@@ -302,6 +304,26 @@ def test_a_lora_that_is_written_is_read_back_on_every_layer(
         torch.testing.assert_close(
             change, cast["pip"].deltas[linear].weight(), atol=1e-6, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers", "ti"])
+def test_an_export_draws_in_stock_diffusers_what_it_draws_here(
+    base: BaseModel, cast: dict[str, Concept], tmp_path: Path, to: Target
+) -> None:
+    if base.door is not None:
+        return  # whose pipelines have no place for words
+    made = export_concept(cast["pip"], to, tmp_path)
+    lean = halved(cast["pip"])
+    lean = replace(lean, deltas={}) if to == "ti" else lean
+    here = drawn_here(base, lean, steps=2)
+    assert difference(here, drawn_by_stock(base, "pip", made.files, steps=2)) <= 1
+    assert difference(here, drawn_here(base, plain_words(lean), steps=2)) > 1
+
+
+def plain_words(concept: Concept) -> Concept:
+    """The same of other words and without changes: else a comparison would prove nothing."""
+    words = ConceptTokens(concept.name, -concept.tokens.words)
+    return replace(concept, deltas={}, tokens=words)
 
 
 ORIGINAL = {

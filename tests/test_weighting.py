@@ -28,12 +28,32 @@ READ = {
         (".", 1.1),
     ],
     "": [],
+    # What compel's own documentation gives for each.
+    "a red ball++ here": [("a red ", 1.0), ("ball", 1.21), (" here", 1.0)],
+    "a ball-- and <pip>+, a well-known c++11": [
+        ("a ", 1.0),
+        ("ball", 0.81),
+        (" and ", 1.0),
+        ("<pip>", 1.1),
+        (", a well-known c++11", 1.0),
+    ],
+    "a (red ball)1.3 there": [("a ", 1.0), ("red ball", 1.3), (" there", 1.0)],
+    "a (red ball)-, (big ball)++.": [
+        ("a ", 1.0),
+        ("red ball", 0.9),
+        (", ", 1.0),
+        ("big ball", 1.21),
+        (".", 1.0),
+    ],
+    "a (red (ball)+)1.5": [("a ", 1.0), ("red ", 1.5), ("ball", 1.65)],
+    "red - or blue -- or so": [("red - or blue -- or so", 1.0)],
+    "(red)2 foxes (and)22b": [("red", 2.0), (" foxes ", 1.0), ("and", 1.1), ("22b", 1.0)],
     "at 8:30, a ] and a ) alone": [("at 8:30, a ] and a ) alone", 1.0)],
 }
 
 
 @pytest.mark.parametrize("prompt", list(READ))
-def test_brackets_are_read_as_the_web_ui_reads_them(prompt: str) -> None:
+def test_weights_are_read_as_the_web_ui_and_compel_read_them(prompt: str) -> None:
     made = pieces_of(prompt)
     assert [text for text, _ in made] == [text for text, _ in READ[prompt]]
     assert [weight for _, weight in made] == pytest.approx([w for _, w in READ[prompt]])

@@ -9,11 +9,11 @@ import io
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageCms
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storyforge.book.picture import Tones, tones_of
-from storyforge.pictures import open_picture
+from storyforge.pictures import in_srgb, open_picture
 from storyforge.provenance.xmp import XMP_CHUNK, packet, told_by
 from storyforge.settings import Made
 
@@ -40,29 +40,6 @@ def ready(path: Path, said: Made | None) -> bytes:
     out = io.BytesIO()
     picture.save(out, "PNG", pnginfo=notes, compress_level=_COMPRESSION)
     return out.getvalue()
-
-
-def in_srgb(picture: Image.Image) -> Image.Image:
-    """The picture as RGB, or RGBA if parts of it are clear, in the colours that its profile means.
-
-    A profile that cannot be read, or is another colour model's, counts as none.
-    """
-    profile = picture.info.get("icc_profile")
-    clear = picture.getchannel("A") if "A" in picture.getbands() else None
-    plain = picture.convert("RGB") if clear is not None else picture
-    plain = plain if plain.mode in {"RGB", "CMYK", "L", "LAB"} else plain.convert("RGB")
-    made = plain.convert("RGB")
-    if isinstance(profile, bytes):
-        srgb = ImageCms.createProfile("sRGB")
-        try:
-            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(plain, own, srgb, outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            converted = None
-        made = made if converted is None else converted
-    if clear is not None:
-        made.putalpha(clear)
-    return made
 
 
 def on_its_paper(picture: Image.Image) -> Image.Image:

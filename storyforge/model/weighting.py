@@ -1,8 +1,10 @@
-"""Words that count more or less: `(word:1.3)`, `((word))`, `[word]`, as AUTOMATIC1111 reads them.
+"""Words that count more or less: as AUTOMATIC1111 reads them, `(word:1.3)`, `((word))`, `[word]`,
+and as compel does, `word++`, `word-`, `(two words)+`, `(two words)0.8`.
 
-Every bracket multiplies by 1.1 or divides by it, a number replaces that, `\\(` is a bracket. The
-features of a token are multiplied by its weight, and the whole is brought back to the mean that it
-had. Not covered: `BREAK`, prompts that change between steps, alternatives and wildcards.
+Every bracket multiplies by 1.1 or divides by it; every `+` at a word's or bracket's end multiplies
+by 1.1, every `-` by 0.9; a number replaces all that. `\\(` is a bracket. The features of a token
+are multiplied by its weight, and the whole is brought back to the mean that it had.
+Not covered: `BREAK`, prompts that change between steps, alternatives and wildcards.
 """
 
 from __future__ import annotations
@@ -19,7 +21,19 @@ STEP: Final = 1.1
 WeightedPiece = tuple[str, float]
 """A part of a prompt and its weight."""
 
-_MARKS: Final = re.compile(r"\\[()\[\]\\]|\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|\]|[^\\()\[\]:]+|.", re.S)
+LESS: Final = 0.9
+"""What a `-` of compel's multiplies by."""
+
+_MARKS: Final = re.compile(
+    r"\\[()\[\]\\]"  # a bracket that is one
+    r"|\(|\["
+    r"|:\s*(?P<number>[+-]?[.\d]+)\s*\)"
+    r"|\)(?P<after>\++(?=[\s,.;!?)]|$)|-+(?=[\s,.;!?)]|$)|\d*\.?\d+(?![\w.]))?"
+    r"|\]|[^\\()\[\]:]+|.",
+    re.S,
+)
+_SIGNED: Final = re.compile(r"(?<!\S)(\S*[\w>])(\++|-+)(?=[\s,.;!?]|$)")
+"""A word that ends in compel's signs."""
 
 
 def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
@@ -35,22 +49,41 @@ def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
         mark = match[0]
         if mark in opened:
             opened[mark].append(len(texts))
-        elif match[1] and opened["("] and _number(match[1]) is not None:
-            weigh(opened["("].pop(), float(match[1]))
-        elif mark == ")" and opened["("]:
-            weigh(opened["("].pop(), STEP)
+        elif match["number"] and opened["("] and _number(match["number"]) is not None:
+            weigh(opened["("].pop(), float(match["number"]))
+        elif mark.startswith(")") and opened["("]:
+            weigh(opened["("].pop(), _factor(match["after"] or "") or STEP)
         elif mark == "]" and opened["["]:
             weigh(opened["["].pop(), 1 / STEP)
         else:
             escaped = len(mark) == 2 and mark[0] == "\\"
-            texts.append(mark[1] if escaped else mark)
-            weights.append(1.0)
+            for text, factor in _signed(mark[1] if escaped else mark):
+                texts.append(text)
+                weights.append(factor)
     # What was never closed reaches to the end.
     for start in opened["("]:
         weigh(start, STEP)
     for start in opened["["]:
         weigh(start, 1 / STEP)
     return tuple(_joined(zip(texts, weights, strict=True)))
+
+
+def _factor(signs: str) -> float | None:
+    """What compel's signs or number after a word multiply by; None for neither."""
+    if signs and not signs.strip("+-"):
+        return STEP ** len(signs) if signs[0] == "+" else LESS ** len(signs)
+    return _number(signs)
+
+
+def _signed(text: str) -> Iterator[WeightedPiece]:
+    """A text without brackets, with the words that compel's signs weigh."""
+    start = 0
+    for match in _SIGNED.finditer(text):
+        yield text[start : match.start()], 1.0
+        yield match[1], _factor(match[2]) or 1.0
+        start = match.end()
+    if start < len(text):
+        yield text[start:], 1.0
 
 
 def _number(text: str) -> float | None:

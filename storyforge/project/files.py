@@ -86,9 +86,9 @@ def verify_export(file: Path, to: Target, exported: Exported, base: str) -> floa
         if not same or (to == "mix-of-show" and again.deltas.keys() != concept.deltas.keys()):
             raise EnvironmentProblem(f"`{exported.files[0]}` does not come back as it was written")
         return 0.0
-    if opened.text_encoder_2 is not None:
-        hint = "`concept import` reads it back"
-        raise StoryForgeError("only models with one text encoder are compared", hint=hint)
+    if opened.door is not None:
+        hint = "`load_lora_weights` reads the LoRA"
+        raise StoryForgeError(f"{opened.door.name}'s pipeline has no place for words", hint=hint)
     lean = halved(concept)
     lean = replace(lean, deltas={}) if to == "ti" else lean
     here = drawn_here(opened, lean)

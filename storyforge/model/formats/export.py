@@ -6,6 +6,7 @@ mean over layers is what they get.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -21,7 +22,11 @@ from storyforge.model.tokens import ConceptTokens
 Target = Literal["kohya", "diffusers", "comfyui", "webui", "ti", "xti", "mix-of-show"]
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 
-_VERSIONS: Final = {768: ("sd_v1", "stable-diffusion-v1"), 1024: ("sd_v2", "stable-diffusion-v2")}
+_VERSIONS: Final = {
+    768: ("sd_v1", "stable-diffusion-v1"),
+    1024: ("sd_v2", "stable-diffusion-v2"),
+    2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+}
 """Width of a word -> kohya's and ModelSpec's names of the family."""
 
 
@@ -63,7 +68,8 @@ def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
             return Exported((path,), "`--XTI_embeddings` of gen_img_diffusers.py", 0.0)
         case "ti":
             path = folder / f"{name}.safetensors"
-            textual_inversion.write_words(words, path, _metadata(concept, "textual-inversion"))
+            told = _metadata(concept, "textual-inversion")
+            textual_inversion.write_words(words, path, told, _widths(concept))
             return Exported((path,), "the file's name in a prompt", lost)
         case _:
             return _with_lora(concept, to, folder, lost)
@@ -87,18 +93,36 @@ def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Expor
     lora, beside = (folder / place for place in places[to])
     for path in (lora, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
-    told = _metadata(concept, "lora")
+    told, of_words = _metadata(concept, "lora"), _metadata(concept, "textual-inversion")
+    widths = _widths(concept)
     if any(linear.startswith("transformer.") for linear in concept.deltas):
         uses["diffusers"] = "`load_lora_weights`; its words stock pipelines have no place for"
     if to == "diffusers":
         diffusers_lora.write_lora(concept.deltas, lora, told)
-        one = textual_inversion.collapsed(words)
-        save_file({f"<{name}>": one}, beside, _metadata(concept, "textual-inversion"))
     else:
-        bundle = {name: textual_inversion.collapsed(words)} if to == "webui" else None
+        # The web UI reads words from a LoRA of one text encoder alone.
+        own = {name: textual_inversion.collapsed(words)}
+        bundle = own if to == "webui" and widths is None else None
         kohya.write_lora(concept.deltas, lora, told, bundle)
-        textual_inversion.write_words(words, beside, _metadata(concept, "textual-inversion"))
+    if to == "diffusers" and widths is None:
+        save_file({f"<{name}>": textual_inversion.collapsed(words)}, beside, of_words)
+    else:
+        textual_inversion.write_words(words, beside, of_words, widths)
     return Exported((lora, beside), uses[to], lost)
+
+
+def _widths(concept: Concept) -> tuple[int, int] | None:
+    """Each text encoder's part of a word, of two of them; None for one."""
+    whole = concept.tokens.words.shape[-1]
+    if not any(name.startswith("text_encoder_2.") for name in concept.deltas):
+        return _CLIPS if whole == sum(_CLIPS) else None
+    readers = (d for n, d in concept.deltas.items() if re.match(r"text_encoder\..+q_proj", n))
+    first = next((delta.down.shape[1] for delta in readers), _CLIPS[0])
+    return first, whole - first
+
+
+_CLIPS: Final = (768, 1280)
+"""Widths of SDXL's two text encoders."""
 
 
 def _metadata(concept: Concept, what: str) -> dict[str, str]:

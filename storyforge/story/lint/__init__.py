@@ -50,7 +50,13 @@ from storyforge.story.lint.paths import (
     check_pictures,
     located,
 )
-from storyforge.story.lint.regions import Surroundings, check_fold, check_regions, check_room
+from storyforge.story.lint.regions import (
+    Surroundings,
+    check_fold,
+    check_mask_shapes,
+    check_regions,
+    check_room,
+)
 from storyforge.story.trims import TRIMS, length_in
 from storyforge.story.yaml import Node
 
@@ -102,6 +108,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
         check_scene(panel, cast, report)
         check_shown(panel, cast, report)
         check_regions(panel, around, report)
+        check_mask_shapes(panel, _aspect(panel) or _aspect(root) or 1.0, around.folder, report)
         check_own_picture(panel, around.folder, report)
         if panel.get("picture") is None:
             check_room(panel, around, size.coarsest, report)
@@ -124,6 +131,14 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
     for node in (root, *panels, *(region for panel in panels for _, region in regions_of(panel))):
         check_length(node, report)
         check_syntax(node, report)
+
+
+def _aspect(node: Node) -> float | None:
+    """Width over height of the pictures' `size`; None if it says none."""
+    sides = [side.text or "" for side in node.each("size")]
+    if len(sides) != 2 or not all(side.isdecimal() and int(side[:9]) > 0 for side in sides):
+        return None
+    return int(sides[0][:9]) / int(sides[1][:9])
 
 
 def _base(root: Node, folder: Path) -> str:

@@ -24,7 +24,7 @@ from storyforge.headers.kinds import (
     licence_of,
     trigger_of,
 )
-from storyforge.modelref import POCKET, is_embedded
+from storyforge.modelref import POCKET, BaseParts, base_at, is_embedded
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.joint import check_joint
 from storyforge.story.yaml import Node
@@ -59,6 +59,7 @@ def check_models(root: Node, folder: Path, report: Report) -> None:
         path = _there(node, folder)
         if path is not None:
             _check_concept(node, path, base, report)
+            _check_learnt_on(node, path, root, folder, report)
 
 
 def _cast(root: Node) -> Iterator[Node]:
@@ -139,6 +140,32 @@ def _check_concept(node: Node, path: Path, base: BaseHeader | None, report: Repo
             f"{message} attention; a concept has no place for them. List the file under "
             "`sampling: {lora: …}` as well if it is to count as a whole",
         )
+
+
+def _check_learnt_on(node: Node, path: Path, root: Node, folder: Path, report: Report) -> None:
+    """Whether a concept of storyforge's was learnt on the story's base."""
+    try:
+        said = read_header(path).metadata
+        own = said.get("base_hash") if "storyforge.format" in said else None
+        base = base_at(_reference(root), folder) if own else None
+    except EnvironmentProblem:
+        return  # which is told elsewhere
+    if base is not None and own != base.hash:
+        message = f"the concept `{shortened(node.text or '')}` was learnt on another base"
+        where = f" (`{shortened(said['base'])}`)" if said.get("base") else ""
+        remedy = "learn it again from its pictures, or name that base"
+        report.error(node.mark, "SF331", f"{message}{where} than this story's; {remedy}")
+
+
+def _reference(root: Node) -> str:
+    """The story's base in the one line that `BaseParts` reads."""
+    node = root.get("base")
+    if node is None:
+        return "pocket"
+    if node.entries is None:
+        return node.text or "pocket"
+    parts = {name: node.text_at(name) for name in ("vae", "scheduler", "prediction")}
+    return BaseParts(node.text_at("model") or "pocket", **parts).reference
 
 
 def _is_attention(layer: str) -> bool:

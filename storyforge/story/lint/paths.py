@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Final
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
 from storyforge.pictures import MAX_FILES, PICTURES, picture_size
 from storyforge.story.yaml import Node
+
+_REPEATED: Final = re.compile(r"\d+_")
+"""How kohya's scripts begin the name of a folder: how often its pictures are shown."""
 
 
 def located(node: Node, folder: Path, what: str, report: Report) -> Path | None:
@@ -62,5 +67,19 @@ def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
         message = f"`{folder}` holds {count} pictures; {MAX_FILES} is the limit for one concept"
         report.error(mark, "SF303", message)
     if not count:
-        message = f"no pictures in `{folder}`; put some {', '.join(PICTURES[:3])} files there"
-        report.error(mark, "SF303", message)
+        remedy = f"put some {', '.join(PICTURES[:3])} files there"
+        if repeats := repeated(folder):
+            named = " or ".join(f"`{name}`" for name in repeats[:3])
+            remedy = f"they lie below it, as kohya has them: move what is in {named} here"
+        report.error(mark, "SF303", f"no pictures in `{folder}` itself; {remedy}")
+
+
+def repeated(folder: Path) -> list[str]:
+    """Folders of pictures in the folder that are called as kohya's scripts want them, `10_fox`."""
+    return sorted(
+        inner.name
+        for inner in folder.iterdir()
+        if _REPEATED.match(inner.name)
+        and inner.is_dir()
+        and any(file.suffix.lower() in PICTURES for file in inner.iterdir())
+    )

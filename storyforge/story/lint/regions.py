@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
-from storyforge.pictures import open_picture
+from storyforge.pictures import open_picture, picture_size
 from storyforge.story.layout import Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import located
@@ -22,6 +23,9 @@ _ROUNDING: Final = 1e-6
 """Slack for fractions such as 0.85 - 0.6."""
 
 _SHAPE: Final = ("box", "at", "mask", "polygon", "soft", "z", "weight", "pose", "facing")
+
+_STRETCHED: Final = 0.05
+"""By how much, as a logarithm, a mask's shape may differ from the picture's."""
 
 _CROPPED: Final = 0.82
 """The smallest share of a picture's width that a spread shows."""
@@ -49,7 +53,7 @@ def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
     blind = name is not None and known is None
     misnamed = False
     for region, node in regions_of(panel):
-        _check_mask(node, around.folder, report)
+        _check_mask(node, around, report)
         if blind or any(node.get(key) is not None for key in ("box", "at", "mask", "polygon")):
             continue
         mark = _regions_mark(panel, region)
@@ -72,16 +76,33 @@ def _regions_mark(panel: Node, region: str) -> Mark:
     return panel.mark if regions is None else regions.mark_of(region)
 
 
-def _check_mask(region: Node, folder: Path, report: Report) -> None:
+def _check_mask(region: Node, around: Surroundings, report: Report) -> None:
     mask = region.get("mask")
     if mask is None or mask.text is None:
         return
-    path = located(mask, folder, "file", report)
+    path = located(mask, around.folder, "file", report)
     if path is not None and not os.path.isfile(path):
         report.error(mask.mark, "SF303", f"no mask at `{path}`")
     elif path is not None and _is_black(path):
         message = f"the mask `{shortened(mask.text)}` is black all over: the region is empty"
         report.error(mask.mark, "SF202", f"{message}; paint it white where the region is")
+
+
+def check_mask_shapes(panel: Node, aspect: float, folder: Path, report: Report) -> None:
+    """Whether masks are of the picture's shape, width over height; others are stretched."""
+    for _, region in regions_of(panel):
+        mask = region.get("mask")
+        path = None if mask is None or not mask.text else folder / mask.text
+        if mask is None or path is None or not path.is_file():
+            continue
+        try:
+            width, height = picture_size(path)
+        except StoryForgeError:
+            continue  # which is told elsewhere
+        if abs(math.log(width / height / aspect)) > _STRETCHED:
+            message = f"the mask `{shortened(mask.text or '')}` is {width} x {height} and the"
+            shape = f"picture {aspect:.2f} times as wide as high: it will be stretched"
+            report.warning(mask.mark, "SF438", f"{message} {shape}; draw it in the picture's shape")
 
 
 def _is_black(path: Path) -> bool:
