@@ -51,8 +51,8 @@ def drawn_by_stock(
     try:
         for lora in loras:
             # Words that a LoRA brings along are the web UI's to read; diffusers refuses them.
-            state = {k: v for k, v in load_file(lora).items() if not k.startswith(BUNDLE)}
-            pipe.load_lora_weights(state)
+            changes = {k: v for k, v in load_file(lora).items() if not k.startswith(BUNDLE)}
+            pipe.load_lora_weights(changes)
         for state, encoder in _words(pipe, words):
             pipe.load_textual_inversion(state, token=f"<{name}>", **encoder)
     except (ValueError, OSError, RuntimeError, ImportError) as exc:
