@@ -27,11 +27,12 @@ from storyforge.executor import peak_memory, silent
 from storyforge.fuse import statistics
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
+from storyforge.model.components import clip_tokenizer
 from storyforge.model.concept import plain
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.placement import open_placed, weights_of
 from storyforge.model.tokens import encode
-from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
+from storyforge.model.vocabulary import CONFIGS
 from storyforge.settings import TrainSettings
 from storyforge.tasks import TrainTask
 from storyforge.train.config import config_of

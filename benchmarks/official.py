@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel
+from storyforge.model.card import WORDS
 from storyforge.model.family import text_embeddings
 from storyforge.model.lora import attached
-from storyforge.model.tokens import WORDS, PromptEmbeds, token_ids
+from storyforge.model.tokens import PromptEmbeds, token_ids
 from storyforge.train.config import TrainConfig
 from storyforge.train.dataset import Example
 from storyforge.train.loss import masked_loss

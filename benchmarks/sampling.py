@@ -43,11 +43,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from storyforge.executor import processors
 from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel, open_base
+from storyforge.model.card import WORDS as CONCEPT_WORDS
 from storyforge.model.concept import Concept, FusedModel, plain
 from storyforge.model.denoising import make_scheduler, start_latents
 from storyforge.model.family import token_table
 from storyforge.model.lora import Delta, joined
-from storyforge.model.tokens import WORDS as CONCEPT_WORDS
 from storyforge.model.tokens import ConceptTokens
 from storyforge.sample.sampler import SamplingContext, picture, pictures
 from storyforge.settings import RegionModel

@@ -13,7 +13,8 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -249,6 +250,27 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
       StoryForgeError: if it cannot be read, or would fill the memory (a decompression bomb).
     """
+    with _opened(path) as file:
+        upright = ImageOps.exif_transpose(file)
+        if upright.mode in _DEEP:
+            return _shallow(upright)
+        return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
+
+
+def check_readable(path: Path) -> None:
+    """Raise as `open_picture` does, for all that shows before a picture is unpacked."""
+    with _opened(path) as file:
+        file.verify()
+
+
+def has_alpha(path: Path) -> bool:
+    """Whether a picture that can be read says in its head that some of it is transparent."""
+    with _opened(path) as file:
+        return file.has_transparency_data
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             # Photographs are fine; unpacked, and turned upright, one of the largest takes 500 MB.
@@ -256,10 +278,7 @@ def open_picture(path: Path) -> Image.Image:
             with Image.open(path) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
-                upright = ImageOps.exif_transpose(file)
-                if upright.mode in _DEEP:
-                    return _shallow(upright)
-                return upright.convert("RGBA") if upright.has_transparency_data else upright.copy()
+                yield file
     except Image.DecompressionBombError as exc:
         raise PictureTooLarge(
             f"cannot read the picture `{path}`: it claims to have more pixels than any photograph",

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import process_time
 
 import pytest
+from mutating import Mutator, Tree, tree_of
+from PIL import Image
 
 from storyforge.book.page import bind, undrawn
+from storyforge.book.preview.pages import proof_of
+from storyforge.book.wrap import check_spine
 from storyforge.errors import Severity, StoryForgeError
+from storyforge.model.base import BaseModel
+from storyforge.model.components import clip_tokenizer
+from storyforge.model.prompt_weights import pieces_of
+from storyforge.model.tokens import PLACEHOLDER, weighed_ids, word_ids
 from storyforge.modelref import ModelRef
+from storyforge.pictures import open_picture
+from storyforge.plan import prompt_length
 from storyforge.plan.plan import draw_up
+from storyforge.pocket.pretrain.parts import weights_folder
 from storyforge.project.project import Project
+from storyforge.sample.control import condition_of
+from storyforge.sample.regions import region_weights_of
+from storyforge.tasks import PanelTask
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ("fox-and-lantern", "good-night", "the-sneeze")
@@ -103,26 +120,62 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("stories", "concepts", "layouts"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.rmtree(folder / "stories" / "locales")
+    for name, grey in {"black": 0, "white": 255}.items():
+        Image.new("L", (64, 64), grey).save(folder / "stories" / f"{name}.png")
+    (folder / "stories" / "text.png").write_text("no picture")
     return folder / "stories"
 
 
-def refusals(path: Path) -> list[str]:
+def refusals(path: Path, base: BaseModel) -> list[str]:
     """What later verbs say against a story that `check` passes."""
-    project, said = Project(path), []
-    try:
-        draw_up(project.story, base=ModelRef(project.story.base_parts.model, "its hash"))
-    except StoryForgeError as exc:
-        said.append(f"plan: {exc.message}")
-    for language in project.story.languages():
+    story, said = Project(path).story, []
+
+    def tried(what: str, step: Callable[[], object]) -> None:
         try:
-            bind(project.story, undrawn(project.story), language)
+            step()
         except StoryForgeError as exc:
-            said.append(f"book in {language}: {exc.message}")
+            said.append(f"{what}: {exc.message}")
+
+    tasks: list[PanelTask] = []
+    named = ModelRef(story.base_parts.model, "its hash")
+    tried("plan", lambda: tasks.extend(draw_up(story, base=named).panels))
+    for task in tasks:
+        tried(f"render {task.panel}", partial(begin, task, base))
+    for language in story.languages():
+        tried(f"book in {language}", partial(bind, story, undrawn(story), language))
+        tried(f"preview in {language}", partial(proof_of, story, language, {}))
+    if "cover" in story.book.formats:
+        tried("cover", partial(check_spine, story))
     return said
 
 
+def begin(task: PanelTask, base: BaseModel) -> None:
+    """All that drawing a panel does before the first denoising step, but for reading the texts."""
+    cells = base.vae_scale if task.decode is None else task.decode // base.side * base.vae_scale
+    size = task.size or (base.side, base.side)
+    latent = size[1] // cells, size[0] // cells
+    if (latent[0] * cells, latent[1] * cells) != (size[1], size[0]):
+        raise StoryForgeError(f"{size} does not fit")
+    names = {name: name for name in PLACEHOLDER.findall(f"{task.prompt} {task.negative}")}
+    for read in (task, *task.regions):
+        names |= {name: name for name in PLACEHOLDER.findall(f"{read.prompt} {read.negative}")}
+    own = word_ids(base, list(names))
+    for prompt in (
+        *(text for read in (task, *task.regions) for text in (read.prompt, read.negative)),
+        *(head.prompt for head in task.heads),
+    ):
+        weighed_ids(base.encoders[0], pieces_of(prompt), own)
+    region_weights_of(base, task.regions, latent)
+    for control in task.controls:
+        condition_of(control, size, 3)
+    if task.refine and task.refine.picture:
+        open_picture(task.refine.picture)
+
+
 @pytest.mark.parametrize("share", range(SHARES))
-def test_what_check_passes_is_planned_and_bound(samples: Path, share: int) -> None:
+def test_what_check_passes_is_planned_bound_and_drawn(
+    samples: Path, share: int, base: BaseModel
+) -> None:
     wrong, passed = [], 0
     for number in range(share, CHANGES, SHARES):
         chance = random.Random(number)
@@ -133,10 +186,41 @@ def test_what_check_passes_is_planned_and_bound(samples: Path, share: int) -> No
         found = Project(path).check()
         if not any(each.severity is Severity.ERROR for each in found):
             passed += 1
-            wrong += [f"{number}: {each}" for each in refusals(path)]
+            wrong += [f"{number}: {each}" for each in refusals(path, base)]
         path.unlink()
     assert not wrong
     assert passed >= 5
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_so_is_what_the_schema_would_let_an_author_write(
+    samples: Path, share: int, base: BaseModel
+) -> None:
+    wrong, passed = [], 0
+    for number in range(share, CHANGES, SHARES):
+        path = samples / f"written-{number}.yaml"
+        path.write_text(json.dumps(written(samples, number), ensure_ascii=False), encoding="utf-8")
+        found = Project(path).check()
+        if not any(each.severity is Severity.ERROR for each in found):
+            passed += 1
+            wrong += [f"{number}: {each}" for each in refusals(path, base)]
+        path.unlink()
+    assert not wrong
+    assert passed >= 5
+
+
+def written(samples: Path, number: int) -> Tree:
+    """A sample of three pages with one or two settings changed as its schema says."""
+    chance = random.Random(number)
+    tree = tree_of(samples / f"{SAMPLES[number % len(SAMPLES)]}.yaml")
+    pages = tree["pages"]
+    tree["pages"] = [pages[at] for at in sorted(chance.sample(range(len(pages)), 3))]
+    ids = [panel["id"] for page in tree["pages"] for panel in page.get("panels", ())]
+    tree["book"]["cover"] = {"panel": ids[0]} if ids else {}
+    mutator = Mutator.of("story", chance, ids)
+    for _ in range(chance.randint(1, 2)):
+        mutator.change(tree)
+    return tree
 
 
 def told(folder: Path, text: str) -> list[tuple[int, int, str]]:
@@ -156,13 +240,35 @@ PANEL = "storyforge: 1\ntitle: A\n{}pages:\n- text: One.\n  panels: [{{id: a, al
         ("", "control: [{draw: sketch}]", (5, 46, "SF326")),
         ("base: owner/name\n", "control: [{draw: sketch}]", (6, 39, "SF327")),
         ("", "control: [{adapter: pocket/nothing, draw: sketch}]", (5, 49, "SF303")),
-        ("", "control: [{adapter: pocket/keypose, picture: story.yaml}]", None),
+        ("", "control: [{adapter: pocket/keypose, picture: story.yaml}]", (5, 74, "SF328")),
     ],
 )
 def test_a_control_that_cannot_be_is_found_where_it_is_written(
-    tmp_path: Path, top: str, panel: str, place: tuple[int, int, str] | None
+    tmp_path: Path, top: str, panel: str, place: tuple[int, int, str]
 ) -> None:
-    assert told(tmp_path, PANEL.format(top, panel)) == ([] if place is None else [place])
+    assert told(tmp_path, PANEL.format(top, panel)) == [place]
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [("fox, " * 37, True), ("fox, " * 39, False), ("(fox:1.2) " * 75, True), ("(a) " * 76, False)],
+)
+@pytest.mark.parametrize("base", ["pocket", "owner/name"])
+def test_a_prompt_that_the_model_would_refuse_is_found_by_check(
+    tmp_path: Path, words: str, read: bool, base: str
+) -> None:
+    text = PANEL.format(f"base: {base}\n", f"prompt: '{words}'")
+    assert told(tmp_path, text) == ([] if read else [(6, 37, "SF334")])
+
+
+def test_prompts_are_counted_as_the_model_reads_them(base: BaseModel) -> None:
+    counters = {
+        prompt_length._counter(weights_folder() / "tokenizer"): base.tokenizer,
+        prompt_length._counter(Path("nowhere")): clip_tokenizer(),
+    }
+    for counted, tokenizer in counters.items():
+        for text in (*WORDS, " a  fox's\tden ", "12,345 Ünïcode", "ﬁ ½ ﷽", "<pip>"):
+            assert counted(text) == len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def test_a_second_story_in_a_folder_does_not_inherit_the_first_ones_translation(

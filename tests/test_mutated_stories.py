@@ -181,6 +181,12 @@ MUTATIONS = [
     in_story("SF422", ("A tale}", "A tale, blurb: ¦Who lost it?}")),
     in_story("SF325", ("{steps: 20}", "{steps: 20, decode: ¦300}")),
     in_story("SF320", ("  - text: One", "  - kind: full-bleed\n    grid: ¦1x1\n    text: One")),
+    in_story("SF303", ("juna: concepts/juna", "juna: ¦''")),
+    in_story("SF328", ("{concept: juna}", "{concept: juna, mask: ¦concepts/pip/concept.yaml}")),
+    in_story(
+        "SF328", (ALT, f"        control: [{{adapter: pocket/sketch, picture: ¦{PIP}}}]\n{ALT}")
+    ),
+    in_story("SF328", (ALT, f"        refine: {{picture: ¦{PIP}}}\n{ALT}")),
     # 4xx: what is probably not meant
     in_story(
         "SF400", ("{id: snow, prompt: snow, alt: Nobody is there.}", "¦{id: snow, prompt: snow}")
@@ -211,7 +217,9 @@ MUTATIONS = [
     (PIP, "SF105", ((CONCEPT, "¦# nothing yet\n"),)),
     (PIP, "SF200", (("class:", "¦clas:"),)),
     (PIP, "SF202", (("character", "¦charakter"),)),
+    (PIP, "SF202", (("class: fox", "class: ¦' '"),)),
     (PIP, "SF303", (("class: fox", "class: fox\nimages: ¦photos"),)),
+    (PIP, "SF303", (("class: fox", "class: fox\ntrain: {clip: ¦./clip, keep: best}"),)),
     (LAYOUT, "SF202", (("at: left", "at: ¦lefd"),)),
     (LAYOUT, "SF304", (("at: left", "box: ¦[0, 0, 2, 1]"),)),
     (LAYOUT, "SF302", (("{at: left}", "¦{z: 1}"),)),
@@ -229,7 +237,7 @@ ELSEWHERE |= {"SF333", "SF438"}
 """Those of models and files of other tools; test_check_models, test_transformers and
 test_pictures_of_others test them."""
 
-ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF328", "SF329", "SF423"}
+ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF329", "SF333", "SF334", "SF335", "SF423"}
 ELSEWHERE |= {"SF435", "SF436", "SF437"}
 """Those of what is set and planned; test_fit, test_check_and_plan and test_typography test them."""
 

@@ -14,8 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.base import open_base
-from storyforge.model.components import wanted_files
-from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
+from storyforge.model.components import clip_tokenizer, wanted_files
+from storyforge.model.vocabulary import CONFIGS
 from storyforge.modelref import BaseParts, base_at
 
 PARTS = ("unet", "vae", "text_encoder")

@@ -7,8 +7,9 @@ import torch
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
+from storyforge.model.card import WORDS
 from storyforge.model.family import text_embeddings, token_table
-from storyforge.model.tokens import WORDS, ConceptTokens, encode, new_tokens, token_ids
+from storyforge.model.tokens import ConceptTokens, encode, new_tokens, token_ids
 
 
 def batches(base: BaseModel, prompts: list[str], *tokens: ConceptTokens) -> list[int]:

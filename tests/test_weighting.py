@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from storyforge.model.base import BaseModel
+from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.tokens import ConceptTokens, encode, encode_weighted, token_ids
-from storyforge.model.weighting import emphasised, pieces_of
+from storyforge.model.weighting import emphasised
 
 # What the web UI's own documentation gives for each.
 READ = {

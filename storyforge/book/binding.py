@@ -212,7 +212,11 @@ class Binding:
 
     def says(self, panel: Panel, frame: Rect, crop: Rect, where: str) -> tuple[Utterance, ...]:
         """What is said in the panel, with asked-for places in points of the page."""
-        return tuple(self.said(panel, turn, frame, crop, where) for turn in range(len(panel.say)))
+        return tuple(self.said(panel, turn, frame, crop, where) for turn in self.turns(panel))
+
+    def turns(self, panel: Panel) -> tuple[int, ...]:
+        """The numbers, from 0, of the panel's utterances that say something."""
+        return tuple(n for n, speech in enumerate(panel.say) if self.set(speech.text).strip())
 
     def said(self, panel: Panel, turn: int, frame: Rect, crop: Rect, where: str) -> Utterance:
         """One of the panel's utterances, by its number from 0."""

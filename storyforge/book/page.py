@@ -122,7 +122,7 @@ def _unprintable(binding: Binding) -> list[Unsettable]:
         tried(partial(_words, binding, page, number))
         for panel in page.panels:
             where = f"page {number}, panel `{panel.id}`"
-            for turn in range(len(panel.say)):
+            for turn in binding.turns(panel):
                 tried(partial(binding.said, panel, turn, whole, whole, where))
     return found
 

@@ -196,7 +196,7 @@ def places(
         letters = size * scale
         for measure in _MEASURES:
             lines = set_lines(said.text, said.face, measure, said.language if divide else None)
-            if lines is None or (lines, scale) in seen:
+            if not lines or (lines, scale) in seen:
                 continue
             seen.add((lines, scale))
             width = max(metrics(said.face).width(line) for line in lines) * letters

@@ -262,7 +262,8 @@ def _shared(
         homes.setdefault(figure.name, _home(figure.body.centre(), halves))
     shares: tuple[list[Utterance], list[Utterance]] = ([], [])
     reached = 0
-    for turn, speech in enumerate(panel.say):
+    for turn in binding.turns(panel):
+        speech = panel.say[turn]
         home = homes.get(speech.who, reached) if speech.who else reached
         if speech.from_ in {"left", "right"}:
             home = _side(speech.from_ == "left", halves)

@@ -16,6 +16,9 @@ CARRIED: Final = "statistics."
 _DOWN = ".lora_A.weight"
 _UP = ".lora_B.weight"
 
+WORDS: Final = 2
+"""Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
+
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Whether tensors can be a concept's: its words, and pairs that make low-rank changes.

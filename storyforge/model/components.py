@@ -43,7 +43,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.model.dit.door import Door
 from storyforge.model.dit.doors import DOORS
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.model.vocabulary import CONFIGS, clip_tokenizer
+from storyforge.model.vocabulary import CONFIGS, TOKENS, clip_vocabulary
 
 _INDEX: Final = "model_index.json"
 _WEIGHTS: Final = re.compile(
@@ -291,6 +291,12 @@ def _weighed(kind: _Kind, folder: Path, dtype: torch.dtype):  # type: ignore[no-
     return kind.from_pretrained(
         folder, variant=chosen.variant, use_safetensors=chosen.safe, dtype=dtype
     )
+
+
+def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
+    """The tokenizer of every Stable Diffusion; what fills a prompt up differs between encoders."""
+    vocabulary, merges = clip_vocabulary()
+    return CLIPTokenizer(vocabulary, merges, pad_token=pad, model_max_length=TOKENS)
 
 
 def _of_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Components:

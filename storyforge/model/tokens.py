@@ -16,14 +16,13 @@ from torch import nn
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel, Encoder
+from storyforge.model.card import WORDS
 from storyforge.model.dit import reading
 from storyforge.model.dit.door import Door
 from storyforge.model.family import TextEncoder, text_embeddings, token_table
-from storyforge.model.weighting import WeightedPiece, emphasised, pieces_of
+from storyforge.model.prompt_weights import WeightedPiece, pieces_of
+from storyforge.model.weighting import emphasised
 from storyforge.model.wordtable import PLACEHOLDER, WordTable
-
-WORDS = 2
-"""Words of a concept that is learnt here: V_rand⁺ and V_class⁺. One from elsewhere has its own."""
 
 
 @dataclass(frozen=True, slots=True)

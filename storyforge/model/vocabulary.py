@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, made from its merges: files of weights bring none.
+"""CLIP's vocabulary, made from its merges: files of weights bring none.
 
 A vocabulary is the bytes, the bytes at a word's end, and what each merge makes of two of its words.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 from typing import Final
-
-from transformers import CLIPTokenizer
 
 CONFIGS: Final = Path(__file__).parent / "configs"
 """How the families of Stable Diffusion are put together, one folder each."""
@@ -23,12 +21,12 @@ _PRINTABLE: Final = ((0x21, 0x7E), (0xA1, 0xAC), (0xAE, 0xFF))
 _SPECIAL: Final = ("<|startoftext|>", "<|endoftext|>")
 
 
-def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """The tokenizer of every Stable Diffusion; what fills a prompt up differs between encoders."""
+def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The words of every Stable Diffusion with their numbers, and the merges that make them."""
     packed = (CONFIGS / "clip" / "merges.txt.gz").read_bytes()
-    merges = [tuple(line.split()) for line in gzip.decompress(packed).decode("utf-8").splitlines()]
+    lines = gzip.decompress(packed).decode("utf-8").splitlines()
+    merges = [(first, second) for first, second in map(str.split, lines)]
     plain = [chr(byte) for first, last in _PRINTABLE for byte in range(first, last + 1)]
     written = [*plain, *(chr(0x100 + n) for n in range(0x100 - len(plain)))]
     words = [*written, *(f"{letter}</w>" for letter in written), *map("".join, merges), *_SPECIAL]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    return CLIPTokenizer(vocabulary, merges, pad_token=pad, model_max_length=TOKENS)
+    return {word: number for number, word in enumerate(words)}, merges

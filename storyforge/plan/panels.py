@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storyforge.errors import Diagnostic, StoryError
 from storyforge.geometry.pose import Stand, head_box
-from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter
+from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter, picture_size
 from storyforge.settings import Control
 from storyforge.story.concept import text_in
 from storyforge.story.continuity import drawn_as
@@ -54,7 +54,7 @@ def panel_task(
         prompt=panel_prompt(story, panel),
         negative=negative_prompt(story, panel),
         regions=tuple(_region_tasks(story, panel)),
-        size=panel.size or story.size,
+        size=_size(story, panel, base),
         steps=panel.steps or sampling.steps,
         guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
         scheduler=sampling.scheduler,
@@ -105,6 +105,17 @@ def _heads(story: Story, panel: Panel, base: ModelRef) -> tuple[HeadTask, ...]:
             )
             found.append(HeadTask(name, box, head_prompt(story, panel, name)))
     return tuple(found)
+
+
+def _size(story: Story, panel: Panel, base: ModelRef) -> tuple[int, int] | None:
+    """Width and height in pixels, each cut to what the base can draw; None for the base's own."""
+    asked = panel.size or story.size
+    if asked is None:
+        return None
+    known, decode = picture_size(base.reference), story.sampling.decode
+    cell = known.scale if decode is None else max(1, decode // known.cells)
+    width, height = (max(cell, side // cell * cell) for side in asked)
+    return width, height
 
 
 def _aspect(story: Story, panel: Panel) -> float:

@@ -34,9 +34,11 @@ from storyforge.project.sheets import draw_sheet
 from storyforge.settings import Format, Made
 from storyforge.store import Store
 from storyforge.store.locks import FOREVER
+from storyforge.story.concept import ConceptSpec
 from storyforge.story.story import Story, examined, sound, untranslated
 from storyforge.tasks import ImportTask, TrainTask
 from storyforge.train.logs import Logs
+from storyforge.train.report import refusals
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
@@ -131,8 +133,16 @@ class Project:
         if story is None or any(each.severity is Severity.ERROR for each in findings):
             return findings
         from storyforge.book.fit import fit_findings
+        from storyforge.plan.prompt_length import prompt_findings
 
-        return tuple(sorted({*findings, *control_findings(story), *fit_findings(story)}))
+        learnt = [spec for spec in story.concepts.values() if isinstance(spec, ConceptSpec)]
+        pictures = [
+            found
+            for spec in learnt
+            for found in refusals(spec.pictures(), composed=spec.train.composed is not None)
+        ]
+        stages = (control_findings(story), prompt_findings(story), fit_findings(story), pictures)
+        return tuple(sorted({*findings, *(found for each in stages for found in each)}))
 
     def status(self, order: Order = Order()) -> Survey:
         """Say what of the story is made, what is to be made and why; make nothing."""

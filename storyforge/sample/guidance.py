@@ -26,8 +26,8 @@ from storyforge.model.attention import (
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
+from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.tokens import counts_of, weighed_ids, word_ids
-from storyforge.model.weighting import pieces_of
 from storyforge.sample.regions import Size
 from storyforge.tasks import PanelTask, RegionTask
 

@@ -119,6 +119,14 @@ def _filled(corners: Corners, height: int, width: int) -> Plane:
         across = (ay > y) != (by > y)
         meets = ax + (y[across] - ay) * (bx - ax) / (by - ay) if by != ay else y[across]
         inside[across] ^= x < meets[:, None]
+    if not inside.any():
+        # Thinner than a pixel: the one in its middle stands for it.
+        middle = np.mean(corners, axis=0)
+        row, column = (
+            min(int(middle[1] * height), height - 1),
+            min(int(middle[0] * width), width - 1),
+        )
+        inside[row, column] = True
     return inside.astype(np.float64)
 
 

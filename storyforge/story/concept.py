@@ -18,7 +18,8 @@ from pydantic import (
     Tag,
 )
 
-from storyforge.errors import Report, Severity, StoryError
+from storyforge.errors import Report, Severity, StoryError, shortened
+from storyforge.modelref import HUB_ID, own_clip
 from storyforge.settings import Kind, TrainSettings, written_as
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.models import is_model_file
@@ -32,6 +33,8 @@ _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstring
 LANGUAGE_CODE: Final = r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*"
 _LANGUAGE = written_as(LANGUAGE_CODE, "a language; write a code such as `en` or `pt-BR`")
 Language = Annotated[str, *_LANGUAGE]
+
+_CLASS: Final = written_as(r"[\s\S]*\S[\s\S]*", "a word; write an everyday one, such as `fox`")
 
 
 def _text_form(value: object) -> str:
@@ -70,7 +73,7 @@ class ConceptSpec(BaseModel):
     """version of the format"""
     kind: Kind
     """what the concept is"""
-    class_: str = Field(validation_alias="class", serialization_alias="class", min_length=1)
+    class_: Annotated[str, *_CLASS] = Field(validation_alias="class", serialization_alias="class")
     """the everyday word for it, such as `fox` or `lantern`"""
     description: Text | None = None
     """what the concept looks like"""
@@ -105,8 +108,13 @@ def read_concept(folder: Path) -> ConceptSpec:
     return spec
 
 
-def concept_in(folder: Path, name: str, report: Report) -> ConceptSpec | None:
-    """The concept in `folder` under the name `name`; None, and why in the report, if it is none."""
+def concept_in(
+    folder: Path, name: str, report: Report, base: str | None = None
+) -> ConceptSpec | None:
+    """The concept in `folder` under the name `name`; None, and why in the report, if it is none.
+
+    base  what it is going to be learnt on, if that is known
+    """
     root = load(folder / "concept.yaml", report)
     if root is None:
         return None
@@ -114,7 +122,22 @@ def concept_in(folder: Path, name: str, report: Report) -> ConceptSpec | None:
     pictures = folder if images is None else located(images, folder, "folder", report)
     if pictures is not None:
         check_pictures(pictures, root.mark if images is None else images.mark, report)
+    _check_clip(root, folder, base, report)
     return validated(ConceptSpec, root, report, {"name": name, "folder": folder})
+
+
+def _check_clip(root: Node, folder: Path, base: str | None, report: Report) -> None:
+    """Whether there is a CLIP, where one is to judge pictures while the concept is learnt."""
+    train = root.get("train") or root
+    clip = train.get("clip")
+    asked = [key for key in ("keep", "stop_early", "check_every") if train.get(key) is not None]
+    if clip is not None and clip.text and not HUB_ID.fullmatch(clip.text):
+        path = located(clip, folder, "folder", report)
+        if clip.text != "pocket" and path is not None and not os.path.isdir(path):
+            report.error(clip.mark, "SF303", f"no CLIP at `{path}`")
+    elif asked and clip is None and base is not None and own_clip(base) is None:
+        message = f"a CLIP is to judge pictures, and `{shortened(base)}` has none of its own"
+        report.error(train.mark_of(asked[0]), "SF335", f"{message}; name one as `clip`")
 
 
 def concepts_of(
@@ -123,8 +146,11 @@ def concepts_of(
     """Every concept that the story lists and that can be read, by name."""
     concepts: dict[str, ConceptSpec | Path] = {}
     known: dict[Path, ConceptSpec | None] = {}
+    base = root.text_at("base") or (root.get("base") or root).text_at("model") or "pocket"
     for group, kind in GROUPS.items():
         for name, node in root.named(group).items():
+            if node.text == "":
+                report.error(node.mark, "SF303", f"`{name}` names no folder; write where it lies")
             path = located(node, folder, "folder", report) if node.text else None
             if path is None or report.full or name in concepts:
                 continue
@@ -145,7 +171,7 @@ def concepts_of(
                 continue
             if path not in known:
                 reports.append(Report(str(path / "concept.yaml")))
-                known[path] = concept_in(path, name, reports[-1])
+                known[path] = concept_in(path, name, reports[-1], base)
             spec = known[path]
             if spec is not None:
                 concepts[name] = spec.model_copy(update={"name": name})

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from storyforge.model.attention import levels
 from storyforge.model.attention_maps import AttentionRecorder
+from storyforge.model.card import WORDS
 from storyforge.model.family import token_table
-from storyforge.model.tokens import WORDS, token_ids
+from storyforge.model.tokens import token_ids
 
 
 def picture_losses(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

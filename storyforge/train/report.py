@@ -24,6 +24,8 @@ from storyforge.pictures import (
     ConceptPicture,
     MetadataError,
     PictureTooLarge,
+    check_readable,
+    has_alpha,
     mask_of,
     metadata,
     names_concept,
@@ -52,6 +54,10 @@ LOST: Final = 0.25
 
 _FULL: Final = 0.98
 """Part of a picture from which on a mask says nothing."""
+
+_TOO_LARGE: Final = "the picture claims to have more pixels than any photograph"
+_UNREADABLE: Final = "the picture cannot be read"
+_PAINT: Final = "paint the subject white on black, or remove the mask"
 
 _FOREIGN: Final = (".gif", ".tif", ".tiff", ".heic", ".avif", ".psd", ".svg")
 """Endings of pictures that are not looked at."""
@@ -136,6 +142,45 @@ def examine_pictures(folder: Path, *, name: str, side: int, shaped: bool = False
     return DataReport(folder, tuple(seen), tuple(sorted(told)))
 
 
+def refusals(folder: Path, *, composed: bool = False) -> tuple[Diagnostic, ...]:
+    """What training would refuse of a folder, as far as it shows before pictures are unpacked.
+
+    composed  whether the concept is to be cut out of its pictures
+    """
+    reports: dict[str, Report] = {}
+    images = [file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURES]
+    cut = False
+    for source in _sources(folder, images, reports):
+        report = reports.setdefault(source.file, Report(str(folder / source.file)))
+        try:
+            check_readable(folder / source.file)
+            cut = cut or source.mask is not None or has_alpha(folder / source.file)
+        except PictureTooLarge as exc:
+            report.error(Mark(), "SF601", _TOO_LARGE, exc.hint)
+        except StoryForgeError as exc:
+            report.error(Mark(), "SF600", _UNREADABLE, exc.hint)
+        if source.mask is not None:
+            beside = reports.setdefault(source.mask, Report(str(folder / source.mask)))
+            _check_drawn(folder, source, beside)
+    if composed and not cut:
+        message = "`composed` cuts the concept out of its pictures, and none of them has a mask"
+        hint = "lay NAME-mask.png beside a picture, white where the subject is, or leave it out"
+        reports.setdefault("", Report(str(folder))).error(Mark(), "SF607", message, hint)
+    errors = (found for report in reports.values() for found in report.findings())
+    return tuple(sorted(found for found in errors if found.severity is Severity.ERROR))
+
+
+def _check_drawn(folder: Path, source: ConceptPicture, report: Report) -> None:
+    """Whether a mask in a file of its own can be read and shows something."""
+    try:
+        mask = mask_of(folder, source, Image.new("L", (1, 1)))
+    except StoryForgeError as exc:
+        report.error(Mark(), "SF604", "the mask cannot be read", exc.hint)
+        return
+    if mask is not None and mask.getbbox() is None:
+        report.error(Mark(), "SF603", "the mask is empty", _PAINT)
+
+
 def _sources(
     folder: Path, images: Sequence[str], reports: dict[str, Report]
 ) -> list[ConceptPicture]:
@@ -168,10 +213,9 @@ def _opened(path: Path, report: Report) -> Image.Image | None:
     try:
         return open_picture(path)
     except PictureTooLarge as exc:
-        message = "the picture claims to have more pixels than any photograph"
-        report.error(Mark(), "SF601", message, exc.hint)
+        report.error(Mark(), "SF601", _TOO_LARGE, exc.hint)
     except StoryForgeError as exc:
-        report.error(Mark(), "SF600", "the picture cannot be read", exc.hint)
+        report.error(Mark(), "SF600", _UNREADABLE, exc.hint)
     return None
 
 
@@ -201,8 +245,7 @@ def _check_mask(
         return None
     shown = float(np.asarray(mask, dtype=np.float32).mean() / 255)
     if mask.getextrema() == (0, 0):
-        hint = "paint the subject white on black, or remove the mask"
-        report.error(Mark(), "SF603", "the mask is empty", hint)
+        report.error(Mark(), "SF603", "the mask is empty", _PAINT)
     elif shown > _FULL:
         hint = "paint what is not the subject black, or remove the mask"
         report.warning(Mark(), "SF655", "the mask covers the whole picture", hint)

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from storyforge.model.base import BaseModel
+from storyforge.model.card import WORDS
 from storyforge.model.concept import Concept
 from storyforge.model.family import token_table
 from storyforge.model.lora import Delta
-from storyforge.model.tokens import WORDS, ConceptTokens, new_tokens
+from storyforge.model.tokens import ConceptTokens, new_tokens
 from storyforge.settings import Layers
 from storyforge.tasks import TrainTask
 from storyforge.train.config import METHODS, TrainConfig, TrainMethod

@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.dit.door import LONGEST, Door
-from storyforge.model.weighting import WeightedPiece, emphasised
+from storyforge.model.prompt_weights import WeightedPiece
+from storyforge.model.weighting import emphasised
 from storyforge.model.wordtable import PLACEHOLDER, WordTable
 
 Ids = Mapping[str, range]

@@ -10,7 +10,7 @@ from typing import Final
 from storyforge.errors import Report
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.models import is_model_file
-from storyforge.story.lint.paths import located
+from storyforge.story.lint.paths import check_picture, located
 from storyforge.story.yaml import Node
 
 _ELSEWHERE: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
@@ -50,5 +50,5 @@ def _check_file(node: Node | None, what: str, folder: Path, report: Report) -> N
     if node is None or node.text is None:
         return
     path = located(node, folder, "file", report)
-    if path is not None and not os.path.isfile(path):
-        report.error(node.mark, "SF303", f"no {what} at `{path}`")
+    if path is not None:
+        check_picture(node.mark, path, what, report)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
-from storyforge.pictures import MAX_FILES, PICTURES, picture_size
+from storyforge.pictures import MAX_FILES, PICTURES, check_readable, picture_size
 from storyforge.story.yaml import Node
 
 _REPEATED: Final = re.compile(r"\d+_")
@@ -53,6 +53,17 @@ def check_narration(page: Node, folder: Path, report: Report) -> None:
         path = located(named, folder, "file", report) if named.text else None
         if path is not None and not os.path.isfile(path):
             report.error(named.mark, "SF303", f"no recording at `{path}`")
+
+
+def check_picture(mark: Mark, path: Path, what: str, report: Report) -> None:
+    """Report a file that is missing, or that cannot be read as a picture."""
+    if not os.path.isfile(path):
+        report.error(mark, "SF303", f"no {what} at `{path}`")
+        return
+    try:
+        check_readable(path)
+    except StoryForgeError as exc:
+        report.error(mark, "SF328", f"this is no {what}: {exc.message}", exc.hint)
 
 
 def check_pictures(folder: Path, mark: Mark, report: Report) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Final
 
+from PIL import Image, ImageChops, ImageDraw
 from pydantic import ValidationError
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
 from storyforge.pictures import open_picture, picture_size
 from storyforge.story.layout import Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
-from storyforge.story.lint.paths import located
+from storyforge.story.lint.paths import check_picture, located
 from storyforge.story.yaml import Node
 
 _ROUNDING: Final = 1e-6
@@ -53,7 +53,7 @@ def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
     blind = name is not None and known is None
     misnamed = False
     for region, node in regions_of(panel):
-        _check_mask(node, around, report)
+        _check_mask(panel, region, known.regions.get(region) if known else None, around, report)
         if blind or any(node.get(key) is not None for key in ("box", "at", "mask", "polygon")):
             continue
         mark = _regions_mark(panel, region)
@@ -76,16 +76,31 @@ def _regions_mark(panel: Node, region: str) -> Mark:
     return panel.mark if regions is None else regions.mark_of(region)
 
 
-def _check_mask(region: Node, around: Surroundings, report: Report) -> None:
-    mask = region.get("mask")
-    if mask is None or mask.text is None:
+def _check_mask(
+    panel: Node, name: str, base: RegionShape | None, around: Surroundings, report: Report
+) -> None:
+    """Whether a region's mask, or its layout's, is a picture that leaves something of it."""
+    region = panel.named("regions")[name]
+    written, shape = region.get("mask"), _shape(region, base)
+    said = written.text if written is not None else shape and shape.mask
+    if not said:
         return
-    path = located(mask, around.folder, "file", report)
-    if path is not None and not os.path.isfile(path):
-        report.error(mask.mark, "SF303", f"no mask at `{path}`")
-    elif path is not None and _is_black(path):
-        message = f"the mask `{shortened(mask.text)}` is black all over: the region is empty"
-        report.error(mask.mark, "SF202", f"{message}; paint it white where the region is")
+    mark = _regions_mark(panel, name) if written is None else written.mark
+    path = (
+        around.folder / said if written is None else located(written, around.folder, "file", report)
+    )
+    if path is None:
+        return
+    check_picture(mark, path, "mask", report)
+    white = _white(path)
+    if white is None:
+        return
+    if not white.getbbox():
+        message = f"the mask `{shortened(said)}` is black all over: the region is empty"
+        report.error(mark, "SF202", f"{message}; paint it white where the region is")
+    elif shape is not None and not _shown(white, shape):
+        message = f"the mask `{shortened(said)}` is black where its region's box or polygon is"
+        report.error(mark, "SF202", f"{message}; leave those out, or paint it white there")
 
 
 def check_mask_shapes(panel: Node, aspect: float, folder: Path, report: Report) -> None:
@@ -105,12 +120,23 @@ def check_mask_shapes(panel: Node, aspect: float, folder: Path, report: Report) 
             report.warning(mask.mark, "SF438", f"{message} {shape}; draw it in the picture's shape")
 
 
-def _is_black(path: Path) -> bool:
-    """Whether a mask shows nothing; what cannot be read is told when it is drawn."""
+def _white(path: Path) -> Image.Image | None:
+    """Where a mask shows something; None for one that cannot be read, which is told by itself."""
     try:
-        return open_picture(path).convert("L").getbbox() is None
+        return open_picture(path).convert("L")
     except StoryForgeError:
-        return False
+        return None
+
+
+def _shown(white: Image.Image, shape: RegionShape) -> bool:
+    """Whether the mask leaves anything of the region's other shapes."""
+    box, corners = shape.bounds(), shape.polygon
+    inside = Image.new("L", white.size)
+    draw = ImageDraw.Draw(inside)
+    if corners is None:
+        corners = ((box.x0, box.y0), (box.x1, box.y0), (box.x1, box.y1), (box.x0, box.y1))
+    draw.polygon([(x * white.width, y * white.height) for x, y in corners], fill=255)
+    return ImageChops.multiply(white, inside).getbbox() is not None
 
 
 def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report) -> None:
