@@ -141,7 +141,7 @@ def opened(asked: argparse.Namespace, count: int, most: int | None = None) -> tu
         model = alone(cast.store, task.concept, task.key)
         shown.show("alone", [task.concept], task.key, model)
     folder = asked.out or asked.concepts / "sweeps"
-    return Bench(cast, count, shown), Gallery(folder / "pictures")
+    return Bench(cast, count, shown), Gallery(folder / "pictures", cast.store, cast.ledger)
 
 
 def told(what: str, done: int, total: int) -> None:

@@ -119,7 +119,7 @@ def learn(variants: Sequence[Variant], store: Store, jobs: int) -> list[str]:
 
 
 def _learn(root: Path, task: TrainTask, on_progress: OnProgress) -> None:
-    from storyforge.engine.engine import opened
+    from storyforge.engine.stages import opened
     from storyforge.train import edlora
 
     store = Store(root)

@@ -19,8 +19,8 @@ from time import perf_counter, process_time
 import torch
 
 from benchmarks.methods import variant
-from storyforge.engine.engine import opened as base_for
 from storyforge.engine.judge import ClipJudge
+from storyforge.engine.stages import opened as base_for
 from storyforge.executor import peak_memory
 from storyforge.metrics.clip import open_clip
 from storyforge.metrics.references import references_of

@@ -25,8 +25,9 @@ from typing import Final, Literal
 from PIL import Image
 
 from storyforge import __version__
-from storyforge.engine.engine import Engine, Trouble
-from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+from storyforge.engine.engine import Engine
+from storyforge.engine.maker import raise_first
+from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress, silent
 from storyforge.metrics.image_diff import (
     ImageDifference,
@@ -214,7 +215,7 @@ def draw_goldens(
     engine = Engine(planned, store, on_progress)
     engine.fuse(planned.fuse)
     engine.draw(planned.panels)
-    _raise_first(engine.troubles)
+    raise_first(engine.maker.troubles)
     return {task.panel: store.path("panels", task.key) for task in planned.panels}
 
 
@@ -268,18 +269,10 @@ def _stale(planned: Plan, folder: Path) -> list[str]:
 def _learn(project: Project, names: Sequence[str], folder: Path, on_progress: OnProgress) -> None:
     """Learn concepts as `storyforge train` does, and keep them as fixtures."""
     outcome = project.train(names, on_progress=on_progress)
-    _raise_first(outcome.troubles)
+    raise_first(outcome.troubles)
     for name, key in _shown(project.plan()).items():
         if name in names:
             write_whole(_fixture(folder, name), project.store.path("concepts", key).read_bytes())
-
-
-def _raise_first(troubles: Sequence[Trouble]) -> None:
-    for trouble in troubles:
-        if isinstance(trouble.error, EnvironmentProblem):
-            raise trouble.error
-        message = f"{trouble.subject}: {trouble.error.message}"
-        raise TaskFailed(message, hint=trouble.error.hint) from trouble.error
 
 
 def _golden(folder: Path, panel: str) -> Path:

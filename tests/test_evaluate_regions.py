@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app
+from storyforge.engine.stages import Clock
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.compositions import caption, composed
-from storyforge.evaluate.gallery import _Clock
 from storyforge.evaluate.methods import METHODS, Models, methods_named, task_of
 from storyforge.fuse import statistics
 from storyforge.metrics.alignment import RegionScore, apartness
@@ -189,7 +189,7 @@ def test_subjects_are_told_apart_from_those_of_their_own_panel_alone() -> None:
 
 def test_pictures_drawn_together_share_their_time() -> None:
     times = iter([10.0, 14.0, 14.0, 20.0, 21.0])
-    clock = _Clock(lambda: next(times))
+    clock = Clock(lambda: next(times))
     clock.begin()
     clock.begin()
     assert (clock.end(), clock.end()) == (2.0, 2.0)

@@ -59,7 +59,7 @@ class _Verbs(TyperGroup):
 
 def _kept(interruption: KeyboardInterrupt) -> str:
     """What had been made before somebody ended the run, in words."""
-    from storyforge.engine.engine import Interrupted
+    from storyforge.engine.maker import Interrupted
 
     made = counted(interruption.kept) if isinstance(interruption, Interrupted) else ""
     return f"kept: {made}; " if made else ""

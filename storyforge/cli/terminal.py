@@ -20,7 +20,7 @@ import typer
 from storyforge.errors import Diagnostic, Severity, StoryError, StoryForgeError
 
 if TYPE_CHECKING:
-    from storyforge.engine.engine import Counts
+    from storyforge.engine.maker import Counts
     from storyforge.model.card import Card
     from storyforge.plan.cost import Cost
     from storyforge.plan.status import StatusLine

@@ -99,12 +99,7 @@ def _changed(path: Path) -> TaskFailed:
     return TaskFailed(f"`{path}` was changed while it was used", hint="run the same command again")
 
 
-def sources_of(task: PanelTask | FuseTask, plan: Plan) -> Sequence[Source]:
-    """The products that the task reads; what the author brought is none."""
+def learnt_of(task: FuseTask, plan: Plan) -> list[Source]:
+    """The concepts of a fusion that are products; what the author brought is none."""
     learnt = {each.key for each in plan.train} | {each.key for each in plan.imports}
-    match task:
-        case FuseTask():
-            return [("concepts", key) for _, key in task.concepts if key in learnt]
-        case PanelTask():
-            fused: list[Source] = [("fused", plan.fuse.key)] if plan.fuse is not None else []
-            return [*fused, *(("concepts", key) for _, key in task.concepts if key in learnt)]
+    return [("concepts", key) for _, key in task.concepts if key in learnt]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storyforge.evaluate.gallery import DrawingJob, Gallery
+from storyforge.engine.stages import DrawingJob
+from storyforge.evaluate.gallery import Gallery
 from storyforge.evaluate.judge import PictureJudge
 from storyforge.evaluate.questions import DrawingStyle, Question
 from storyforge.executor import OnProgress
@@ -24,13 +25,13 @@ class Comparison:
 
     asked     concept -> what is asked of it
     answers   painter -> its pictures
-    sittings  in the order in which pictures are drawn
+    jobs      in the order in which pictures are drawn
     """
 
     style: DrawingStyle
     asked: Mapping[str, Sequence[Question]]
     answers: dict[str, Answers] = field(default_factory=dict)
-    sittings: list[DrawingJob] = field(default_factory=list)
+    jobs: list[DrawingJob] = field(default_factory=list)
 
     def show(self, painter: str, names: Iterable[str], key: str | None, model: Path | None) -> None:
         """Let a model answer what is asked of some concepts.
@@ -41,15 +42,15 @@ class Comparison:
         own = {name: [(q, self.style.task(q, key)) for q in self.asked[name]] for name in names}
         self.answers.setdefault(painter, {}).update(own)
         tasks = tuple(task for each in own.values() for _, task in each)
-        self.sittings.append(DrawingJob(model, tasks))
+        self.jobs.append(DrawingJob(tasks, model))
 
     def borrow(self, painter: str, names: Iterable[str], lender: str) -> None:
         """Hang pictures of one painter that another would draw just the same."""
         self.answers[painter] = {name: self.answers[lender][name] for name in names}
 
-    def draw(self, gallery: Gallery, on_progress: OnProgress, jobs: int = 1) -> int:
+    def draw(self, gallery: Gallery, on_progress: OnProgress, at_once: int = 1) -> int:
         """Draw what is missing; how many pictures those were."""
-        return gallery.draw(self.sittings, on_progress, jobs)
+        return gallery.draw(self.jobs, on_progress, at_once)
 
     def tally(
         self,

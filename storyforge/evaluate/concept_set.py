@@ -8,23 +8,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from storyforge.engine.engine import fuse_concepts, learn_concept
-from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed, closest
-from storyforge.executor import OnProgress, run
+from storyforge.engine.maker import Maker, raise_first, watched
+from storyforge.errors import StoryForgeError, closest
+from storyforge.executor import OnProgress
 from storyforge.modelref import ModelRef
 from storyforge.plan.keys import KeyInputs
 from storyforge.plan.plan import fuse_task, train_task
+from storyforge.plan.status import subject_of
 from storyforge.settings import ConceptName, FuseSettings
-from storyforge.store import Entry, Shelf, Store
-from storyforge.store.products import Source
+from storyforge.store import Ledger, Store
 from storyforge.story.concept import ConceptSpec, read_concept
-from storyforge.tasks import FuseTask, TrainTask
+from storyforge.tasks import FuseTask, Task, TrainTask
 
 Training = Literal["ed-lora", "lora", "textual-inversion", "p-plus", "custom-diffusion"]
 
@@ -54,22 +53,23 @@ class ConceptSet:
     def _task(self, training: Training, spec: ConceptSpec) -> TrainTask:
         return train_task(spec.name, _by(spec, training), self.base, self.key_inputs)
 
+    @property
+    def ledger(self) -> Ledger:
+        """The folder's own, so that no tidying takes away what was made of it."""
+        where = hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:8]
+        return self.store.ledger(f"{self.folder.name}-{where}")
+
     def learn(
         self, trainings: Sequence[Training], count: int, jobs: int, on_progress: OnProgress
     ) -> None:
         """Learn what the store lacks, method by method; raise what went wrong."""
         every = [task for training in trainings for task in self.tasks(training, count)]
         lacking = {task.key: task for task in every if not self.store.has("concepts", task.key)}
-        if lacking:
-            with self.store.at_work():
-                work = partial(learn_concept, self.store.root, None, {})
-                failures = run(work, tuple(lacking.values()), jobs, on_progress, self._keep)
-            for failure in failures:
-                error = failure.error
-                if isinstance(error, EnvironmentProblem):
-                    raise error
-                said = f"concept {failure.task.concept}: {error.message}"
-                raise TaskFailed(said, hint=error.hint)
+        maker = self._maker(on_progress)
+        with self.store.at_work():
+            maker.learn(tuple(lacking.values()), jobs)
+            maker.note(every, {})
+        raise_first(maker.troubles)
 
     def fusion(self, training: Training, settings: FuseSettings, count: int) -> FuseTask:
         """How the first `count` are fused."""
@@ -80,25 +80,24 @@ class ConceptSet:
         """The fused model's folder; what is missing is made."""
         if not self.store.has("fused", task.key):
             files = {name: self.store.path("concepts", key) for name, key in task.concepts}
-            learnt: list[Source] = [("concepts", key) for _, key in task.concepts]
-            fuse_concepts(self.store, files, learnt, task, on_progress)
-            for name, key in task.statistics:
-                self._enter(f"statistics {name} {key}", "statistics", key)
-            self._enter("statistics of the base", "statistics", task.ordinary)
-            self._enter(f"fused {task.key}", "fused", task.key)
+            maker = self._maker(on_progress)
+            with self.store.at_work():
+                maker.fuse(task, files, [("concepts", key) for _, key in task.concepts])
+                maker.note((), {f"{name} {of[1]}": of for name, of in watched(task).items()})
+            raise_first(maker.troubles)
         return self.store.path("fused", task.key)
 
-    def _keep(self, task: TrainTask, memory: int) -> None:
-        name = f"concept {task.concept}, {task.settings.method}"
-        self._enter(name, "concepts", task.key, memory)
+    def _maker(self, on_progress: OnProgress) -> Maker:
+        return Maker(self.store, self.ledger, self.key_inputs, on_progress, name=_product_name)
 
-    def _enter(self, subject: str, shelf: Shelf, key: str, memory: int = 0) -> None:
-        """Enter a product in a ledger of the folder's own, so that no tidying takes it away."""
-        where = hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:8]
-        ledger = self.store.ledger(f"{self.folder.name}-{where}")
-        if self.store.has(shelf, key):
-            entry = Entry(key, self.key_inputs[key], memory=memory)
-            ledger.write({**ledger.entries(), subject: entry})
+
+def _product_name(task: Task) -> str:
+    """What the ledger calls a product: the same concept is learnt by several methods."""
+    match task:
+        case TrainTask():
+            return f"concept {task.concept}, {task.settings.method}"
+        case _:
+            return f"{subject_of(task)} {task.key}"
 
 
 def read_concept_set(folder: Path, base: ModelRef, store: Store | None = None) -> ConceptSet:

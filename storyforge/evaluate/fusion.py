@@ -111,7 +111,7 @@ def evaluate_fusion(exam: FusionConfig, on_progress: OnProgress) -> Evaluation:
     counts = _counts(exam, len(cast.members))
     clip = clip_for(base.reference, exam.clip)
     folder = exam.out or exam.concepts / "evaluation"
-    gallery = Gallery(folder / "pictures")
+    gallery = Gallery(folder / "pictures", cast.store, cast.ledger)
     cast.learn(_trainings(exam), max(counts), exam.jobs, on_progress)
     shown = _hung(exam, cast, counts, on_progress)
     drawn = shown.draw(gallery, on_progress, exam.jobs)

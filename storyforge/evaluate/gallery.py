@@ -1,48 +1,40 @@
-"""Pictures drawn to be judged: each once, kept under the name of all that decides about its pixels.
+"""Pictures drawn to be judged: products of a store, shown beside the page of their protocol.
 
-An interrupted run goes on where it was; a picture that several protocols ask for is one file.
+An interrupted run goes on where it was; a picture that several protocols ask for is drawn once.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter, process_time
 
-from storyforge.engine.engine import opened
-from storyforge.executor import OnProgress, run
-from storyforge.plan.keys import drawn_from, key_of
-from storyforge.store import Store
-from storyforge.tasks import PanelTask
-
-
-@dataclass(frozen=True, slots=True)
-class DrawingJob:
-    """Pictures that are drawn one after the other with one model.
-
-    model     a fused model's folder; None for the base
-    concepts  files of the concepts whose own weights some picture is drawn with, by name
-    """
-
-    model: Path | None
-    tasks: tuple[PanelTask, ...]
-    concepts: Mapping[str, Path] = field(default_factory=dict)
+from storyforge.engine.maker import Maker, raise_first
+from storyforge.engine.stages import DrawingJob
+from storyforge.executor import OnProgress
+from storyforge.plan.keys import canonical, drawn_from, key_of
+from storyforge.store import Ledger, Store
+from storyforge.tasks import PanelTask, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """A folder of pictures by key; it is made when the first is drawn."""
+    """Pictures in a store, and a folder that shows them.
+
+    ledger  where they are entered, so that no tidying takes them away
+    """
 
     folder: Path
+    store: Store
+    ledger: Ledger
 
     def path(self, task: PanelTask) -> Path:
-        """Where the picture of a keyed task hangs, drawn or not."""
-        return self.folder / f"{task.key}.png"
+        """Where the picture of a keyed task lies, drawn or not."""
+        return self.store.path("panels", task.key)
 
     def seconds(self, task: PanelTask) -> float:
         """What drawing a picture took, of the processor or, on an accelerator, by the clock.
@@ -50,87 +42,70 @@ class Gallery:
         NaN where nobody looked.
         """
         try:
-            told = json.loads(self.path(task).with_suffix(".json").read_text(encoding="ascii"))
+            told = json.loads(_clocked(self.folder, task).read_text(encoding="ascii"))
             return float(told["seconds"])
         except (OSError, ValueError, KeyError):
             return math.nan
 
-    def draw(self, sittings: Sequence[DrawingJob], on_progress: OnProgress, jobs: int = 1) -> int:
-        """Draw what is missing, `jobs` sittings at a time; how many pictures those were.
+    def draw(self, jobs: Sequence[DrawingJob], on_progress: OnProgress, at_once: int = 1) -> int:
+        """Draw what is missing, `at_once` jobs at a time, and show it; how many pictures those were.
 
-        Raises what made a sitting fail; pictures that were finished before are kept.
+        Raises what made a job fail; pictures that were finished before are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        lacking: list[DrawingJob] = []
-        seen: set[str] = set()
-        for sitting in sittings:
-            tasks = {task.key: task for task in sitting.tasks if task.key not in seen}
-            tasks = {key: task for key, task in tasks.items() if not self.path(task).is_file()}
-            seen.update(tasks)
-            if tasks:
-                lacking.append(replace(sitting, tasks=tuple(tasks.values())))
-        waiting = {self.path(task) for sitting in lacking for task in sitting.tasks}
-        total = len(waiting)
+        lacking = self._lacking(jobs)
+        every = [task for job in lacking for task in job.tasks]
+        waiting = {task.key: task for task in every}
 
         def count(what: str, done: int, of: int) -> None:
-            # Steps are told as well, by several at a time: what hangs is what is drawn.
-            waiting.difference_update([path for path in waiting if path.is_file()])
-            on_progress("drawing pictures", total - len(waiting), total)
+            # Steps are told as well, by several at a time: what is there is what is drawn.
+            for key in [key for key, task in waiting.items() if self._is_there(task)]:
+                del waiting[key]
+            on_progress("drawing pictures", len(every) - len(waiting), len(every))
 
-        for failure in run(partial(_sit, self), lacking, jobs, count, lambda *_: None):
-            raise failure.error
-        return total
+        inputs = {task.key: json.loads(canonical(drawn_from(task))) for task in every}
+        maker = Maker(self.store, self.ledger, inputs, count, name=_picture_name)
+        with self.store.at_work():
+            maker.draw(lacking, at_once, drawn=partial(_note_seconds, self.folder))
+        raise_first(maker.troubles)
+        for task in {task.key: task for job in jobs for task in job.tasks}.values():
+            shown = self.folder / f"{task.key}.png"
+            if not shown.is_file():
+                shutil.copyfile(self.path(task), shown)
+        return len(every)
+
+    def _lacking(self, jobs: Sequence[DrawingJob]) -> list[DrawingJob]:
+        """The jobs without what is there, every picture in one of them."""
+        lacking: list[DrawingJob] = []
+        seen: set[str] = set()
+        for job in jobs:
+            tasks = {task.key: task for task in job.tasks if task.key not in seen}
+            seen.update(tasks)
+            left = tuple(task for task in tasks.values() if not self._is_there(task))
+            if left:
+                lacking.append(replace(job, tasks=left))
+        return lacking
+
+    def _is_there(self, task: PanelTask) -> bool:
+        return self.store.has("panels", task.key)
+
+
+def _clocked(folder: Path, task: PanelTask) -> Path:
+    return folder / f"{task.key}.json"
+
+
+def _note_seconds(folder: Path, task: PanelTask, seconds: float) -> None:
+    spent = json.dumps({"seconds": round(seconds, 4)})
+    _clocked(folder, task).write_text(spent, encoding="ascii")
+
+
+def _picture_name(task: Task) -> str:
+    return f"judged picture {task.key}"
 
 
 def keyed(task: PanelTask) -> PanelTask:
-    """The task named by all that decides about its pixels; its own name does not."""
-    return replace(task, key=key_of({**drawn_from(task), "panel": ""}))
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Seconds of the pictures that are drawn together, an equal share for each.
-
-    On a processor they are the process's own: what else the machine does takes none of them.
-    """
-
-    read: Callable[[], float]
-    drawing: int = 0
-    together: int = 0
-    began: float = 0.0
-
-    def begin(self) -> None:
-        """Take in one more picture."""
-        if self.drawing == 0:
-            self.together, self.began = 0, self.read()
-        self.drawing += 1
-        self.together += 1
-
-    def end(self) -> float:
-        """Let one go; its seconds."""
-        self.drawing -= 1
-        return (self.read() - self.began) / self.together
-
-
-def _sit(gallery: Gallery, sitting: DrawingJob, on_progress: OnProgress) -> None:
-    from storyforge.model.base import best_device
-    from storyforge.sample import sampler
-
-    clock = _Clock(process_time if best_device().type == "cpu" else perf_counter)
-
-    @contextmanager
-    def keep(task: PanelTask) -> Iterator[Path]:
-        path = gallery.path(task)
-        part = path.with_suffix(".part.png")
-        clock.begin()
-        yield part
-        spent = json.dumps({"seconds": round(clock.end(), 4)})
-        path.with_suffix(".json").write_text(spent, encoding="ascii")
-        part.replace(path)
-
-    sampler.draw_panels(
-        opened(sitting.tasks[0]), sitting.tasks, sitting.model, keep, on_progress, sitting.concepts
-    )
+    """The task named by all that it is drawn from."""
+    return replace(task, key=key_of(drawn_from(task)))
 
 
 def alone(store: Store, name: str, key: str) -> Path:
@@ -143,7 +118,7 @@ def alone(store: Store, name: str, key: str) -> Path:
     made = key_of({"make": "concept alone 1", "name": name, "concept": key})
     if not store.has("fused", made):
         concept = Concept.load(store.path("concepts", key)).renamed(name)
-        with store.make("fused", made) as folder:
+        with store.make("fused", made, [("concepts", key)]) as folder:
             folder.mkdir()
             concept.alone().save(folder)
     return store.path("fused", made)

@@ -22,10 +22,11 @@ import numpy as np
 from PIL import Image
 
 from storyforge.contact_sheet import Cell, write_contact_sheet
+from storyforge.engine.stages import DrawingJob
 from storyforge.errors import EnvironmentProblem
 from storyforge.evaluate.compositions import caption, composed
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
-from storyforge.evaluate.gallery import DrawingJob, Gallery
+from storyforge.evaluate.gallery import Gallery
 from storyforge.evaluate.judge import clip_for
 from storyforge.evaluate.methods import METHODS, REGIONS, STRANGERS, Models, RegionsMethod, task_of
 from storyforge.evaluate.report.regions import RegionsRow, regions_page
@@ -113,11 +114,11 @@ def evaluate_regions(exam: RegionsConfig, on_progress: OnProgress) -> Evaluation
     story = composed(cast.members[:count], exam.panels, exam.steps)
     clip = clip_for(base.reference, exam.clip)
     folder = exam.out or exam.concepts / "regions"
-    gallery = Gallery(folder / "pictures")
+    gallery = Gallery(folder / "pictures", cast.store, cast.ledger)
     cast.learn(["ed-lora"], count, exam.jobs, on_progress)
     models = _models(exam, cast, count, on_progress)
     shown, skipped = _shown(story, exam.methods, models)
-    drawn = gallery.draw(list(_sittings(cast, shown)), on_progress, exam.jobs)
+    drawn = gallery.draw(list(_jobs(cast, shown)), on_progress, exam.jobs)
     on_progress("judging", 0, 1)
     references = {
         task.concept: references_of(clip, task)
@@ -172,7 +173,7 @@ def _shown(
     return made, skipped
 
 
-def _sittings(cast: ConceptSet, shown: Sequence[ComparedPanel]) -> Iterator[DrawingJob]:
+def _jobs(cast: ConceptSet, shown: Sequence[ComparedPanel]) -> Iterator[DrawingJob]:
     for first, name in product(range(0, len(shown), _TURN), shown[0].tasks):
         tasks = tuple(each.tasks[name] for each in shown[first : first + _TURN])
         key = tasks[0].fused
@@ -182,7 +183,7 @@ def _sittings(cast: ConceptSet, shown: Sequence[ComparedPanel]) -> Iterator[Draw
             for task in tasks
             for concept, file in task.concepts
         }
-        yield DrawingJob(model, tasks, files)
+        yield DrawingJob(tasks, model, files)
 
 
 @dataclass(frozen=True, slots=True)

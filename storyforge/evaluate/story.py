@@ -15,9 +15,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from storyforge.engine.engine import Engine
-from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed, closest
-from storyforge.evaluate.gallery import DrawingJob, Gallery, alone
+from storyforge.engine.engine import Engine, ledger_of
+from storyforge.engine.maker import raise_first
+from storyforge.engine.stages import DrawingJob
+from storyforge.errors import StoryForgeError, closest
+from storyforge.evaluate.gallery import Gallery, alone
 from storyforge.evaluate.judge import clip_for
 from storyforge.evaluate.questions import DrawingStyle, Question, questions
 from storyforge.evaluate.results import finite, write_results
@@ -103,11 +105,11 @@ def evaluate_story(
     clip = clip_for(base.reference, exam.clip)
     story = plan.story
     folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
-    gallery = Gallery(folder / "pictures")
+    gallery = Gallery(folder / "pictures", store, ledger_of(store, story))
     learnt = _asked(plan, exam.concepts)
-    shop = _prepared(plan, store, exam, on_progress)
+    _prepare(plan, store, exam, on_progress)
     probes = [probe for task in learnt for probe in _probes(plan, task, exam, base)]
-    drawn = _draw(probes, shop, gallery, on_progress)
+    drawn = _draw(plan, probes, gallery, on_progress)
     on_progress("judging", 0, 1)
     references = {task.concept: references_of(clip, task) for task in plan.train}
     marks = {
@@ -144,21 +146,17 @@ def _asked(plan: Plan, names: Sequence[str]) -> tuple[TrainTask, ...]:
     return tuple(task for task in plan.train if not names or task.concept in names)
 
 
-def _prepared(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgress) -> Engine:
+def _prepare(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgress) -> None:
     """Learn, fuse and, where panels are judged, draw what the story still lacks."""
-    shop = Engine(plan, store, on_progress)
+    engine = Engine(plan, store, on_progress)
     with store.at_work():
         lacking = missing(plan, store)
-        shop.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
+        engine.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
         if plan.fuse and not store.has("fused", plan.fuse.key):
-            shop.fuse(plan.fuse)
+            engine.fuse(plan.fuse)
         if exam.panels:
-            shop.draw(lacking.panels)
-    for trouble in shop.troubles:
-        if isinstance(trouble.error, EnvironmentProblem):
-            raise trouble.error
-        raise TaskFailed(f"{trouble.subject}: {trouble.error.message}", hint=trouble.error.hint)
-    return shop
+            engine.draw(lacking.panels)
+    raise_first(engine.maker.troubles)
 
 
 def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> Iterator[_Probe]:
@@ -181,27 +179,27 @@ def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> I
             yield _Probe(question, condition, style.task(question, model))
 
 
-def _draw(probes: Sequence[_Probe], shop: Engine, gallery: Gallery, on_progress: OnProgress) -> int:
+def _draw(plan: Plan, probes: Sequence[_Probe], gallery: Gallery, on_progress: OnProgress) -> int:
     """Draw the probes that have no picture yet, model by model; how many those were."""
     groups: dict[tuple[Condition, str | None], list[_Probe]] = {}
     for probe in probes:
         groups.setdefault((probe.condition, probe.task.fused), []).append(probe)
-    sittings = [
-        DrawingJob(_model(condition, group[0], shop), tuple(probe.task for probe in group))
-        for (condition, _), group in groups.items()
+    jobs = [
+        DrawingJob(tuple(probe.task for probe in group), _model(plan, gallery.store, group[0]))
+        for group in groups.values()
     ]
-    return gallery.draw(sittings, on_progress)
+    return gallery.draw(jobs, on_progress)
 
 
-def _model(condition: Condition, probe: _Probe, shop: Engine) -> Path | None:
+def _model(plan: Plan, store: Store, probe: _Probe) -> Path | None:
     """The model that a probe is drawn with."""
-    if condition == "base":
+    if probe.condition == "base":
         return None
-    if condition == "fused":
-        assert shop.plan.fuse is not None
-        return shop.store.path("fused", shop.plan.fuse.key)
-    task = next(task for task in shop.plan.train if task.concept == probe.question.concept)
-    return alone(shop.store, task.concept, task.key)
+    if probe.condition == "fused":
+        assert plan.fuse is not None
+        return store.path("fused", plan.fuse.key)
+    task = next(task for task in plan.train if task.concept == probe.question.concept)
+    return alone(store, task.concept, task.key)
 
 
 def _given(probes: Sequence[_Probe], task: TrainTask, gallery: Gallery) -> list[Given]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
-from storyforge.engine.engine import Counts, Engine, Trouble
+from storyforge.engine.engine import Engine
 from storyforge.engine.inputs import checked
+from storyforge.engine.maker import Counts, Trouble
 from storyforge.engine.sharing import Sharing, cache_of
 from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress
@@ -78,23 +79,23 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         engine = Engine(asked, store, on_progress, names=how.names, share=sharing.offer)
         with engine.noting():
             _stages(engine, wanted, how)
-            if any(isinstance(trouble.error, Damaged) for trouble in engine.troubles):
-                damaged += tuple(trouble.subject for trouble in engine.troubles)
-                engine.troubles.clear()
+            if any(isinstance(trouble.error, Damaged) for trouble in engine.maker.troubles):
+                damaged += tuple(trouble.subject for trouble in engine.maker.troubles)
+                engine.maker.troubles.clear()
                 _stages(engine, _wanted(asked, store), how)
             complete = [task for task in wanted.books if engine.all_drawn(task)]
-            engine.check_made([*wanted.panels, *complete])
+            engine.maker.check_made([*wanted.panels, *complete])
             printed = [task for task in asked.books if task.format == "pdf"]
             printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
             findings = engine.books.judged(printed, on_progress)
-        engine.give_up_if_hopeless()
+        engine.maker.give_up_if_hopeless()
         finished = [task for task in asked.books if store.has(task.format, task.key)]
         books = tuple(published(asked.story, task, store, how.out) for task in finished)
     return Outcome(
-        made=engine.counts(),
+        made=engine.maker.counts(),
         skipped=_skipped(asked, wanted),
         books=books,
-        troubles=tuple(engine.troubles),
+        troubles=tuple(engine.maker.troubles),
         seconds=perf_counter() - started,
         findings=findings,
         pinned=tuple(task.panel for task in asked.panels if task.panel in asked.pins),
