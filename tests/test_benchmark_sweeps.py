@@ -101,6 +101,7 @@ def test_a_sweep_tells_its_figures_and_goes_on(
     assert len(pictures) == 4 * 2 * (2 + 4)
     before = {picture: picture.stat().st_mtime_ns for picture in pictures}
     pictures[0].unlink()
+    (learnt_pair / ".storyforge" / "panels" / pictures[0].name).unlink()
     again = sweeps.measured(asked)
     after = {picture: picture.stat().st_mtime_ns for picture in pictures}
     assert [picture for picture in pictures if after[picture] != before[picture]] == pictures[:1]

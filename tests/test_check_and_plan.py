@@ -253,12 +253,11 @@ def test_a_control_that_cannot_be_is_found_where_it_is_written(
     ("words", "read"),
     [("fox, " * 37, True), ("fox, " * 39, False), ("(fox:1.2) " * 75, True), ("(a) " * 76, False)],
 )
-@pytest.mark.parametrize("base", ["pocket", "owner/name"])
 def test_a_prompt_that_the_model_would_refuse_is_found_by_check(
-    tmp_path: Path, words: str, read: bool, base: str
+    tmp_path: Path, words: str, read: bool
 ) -> None:
-    text = PANEL.format(f"base: {base}\n", f"prompt: '{words}'")
-    assert told(tmp_path, text) == ([] if read else [(6, 37, "SF334")])
+    text = PANEL.format("", f"prompt: '{words}'")
+    assert told(tmp_path, text) == ([] if read else [(5, 37, "SF334")])
 
 
 def test_prompts_are_counted_as_the_model_reads_them(base: BaseModel) -> None:

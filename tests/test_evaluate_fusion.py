@@ -173,7 +173,7 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(learnt_pair: Path, cli
     assert page.count("<svg") == 4
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
 
-    pictures[0].unlink()
+    (learnt_pair / ".storyforge" / "panels" / pictures[0].name).unlink()
     again = CliRunner().invoke(app, asked(learnt_pair, clip, "--n", "1,2"))
     assert again.exit_code == 0, again.output
     assert "drew 9 pictures" in again.stderr, "the lost one, and one concept fused by two methods"

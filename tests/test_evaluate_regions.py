@@ -235,7 +235,7 @@ def test_the_verb_compares_keeps_its_pictures_and_goes_on(learnt_pair: Path, cli
     assert opened(out / "sheet.png").height > 5 * 160
     assert json.loads((out / "evaluation.json").read_text())["methods"] == told["methods"]
 
-    pictures[0].unlink()
+    (learnt_pair / ".storyforge" / "panels" / pictures[0].name).unlink()
     again = CliRunner().invoke(app, asked(learnt_pair, clip))
     assert again.exit_code == 0, again.output
     assert "drew 1 pictures" in again.stderr

@@ -165,7 +165,8 @@ def test_the_verb_judges_and_keeps_its_pictures(first: Any) -> None:
 def test_a_story_goes_on_after_evaluate_or_evaluate_story(
     first: Any, story: Path, clip: Path, line: str
 ) -> None:
-    min((Path(first["folder"]) / "pictures").glob("*.png")).unlink()
+    shown = min((Path(first["folder"]) / "pictures").glob("*.png"))
+    (story.parent / ".storyforge" / "panels" / shown.name).unlink()
     again = judged(line, story, clip)
     assert again["drawn"] == 1
     assert again["concepts"] == first["concepts"]

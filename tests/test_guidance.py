@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from storyforge.geometry.box import Box
-from storyforge.model.attention import AttentionWatch
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel, plain
 from storyforge.model.denoising import start_latents
@@ -17,6 +16,7 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.sample import guidance
 from storyforge.sample.guidance import (
     Guide,
+    SeenAttention,
     attention_loss,
     guide_of,
     guided_subject,
@@ -98,18 +98,15 @@ def test_a_region_without_a_concept_is_found_by_all_its_words(base: BaseModel) -
     assert len(other) > len(one)
 
 
-def watch_of(cross: Tensor, own: Tensor | None = None) -> AttentionWatch:
+def seen_as(cross: Tensor, own: Tensor | None = None) -> SeenAttention:
     """What was seen at one site: (rows, columns) of one word, and (cells, cells)."""
-    watch = AttentionWatch(cross.numel(), [torch.tensor([1])])
-    watch.cross[0].append(cross.reshape(1, -1, 1))
-    watch.own += [] if own is None else [own[None]]
-    return watch
+    return SeenAttention([[cross.reshape(1, -1, 1)]], [] if own is None else [own[None]])
 
 
 def test_attention_inside_its_region_is_better_than_outside() -> None:
     subject = guided_subject(torch.tensor([[1.0, 1, 0, 0]] * 4).flatten(), (4, 4))
     inside = torch.tensor([[0.9, 0.9, 0, 0]] * 4)
-    losses = [attention_loss(watch_of(m), [subject], (4, 4)) for m in (inside, inside.flip(1))]
+    losses = [attention_loss(seen_as(m), [subject], (4, 4)) for m in (inside, inside.flip(1))]
     assert losses[0] < losses[1]
 
 
@@ -118,7 +115,7 @@ def test_attention_that_fills_its_region_is_better_than_a_spot_in_it() -> None:
     spot = torch.zeros(8, 8)
     spot[2:6, 2:6] = 0.9
     losses = [
-        attention_loss(watch_of(m), [subject], (8, 8)) for m in (torch.full((8, 8), 0.9), spot)
+        attention_loss(seen_as(m), [subject], (8, 8)) for m in (torch.full((8, 8), 0.9), spot)
     ]
     assert losses[0] < losses[1]
 
@@ -126,13 +123,13 @@ def test_attention_that_fills_its_region_is_better_than_a_spot_in_it() -> None:
 def test_self_attention_that_stays_at_home_costs_nothing() -> None:
     subject = guided_subject(torch.tensor([1.0, 1, 0, 0]), (1, 4))
     home, away = torch.eye(4), torch.eye(4).flip(0)
-    assert isolation_loss(watch_of(torch.ones(1, 4), home), [subject]) == 0
-    assert isolation_loss(watch_of(torch.ones(1, 4), away), [subject]) > 0
+    assert isolation_loss(seen_as(torch.ones(1, 4), home), [subject]) == 0
+    assert isolation_loss(seen_as(torch.ones(1, 4), away), [subject]) > 0
 
 
 def test_a_region_over_everything_has_nothing_to_leave_for() -> None:
     subject = guided_subject(torch.ones(4), (1, 4))
-    assert isolation_loss(watch_of(torch.ones(1, 4), torch.eye(4)), [subject]) == 0
+    assert isolation_loss(seen_as(torch.ones(1, 4), torch.eye(4)), [subject]) == 0
 
 
 @pytest.fixture
@@ -155,18 +152,16 @@ def test_a_step_of_guidance_makes_the_loss_smaller(base: BaseModel, guide: Guide
     assert change.std() <= 0.1001 * latents.std()
     losses = []
     for z in (latents, latents + change):
-        with torch.no_grad(), guide.seen(z, t) as watch:
-            losses.append(guide.loss(watch))
+        with torch.no_grad(), guide.seen(z, t) as seen:
+            losses.append(guide.loss(seen))
     assert losses[1] < losses[0]
 
 
-def test_saving_memory_changes_no_gradient(
-    base: BaseModel, guide: Guide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_memory_changes_no_gradient(base: BaseModel, guide: Guide) -> None:
     latents, t = latents_of(base), torch.tensor(900)
     saving = guide(0, 10, t, latents)
     assert not base.unet.is_gradient_checkpointing
-    monkeypatch.setattr(base.unet, "enable_gradient_checkpointing", lambda: None)
+    guide.checkpointing = False
     torch.testing.assert_close(guide(0, 10, t, latents), saving, rtol=1e-3, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from support import train_task
 from torch import Tensor
 
-from storyforge.engine import engine
+from storyforge.engine import stages
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import silent
 from storyforge.fuse import carried, fusion, statistics
@@ -148,7 +148,7 @@ def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
     monkeypatch.setattr(statistics, "STEPS", 1)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
-    engine.learn_concept(tmp_path / "store", None, {}, learnt, silent)
+    stages.learn_concept(tmp_path / "store", None, {}, learnt, silent)
     path = Store(tmp_path / "store").path("concepts", "key")
     brought = carried.carried(path)
     assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)

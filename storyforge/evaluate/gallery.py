@@ -48,7 +48,7 @@ class Gallery:
             return math.nan
 
     def draw(self, jobs: Sequence[DrawingJob], on_progress: OnProgress, at_once: int = 1) -> int:
-        """Draw what is missing, `at_once` jobs at a time, and show it; how many pictures those were.
+        """Draw what is missing, `at_once` jobs at a time; how many pictures those were.
 
         Raises what made a job fail; pictures that were finished before are kept.
         """

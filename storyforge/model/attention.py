@@ -8,7 +8,7 @@ regions in a cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 
+from storyforge.model.attention_maps import split_heads
 from storyforge.model.base import BaseModel
 from storyforge.model.dit.flow import TIMES
 from storyforge.model.dit.joint import JointText
@@ -83,31 +84,6 @@ class Group:
 
 
 @dataclass(slots=True)
-class AttentionWatch:
-    """Attention that is looked at, on the level of `cells` cells.
-
-    positions  of each region: the places of its words in its prompt
-    cross      of each region: one (b, cells, words) for every site, mean of the heads
-    own        one (b, cells, cells) for every self-attention site, mean of the heads
-    """
-
-    cells: int
-    positions: Sequence[torch.Tensor]
-    cross: list[list[torch.Tensor]] = field(init=False)
-    own: list[torch.Tensor] = field(init=False)
-    closed: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        """Begin with nothing seen."""
-        self.cross, self.own = [[] for _ in self.positions], []
-
-    def note(self, seen: list[torch.Tensor], made: torch.Tensor) -> None:
-        """Keep a map, unless it is made again only because checkpointing forgot it."""
-        if not self.closed:
-            seen.append(made)
-
-
-@dataclass(slots=True)
 class AttentionContext:
     """What the attention modules read in the next U-Net calls.
 
@@ -116,7 +92,6 @@ class AttentionContext:
     blend      ρ in [0, 1]
     heads      site -> keys and values of the global text that were made elsewhere
     isolation  cells of a level -> groups that see the same in self-attention; empty for all of it
-    watch      what to look at while drawing
     kernel     how regions are computed; None for what suits the device
     keep       keep keys and values of the text between calls; see `keeping`
     """
@@ -126,7 +101,6 @@ class AttentionContext:
     blend: float = 1.0
     heads: dict[int, Heads] = field(default_factory=dict)
     isolation: dict[int, list[Group]] = field(default_factory=dict)
-    watch: AttentionWatch | None = None
     kernel: Kernel | None = None
     keep: bool = field(default=False, init=False)
     kept: dict[tuple[int, int], Heads] = field(default_factory=dict, init=False)
@@ -216,8 +190,7 @@ def _rows(region: RegionText) -> list[int] | slice:
 
 
 def _heads(attn: Attention, x: torch.Tensor) -> torch.Tensor:
-    b, n, d = x.shape
-    return x.view(b, n, attn.heads, d // attn.heads).transpose(1, 2)
+    return split_heads(x, attn.heads)
 
 
 def _text_heads(attn: Attention, text: torch.Tensor) -> Heads:
@@ -235,11 +208,6 @@ def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     out = F.scaled_dot_product_attention(q, k, v)
     b, h, n, w = out.shape
     return out.transpose(1, 2).reshape(b, n, h * w)
-
-
-def _map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """(b, n, T): how the queries share their attention among the keys, mean of the heads."""
-    return torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3).mean(1)
 
 
 def _output(attn: Attention, made: torch.Tensor) -> torch.Tensor:
@@ -262,10 +230,8 @@ class _SelfProcessor:
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(b, n, d) to (b, n, d)."""
-        x, watch = hidden_states, self.reader.watch
+        x = hidden_states
         q, k, v = (_heads(attn, to(x)) for to in (attn.to_q, attn.to_k, attn.to_v))
-        if watch is not None and watch.cells == x.shape[1]:
-            watch.note(watch.own, _map(q, k))
         groups = self.reader.isolation.get(x.shape[1])
         if groups is None:
             return _output(attn, _attend(q, k, v))
@@ -298,9 +264,7 @@ class _CrossProcessor:
             return _output(attn, _attend(_heads(attn, asked), *heads))
         # A processor pays for every cell, an accelerator for every call.
         kernel = self.reader.kernel or ("batched" if asked.is_cuda else "loop")
-        made = (self._batched if kernel == "batched" else self._loop)(attn, asked)
-        self._look(attn, asked)
-        return _output(attn, made)
+        return _output(attn, (self._batched if kernel == "batched" else self._loop)(attn, asked))
 
     def _loop(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
         """One attention for each text, of its own cells alone."""
@@ -346,13 +310,11 @@ class _CrossProcessor:
             result[_rows(region)] += share * own
         return result
 
-    def _look(self, attn: Attention, asked: torch.Tensor) -> None:
-        watch = self.reader.watch
-        if watch is None or watch.cells != asked.shape[1]:
-            return
-        for index, positions in enumerate(watch.positions):
-            keys, _ = self.reader.keys_and_values(attn, self.site, index)
-            watch.note(watch.cross[index], _map(_heads(attn, asked), keys)[..., positions])
+
+def sites_of(base: BaseModel) -> dict[str, Site]:
+    """Every cross-attention site of the U-Net, by the name of its module."""
+    named = zip(base.family.cross_sites, base.family.site_groups, strict=True)
+    return {name: Site(index, group) for index, (name, group) in enumerate(named)}
 
 
 @contextmanager
@@ -363,8 +325,7 @@ def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
             yield
         return
     before = dict(base.unet.attn_processors)
-    numbered = enumerate(zip(base.family.cross_sites, base.family.site_groups, strict=True))
-    sites = {f"{name}.processor": Site(index, group) for index, (name, group) in numbered}
+    sites = {f"{name}.processor": site for name, site in sites_of(base).items()}
     base.unet.set_attn_processor(
         {
             name: _CrossProcessor(reader, sites[name]) if name in sites else _SelfProcessor(reader)

@@ -9,7 +9,7 @@ infinite. Re-initialisation moves the noise that suits a region best into it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -17,12 +17,13 @@ import torch.nn.functional as F
 
 from storyforge.model.attention import (
     AttentionContext,
-    AttentionWatch,
     Group,
     attending,
     levels,
     predict,
+    sites_of,
 )
+from storyforge.model.attention_maps import AttentionRecorder, attention_map
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
@@ -59,6 +60,18 @@ class GuidedSubject:
 
     inside: torch.Tensor
     bell: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAttention:
+    """What attention was on the level that is watched, a map for every site, mean of the heads.
+
+    cross  of each region: (b, cells, words), how its words are read
+    own    (b, cells, cells), how cells read each other
+    """
+
+    cross: list[list[torch.Tensor]]
+    own: list[torch.Tensor]
 
 
 def isolated(region_weights: Mapping[int, torch.Tensor]) -> dict[int, list[Group]]:
@@ -128,24 +141,24 @@ def _bell(count: int) -> torch.Tensor:
 
 
 def attention_loss(
-    watch: AttentionWatch, subjects: Sequence[GuidedSubject], size: Size
+    seen: SeenAttention, subjects: Sequence[GuidedSubject], size: Size
 ) -> torch.Tensor:
     """How far the words of each region are from being in it (L_ce and L_fill), summed."""
     loss = torch.zeros((), device=subjects[0].inside.device)
-    for maps, subject in zip(watch.cross, subjects, strict=True):
-        seen = torch.stack(maps).mean((0, 1)).float().T.reshape(-1, *size)
-        seen = _smoothed(seen) * subject.inside
+    for maps, subject in zip(seen.cross, subjects, strict=True):
+        read = torch.stack(maps).mean((0, 1)).float().T.reshape(-1, *size)
+        read = _smoothed(read) * subject.inside
         count = max(1, round(_TOP * float(subject.inside.sum())))
-        best = (seen * subject.bell).flatten(1).topk(count).values.mean(1)
+        best = (read * subject.bell).flatten(1).topk(count).values.mean(1)
         rows, columns = subject.inside.amax(1) > 0, subject.inside.amax(0) > 0
-        gaps = (1 - seen.amax(2))[:, rows].mean(1) + (1 - seen.amax(1))[:, columns].mean(1)
+        gaps = (1 - read.amax(2))[:, rows].mean(1) + (1 - read.amax(1))[:, columns].mean(1)
         loss = loss + (_ENHANCE * (1 - best) + _FILL * gaps).sum()
     return loss
 
 
-def isolation_loss(watch: AttentionWatch, subjects: Sequence[GuidedSubject]) -> torch.Tensor:
+def isolation_loss(seen: SeenAttention, subjects: Sequence[GuidedSubject]) -> torch.Tensor:
     """How much of the self-attention of each region leaves it (L_region), by its worst cells."""
-    own = torch.stack(watch.own).mean((0, 1)).float()
+    own = torch.stack(seen.own).mean((0, 1)).float()
     loss = torch.zeros((), device=own.device)
     for subject in subjects:
         inside = subject.inside.flatten() > 0
@@ -177,7 +190,10 @@ def _checkpointing(base: BaseModel) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Guide:
-    """Guidance of one panel: what it watches, and whether it has come to its end."""
+    """Guidance of one panel: what it watches, and whether it has come to its end.
+
+    checkpointing  whether activations are made again on the way back, to save memory
+    """
 
     base: BaseModel
     reader: AttentionContext
@@ -185,29 +201,43 @@ class Guide:
     subjects: Sequence[GuidedSubject]
     size: Size
     isolating: bool
+    checkpointing: bool = True
     last: float = field(default=float("inf"), init=False)
     done: bool = field(default=False, init=False)
 
     @contextmanager
-    def seen(self, latents: torch.Tensor, timestep: torch.Tensor) -> Iterator[AttentionWatch]:
+    def seen(self, latents: torch.Tensor, timestep: torch.Tensor) -> Iterator[SeenAttention]:
         """What the attention of the U-Net is at a step, by the prompts alone.
 
-        Gradients are asked for inside the block: what checkpointing makes again is watched again.
+        Gradients are asked for inside the block: what checkpointing makes again reads the same.
         """
-        watch = AttentionWatch(self.size[0] * self.size[1], self.positions)
-        self.reader.watch = watch
-        try:
-            with attending(self.base, self.reader):
+        cells = self.size[0] * self.size[1]
+        sites = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
+        recorder = AttentionRecorder(self.base, sites, cells)
+        with attending(self.base, self.reader):
+            with recorder.watching():
                 predict(self.base, latents, timestep, self.reader.text)
-                watch.closed = True
-                yield watch
-        finally:
-            self.reader.watch = None
+            yield self._maps(recorder)
 
-    def loss(self, watch: AttentionWatch) -> torch.Tensor:
+    def _maps(self, recorder: AttentionRecorder) -> SeenAttention:
+        cross = sites_of(self.base)
+        seen = SeenAttention([[] for _ in self.positions], [])
+        for name, queries in recorder.queries.items():
+            q = recorder.heads(name, queries)
+            if name not in cross:
+                seen.own.append(attention_map(q, recorder.heads(name, recorder.keys[name])))
+                continue
+            attn = self.base.unet.get_submodule(name)
+            for index, positions in enumerate(self.positions):
+                # A region's text is none that the U-Net is given: its keys are the reader's.
+                keys, _ = self.reader.keys_and_values(attn, cross[name], index)
+                seen.cross[index].append(attention_map(q, keys)[..., positions])
+        return seen
+
+    def loss(self, seen: SeenAttention) -> torch.Tensor:
         """What guidance makes smaller."""
-        loss = attention_loss(watch, self.subjects, self.size)
-        return loss + isolation_loss(watch, self.subjects) if self.isolating else loss
+        loss = attention_loss(seen, self.subjects, self.size)
+        return loss + isolation_loss(seen, self.subjects) if self.isolating else loss
 
     def __call__(
         self, index: int, total: int, timestep: torch.Tensor, latents: torch.Tensor
@@ -215,10 +245,11 @@ class Guide:
         """What one gradient step adds to the latents; None once guidance has ended."""
         if self.done or index >= max(1, round(_UNTIL * total)):
             return None
-        with torch.enable_grad(), _checkpointing(self.base):
+        saving = _checkpointing(self.base) if self.checkpointing else nullcontext()
+        with torch.enable_grad(), saving:
             start = latents.detach().requires_grad_()
-            with self.seen(start, timestep) as watch:
-                loss = self.loss(watch)
+            with self.seen(start, timestep) as seen:
+                loss = self.loss(seen)
                 (slope,) = torch.autograd.grad(loss, start)
         found = float(loss.detach())
         self.done = found > self.last and index > _PATIENCE * total
@@ -263,10 +294,10 @@ def reinitialised(guide: Guide, noise: torch.Tensor, task: PanelTask) -> torch.T
     """
     maker = make_scheduler(guide.base, task.scheduler)
     maker.set_timesteps(task.steps or guide.base.defaults.steps, device=noise.device)
-    with guide.seen(noise, maker.timesteps[0]) as watch:
+    with guide.seen(noise, maker.timesteps[0]) as found:
         pass
     result, (height, width) = noise.clone(), noise.shape[2:]
-    for maps, subject in zip(watch.cross, guide.subjects, strict=True):
+    for maps, subject in zip(found.cross, guide.subjects, strict=True):
         seen = torch.stack(maps).mean((0, 1)).sum(1).reshape(1, 1, *guide.size).float()
         seen = F.interpolate(seen, (height, width), mode="bilinear")
         inside = F.interpolate(subject.inside[None, None], (height, width))[0, 0]
