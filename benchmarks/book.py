@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -31,6 +32,10 @@ _CAPTION: Final = "always full."
 """Words of the first page, to which some are added."""
 
 _FORMATS: Final = ("pdf", "html", "epub", "cbz")
+
+
+Bind = Callable[..., float]
+"""Binds a story's books by a command with some words more; its seconds."""
 
 
 def prepare(folder: Path) -> Path:
@@ -52,20 +57,25 @@ def set_book(story: Path, *words: str) -> float:
     return perf_counter() - started
 
 
-def measure(rounds: int) -> dict[str, float]:
-    """Median seconds of an edit, for the story's own books and for all, and pages a second."""
-    every = ("--to", ",".join(_FORMATS))
+def measure(
+    rounds: int, formats: Sequence[str] = _FORMATS, bound: Bind = set_book
+) -> dict[str, float]:
+    """Median seconds of an edit, for the story's own books and for all, and pages a second.
+
+    bound  runs the command that is measured
+    """
+    every = ("--to", ",".join(formats))
     with TemporaryDirectory(prefix="storyforge-benchmark-") as folder:
         story = prepare(Path(folder) / "demo")
-        set_book(story, *every)
+        bound(story, *every)
         own, all_ = [], []
         for number in range(rounds):
             _edit(story, f"Night {2 * number + 1}.")
-            own.append(set_book(story))
+            own.append(bound(story))
             _edit(story, f"Night {2 * number + 2}.")
-            all_.append(set_book(story, *every))
+            all_.append(bound(story, *every))
         with pikepdf.open(next((story.parent / "build").glob("*.pdf"))) as pdf:
-            pages = len(pdf.pages) * len(_FORMATS)
+            pages = len(pdf.pages) * len(formats)
     return {
         "caption_edit_seconds": round(median(own), 3),
         "all_formats_seconds": round(median(all_), 3),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -40,10 +40,11 @@ class Watchman:
     walls: list[float] = field(default_factory=list)
     works: list[float] = field(default_factory=list)
     began: tuple[float, float] | None = None
+    clock: Callable[[], float] = perf_counter
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Hear of a step that begins, or of what is not one."""
-        now = perf_counter(), process_time()
+        now = self.clock(), process_time()
         if self.began is not None:
             self.walls.append(now[0] - self.began[0])
             self.works.append(now[1] - self.began[1])

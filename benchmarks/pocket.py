@@ -77,8 +77,12 @@ def obeyed(
     `species` counts the subjects, objects among them; `place` the sides with nobody, too.
     """
     made = drawn(base, [world.tell(picture) for picture in asked], first)
+    return shares(judges.answers(judge, judges.pixels(made)), asked), made
+
+
+def shares(found: judges.Answers, asked: Sequence[world.Picture]) -> dict[str, float]:
+    """Share of what was asked that a judge's answers say is there."""
     right = judges.truth(asked)
-    found = judges.answers(judge, judges.pixels(made))
     scores = judges.accuracy(found, right)
     occupied = [
         (found[f"{side}.kind"] > 0) == (right[f"{side}.kind"] > 0) for side in judges.COLUMNS
@@ -92,7 +96,7 @@ def obeyed(
         "pose": scores["pose"],
         "fur": scores["fur"],
         "place": float(np.mean(np.all(occupied, axis=0))),
-    }, made
+    }
 
 
 @torch.no_grad()
@@ -140,15 +144,21 @@ def through(code: Code, judge: judges.Judge, shown: Sequence[world.Picture]) -> 
 
 
 def code_figures(
-    base: BaseModel, judge: judges.Judge, shown: Sequence[world.Picture]
+    base: BaseModel,
+    judge: judges.Judge,
+    shown: Sequence[world.Picture],
+    lost: Callable[[Code, list[int]], tuple[float, float]] = psnr,
 ) -> dict[str, object]:
-    """What drawings lose in the base's latents, in the size that its encoder sees."""
+    """What drawings lose in the base's latents, in the size that its encoder sees.
+
+    lost  measures it, of whole pictures and of heads
+    """
 
     def code(pictures: torch.Tensor) -> torch.Tensor:
         return 2 * base.decode(base.encode(pictures / 2 + 0.5)) - 1
 
     with base.sized(base.sides[0]):
-        whole, heads = psnr(code, [HELD_OUT_SEED + 100 + i for i in range(32)])
+        whole, heads = lost(code, [HELD_OUT_SEED + 100 + i for i in range(32)])
         return {
             "judge_through_vae": through(code, judge, shown),
             "vae_psnr": whole,

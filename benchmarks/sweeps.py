@@ -37,6 +37,7 @@ from storyforge.metrics.references import references_of
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.settings import FuseSettings, FusionStage, Solver
+from storyforge.train.drift import STEPS as DRIFT_STEPS
 from storyforge.train.drift import drift
 
 SOLVERS: Final[tuple[Solver, ...]] = (
@@ -98,8 +99,10 @@ TOLD: Final = ("image_fused", "text_fused", "identified_fused", "drift")
 """Figures that are printed where no JSON is asked for."""
 
 
-def variants(cast: ConceptSet, count: int) -> Iterator[Variant]:
-    """Every way to fuse that is compared."""
+def variants(
+    cast: ConceptSet, count: int, stages: Sequence[FusionStage] = STAGES
+) -> Iterator[Variant]:
+    """Every way to fuse that is compared; each of `stages` alone and left out."""
     for sweep, values in SETTINGS.items():
         for value, settings in values.items():
             yield Variant(sweep, value, settings)
@@ -122,13 +125,13 @@ def variants(cast: ConceptSet, count: int) -> Iterator[Variant]:
         yield Variant("emphasis", f"{emphasis:g}", way)
     yield Variant("stages", "all solved", FuseSettings())
     yield Variant("stages", "all averaged", FuseSettings(solver="average"))
-    for stage in STAGES:
+    for stage in stages:
         rest = tuple(other for other in STAGES if other != stage)
         yield Variant("stages", f"{stage} averaged", _solving(rest))
         yield Variant("stages", f"only {stage} solved", _solving((stage,)))
     yield Variant("own", "none", FuseSettings())
-    for stages in (("text",), ("kv",), ("text", "kv"), ("spatial",)):
-        yield Variant("own", " and ".join(stages), Own(stages))
+    for drawn in (("text",), ("kv",), ("text", "kv"), ("spatial",)):
+        yield Variant("own", " and ".join(drawn), Own(drawn))
 
 
 def _solving(stages: Sequence[FusionStage]) -> Make:
@@ -172,11 +175,13 @@ class Figures:
     """All ways to fuse in numbers.
 
     references  of every concept
+    steps       along which drift is measured
     """
 
     bench: Bench
     judge: PictureJudge
     references: Mapping[str, Vectors]
+    steps: int = DRIFT_STEPS
 
     def of_painter(self, painter: str, who: str) -> dict[str, object]:
         """What pictures come to, of all concepts and by kind.
@@ -209,8 +214,8 @@ class Figures:
         classes = {f"a {spec.class_}": None for spec in bench.cast.members[: bench.count]}
         return {
             **figures,
-            "drift": drift(bench.base(), deltas, ORDINARY),
-            "class_drift": drift(bench.base(), deltas, list(classes)),
+            "drift": drift(bench.base(), deltas, ORDINARY, self.steps),
+            "class_drift": drift(bench.base(), deltas, list(classes), self.steps),
         }
 
 
@@ -218,7 +223,9 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     """Every way to fuse, in figures."""
     bench, gallery = opened(asked, asked.n)
     chosen = [
-        v for v in variants(bench.cast, bench.count) if v.sweep in asked.only or not asked.only
+        v
+        for v in variants(bench.cast, bench.count, asked.stage or STAGES)
+        if v.sweep in asked.only or not asked.only
     ]
     for index, variant in enumerate(chosen):
         told(f"fusing, {variant.sweep} {variant.value}", index, len(chosen))
@@ -227,7 +234,7 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     judge = PictureJudge(clip_for(bench.cast.base.reference, asked.clip), gallery)
     tasks = bench.cast.tasks("ed-lora", bench.count)
     references = {task.concept: references_of(judge.clip, task) for task in tasks}
-    figures = Figures(bench, judge, references)
+    figures = Figures(bench, judge, references, min(DRIFT_STEPS, asked.steps))
     sweeps: dict[str, dict[str, object]] = {}
     for variant in chosen:
         found = sweeps.setdefault(variant.sweep, {})
@@ -262,13 +269,15 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
     return content
 
 
-def draw_sheet(asked: argparse.Namespace, path: Path) -> None:
+def draw_sheet(
+    asked: argparse.Namespace, path: Path, shown: int = SHOWN, solvers: Sequence[Solver] = SOLVERS
+) -> None:
     """Five concepts, a row each: what they look like, alone, and fused by every solver."""
-    bench, gallery = opened(asked, SHOWN, most=1)
-    for solver in SOLVERS:
+    bench, gallery = opened(asked, shown, most=1)
+    for solver in solvers:
         bench.make(Variant("sheet", solver, FuseSettings(solver=solver)))
     painters = {"base": "base", "alone": "before: alone"}
-    painters |= {f"sheet: {solver}": f"after: {solver}" for solver in SOLVERS}
+    painters |= {f"sheet: {solver}": f"after: {solver}" for solver in solvers}
     bench.shown.draw(gallery, told, asked.jobs)
     rows = []
     for task in bench.cast.tasks("ed-lora", bench.count):
@@ -289,6 +298,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, help="where pictures are kept [DIR/sweeps]")
     made.add_argument("--n", type=int, default=8, help="how many to fuse")
     made.add_argument("--only", action="append", default=[], choices=SWEEPS, help="all if none")
+    made.add_argument("--stage", action="append", choices=STAGES, help="fused apart; all if none")
     made.add_argument("--clip", help="a CLIP's folder or hub id [the base's own]")
     made.add_argument("--prompts", type=int, default=2, help="of each of the four kinds")
     made.add_argument("--seeds", type=int, default=1, help="pictures of each prompt")

@@ -84,7 +84,7 @@ class MetadataLine:
     mask: str | None
 
 
-def files_read(folder: Path) -> list[Path]:
+def files_read(folder: Path, most: int = MAX_FILES) -> list[Path]:
     """Every file below the folder that decides about what is learnt; what is hidden does not.
 
     Raises StoryForgeError for a folder with more of them than any concept has.
@@ -93,9 +93,9 @@ def files_read(folder: Path) -> list[Path]:
     for file in folder.rglob("*"):
         if _is_read(file, folder):
             files.append(file)
-            if len(files) > MAX_FILES:
+            if len(files) > most:
                 raise StoryForgeError(
-                    f"`{folder}` holds more than {MAX_FILES} pictures and captions",
+                    f"`{folder}` holds more than {most} pictures and captions",
                     hint="name a folder that shows one concept and nothing else",
                 )
     return sorted(files)

@@ -183,6 +183,8 @@ class FuseSettings(BaseModel):
     words are looked for; watching then takes twice as long"""
     statistics: Literal["full", "compact"] | None = None
     """how what concepts see is kept: `compact` takes a quarter of the room for large models"""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """denoising steps while it is watched what concepts see; 10 if left out"""
 
 
 Steps = Annotated[int, Field(ge=1, le=1000)]

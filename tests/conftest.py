@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import golden
@@ -16,12 +17,16 @@ import torch
 from transformers import CLIPTokenizer
 
 from storyforge.evaluate.concept_set import read_concept_set
+from storyforge.fuse.carried import carry
+from storyforge.fuse.statistics import Viewing, of_base, of_concept
 from storyforge.model.base import BaseModel, open_base
+from storyforge.model.concept import Concept
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens, new_tokens
 from storyforge.modelref import base_at
 from storyforge.pocket.pretrain.clip import new_clip, write_clip
 from storyforge.pocket.pretrain.parts import weights_folder
+from storyforge.settings import FuseSettings
 
 pytest_plugins = ["skipbudget"]
 
@@ -77,15 +82,22 @@ def cast_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def learnt_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two concepts that are learnt already by ED-LoRA; `order.txt` puts pip first."""
+def learnt_pair(tmp_path_factory: pytest.TempPathFactory, base: BaseModel) -> Path:
+    """A folder of two concepts that are learnt already by ED-LoRA; `order.txt` puts pip first.
+
+    What fusing needs to know is there as well, as far as one step shows it.
+    """
     made, root = tmp_path_factory.mktemp("cast"), Path(__file__).parents[1]
     for name in ("juna", "pip"):
         shutil.copytree(root / "concepts" / name, made / name)
     (made / "order.txt").write_text("pip\njuna\n", encoding="utf-8")
     cast = read_concept_set(made, base_at("pocket", Path.cwd()))
     fixture = golden.folder_of(root / "stories" / "fox-and-lantern.yaml") / "concepts"
+    same, short = replace(base, hash=cast.base.hash), Viewing(steps=1)
     for task in cast.tasks("ed-lora", 2):
         with cast.store.make("concepts", task.key) as out:
             shutil.copyfile(fixture / f"{task.concept}.safetensors", out)
+            carry(out, of_concept(same, Concept.load(out), viewing=short))
+    with cast.store.make("statistics", cast.fusion("ed-lora", FuseSettings(), 2).ordinary) as out:
+        of_base(same, viewing=short).save(out)
     return made

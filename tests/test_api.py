@@ -14,7 +14,6 @@ from PIL import Image
 
 import storyforge
 from storyforge.errors import StoryForgeError
-from storyforge.fuse import statistics
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
 from storyforge.model.lora import Delta
@@ -65,7 +64,6 @@ def test_every_block_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     for folder in ("concepts", "stories", "layouts"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(statistics, "STEPS", 1)
     names: dict[str, object] = {}
     for block in BLOCKS:
         exec(compile(block, "docs/api.md", "exec"), names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -343,10 +345,9 @@ def test_every_linear_belongs_to_one_input(base: BaseModel) -> None:
         assert len({base.linears[linear].in_features for linear in some}) == 1
 
 
-def test_a_wrong_number_of_linears_is_an_environment_problem(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = base.text_encoder.config
-    monkeypatch.setattr(config, "num_hidden_layers", config.num_hidden_layers + 1)
+def test_a_wrong_number_of_linears_is_an_environment_problem(base: BaseModel) -> None:
+    deeper = copy.copy(base.text_encoder)
+    deeper.config = copy.deepcopy(deeper.config)
+    deeper.config.num_hidden_layers += 1
     with pytest.raises(EnvironmentProblem, match="attention layers"):
-        Family.of(base.unet, base.text_encoder)
+        Family.of(base.unet, deeper)

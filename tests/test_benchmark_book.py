@@ -7,19 +7,14 @@ import pytest
 from benchmarks import book
 
 
-def test_an_edited_caption_is_measured_to_the_finished_books(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_edited_caption_is_measured_to_the_finished_books() -> None:
     captions: list[str] = []
-    whole = book.set_book
 
     def watched(story: book.Path, *words: str) -> float:
         captions.append(story.read_text(encoding="utf-8"))
-        return whole(story, *words)
+        return book.set_book(story, *words)
 
-    monkeypatch.setattr(book, "_FORMATS", ("pdf",))
-    monkeypatch.setattr(book, "set_book", watched)
-    found = book.measure(1)
+    found = book.measure(1, ("pdf",), watched)
     assert len(captions) == len(set(captions)) == 3
     assert found["caption_edit_seconds"] > 0
     assert found["pages_per_second"] == pytest.approx(14 / found["all_formats_seconds"], rel=0.02)

@@ -37,19 +37,12 @@ def test_articles_follow_their_nouns() -> None:
     assert with_articles("a owl and a red apple") == "an owl and a red apple"
 
 
-def test_a_judge_that_is_right_finds_all_that_was_asked(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawings = [world.draw(picture)[0] for picture in ASKED]
-    monkeypatch.setattr(pocket, "drawn", lambda *_: drawings)
-    monkeypatch.setattr(judges, "answers", lambda judge, pictures: judges.truth(ASKED))
-    scores, made = pocket.obeyed(base, judges.Judge(), ASKED, 0)
+def test_a_judge_that_is_right_finds_all_that_was_asked() -> None:
+    right = judges.truth(ASKED)
+    scores = pocket.shares(right, ASKED)
     assert scores["species"] == scores["scene"] == scores["place"] == 1.0
-    assert made is drawings
-
-    wrong = {name: np.where(v > 0, v - 1, v + 1) for name, v in judges.truth(ASKED).items()}
-    monkeypatch.setattr(judges, "answers", lambda judge, pictures: wrong)
-    assert pocket.obeyed(base, judges.Judge(), ASKED, 0)[0]["scene"] == 0.0
+    wrong = {name: np.where(v > 0, v - 1, v + 1) for name, v in right.items()}
+    assert pocket.shares(wrong, ASKED)["scene"] == 0.0
 
 
 def test_the_judge_answers_every_question_for_every_picture() -> None:
@@ -115,18 +108,15 @@ def test_the_judge_sees_the_same_at_any_size_of_picture() -> None:
     assert float((small - large).abs().mean()) < 0.01
 
 
-def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(base: BaseModel) -> None:
     seen: list[int] = []
 
     def sized(code: pocket.Code, seeds: list[int]) -> tuple[float, float]:
         seen.append(code(torch.zeros(1, 3, base.sides[0], base.sides[0])).shape[-1])
         return 28.0, 24.0
 
-    monkeypatch.setattr(pocket, "psnr", sized)
     with torch.random.fork_rng():
-        found = pocket.code_figures(base, judges.Judge().eval(), ASKED)
+        found = pocket.code_figures(base, judges.Judge().eval(), ASKED, sized)
     assert seen == [base.sides[0]]
     assert (found["vae_psnr"], found["vae_psnr_heads"]) == (28.0, 24.0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from PIL import Image
 
 from benchmarks import fusionways, grid, sweeps
 from storyforge.evaluate.concept_set import read_concept_set
-from storyforge.fuse import statistics
 from storyforge.fuse.statistics import STEPS
 from storyforge.fuse.terms import STAGES
 from storyforge.model.base import BaseModel
@@ -21,14 +19,6 @@ from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 from storyforge.modelref import base_at
 from storyforge.train import drift as drifting
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Watch fewer steps: what is seen of a concept is not what is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "STEPS", 1)
-        yield
 
 
 def every(folder: Path) -> list[fusionways.Variant]:
@@ -80,14 +70,13 @@ def test_fewer_rows_and_less_emphasis_are_other_statistics(
 
 
 def test_a_sweep_tells_its_figures_and_goes_on(
-    learnt_pair: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learnt_pair: Path, clip: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sweeps, "STAGES", ("kv",))
-    monkeypatch.setattr(drifting, "STEPS", 1)
     asked = sweeps.parser().parse_args(
         [
             *("--concepts", str(learnt_pair), "--out", str(tmp_path), "--clip", str(clip)),
             *("--n", "2", "--prompts", "1", "--steps", "1", "--only", "stages"),
+            *("--stage", "kv"),
         ]
     )
     told = sweeps.measured(asked)
@@ -114,12 +103,12 @@ def test_more_concepts_than_there_are_end_the_run(learnt_pair: Path) -> None:
 
 
 def test_the_sheet_shows_every_concept_before_and_after_each_solver(
-    learnt_pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learnt_pair: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sweeps, "SOLVERS", ("average", "sum"))
-    monkeypatch.setattr(sweeps, "SHOWN", 2)
     words = ["--concepts", str(learnt_pair), "--out", str(tmp_path), "--steps", "1"]
-    sweeps.draw_sheet(sweeps.parser().parse_args(words), tmp_path / "sheet.png")
+    sweeps.draw_sheet(
+        sweeps.parser().parse_args(words), tmp_path / "sheet.png", 2, ("average", "sum")
+    )
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2 * (2 + 2)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 5 * (grid.SIDE + grid.MARGIN) + grid.MARGIN

@@ -21,7 +21,6 @@ from tiny import smallest_pipeline
 from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app
-from storyforge.fuse import statistics
 from storyforge.store import Store
 from storyforge.story.layout import shipped
 from storyforge.story.story import read
@@ -31,6 +30,7 @@ storyforge: 1
 title: A
 base: ../base
 sampling: {steps: 2}
+fuse: {steps: 2}
 characters: {pip: ../concepts/pip, owl: ../concepts/owl}
 pages:
   - text: Once upon a time.
@@ -79,11 +79,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_steps() -> None:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(statistics, "STEPS", 2)
     torch.set_num_threads(1)
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from support import CONFIG, train_task
 from storyforge.errors import StoryForgeError
 from storyforge.executor import silent
 from storyforge.model.base import BaseModel
-from storyforge.train import composing, edlora
+from storyforge.train import edlora
 from storyforge.train.composing import Backdrop, backdrops, pasted, with_composed
 from storyforge.train.dataset import Example
 from storyforge.train.training_set import TrainingSet, draw_batches
@@ -69,16 +69,16 @@ def test_neighbours_stand_on_both_sides_and_some_places_are_empty() -> None:
     assert any(each.neighbour is None for each in every)
 
 
+SCENES = (
+    Backdrop("in the snow", "a fox", "left"),
+    Backdrop("in the snow", "a dog", "left"),
+    Backdrop("in a town", None, "left"),
+)
+
+
 @pytest.fixture
-def quick(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> BaseModel:
-    """A base that draws in one step, four pictures composed, of three backdrops."""
-    some = [
-        Backdrop("in the snow", "a fox", "left"),
-        Backdrop("in the snow", "a dog", "left"),
-        Backdrop("in a town", None, "left"),
-    ]
-    monkeypatch.setattr(composing, "backdrops", lambda: some)
-    monkeypatch.setattr(composing, "COUNT", 4)
+def quick(base: BaseModel) -> BaseModel:
+    """A base that draws in one step."""
     return replace(base, defaults=replace(base.defaults, steps=1))
 
 
@@ -89,7 +89,16 @@ def material_of(base: BaseModel) -> TrainingSet:
 
 
 def composed(base: BaseModel, folder: Path, seed: int = 3) -> TrainingSet:
-    return with_composed(base, material_of(base), ("pip", "fox"), folder, silent, seed=seed)
+    return with_composed(
+        base,
+        material_of(base),
+        ("pip", "fox"),
+        folder,
+        silent,
+        seed=seed,
+        count=4,
+        scenes=SCENES,
+    )
 
 
 def test_composed_pictures_come_after_the_others_and_by_the_seed_alone(

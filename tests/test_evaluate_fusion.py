@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
-from storyforge.evaluate.fusion import ROUTES
+from storyforge.evaluate.fusion import ROUTES, FusionConfig, Route, evaluate_fusion
 from storyforge.evaluate.questions import DrawingStyle, Question
 from storyforge.evaluate.report.fusion import charts, fusion_table
-from storyforge.fuse import statistics
+from storyforge.executor import silent
 from storyforge.metrics.ensemble import Views, tally, upper_bound
 from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
@@ -27,6 +27,7 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.modelref import ModelRef, base_at
 from storyforge.plan.plan import base_of, draw_up
 from storyforge.sample.sampler import picture
+from storyforge.settings import FuseSettings
 from storyforge.store.tidying import gc
 from storyforge.story import story as stories
 
@@ -104,14 +105,6 @@ def test_words_side_by_side_draw_what_each_draws_alone(base: BaseModel, pip: Con
     assert np.array_equal(picture(base, single, task), picture(base, joined, task))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Watch fewer steps: what is seen of a concept is not what is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "STEPS", 1)
-        yield
-
-
 def opened(folder: Path) -> ConceptSet:
     return read_concept_set(folder, base_at("pocket", Path.cwd()))
 
@@ -187,17 +180,23 @@ def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
     spec = tmp_path / "pip" / "concept.yaml"
     text, _, _ = spec.read_text(encoding="utf-8").partition("\ntrain:")
     spec.write_text(text + "\ntrain: {steps: 1, batch_size: 1, prior_share: 0}\n", encoding="utf-8")
-    words = ["evaluate", "fusion", "--concepts", str(tmp_path), "--clip", str(clip), "--n", "1"]
-    words += ["--methods", "p-plus,custom-diffusion", "--prompts", "1", "--steps", "1", "--json"]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
+    quickly = Route("custom-diffusion", FuseSettings(solver="custom-diffusion", steps=1))
+    exam = FusionConfig(
+        concepts=tmp_path,
+        counts=(1,),
+        routes={"p-plus": ROUTES["p-plus"], "custom-diffusion": quickly},
+        clip=str(clip),
+        prompts=1,
+        steps=1,
+    )
+    done = evaluate_fusion(exam, silent)
+    told: Any = done.content
     assert told["n"]["1"]["p-plus"]["image_drop"] == 0
     assert told["methods"]["p-plus"]["fuse"] is None
     pip = told["concepts"]["pip"]
     assert pip["train"] == {"steps": 1, "batch_size": 1, "prior_share": 0}
     assert pip["single"]["p-plus"]["drift"] == 0, "its words alone change nothing else"
-    assert "drew 16 pictures" in done.stderr, "base, twice alone, and keys and values fused"
+    assert done.drawn == 16, "base, twice alone, and keys and values fused"
     learnt = opened(tmp_path)
     assert all(
         learnt.store.has("concepts", learnt.tasks(training, 1)[0].key)

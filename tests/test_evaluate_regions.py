@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from storyforge.engine.stages import Clock
 from storyforge.errors import StoryForgeError
 from storyforge.evaluate.compositions import caption, composed
 from storyforge.evaluate.methods import METHODS, Models, methods_named, task_of
-from storyforge.fuse import statistics
 from storyforge.metrics.alignment import RegionScore, apartness
 from storyforge.modelref import ModelRef
 from storyforge.story.concept import ConceptSpec
@@ -200,14 +198,6 @@ def test_pictures_drawn_together_share_their_time() -> None:
 def opened(path: Path) -> Image.Image:
     with Image.open(path) as file:
         return file.convert("RGB")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """Watch fewer steps: what is seen of a concept is not what is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "STEPS", 1)
-        yield
 
 
 def asked(folder: Path, clip: Path, *more: str) -> list[str]:

@@ -18,7 +18,6 @@ import pytest
 from storyforge.contact_sheet import MARGIN
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import silent
-from storyforge.fuse import statistics
 from storyforge.metrics.image_diff import ImageDifference, compare, read_pixels
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
@@ -29,7 +28,6 @@ from storyforge.sample.sampler import SamplingContext, pictures
 from storyforge.store import Store
 from storyforge.story import story as stories
 from storyforge.tasks import PanelTask
-from storyforge.train import drift
 
 STORY = Path(__file__).parents[1] / "stories" / "fox-and-lantern.yaml"
 GOLDENS = golden.folder_of(STORY)
@@ -319,18 +317,14 @@ def test_goldens_are_not_renewed_without_a_reason(story: Path) -> None:
     assert not (golden.folder_of(story) / "panels").exists()
 
 
-def test_a_fixture_is_learnt_once_for_each_base(
-    story: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(statistics, "STEPS", 1)
-    monkeypatch.setattr(drift, "STEPS", 1)
+def test_a_fixture_is_learnt_once_for_each_base(story: Path) -> None:
     concept = story.parents[1] / "concepts" / "pip"
     concept.mkdir(parents=True)
     (concept / "01.png").symlink_to(STORY.parents[1] / "concepts" / "pip" / "01.png")
     (concept / "concept.yaml").write_text(
         "{kind: character, class: fox, train: {steps: 1, batch_size: 1, prior_share: 0}}"
     )
-    edit(story, "pages:", "characters: {pip: ../concepts/pip}\npages:")
+    edit(story, "pages:", "characters: {pip: ../concepts/pip}\nfuse: {steps: 1}\npages:")
     edit(story, "a fox in", "<pip> in")
     golden.update(story, "first")
     assert golden.check(story).passed

@@ -149,26 +149,20 @@ def test_a_mask_outside_of_the_folder_is_refused_by_its_line(tmp_path: Path, mas
         metadata(tmp_path)
 
 
-def test_more_files_than_a_concept_has_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pictures, "MAX_FILES", 3)
+def test_more_files_than_a_concept_has_are_refused(tmp_path: Path) -> None:
     for n in range(4):
         (tmp_path / f"{n}.png").touch()
     with pytest.raises(StoryForgeError, match="more than 3 pictures"):
-        files_read(tmp_path)
+        files_read(tmp_path, 3)
 
 
-def test_check_counts_the_pictures_of_a_concept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_check_counts_the_pictures_of_a_concept(tmp_path: Path) -> None:
     from storyforge.errors import Mark, Report
 
-    monkeypatch.setattr("storyforge.story.lint.paths.MAX_FILES", 3)
     for n in range(4):
         (tmp_path / f"{n}.png").touch()
     report = Report("story.yaml")
-    check_pictures(tmp_path, Mark(), report)
+    check_pictures(tmp_path, Mark(), report, 3)
     assert [finding.code for finding in report.findings()] == ["SF303"]
 
 

@@ -231,20 +231,21 @@ def hub_of(folder: Path, cache: Path) -> None:
     (home / "snapshots" / ("0" * 40)).symlink_to(folder)
 
 
-def test_a_hub_id_that_was_fetched_opens_offline(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub_of(folder, tmp_path)
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub of our own, and no network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def test_a_hub_id_that_was_fetched_opens_offline(folder: Path, hub: Path) -> None:
+    hub_of(folder, hub)
     assert open_base("owner/tiny", "hash").family.groups > 0
 
 
-def test_a_hub_id_that_was_not_fetched_says_so_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+@pytest.mark.usefixtures("hub")
+def test_a_hub_id_that_was_not_fetched_says_so_offline() -> None:
     with pytest.raises(EnvironmentProblem, match="the hub cannot be reached") as caught:
         open_base("owner/tiny@v1", "hash")
     assert "hf download owner/tiny" in str(caught.value.hint)

@@ -14,7 +14,6 @@ from torch import Tensor
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import silent
 from storyforge.fuse.statistics import of_base
-from storyforge.model import prediction
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
@@ -118,10 +117,8 @@ def losses(kind: str, folder: Path) -> list[float]:
     return learn(base, made, seen, config, folder, silent)
 
 
-def test_clean_latents_are_learnt_as_velocities_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction, "MOST", torch.inf)
+def test_clean_latents_are_learnt_as_velocities_are(tmp_path: Path) -> None:
+    """As long as no picture is so nearly clean that it would count more than `MOST`."""
     one, other = (losses(kind, tmp_path / kind) for kind in ("sample", "v_prediction"))
     assert one == pytest.approx(other, rel=2e-3)
 

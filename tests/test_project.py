@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,8 @@ from typer.testing import CliRunner
 
 from storyforge.cli import app
 from storyforge.errors import StoryError
-from storyforge.plan import plan as planning
 from storyforge.plan.plan import Order
 from storyforge.project.project import Project
-from storyforge.story import yaml
 
 STORY = """
 storyforge: 1
@@ -43,32 +43,20 @@ def story(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each YAML file was opened."""
-    counted: Counter[str] = Counter()
-    opened = yaml._bytes
-
-    def counting(path: Path, most: int) -> bytes:
-        counted[path.name if path.name != "concept.yaml" else path.parent.name] += 1
-        return opened(path, most)
-
-    monkeypatch.setattr(yaml, "_bytes", counting)
-    return counted
-
-
-@pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The stories that were planned."""
-    drawn: list[Path] = []
-    draw = planning._shown
-
-    def counting(story: object) -> tuple[str, ...]:
-        drawn.append(story.path)  # type: ignore[attr-defined]
-        return draw(story)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(planning, "_shown", counting)
-    return drawn
+@contextmanager
+def heard(module: str) -> Iterator[list[Path]]:
+    """The files that a module says it is at while the block runs."""
+    logger, files = logging.getLogger(module), list[Path]()
+    handler = logging.Handler()
+    handler.emit = lambda record: files.append(Path(str(record.args[0])))  # type: ignore[method-assign, index]
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield files
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @pytest.mark.parametrize(
@@ -88,13 +76,13 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         "train {story} nobody",
     ],
 )
-def test_no_command_parses_a_file_twice(
-    story: Path, loads: Counter[str], plans: list[Path], verb: str
-) -> None:
-    done = CliRunner().invoke(app, verb.format(story=story).split())
+def test_no_command_parses_a_file_twice(story: Path, verb: str) -> None:
+    with heard("storyforge.story.yaml") as read, heard("storyforge.plan.plan") as plans:
+        done = CliRunner().invoke(app, verb.format(story=story).split())
     assert isinstance(done.exception, SystemExit | None), done.exception
-    assert set(loads.values()) == {1}
-    assert {"story.yaml", "pip", "owl", "fr.yaml", "one-centre.yaml"} <= set(loads)
+    names = [each.parent.name if each.name == "concept.yaml" else each.name for each in read]
+    assert sorted(names) == sorted(set(names))
+    assert {"story.yaml", "pip", "owl", "fr.yaml", "one-centre.yaml"} <= set(names)
     assert len(plans) <= 1
 
 

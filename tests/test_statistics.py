@@ -143,12 +143,11 @@ def test_a_concept_without_statistics_says_so(plain: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["compact", None])
 def test_what_is_learnt_carries_statistics_if_the_author_wants_it(
-    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+    base: BaseModel, tmp_path: Path, asked: str | None
 ) -> None:
-    monkeypatch.setattr(statistics, "STEPS", 1)
     settings = {"statistics": asked} if asked else {}
     learnt = train_task(base, tmp_path, steps=1, **settings)
-    stages.learn_concept(tmp_path / "store", None, {}, learnt, silent)
+    stages.learn_concept(tmp_path / "store", None, {}, learnt, silent, LITTLE)
     path = Store(tmp_path / "store").path("concepts", "key")
     brought = carried.carried(path)
     assert (brought is not None) == (asked is not None) == (Card.read(path).statistics > 0)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.card import Card
 from storyforge.plan.plan import base_of, draw_up
 from storyforge.story import story as stories
-from storyforge.train import edlora, validation
+from storyforge.train import edlora
 from storyforge.train.config import TrainConfig
 from storyforge.train.edlora import learn
 from storyforge.train.logs import Logs
@@ -106,15 +107,16 @@ class Fickle:
 JUDGED = replace(CONFIG, steps=4, keep="best", check_every=1, unet_lr=0.05)
 
 
+SHORT: Any = {"steps": 1, "prompts": _SUBJECT[:2]}
+"""Two pictures a check, in one step."""
+
+
 @pytest.fixture(scope="module")
 def small(base: BaseModel) -> Iterator[BaseModel]:
     """The base drawing pictures of the fewest cells in one step."""
     side, own = 2 ** (len(base.unet.config.block_out_channels) - 1), base.unet.config.sample_size
     base.unet.register_to_config(sample_size=side)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "_STEPS", 1)
-        patch.setattr(validation, "_SUBJECT", _SUBJECT[:2])
-        yield base
+    yield base
     base.unet.register_to_config(sample_size=own)
 
 
@@ -123,7 +125,8 @@ def watched(
 ) -> tuple[Validation, list[float], list[Tensor]]:
     """A run on two small pictures, a checkpoint after every step, and what it kept."""
     task = train_task(base, folder)
-    made, watch = trainable(base, config), Validation(base, judge, task, config, silent, logs)
+    made = trainable(base, config)
+    watch = Validation(base, judge, task, config, silent, logs, **SHORT)
     seen = toy(base, "a <pip>", "a fox")
     losses = learn(base, made, seen, config, folder, silent, watch=watch, save_every=1)
     return watch, losses, [weight.detach().clone() for weight in made.learnt()]
@@ -176,7 +179,7 @@ def test_a_judged_run_that_was_killed_goes_on_bit_for_bit(
     (other := tmp_path / "other").mkdir()
     whole = watched(small, Fickle(marks), config, other)
     task, seen = train_task(small, tmp_path), toy(small, "a <pip>", "a fox")
-    watch = Validation(small, Fickle(marks), task, config, silent)
+    watch = Validation(small, Fickle(marks), task, config, silent, **SHORT)
     with pytest.raises(Killed):
         learn(small, trainable(small), seen, config, tmp_path, killer(3), watch=watch, save_every=1)
     again = watched(small, Fickle(marks[4:]), config, tmp_path)
@@ -210,7 +213,7 @@ def test_the_class_stands_for_the_concept_in_what_is_judged(
 ) -> None:
     judge = Fickle([0.1])
     task = replace(train_task(small, tmp_path), class_phrase="owl")
-    Validation(small, judge, task, JUDGED, silent).begin()
+    Validation(small, judge, task, JUDGED, silent, **SHORT).begin()
     assert all("an owl" in text for text in judge.told[0])
 
 

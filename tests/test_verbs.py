@@ -35,6 +35,8 @@ from storyforge.settings import FuseSettings, TrainSettings
 from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask, TrainTask
 from storyforge.train import edlora
 
+SHORT = statistics.Viewing(steps=1)
+
 LEFT, RIGHT = Box(x0=0, y0=0, x1=0.5, y1=1), Box(x0=0.5, y0=0, x1=1, y1=1)
 
 
@@ -50,11 +52,6 @@ def base(pipeline: DiffusionPipeline) -> BaseModel:
     made = base_of(pipeline)
     made.defaults = replace(made.defaults, steps=1)
     return made
-
-
-@pytest.fixture(autouse=True)
-def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "STEPS", 1)
 
 
 def concept(base: BaseModel, name: str, seed: int) -> Concept:
@@ -82,9 +79,7 @@ def cast(base: BaseModel) -> dict[str, Concept]:
 
 @pytest.fixture(scope="module")
 def seen(base: BaseModel, cast: dict[str, Concept]) -> list[statistics.Statistics]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "STEPS", 1)
-        return [statistics.of_concept(base, each) for each in cast.values()]
+    return [statistics.of_concept(base, each, viewing=SHORT) for each in cast.values()]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from storyforge.store.products import Source
 from storyforge.tasks import FuseTask, ImportTask, OwnPictureTask, PanelTask, Task, TrainTask
 
 if TYPE_CHECKING:
+    from storyforge.fuse.statistics import Viewing
     from storyforge.model.base import BaseModel
     from storyforge.train.logs import Logs
 
@@ -75,10 +76,12 @@ def learn_concept(
     sums: Mapping[str, InputSums],
     task: TrainTask,
     on_progress: OnProgress,
+    viewing: Viewing | None = None,
 ) -> None:
     """Learn one concept into the store at `root`, unless it is there or another run is at it.
 
-    sums  by the task's key, what its pictures were then
+    sums     by the task's key, what its pictures were then
+    viewing  what is watched for the statistics that it carries; None for the usual
     """
     from storyforge.engine.judge import judge_of
     from storyforge.train import edlora
@@ -91,9 +94,10 @@ def learn_concept(
         scratch = store.scratch(task.key)
         edlora.train_concept(base, task, path, scratch, about(task, on_progress), own, judge=judge)
         if task.settings.statistics is not None:
-            from storyforge.fuse import carried
+            from storyforge.fuse import carried, statistics
 
-            carried.carry_statistics(base, task, path, about(task, on_progress))
+            watched = viewing or statistics.USUAL
+            carried.carry_statistics(base, task, path, about(task, on_progress), watched)
         check_pictures(task, sums.get(task.key, {}))
 
 

@@ -15,7 +15,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.executor import OnProgress
 from storyforge.fuse import statistics
 from storyforge.fuse.packing import Compact, Full
-from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.statistics import USUAL, Statistics, Viewing
 from storyforge.headers.checked import sort_head
 from storyforge.model.base import BaseModel
 from storyforge.model.card import CARRIED
@@ -23,7 +23,13 @@ from storyforge.model.concept import Concept
 from storyforge.tasks import TrainTask
 
 
-def carry_statistics(base: BaseModel, task: TrainTask, path: Path, on_progress: OnProgress) -> None:
+def carry_statistics(
+    base: BaseModel,
+    task: TrainTask,
+    path: Path,
+    on_progress: OnProgress,
+    viewing: Viewing = USUAL,
+) -> None:
     """Watch the concept that was learnt for `task`, and keep what is seen in its file."""
     packing = Compact if task.settings.statistics == "compact" else Full
 
@@ -31,7 +37,7 @@ def carry_statistics(base: BaseModel, task: TrainTask, path: Path, on_progress: 
         """Pass a step on."""
         on_progress("watching", step, steps)
 
-    carry(path, statistics.of_concept(base, Concept.load(path), packing, on_step))
+    carry(path, statistics.of_concept(base, Concept.load(path), packing, on_step, viewing=viewing))
 
 
 def carry(path: Path, seen: Statistics) -> None:

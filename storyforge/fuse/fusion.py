@@ -54,6 +54,7 @@ def fuse_concepts(
     Raises EnvironmentProblem for a base or a file that cannot be read, and for a concept that was
     learnt on another base.
     """
+    viewing = viewing.of(task.settings)
     cast = [Concept.load(concepts[name]).renamed(name) for name, _ in task.concepts]
     for concept in cast:
         concept.fits_hash(task.base, task.base_hash)

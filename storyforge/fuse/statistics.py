@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -41,6 +41,7 @@ from storyforge.model.tokens import (
     token_ids,
     word_ids,
 )
+from storyforge.settings import FuseSettings
 
 Sums = dict[str, Sum]
 """Distinct input, as `family.inputs` names it -> what was seen there so far."""
@@ -120,6 +121,10 @@ class Viewing:
     def length(self) -> int:
         """Steps that are heard of each time."""
         return self.steps or STEPS
+
+    def of(self, settings: FuseSettings) -> Viewing:
+        """The same for as long as an author wants."""
+        return replace(self, steps=settings.steps or self.steps)
 
 
 USUAL: Final = Viewing()

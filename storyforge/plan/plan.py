@@ -8,6 +8,7 @@ come out the same. Doing the tasks is `engine`'s work.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from storyforge.tasks import (
 )
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
     StoryForgeError for a language that no text has, and EnvironmentProblem for pictures that cannot
     be read.
     """
+    _log.debug("planning %s", story.path)
     check_edition(order.language, story.languages())
     key_inputs: dict[str, KeyInputs] = {}
     train: list[TrainTask] = []
@@ -230,6 +234,7 @@ def fuse_task(
     key = _entered(key_inputs, {**recipe, "concepts": dict(keys)})
     kept = settings.statistics or "full"
     watched: KeyInputs = {"make": "statistics 2", "base": base.hash, "kept": kept, **defaults}
+    watched |= {"steps": settings.steps} if settings.steps else {}
     subject = {"area": "subject"} if settings.area == "subject" else {}
     own = [(name, {**watched, "concept": each, **subject}) for name, each in keys]
     return FuseTask(

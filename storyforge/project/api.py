@@ -25,7 +25,6 @@ from storyforge.tasks import Method, PanelTask, RegionTask
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from storyforge.fuse.packing import Compact, Full
     from storyforge.fuse.statistics import Statistics
     from storyforge.model.base import BaseModel
     from storyforge.model.concept import Concept, FusedModel
@@ -125,6 +124,7 @@ def fuse(
 
     asked = settings or FuseSettings()
     packing = Compact if asked.statistics == "compact" else Full
+    viewing = statistics.USUAL.of(asked)
     cast = [each if isinstance(each, Concept) else Concept.load(Path(each)) for each in concepts]
     terms = Terms.of(asked, {concept.name: concept.kind for concept in cast})
     seen: list[Statistics] = []
@@ -132,17 +132,14 @@ def fuse(
         concept.fits(model)
         brought = None if isinstance(given, Concept) or terms.subject else carried(Path(given))
         on_progress(f"watching `{concept.name}`", len(seen), len(cast))
-        seen.append(brought or _watched(model, concept, packing, subject=terms.subject))
-    ordinary = statistics.of_base(model, packing) if terms.preserves else None
-    return fusion.fuse(cast, seen, ordinary, terms, on_progress, model)
-
-
-def _watched(
-    model: BaseModel, concept: Concept, packing: type[Full] | type[Compact], *, subject: bool
-) -> Statistics:
-    from storyforge.fuse.statistics import of_concept
-
-    return of_concept(model, concept, packing, subject=subject)
+        seen.append(
+            brought
+            or statistics.of_concept(
+                model, concept, packing, subject=terms.subject, viewing=viewing
+            )
+        )
+    ordinary = statistics.of_base(model, packing, viewing=viewing) if terms.preserves else None
+    return fusion.fuse(cast, seen, ordinary, terms, on_progress, model, viewing)
 
 
 def draw(

@@ -7,6 +7,7 @@ merge keys (`<<`), keys that are not text, several documents in one file.
 
 from __future__ import annotations
 
+import logging
 import re
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Final, Protocol
 import yaml
 
 from storyforge.errors import Mark, Report, shortened
+
+_log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 1_000_000
 """A long picture book is some 50 kB of YAML."""
@@ -124,6 +127,7 @@ def load(path: Path, report: Report, limits: Limits = Limits()) -> Node | None:
 
     limits  an author's own, unless a machine wrote the file
     """
+    _log.debug("reading %s", path)
     try:
         data = _bytes(path, limits.bytes)
     except _Refused as refusal:

@@ -89,16 +89,19 @@ def with_composed(
     on_progress: OnProgress,
     *,
     seed: int,
+    count: int = COUNT,
+    scenes: Sequence[Backdrop] | None = None,
 ) -> TrainingSet:
-    """The material with `COUNT` composed pictures after its own.
+    """The material with `count` composed pictures after its own.
 
     Args:
       base: draws the backdrops, once for all concepts.
       seen: pictures of the concept, of which those with a mask are cut out.
       concept: its name, and its class, of which no second one is put beside it.
       folder: where the backdrops are kept.
-      tell: hears of the drawing.
+      on_progress: hears of the drawing.
       seed: decides what is put where.
+      scenes: what the concept is put into; all of `backdrops` if None.
 
     Raises:
       StoryForgeError: if no picture has a mask.
@@ -110,14 +113,15 @@ def with_composed(
             f"`composed` cuts `{name}` out of its pictures, and none of them has a mask",
             hint="lay NAME-mask.png beside a picture, white where the subject is, or leave it out",
         )
-    shown = _drawn(base, class_phrase, folder, on_progress)
+    every = backdrops() if scenes is None else scenes
+    shown = _drawn(base, every, class_phrase, folder, on_progress)
     generator = torch.Generator().manual_seed(seed % 2**63)
     made = []
-    for count in range(COUNT):
+    for number in range(count):
         row = int(torch.randint(0, len(shown), (1,), generator=generator))
-        example, (backdrop, picture) = masked[count % len(masked)], shown[row]
+        example, (backdrop, picture) = masked[number % len(masked)], shown[row]
         pixels, mask = pasted(example, picture, _SIDES[backdrop.free], generator)
-        file = f"{example.file}, composed {count}"
+        file = f"{example.file}, composed {number}"
         made.append(Example(file, pixels, mask, (backdrop.caption(name),)))
     more = training_set(base, made, None)
     return replace(
@@ -130,10 +134,13 @@ def with_composed(
 
 
 def _drawn(
-    base: BaseModel, class_phrase: str, folder: Path, on_progress: OnProgress
+    base: BaseModel,
+    every: Sequence[Backdrop],
+    class_phrase: str,
+    folder: Path,
+    on_progress: OnProgress,
 ) -> list[tuple[Backdrop, torch.Tensor]]:
     """The backdrops on which nobody of the class stands, each with its picture, (3, h, w)."""
-    every = backdrops()
     mark = hashlib.sha256("\n".join(each.prompt for each in every).encode()).hexdigest()[:12]
     path = folder / f"backdrops-{mark}.safetensors"
     latents = own_pictures(base, path, [each.prompt for each in every], on_progress).latents

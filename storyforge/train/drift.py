@@ -32,12 +32,14 @@ def drift_of(base: BaseModel, concept: Concept) -> float:
 
 
 @torch.no_grad()
-def drift(base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str]) -> float:
+def drift(
+    base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str], steps: int = STEPS
+) -> float:
     """The mean of ‖ε − ε₀‖ / ‖ε₀‖ over prompts that mention no concept; 0 is none.
 
     ε₀ is the prediction of the base and ε that with the deltas attached, both at the same latents:
     those that the base itself passes through, without guidance, on its way from a fixed seed for
-    each prompt, in `STEPS` steps.
+    each prompt, in so many steps.
     """
     seeds = list(range(_SEED, _SEED + len(prompts)))
     plain = AttentionContext(encode(base, prompts, {}))
@@ -45,7 +47,7 @@ def drift(base: BaseModel, deltas: Mapping[str, Delta], prompts: Sequence[str]) 
         changed = AttentionContext(encode(base, prompts, {}))
     latents = start_latents(base, seeds)
     # Of a transformer, whose way is another one, its own.
-    scheduler = begun_schedule(base, "ddim" if base.door is None else None, STEPS, latents)
+    scheduler = begun_schedule(base, "ddim" if base.door is None else None, steps, latents)
     latents, found = latents * scheduler.init_noise_sigma, []
     for t in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, t)

@@ -60,8 +60,10 @@ _BATCH: Final = 2
 class Validation:
     """The checks of one run.
 
-    logs  where the curve goes; None for nowhere
-    seen  what was seen so far
+    logs     where the curve goes; None for nowhere
+    steps    of denoising, of every picture
+    prompts  that are drawn, `{}` in the concept's place; those of its kind if none
+    seen     what was seen so far
     """
 
     base: BaseModel
@@ -70,6 +72,8 @@ class Validation:
     config: TrainConfig
     on_progress: OnProgress
     logs: Logs | None = None
+    steps: int = _STEPS
+    prompts: Sequence[str] = ()
     seen: CheckHistory = field(default_factory=CheckHistory)
 
     def begin(self) -> None:
@@ -120,7 +124,7 @@ class Validation:
         return best(self.seen.checks) if self.config.keeps_best else self.seen.checks[-1]
 
     def _prompts(self, who: str) -> list[str]:
-        prompts = _SCENE if self.task.kind == "scene" else _SUBJECT
+        prompts = self.prompts or (_SCENE if self.task.kind == "scene" else _SUBJECT)
         return [prompt.format(who) for prompt in prompts]
 
     @property
@@ -146,7 +150,7 @@ class Validation:
             # A transformer has a way of its own.
             scheduler = _SCHEDULER if self.base.door is None else None
             latents = denoise(
-                self.base, AttentionContext(text), start, steps=_STEPS, scheduler=scheduler
+                self.base, AttentionContext(text), start, steps=self.steps, scheduler=scheduler
             )
             made += [to_picture(pixels) for pixels in self.base.decode(latents)]
         return made

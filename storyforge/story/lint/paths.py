@@ -66,7 +66,7 @@ def check_picture(mark: Mark, path: Path, what: str, report: Report) -> None:
         report.error(mark, "SF328", f"this is no {what}: {exc.message}", exc.hint)
 
 
-def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
+def check_pictures(folder: Path, mark: Mark, report: Report, most: int = MAX_FILES) -> None:
     """Report a folder that is missing or holds no picture."""
     try:
         with os.scandir(folder) as files:
@@ -74,8 +74,8 @@ def check_pictures(folder: Path, mark: Mark, report: Report) -> None:
     except (OSError, ValueError):
         report.error(mark, "SF303", f"no picture folder at `{folder}`")
         return
-    if count > MAX_FILES:
-        message = f"`{folder}` holds {count} pictures; {MAX_FILES} is the limit for one concept"
+    if count > most:
+        message = f"`{folder}` holds {count} pictures; {most} is the limit for one concept"
         report.error(mark, "SF303", message)
     if not count:
         remedy = f"put some {', '.join(PICTURES[:3])} files there"
