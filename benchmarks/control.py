@@ -102,16 +102,16 @@ def drawn(
     made: list[Pixels] = []
     for start in range(0, len(asked), BATCH):
         part = asked[start : start + BATCH]
-        reader = AttentionContext(encode(base, [*[""] * len(part), *map(unposed, part)], {}))
+        attention = AttentionContext(encode(base, [*[""] * len(part), *map(unposed, part)], {}))
         extras = Extras()
         if adapter is not None:
             seen = conditions(name, part).to(base.device, base.dtype)
             task = ControlTask(ADAPTERS / name, None)
             whole = torch.ones(1, 1, 1, 1, device=base.device)
             control = OpenControl(task, adapter, torch.cat([seen, seen]), whole)
-            extras = Extras(conditions=Controls(base, reader.text, [control]))
+            extras = Extras(conditions=Controls(base, attention.text, [control]))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
-        clean = denoise(base, reader, noise, steps=steps, extras=extras)
+        clean = denoise(base, attention, noise, steps=steps, extras=extras)
         pixels = base.decode(clean).permute(0, 2, 3, 1)
         made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
         sys.stderr.write(f"{name}: {len(made)} of {len(asked)}\n")

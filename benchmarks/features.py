@@ -117,13 +117,13 @@ def measured(asked: argparse.Namespace, who: judge.Judge) -> dict[str, Shares]:
     bench.make(fused)
     bench.shown.draw(gallery, told, asked.jobs)
     rows: dict[str, Shares] = {"drawings": {}, "base": {}, "alone": {}, "fused": {}}
-    painters = {"base": "base", "alone": "alone", "fused": ": ".join(fused.name)}
+    conditions = {"base": "base", "alone": "alone", "fused": ": ".join(fused.name)}
     for name in (task.concept for task in bench.cast.tasks("ed-lora", bench.count)):
         if not wanted(name):
             continue
         rows["drawings"][name] = shares(who, name, own_pictures(asked.concepts / name))
-        for row, painter in painters.items():
-            tasks = [task for _, task in bench.shown.answers[painter][name]]
+        for row, condition in conditions.items():
+            tasks = [task for _, task in bench.shown.answers[condition][name]]
             rows[row][name] = shares(who, name, read([gallery.path(task) for task in tasks]))
     return rows
 

@@ -100,7 +100,7 @@ class Bench:
             self.models[name] = self.cast.store.path("fused", key)
         self.shown.show(": ".join(name), self.shown.asked, key, self.models[name])
 
-    def _lend(self, painter: str, way: Own) -> None:
+    def _lend(self, condition: str, way: Own) -> None:
         fused = self.solved("closed-form")
         whole = self.cast.fusion("ed-lora", FuseSettings(), self.count).key
         for concept in self.concepts():
@@ -111,7 +111,7 @@ class Bench:
                     folder.mkdir()
                     mixed(concept.alone(), fused, way.stages).save(folder)
             path = self.cast.store.path("fused", key)
-            self.shown.show(painter, [concept.name], key, path)
+            self.shown.show(condition, [concept.name], key, path)
 
 
 def mixed(one: FusedModel, other: FusedModel, stages: Sequence[FusionStage]) -> FusedModel:

@@ -218,9 +218,9 @@ class Studio:
         with attached(self.base, deltas, strength):
             for first in range(0, len(prompts), _BATCH):
                 some = prompts[first : first + _BATCH]
-                reader = AttentionContext(encode(self.base, [""] * len(some) + some, tokens))
+                attention = AttentionContext(encode(self.base, [""] * len(some) + some, tokens))
                 seeds = [seed_of(prompt) for prompt in self._asked(task)[first : first + _BATCH]]
-                latents = denoise(self.base, reader, start_latents(self.base, seeds))
+                latents = denoise(self.base, attention, start_latents(self.base, seeds))
                 made.append(self.base.decode(latents).cpu())
         pixels = (torch.cat(made) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return Image.fromarray(np.concatenate(list(pixels), axis=1))

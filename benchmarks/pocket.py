@@ -61,9 +61,9 @@ def drawn(base: BaseModel, prompts: Sequence[str], first: int) -> list[Pixels]:
     made: list[Pixels] = []
     for start in range(0, len(prompts), BATCH):
         part = list(prompts[start : start + BATCH])
-        reader = AttentionContext(encode(base, [*[""] * len(part), *part], {}))
+        attention = AttentionContext(encode(base, [*[""] * len(part), *part], {}))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
-        pixels = base.decode(denoise(base, reader, noise)).permute(0, 2, 3, 1)
+        pixels = base.decode(denoise(base, attention, noise)).permute(0, 2, 3, 1)
         made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
         sys.stderr.write(f"{len(made)} of {len(prompts)}\n")
     return made

@@ -183,7 +183,7 @@ class Figures:
     references: Mapping[str, Vectors]
     steps: int = DRIFT_STEPS
 
-    def of_painter(self, painter: str, who: str) -> dict[str, object]:
+    def of_condition(self, condition: str, who: str) -> dict[str, object]:
         """What pictures come to, of all concepts and by kind.
 
         who  what the figures' names end in
@@ -192,12 +192,12 @@ class Figures:
         for spec in self.bench.cast.members[: self.bench.count]:
             kinds.setdefault(spec.kind, []).append(spec.name)
         return {
-            **self._tally(painter, who, list(self.references)),
-            "kinds": {kind: self._tally(painter, who, own) for kind, own in kinds.items()},
+            **self._tally(condition, who, list(self.references)),
+            "kinds": {kind: self._tally(condition, who, own) for kind, own in kinds.items()},
         }
 
-    def _tally(self, painter: str, who: str, names: Sequence[str]) -> dict[str, float]:
-        seen = self.bench.shown.tally(self.judge, painter, self.references, names)
+    def _tally(self, condition: str, who: str, names: Sequence[str]) -> dict[str, float]:
+        seen = self.bench.shown.tally(self.judge, condition, self.references, names)
         told_of = {"image": seen.image, "text": seen.text, "identified": seen.identified}
         return {f"{figure}_{who}": value for figure, value in told_of.items()}
 
@@ -207,7 +207,7 @@ class Figures:
         drift        on prompts that mention neither a concept nor a class
         class_drift  on the concepts' classes
         """
-        bench, figures = self.bench, self.of_painter(": ".join(variant.name), "fused")
+        bench, figures = self.bench, self.of_condition(": ".join(variant.name), "fused")
         if variant.name not in bench.models:
             return figures
         deltas = FusedModel.load(bench.models[variant.name]).deltas
@@ -243,8 +243,8 @@ def measured(asked: argparse.Namespace) -> dict[str, object]:
         {
             "n": bench.count,
             "sweeps": sweeps,
-            "single": figures.of_painter("alone", "single"),
-            "base": figures.of_painter("base", "lower"),
+            "single": figures.of_condition("alone", "single"),
+            "base": figures.of_condition("base", "lower"),
             "image_upper": upper_bound(references),
             "defaults": {
                 "ridge": dict(RIDGE),
@@ -276,14 +276,14 @@ def draw_sheet(
     bench, gallery = opened(asked, shown, most=1)
     for solver in solvers:
         bench.make(Variant("sheet", solver, FuseSettings(solver=solver)))
-    painters = {"base": "base", "alone": "before: alone"}
-    painters |= {f"sheet: {solver}": f"after: {solver}" for solver in solvers}
+    conditions = {"base": "base", "alone": "before: alone"}
+    conditions |= {f"sheet: {solver}": f"after: {solver}" for solver in solvers}
     bench.shown.draw(gallery, told, asked.jobs)
     rows = []
     for task in bench.cast.tasks("ed-lora", bench.count):
-        own = {who: bench.shown.answers[who][task.concept][0] for who in painters}
+        own = {who: bench.shown.answers[who][task.concept][0] for who in conditions}
         row = {"reference": task.folder / task.images[0]}
-        row |= {title: gallery.path(own[who][1]) for who, title in painters.items()}
+        row |= {title: gallery.path(own[who][1]) for who, title in conditions.items()}
         rows.append((own["alone"][0].named, row))
     write_grid(rows, path)
 

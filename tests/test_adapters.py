@@ -191,11 +191,11 @@ def pocket() -> BaseModel:
 
 def drawn(base: BaseModel, control: ControlTask | None) -> Tensor:
     """(3, h, w): a fox after two steps."""
-    reader = AttentionContext(encode(base, ["", "a fox in a meadow"], {}))
+    attention = AttentionContext(encode(base, ["", "a fox in a meadow"], {}))
     tasks = [control] if control else []
-    made = Rack(base).controls(tasks, (base.side, base.side), reader.text, {})
+    made = Rack(base).controls(tasks, (base.side, base.side), attention.text, {})
     noise = start_latents(base, [3])
-    return base.decode(denoise(base, reader, noise, steps=2, extras=Extras(conditions=made)))[0]
+    return base.decode(denoise(base, attention, noise, steps=2, extras=Extras(conditions=made)))[0]
 
 
 def posed(name: str, left: float = 0.1, **changes: float | str) -> ControlTask:

@@ -106,7 +106,7 @@ def test_one_region_over_everything_with_the_global_text_is_the_plain_model(
         assert_alike(predict(base, latents, torch.tensor(500), text), plain)
 
 
-def naive(base: BaseModel, reader: AttentionContext, site: str, hidden: Tensor) -> Tensor:
+def naive(base: BaseModel, attention: AttentionContext, site: str, hidden: Tensor) -> Tensor:
     """Region rule of Mix-of-Show §3.4, cell by cell in float64."""
     attn = base.unet.get_submodule(site)
     group = base.family.cross_sites.index(site)
@@ -125,13 +125,13 @@ def naive(base: BaseModel, reader: AttentionContext, site: str, hidden: Tensor) 
     for b in range(hidden.shape[0]):
         for cell in range(hidden.shape[1]):
             query = attn.to_q(hidden[b, cell]).double()
-            plain = attend(query, reader.text.features[group, b])
+            plain = attend(query, attention.text.features[group, b])
             region_weights = [
-                float(r.region_weights[hidden.shape[1]][cell]) for r in reader.regions
+                float(r.region_weights[hidden.shape[1]][cell]) for r in attention.regions
             ]
-            own = [attend(query, r.text[group, b]) for r in reader.regions]
+            own = [attend(query, r.text[group, b]) for r in attention.regions]
             regions = sum(s * o for s, o in zip(region_weights, own, strict=True))
-            plain = (1 - reader.blend * sum(region_weights)) * plain + reader.blend * regions
+            plain = (1 - attention.blend * sum(region_weights)) * plain + attention.blend * regions
             out[b, cell] = plain
     return attn.to_out[0](out.float())
 
@@ -151,13 +151,13 @@ def regional(base: BaseModel) -> AttentionContext:
     return AttentionContext(texts.rows(slice(2)), regions, blend=0.7)
 
 
-def run_site(base: BaseModel, reader: AttentionContext, site: str) -> tuple[Tensor, Tensor]:
+def run_site(base: BaseModel, attention: AttentionContext, site: str) -> tuple[Tensor, Tensor]:
     """What goes into a cross-attention site, and what comes out of it."""
     attn = base.unet.get_submodule(site)
     hidden = torch.randn(
         2, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(4)
     )
-    with attending(base, reader):
+    with attending(base, attention):
         return hidden, attn(hidden)
 
 
@@ -207,12 +207,12 @@ def test_keys_and_values_made_elsewhere_are_those_that_are_read(
         assert_alike(predict(base, latents, torch.tensor(500), text), wanted)
 
 
-def self_attention(base: BaseModel, reader: AttentionContext) -> tuple[Tensor, Tensor]:
+def self_attention(base: BaseModel, attention: AttentionContext) -> tuple[Tensor, Tensor]:
     attn = base.unet.get_submodule(base.family.self_sites[0])
     hidden = torch.randn(
         1, CELLS, attn.to_q.in_features, generator=torch.Generator().manual_seed(5)
     )
-    with attending(base, reader):
+    with attending(base, attention):
         return hidden, attn(hidden)
 
 
@@ -253,13 +253,14 @@ def test_cells_outside_every_region_are_those_of_the_plain_model(
 ) -> None:
     site = base.family.cross_sites[0]
     made, plain = (
-        run_site(base, reader, site)[1] for reader in (regional, AttentionContext(regional.text))
+        run_site(base, attention, site)[1]
+        for attention in (regional, AttentionContext(regional.text))
     )
     assert_alike(made[:, -1], plain[:, -1])
     assert not torch.allclose(made[:, 0], plain[:, 0], atol=1e-4)
 
 
-def keys_computed(base: BaseModel, reader: AttentionContext, latents: Tensor) -> list[str]:
+def keys_computed(base: BaseModel, attention: AttentionContext, latents: Tensor) -> list[str]:
     """The sites at which keys are computed during two steps, each as often as they are."""
     calls: list[str] = []
     handles = [
@@ -268,7 +269,7 @@ def keys_computed(base: BaseModel, reader: AttentionContext, latents: Tensor) ->
         )
         for site in base.family.cross_sites
     ]
-    denoise(base, reader, latents[:1], steps=2)
+    denoise(base, attention, latents[:1], steps=2)
     for handle in handles:
         handle.remove()
     return sorted(calls)
@@ -277,24 +278,24 @@ def keys_computed(base: BaseModel, reader: AttentionContext, latents: Tensor) ->
 def test_keys_and_values_are_computed_once_per_panel(
     base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    reader = AttentionContext(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
-    assert keys_computed(base, reader, latents) == sorted(3 * base.family.cross_sites)
+    attention = AttentionContext(text, [whole(base, text, 0.4), whole(base, text, 0.4)])
+    assert keys_computed(base, attention, latents) == sorted(3 * base.family.cross_sites)
 
 
 def test_no_keys_are_computed_of_a_text_that_no_cell_reads(
     base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    reader = AttentionContext(text, [whole(base, text)], kernel="loop")
-    assert keys_computed(base, reader, latents) == sorted(base.family.cross_sites)
+    attention = AttentionContext(text, [whole(base, text)], kernel="loop")
+    assert keys_computed(base, attention, latents) == sorted(base.family.cross_sites)
 
 
 def test_keys_and_values_are_computed_anew_outside_sampling(
     base: BaseModel, text: PromptEmbeds, latents: Tensor
 ) -> None:
-    reader = AttentionContext(text)
-    with attending(base, reader):
+    attention = AttentionContext(text)
+    with attending(base, attention):
         predict(base, latents, torch.tensor(500), text)
-    assert not reader.kept
+    assert not attention.kept
 
 
 def test_sampling_that_breaks_off_leaves_no_keys_behind(
@@ -303,11 +304,11 @@ def test_sampling_that_breaks_off_leaves_no_keys_behind(
     def stop(done: int, total: int, _: Tensor) -> None:
         raise KeyboardInterrupt
 
-    reader = AttentionContext(text)
+    attention = AttentionContext(text)
     with pytest.raises(KeyboardInterrupt):
-        denoise(base, reader, latents[:1], steps=2, on_step=stop)
-    assert not reader.kept
-    assert not reader.keep
+        denoise(base, attention, latents[:1], steps=2, on_step=stop)
+    assert not attention.kept
+    assert not attention.keep
 
 
 def test_the_stock_processors_are_back_after_the_block(base: BaseModel, text: PromptEmbeds) -> None:

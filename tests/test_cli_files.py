@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import WIDTH, save_base
+from tiny import save_base
+from tinybases import WIDTH
 from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app

@@ -51,13 +51,13 @@ def folder(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(base: BaseModel, controls: Sequence[ControlTask], steps: int = 2) -> Tensor:
-    reader = AttentionContext(encode(base, ["", "a fox"], {}))
+    attention = AttentionContext(encode(base, ["", "a fox"], {}))
     left = torch.zeros(side(base) // base.vae_scale, side(base) // base.vae_scale)
     left[:, : left.shape[1] // 2] = 1
     size = (side(base), side(base))
-    made = Rack(base).controls(controls, size, reader.text, {"left": left})
+    made = Rack(base).controls(controls, size, attention.text, {"left": left})
     return denoise(
-        base, reader, start_latents(base, [3], size), steps=steps, extras=Extras(conditions=made)
+        base, attention, start_latents(base, [3], size), steps=steps, extras=Extras(conditions=made)
     )
 
 

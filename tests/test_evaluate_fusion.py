@@ -181,7 +181,7 @@ def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
     text, _, _ = spec.read_text(encoding="utf-8").partition("\ntrain:")
     spec.write_text(text + "\ntrain: {steps: 1, batch_size: 1, prior_share: 0}\n", encoding="utf-8")
     quickly = Route("custom-diffusion", FuseSettings(solver="custom-diffusion", steps=1))
-    exam = FusionConfig(
+    config = FusionConfig(
         concepts=tmp_path,
         counts=(1,),
         routes={"p-plus": ROUTES["p-plus"], "custom-diffusion": quickly},
@@ -189,7 +189,7 @@ def test_what_is_not_learnt_yet_is_learnt_and_words_cost_nothing_to_fuse(
         prompts=1,
         steps=1,
     )
-    done = evaluate_fusion(exam, silent)
+    done = evaluate_fusion(config, silent)
     told: Any = done.content
     assert told["n"]["1"]["p-plus"]["image_drop"] == 0
     assert told["methods"]["p-plus"]["fuse"] is None

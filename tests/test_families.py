@@ -46,8 +46,10 @@ def pip(base: BaseModel) -> ConceptTokens:
 @torch.no_grad()
 def drawn(base: BaseModel, negative: str = "", size: tuple[int, int] | None = None) -> np.ndarray:
     """(h, w, 3) in [0, 1]."""
-    reader = AttentionContext(encode(base, [negative, PROMPT], {}))
-    clean = denoise(base, reader, start_latents(base, [7], size), steps=STEPS, guidance_scale=SCALE)
+    attention = AttentionContext(encode(base, [negative, PROMPT], {}))
+    clean = denoise(
+        base, attention, start_latents(base, [7], size), steps=STEPS, guidance_scale=SCALE
+    )
     picture: np.ndarray = base.decode(clean)[0].permute(1, 2, 0).numpy()
     return picture
 

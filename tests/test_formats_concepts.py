@@ -14,7 +14,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tiny import WIDTH, save_base, sixteen
+from tiny import save_base, sixteen
+from tinybases import WIDTH
 from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError

@@ -138,7 +138,7 @@ def guide(base: BaseModel) -> Guide:
     task = panel(base, region(LEFT), region(RIGHT, "a house"), method=method)
     with torch.no_grad():
         made = reading_of(base, plain(base), {}, task, (8, 8))
-    return guide_of(base, plain(base), task, made.reader, made.region_weights, (8, 8))
+    return guide_of(base, plain(base), task, made.attention, made.region_weights, (8, 8))
 
 
 def latents_of(base: BaseModel) -> Tensor:

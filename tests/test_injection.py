@@ -85,8 +85,8 @@ def drawn(base: BaseModel, model: FusedModel, concept: Concept, task: PanelTask)
     latents = noise(base)
     with torch.no_grad(), merged(base, model.deltas):
         made = reading_of(base, model, {"pip": concept}, task, latents.shape[2:])
-        with attached_locally(base, made.local), attending(base, made.reader):
-            return predict(base, latents, torch.tensor(500), made.reader.text)
+        with attached_locally(base, made.local), attending(base, made.attention):
+            return predict(base, latents, torch.tensor(500), made.attention.text)
 
 
 def alone(base: BaseModel, concept: Concept, names: set[str]) -> Tensor:
@@ -177,7 +177,7 @@ def test_who_stands_in_a_scene_is_read_with_some_of_the_scenes_weights(
     prompt = "a <pip> in <wood>"
     there = replace(task, regions=(replace(task.regions[0], prompt=prompt),))
     with torch.no_grad(), merged(base, both.deltas):
-        made = reading_of(base, both, {"pip": concept, "wood": wood}, there, (4, 4)).reader
+        made = reading_of(base, both, {"pip": concept, "wood": wood}, there, (4, 4)).attention
     # The scene's deltas are the concept's own here: some more of the same.
     with torch.no_grad(), merged(base, concept.deltas, 1 + SCENE):
         expected = encode(base, [PROMPTS[0], prompt], both.tokens).features
@@ -192,8 +192,8 @@ def test_a_prompt_of_several_or_of_unknown_concepts_is_the_fused_models(
     model, own = replace(fused, tokens=tokens), {"pip": concept, "lamp": concept}
     task = replace(whole(Method(regions="exact-text")), prompt=prompt)
     with torch.no_grad():
-        made = reading_of(base, model, own, task, (4, 4)).reader
-        expected = reading_of(base, model, {}, replace(task, method=Method()), (4, 4)).reader
+        made = reading_of(base, model, own, task, (4, 4)).attention
+        expected = reading_of(base, model, {}, replace(task, method=Method()), (4, 4)).attention
     assert torch.equal(made.text.features, expected.text.features)
     assert not made.heads
 

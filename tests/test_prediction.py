@@ -30,9 +30,9 @@ from storyforge.train.training_set import TrainingSet
 
 def drawn(base: BaseModel, name: str) -> Tensor:
     """The latents that a scheduler comes to, with guidance."""
-    reader = AttentionContext(encode(base, ["a house", "a red fox"], {}))
+    attention = AttentionContext(encode(base, ["a house", "a red fox"], {}))
     return denoise(
-        base, reader, start_latents(base, [7]), scheduler=name, extras=Extras(seeds=(7,))
+        base, attention, start_latents(base, [7]), scheduler=name, extras=Extras(seeds=(7,))
     )
 
 

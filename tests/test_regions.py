@@ -230,8 +230,8 @@ def drawn(base: BaseModel, *regions: RegionTask, blend: float = 1.0) -> Tensor:
     """Latents of a small picture of a house in the snow, and of what its regions show."""
     side = 2 ** (len(base.unet.config.block_out_channels) - 1)
     pixels = side * base.vae_scale
-    reader = read(base, regions, blend)
-    return denoise(base, reader, start_latents(base, [3], (pixels, pixels)), steps=3)
+    attention = read(base, regions, blend)
+    return denoise(base, attention, start_latents(base, [3], (pixels, pixels)), steps=3)
 
 
 def assert_alike(one: Tensor, other: Tensor) -> None:

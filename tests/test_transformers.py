@@ -69,8 +69,8 @@ def drawn(
     noise = start_latents(base, [7], size)
     cells = noise.shape[2] * noise.shape[3]
     texts = [RegionText(encode(base, ["", said], {}).features, {cells: of}) for said, of in regions]
-    reader = AttentionContext(encode(base, [negative, prompt], {}), texts)
-    clean = denoise(base, reader, noise, steps=STEPS, guidance_scale=scale)
+    attention = AttentionContext(encode(base, [negative, prompt], {}), texts)
+    clean = denoise(base, attention, noise, steps=STEPS, guidance_scale=scale)
     picture: np.ndarray = base.decode(clean)[0].permute(1, 2, 0).numpy()
     return picture
 
@@ -305,18 +305,18 @@ def test_a_lora_does_here_what_it_does_in_stock_diffusers(base: BaseModel, tmp_p
 
 def test_a_picture_is_drawn_over_from_its_own_noise(base: BaseModel) -> None:
     noise = start_latents(base, [7])
-    reader = AttentionContext(encode(base, ["", PROMPT], {}))
+    attention = AttentionContext(encode(base, ["", PROMPT], {}))
     over = torch.zeros_like(noise)
-    whole = denoise(base, reader, noise, steps=4, extras=Extras(over=over, strength=1.0))
-    torch.testing.assert_close(whole, denoise(base, reader, noise, steps=4))
-    part = denoise(base, reader, noise, steps=4, extras=Extras(over=over, strength=0.25))
+    whole = denoise(base, attention, noise, steps=4, extras=Extras(over=over, strength=1.0))
+    torch.testing.assert_close(whole, denoise(base, attention, noise, steps=4))
+    part = denoise(base, attention, noise, steps=4, extras=Extras(over=over, strength=0.25))
     assert part.abs().mean() < whole.abs().mean()
 
 
 def test_another_scheduler_is_refused(base: BaseModel) -> None:
-    reader = AttentionContext(encode(base, ["", PROMPT], {}))
+    attention = AttentionContext(encode(base, ["", PROMPT], {}))
     with pytest.raises(StoryForgeError, match="its way from noise to a picture is a straight one"):
-        denoise(base, reader, start_latents(base, [7]), scheduler="euler")
+        denoise(base, attention, start_latents(base, [7]), scheduler="euler")
 
 
 @pytest.fixture(scope="module")

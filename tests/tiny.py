@@ -1,4 +1,7 @@
-"""Models of Stable Diffusion's classes, so small that a test can build, save and open them."""
+"""Models of Stable Diffusion's classes that are saved and opened, and the smallest of all.
+
+Bases of every family are in `tinybases`.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +15,12 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from tinybases import BETAS, WIDTH, text_config, tokenizer, unet
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-from storyforge.pocket.pretrain.parts import weights_folder
-
-WIDTH = 32
-
-
-def tokenizer() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(weights_folder() / "tokenizer", model_max_length=77)
 
 
 def text_encoder() -> CLIPTextModel:
-    words = tokenizer()
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(words),
-            hidden_size=WIDTH,
-            intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=77,
-            hidden_act="quick_gelu",
-            projection_dim=WIDTH,
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-            pad_token_id=words.eos_token_id,
-        )
-    )
-
-
-def unet(**more: object) -> UNet2DConditionModel:
-    settings: dict[str, object] = {
-        "sample_size": 16,
-        "in_channels": 4,
-        "out_channels": 4,
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "block_out_channels": (32, 64),
-        "layers_per_block": 1,
-        "cross_attention_dim": WIDTH,
-        "attention_head_dim": 4,
-        "norm_num_groups": 16,
-    }
-    return UNet2DConditionModel(**settings | more)
+    return CLIPTextModel(text_config("quick_gelu", WIDTH, layers=2))
 
 
 def sixteen() -> UNet2DConditionModel:
@@ -92,9 +57,7 @@ def pipeline(seed: int = 0, **parts: object) -> StableDiffusionPipeline:
             "tokenizer": tokenizer(),
             "unet": unet(),
             "scheduler": PNDMScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
+                **BETAS,
                 set_alpha_to_one=False,
                 skip_prk_steps=True,
                 steps_offset=1,
@@ -128,19 +91,19 @@ def letter_tokenizer() -> CLIPTokenizer:
 def smallest_pipeline() -> StableDiffusionPipeline:
     """A pipeline that knows single letters, a few numbers wide."""
     torch.manual_seed(0)
-    tokenizer = letter_tokenizer()
+    letters = letter_tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(letters),
         hidden_size=NARROW,
         intermediate_size=NARROW,
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=letters.bos_token_id,
+        eos_token_id=letters.eos_token_id,
+        pad_token_id=letters.pad_token_id,
     )
-    unet = UNet2DConditionModel(
+    denoiser = UNet2DConditionModel(
         sample_size=4,
         block_out_channels=(NARROW, 2 * NARROW),
         layers_per_block=1,
@@ -153,8 +116,8 @@ def smallest_pipeline() -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=AutoencoderKL(block_out_channels=(4,), norm_num_groups=2),
         text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=unet,
+        tokenizer=letters,
+        unet=denoiser,
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,

@@ -45,13 +45,14 @@ def tokenizer() -> CLIPTokenizer:
     return made
 
 
-def _text_config(act: str, width: int) -> CLIPTextConfig:
+def text_config(act: str, width: int, layers: int = 3) -> CLIPTextConfig:
+    """Of a text encoder of CLIP's class that reads the embedded model's words."""
     words = tokenizer()
     return CLIPTextConfig(
         vocab_size=len(words),
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=77,
         hidden_act=act,
@@ -74,7 +75,8 @@ def _vae(scaling_factor: float) -> AutoencoderKL:
     )
 
 
-def _unet(**more: object) -> UNet2DConditionModel:
+def unet(**more: object) -> UNet2DConditionModel:
+    """Of two levels, one of them with cross-attention, unless more is said."""
     settings: dict[str, object] = {
         "sample_size": 16,
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -89,13 +91,13 @@ def _unet(**more: object) -> UNet2DConditionModel:
 
 
 def _one_encoder(
-    act: str, unet: UNet2DConditionModel, scheduler: object
+    act: str, denoiser: UNet2DConditionModel, scheduler: object
 ) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_vae(0.18215),
-        text_encoder=CLIPTextModel(_text_config(act, WIDTH)),
+        text_encoder=CLIPTextModel(text_config(act, WIDTH)),
         tokenizer=tokenizer(),
-        unet=unet,
+        unet=denoiser,
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
@@ -106,7 +108,7 @@ def _one_encoder(
 def sd1() -> StableDiffusionPipeline:
     """As Stable Diffusion 1.x: PNDM, no word of `clip_sample`."""
     scheduler = PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1)
-    return _one_encoder("quick_gelu", _unet(), scheduler)
+    return _one_encoder("quick_gelu", unet(), scheduler)
 
 
 def sd2() -> StableDiffusionPipeline:
@@ -118,21 +120,21 @@ def sd2() -> StableDiffusionPipeline:
         set_alpha_to_one=False,
         prediction_type="v_prediction",
     )
-    unet = _unet(attention_head_dim=(2, 4), use_linear_projection=True)
-    return _one_encoder("gelu", unet, scheduler)
+    denoiser = unet(attention_head_dim=(2, 4), use_linear_projection=True)
+    return _one_encoder("gelu", denoiser, scheduler)
 
 
 def _sdxl(scheduler: object) -> StableDiffusionXLPipeline:
     wide = WIDTH + 16
     return StableDiffusionXLPipeline(
         vae=_vae(0.13025),
-        text_encoder=CLIPTextModel(_text_config("quick_gelu", WIDTH)),
-        text_encoder_2=CLIPTextModelWithProjection(_text_config("gelu", wide)),
+        text_encoder=CLIPTextModel(text_config("quick_gelu", WIDTH)),
+        text_encoder_2=CLIPTextModelWithProjection(text_config("gelu", wide)),
         tokenizer=tokenizer(),
         tokenizer_2=CLIPTokenizer.from_pretrained(
             POCKET / "tokenizer", model_max_length=77, pad_token="!"
         ),
-        unet=_unet(
+        unet=unet(
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             block_out_channels=(16, 32, 64),

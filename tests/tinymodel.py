@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from tinybases import tokenizer
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from storyforge.model.base import BaseModel
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.modelref import POCKET, Defaults
+from storyforge.modelref import Defaults
 
 CONFIG = {
     "beta_schedule": "scaled_linear",
@@ -50,15 +51,15 @@ def scheduler(kind: str) -> DDPMScheduler:
 
 def open_tiny(kind: str = "sample") -> BaseModel:
     """The model; those of different kinds differ by nothing but what they predict."""
-    tokenizer = CLIPTokenizer.from_pretrained(POCKET / "tokenizer")
+    words = tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(words),
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -78,6 +79,6 @@ def open_tiny(kind: str = "sample") -> BaseModel:
         vae = PatchAutoencoder(
             latent_channels=8, widths=(8, 8, 8), depths=(1, 1), sample_size=32 * CELLS
         )
-        words = CLIPTextModel(text)
+        encoder = CLIPTextModel(text)
     config: dict[str, object] = {**CONFIG, "prediction_type": kind}
-    return BaseModel("tiny", kind, unet, vae, words, tokenizer, config, Defaults(steps=4))
+    return BaseModel("tiny", kind, unet, vae, encoder, words, config, Defaults(steps=4))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +15,9 @@ from storyforge.cli.options import AsJson, StepsOption, StoreFolder, StoryArgume
 from storyforge.cli.program import group
 from storyforge.cli.progress import ProgressLine
 from storyforge.cli.terminal import duration, show_table, tell, tell_json
+
+if TYPE_CHECKING:
+    from storyforge.evaluate.results import Evaluation
 
 
 class _Subjects(TyperGroup):
@@ -34,17 +38,30 @@ evaluate = group(
 )
 
 
+ClipOption = Annotated[
+    str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
+]
+PromptsOption = Annotated[
+    int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt.")]
+ConceptsFolder = Annotated[
+    Path, typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`.")
+]
+MethodsOption = Annotated[
+    str | None, typer.Option("--methods", metavar="NAME,NAME", help=r"Which to compare \[all].")
+]
+DrawingSteps = Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")]
+Beside = Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")]
+
+
 @evaluate.command("story")
 def judge_story(
     story: StoryArgument,
     concepts: Annotated[list[str] | None, typer.Argument(help="By name; all if none.")] = None,
-    clip: Annotated[
-        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
-    ] = None,
-    prompts: Annotated[
-        int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
-    ] = 5,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt.")] = 1,
+    clip: ClipOption = None,
+    prompts: PromptsOption = 5,
+    seeds: SeedsOption = 1,
     panels: Annotated[bool, typer.Option(help="Judge the story's panels too.")] = True,
     steps: StepsOption = None,
     out: Annotated[
@@ -59,9 +76,9 @@ def judge_story(
     from storyforge.evaluate.story import StoryConfig
     from storyforge.project.project import Project
 
-    exam = StoryConfig(tuple(concepts or ()), clip, prompts, seeds, panels, steps, out)
+    config = StoryConfig(tuple(concepts or ()), clip, prompts, seeds, panels, steps, out)
     with ProgressLine() as progress:
-        report = Project(story, store=store).evaluate(exam, on_progress=progress)
+        report = Project(story, store=store).evaluate(config, on_progress=progress)
     if as_json:
         tell_json(report.content())
         return
@@ -76,26 +93,17 @@ def judge_story(
 
 @evaluate.command("fusion")
 def judge_fusion(
-    concepts: Annotated[
-        Path,
-        typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`."),
-    ],
+    concepts: ConceptsFolder,
     n: Annotated[
         str | None, typer.Option("--n", metavar="N,N", help="How many to fuse [2,3,5,8,14].")
     ] = None,
-    methods: Annotated[
-        str | None, typer.Option("--methods", metavar="NAME,NAME", help=r"Which to compare \[all].")
-    ] = None,
+    methods: MethodsOption = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="Fuse on this.")] = "pocket",
-    clip: Annotated[
-        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
-    ] = None,
-    prompts: Annotated[
-        int, typer.Option("--prompts", min=1, max=5, help="Of each of the four kinds.")
-    ] = 2,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Pictures of each prompt.")] = 1,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 20,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,
+    clip: ClipOption = None,
+    prompts: PromptsOption = 2,
+    seeds: SeedsOption = 1,
+    steps: DrawingSteps = 20,
+    jobs: Beside = 1,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="For pictures and results [DIR/evaluation/]."),
@@ -107,7 +115,7 @@ def judge_fusion(
     from storyforge.evaluate.fusion import FusionConfig, evaluate_fusion, routes_named
     from storyforge.evaluate.report.fusion import fusion_table
 
-    exam = FusionConfig(
+    config = FusionConfig(
         concepts=concepts,
         counts=_numbers(n),
         routes=routes_named(_names(methods)),
@@ -122,36 +130,24 @@ def judge_fusion(
         command=shlex.join(["storyforge", *sys.argv[1:]]),
     )
     with ProgressLine() as progress:
-        report = evaluate_fusion(exam, progress)
-    if as_json:
-        tell_json(report.content)
-    else:
-        show_table(*fusion_table(report.content))
-    tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
-    tell(str(report.folder / "index.html"))
+        report = evaluate_fusion(config, progress)
+    _show(report, fusion_table, as_json)
 
 
 @evaluate.command("regions")
 def judge_regions(
-    concepts: Annotated[
-        Path,
-        typer.Option("--concepts", metavar="DIR", help="Of concepts' folders; see `order.txt`."),
-    ],
+    concepts: ConceptsFolder,
     n: Annotated[
         int | None, typer.Option("--n", min=2, help=r"How many concepts take part \[all].")
     ] = None,
     panels: Annotated[int, typer.Option("--panels", min=1, help="How many to draw.")] = 40,
-    methods: Annotated[
-        str | None, typer.Option("--methods", metavar="NAME,NAME", help=r"Which to compare \[all].")
-    ] = None,
+    methods: MethodsOption = None,
     base: Annotated[
         str, typer.Option("--base", metavar="MODEL", help="Draw with this.")
     ] = "pocket",
-    clip: Annotated[
-        str | None, typer.Option("--clip", help=r"A CLIP's folder or hub id \[the base's own].")
-    ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 20,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes side by side.")] = 1,
+    clip: ClipOption = None,
+    steps: DrawingSteps = 20,
+    jobs: Beside = 1,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="For pictures and results [DIR/regions/]."),
@@ -164,7 +160,7 @@ def judge_regions(
     from storyforge.evaluate.regions import RegionsConfig, evaluate_regions
     from storyforge.evaluate.report.regions import regions_table
 
-    exam = RegionsConfig(
+    config = RegionsConfig(
         concepts=concepts,
         count=n,
         panels=panels,
@@ -178,11 +174,20 @@ def judge_regions(
         command=shlex.join(["storyforge", *sys.argv[1:]]),
     )
     with ProgressLine() as progress:
-        report = evaluate_regions(exam, progress)
+        report = evaluate_regions(config, progress)
+    _show(report, regions_table, as_json)
+
+
+def _show(
+    report: Evaluation,
+    table: Callable[[Mapping[str, object]], tuple[Sequence[str], Sequence[Sequence[str]]]],
+    as_json: bool,
+) -> None:
+    """Print what a comparison came to, and where the rest of it lies."""
     if as_json:
         tell_json(report.content)
     else:
-        show_table(*regions_table(report.content))
+        show_table(*table(report.content))
     tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
     tell(str(report.folder / "index.html"))
 

@@ -24,7 +24,7 @@ class Comparison:
     """Who drew what.
 
     asked     concept -> what is asked of it
-    answers   painter -> its pictures
+    answers   condition -> its pictures
     jobs      in the order in which pictures are drawn
     """
 
@@ -33,20 +33,22 @@ class Comparison:
     answers: dict[str, Answers] = field(default_factory=dict)
     jobs: list[DrawingJob] = field(default_factory=list)
 
-    def show(self, painter: str, names: Iterable[str], key: str | None, model: Path | None) -> None:
+    def show(
+        self, condition: str, names: Iterable[str], key: str | None, model: Path | None
+    ) -> None:
         """Let a model answer what is asked of some concepts.
 
         key    what names the model in its pictures' keys; None for the base
         model  its folder; None for the base
         """
         own = {name: [(q, self.style.task(q, key)) for q in self.asked[name]] for name in names}
-        self.answers.setdefault(painter, {}).update(own)
+        self.answers.setdefault(condition, {}).update(own)
         tasks = tuple(task for each in own.values() for _, task in each)
         self.jobs.append(DrawingJob(tasks, model))
 
-    def borrow(self, painter: str, names: Iterable[str], lender: str) -> None:
-        """Hang pictures of one painter that another would draw just the same."""
-        self.answers[painter] = {name: self.answers[lender][name] for name in names}
+    def borrow(self, condition: str, names: Iterable[str], source: str) -> None:
+        """Hang pictures of one condition that another would draw just the same."""
+        self.answers[condition] = {name: self.answers[source][name] for name in names}
 
     def draw(self, gallery: Gallery, on_progress: OnProgress, at_once: int = 1) -> int:
         """Draw what is missing; how many pictures those were."""
@@ -55,14 +57,14 @@ class Comparison:
     def tally(
         self,
         judge: PictureJudge,
-        painter: str,
+        condition: str,
         references: Mapping[str, Vectors],
         names: Iterable[str] | None = None,
     ) -> Tally:
-        """Sum up one painter's pictures of some concepts; of all in `references` if None.
+        """Sum up one condition's pictures of some concepts; of all in `references` if None.
 
         references  of every concept that pictures may be taken for
         """
         chosen = references if names is None else names
-        looks = {name: judge.look(self.answers[painter][name]) for name in chosen}
+        looks = {name: judge.look(self.answers[condition][name]) for name in chosen}
         return tally(looks, references)

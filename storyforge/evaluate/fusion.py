@@ -100,46 +100,46 @@ def routes_named(names: Sequence[str]) -> dict[str, Route]:
     return {name: route for name, route in ROUTES.items() if not names or name in names}
 
 
-def evaluate_fusion(exam: FusionConfig, on_progress: OnProgress) -> Evaluation:
+def evaluate_fusion(config: FusionConfig, on_progress: OnProgress) -> Evaluation:
     """Learn, fuse and draw what is missing, and judge it all.
 
     Raises StoryForgeError for more concepts than there are, EnvironmentProblem without a CLIP.
     """
     started = perf_counter()
-    base = base_at(exam.base, Path.cwd())
-    cast = read_concept_set(exam.concepts, base, Store(exam.store) if exam.store else None)
-    counts = _counts(exam, len(cast.members))
-    clip = clip_for(base.reference, exam.clip)
-    folder = exam.out or exam.concepts / "evaluation"
+    base = base_at(config.base, Path.cwd())
+    cast = read_concept_set(config.concepts, base, Store(config.store) if config.store else None)
+    counts = _counts(config, len(cast.members))
+    clip = clip_for(base.reference, config.clip)
+    folder = config.out or config.concepts / "evaluation"
     gallery = Gallery(folder / "pictures", cast.store, cast.ledger)
-    cast.learn(_trainings(exam), max(counts), exam.jobs, on_progress)
-    shown = _hung(exam, cast, counts, on_progress)
-    drawn = shown.draw(gallery, on_progress, exam.jobs)
+    cast.learn(_trainings(config), max(counts), config.jobs, on_progress)
+    shown = _hung(config, cast, counts, on_progress)
+    drawn = shown.draw(gallery, on_progress, config.jobs)
     on_progress("judging", 0, 1)
     judge = PictureJudge(clip, gallery)
-    tasks = cast.tasks(_trainings(exam)[0], max(counts))
+    tasks = cast.tasks(_trainings(config)[0], max(counts))
     results = _FusionResults(
-        exam, cast, judge, shown, {t.concept: references_of(clip, t) for t in tasks}
+        config, cast, judge, shown, {t.concept: references_of(clip, t) for t in tasks}
     )
     content = plain(results.content(counts))
     write_results(
-        folder, content, fusion_page(content, _rows(exam, cast, shown, folder, max(counts)))
+        folder, content, fusion_page(content, _rows(config, cast, shown, folder, max(counts)))
     )
     on_progress("judging", 1, 1)
     return Evaluation(content, drawn, perf_counter() - started, folder)
 
 
-def _counts(exam: FusionConfig, known: int) -> tuple[int, ...]:
-    counts = exam.counts or tuple(count for count in COUNTS if count <= known) or (known,)
+def _counts(config: FusionConfig, known: int) -> tuple[int, ...]:
+    counts = config.counts or tuple(count for count in COUNTS if count <= known) or (known,)
     for count in counts:
         if not 1 <= count <= known:
-            message = f"cannot fuse {count} concepts: `{exam.concepts}` holds {known}"
+            message = f"cannot fuse {count} concepts: `{config.concepts}` holds {known}"
             raise StoryForgeError(message, hint="ask for fewer with `--n`")
     return tuple(sorted(set(counts)))
 
 
-def _trainings(exam: FusionConfig) -> list[Training]:
-    return list(dict.fromkeys(route.train for route in exam.routes.values()))
+def _trainings(config: FusionConfig) -> list[Training]:
+    return list(dict.fromkeys(route.train for route in config.routes.values()))
 
 
 def _alone(training: Training) -> str:
@@ -151,20 +151,20 @@ def _fused(method: str, count: int) -> str:
 
 
 def _hung(
-    exam: FusionConfig, cast: ConceptSet, counts: Sequence[int], on_progress: OnProgress
+    config: FusionConfig, cast: ConceptSet, counts: Sequence[int], on_progress: OnProgress
 ) -> Comparison:
     """Everyone who draws: the base, each concept alone, and every fused model, made if need be."""
-    tasks = cast.tasks(_trainings(exam)[0], max(counts))
-    asked = {task.concept: list(questions(task, exam.prompts, exam.seeds)) for task in tasks}
-    shown = Comparison(DrawingStyle(cast.base, exam.steps), asked)
+    tasks = cast.tasks(_trainings(config)[0], max(counts))
+    asked = {task.concept: list(questions(task, config.prompts, config.seeds)) for task in tasks}
+    shown = Comparison(DrawingStyle(cast.base, config.steps), asked)
     shown.show("base", asked, None, None)
-    for training in _trainings(exam):
+    for training in _trainings(config):
         for task in cast.tasks(training, max(counts)):
             model = alone(cast.store, task.concept, task.key)
             shown.show(_alone(training), [task.concept], task.key, model)
     for count in counts:
         names = list(asked)[:count]
-        for method, route in exam.routes.items():
+        for method, route in config.routes.items():
             if route.fuse is None:
                 shown.borrow(_fused(method, count), names, _alone(route.train))
                 continue
@@ -180,7 +180,7 @@ class _FusionResults:
     references  of every concept
     """
 
-    exam: FusionConfig
+    config: FusionConfig
     cast: ConceptSet
     judge: PictureJudge
     shown: Comparison
@@ -188,19 +188,19 @@ class _FusionResults:
 
     def content(self, counts: Sequence[int]) -> dict[str, object]:
         """The whole document."""
-        exam, cast = self.exam, self.cast
+        config, cast = self.config, self.cast
         return {
             "n": {
-                str(count): {method: self._price(method, count) for method in exam.routes}
+                str(count): {method: self._price(method, count) for method in config.routes}
                 for count in counts
             },
             "bounds": {str(count): self._bounds(count) for count in counts},
             "concepts": {name: self._concept(name) for name in list(self.references)},
-            "methods": {name: _told(route) for name, route in exam.routes.items()},
-            "prompts": exam.prompts,
-            "seeds": exam.seeds,
-            "steps": exam.steps,
-            **origin(cast.base, self.judge.clip.reference, exam.command),
+            "methods": {name: _told(route) for name, route in config.routes.items()},
+            "prompts": config.prompts,
+            "seeds": config.seeds,
+            "steps": config.steps,
+            **origin(cast.base, self.judge.clip.reference, config.command),
         }
 
     def _first(self, count: int) -> dict[str, Vectors]:
@@ -221,8 +221,8 @@ class _FusionResults:
     def _compared(self, method: str, count: int, names: Iterable[str]) -> dict[str, float]:
         """Alone and fused, of some of the first concepts."""
         names, among = list(names), self._first(count)
-        lender = _alone(self.exam.routes[method].train)
-        single = self.shown.tally(self.judge, lender, among, names)
+        source = _alone(self.config.routes[method].train)
+        single = self.shown.tally(self.judge, source, among, names)
         fused = self.shown.tally(self.judge, _fused(method, count), among, names)
         return {
             "image_single": single.image,
@@ -272,7 +272,7 @@ class _FusionResults:
             "image_lower": lower.image,
             "text_lower": lower.text,
             "single": {
-                training: self._single(name, training) for training in _trainings(self.exam)
+                training: self._single(name, training) for training in _trainings(self.config)
             },
         }
 
@@ -285,8 +285,8 @@ class _FusionResults:
             "drift": Card.read(self.cast.file(training, name)).drift,
         }
 
-    def _seen(self, painter: str, name: str) -> Tally:
-        return self.shown.tally(self.judge, painter, self.references, [name])
+    def _seen(self, condition: str, name: str) -> Tally:
+        return self.shown.tally(self.judge, condition, self.references, [name])
 
 
 def _told(route: Route) -> dict[str, object]:
@@ -295,13 +295,13 @@ def _told(route: Route) -> dict[str, object]:
 
 
 def _rows(
-    exam: FusionConfig, cast: ConceptSet, shown: Comparison, folder: Path, count: int
+    config: FusionConfig, cast: ConceptSet, shown: Comparison, folder: Path, count: int
 ) -> list[FusionRow]:
     """Pictures for the page: the first of each kind of prompt, by everyone who draws them."""
-    painters = ["base", *map(_alone, _trainings(exam))]
-    painters += [_fused(name, count) for name, route in exam.routes.items() if route.fuse]
+    conditions = ["base", *map(_alone, _trainings(config))]
+    conditions += [_fused(name, count) for name, route in config.routes.items() if route.fuse]
     rows = []
-    for task in cast.tasks(_trainings(exam)[0], count):
+    for task in cast.tasks(_trainings(config)[0], count):
         reference = Path("references") / f"{task.concept}{Path(task.images[0]).suffix}"
         (folder / reference).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(task.folder / task.images[0], folder / reference)
@@ -309,7 +309,7 @@ def _rows(
         for place, question in enumerate(shown.asked[task.concept]):
             first.setdefault(question.kind, place)
         for place in first.values():
-            drawn = {who: shown.answers[who][task.concept][place][1].key for who in painters}
+            drawn = {who: shown.answers[who][task.concept][place][1].key for who in conditions}
             sources = {who: f"pictures/{key}.png" for who, key in drawn.items()}
             sources = {"reference": reference.as_posix(), **sources}
             rows.append(FusionRow(task.concept, shown.asked[task.concept][place].plain, sources))

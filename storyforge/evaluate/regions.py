@@ -101,42 +101,42 @@ class ComparedPanel:
     tasks: Mapping[str, PanelTask]
 
 
-def evaluate_regions(exam: RegionsConfig, on_progress: OnProgress) -> Evaluation:
+def evaluate_regions(config: RegionsConfig, on_progress: OnProgress) -> Evaluation:
     """Learn, fuse and draw what is missing, and judge it all.
 
     Raises StoryForgeError for concepts of which no two are subjects, EnvironmentProblem without a
     CLIP.
     """
     started = perf_counter()
-    base = base_at(exam.base, Path.cwd())
-    cast = read_concept_set(exam.concepts, base, Store(exam.store) if exam.store else None)
-    count = min(exam.count or len(cast.members), len(cast.members))
-    story = composed(cast.members[:count], exam.panels, exam.steps)
-    clip = clip_for(base.reference, exam.clip)
-    folder = exam.out or exam.concepts / "regions"
+    base = base_at(config.base, Path.cwd())
+    cast = read_concept_set(config.concepts, base, Store(config.store) if config.store else None)
+    count = min(config.count or len(cast.members), len(cast.members))
+    story = composed(cast.members[:count], config.panels, config.steps)
+    clip = clip_for(base.reference, config.clip)
+    folder = config.out or config.concepts / "regions"
     gallery = Gallery(folder / "pictures", cast.store, cast.ledger)
-    cast.learn(["ed-lora"], count, exam.jobs, on_progress)
-    models = _models(exam, cast, count, on_progress)
-    shown, skipped = _shown(story, exam.methods, models)
-    drawn = gallery.draw(list(_jobs(cast, shown)), on_progress, exam.jobs)
+    cast.learn(["ed-lora"], count, config.jobs, on_progress)
+    models = _models(config, cast, count, on_progress)
+    shown, skipped = _shown(story, config.methods, models)
+    drawn = gallery.draw(list(_jobs(cast, shown)), on_progress, config.jobs)
     on_progress("judging", 0, 1)
     references = {
         task.concept: references_of(clip, task)
         for task in cast.tasks("ed-lora", count)
         if task.kind != "scene"
     }
-    results = _RegionsResults(exam, clip, gallery, shown, references)
-    content = plain(results.content(skipped) | origin(base, clip.reference, exam.command))
+    results = _RegionsResults(config, clip, gallery, shown, references)
+    content = plain(results.content(skipped) | origin(base, clip.reference, config.command))
     write_results(folder, content, regions_page(content, [_row(each) for each in shown]))
     _write_sheet(gallery, shown, _likenesses(cast, count), folder / "sheet.png")
     on_progress("judging", 1, 1)
     return Evaluation(content, drawn, perf_counter() - started, folder)
 
 
-def _models(exam: RegionsConfig, cast: ConceptSet, count: int, on_progress: OnProgress) -> Models:
+def _models(config: RegionsConfig, cast: ConceptSet, count: int, on_progress: OnProgress) -> Models:
     """Fuse the concepts by every solver that some way asks for."""
     fused: dict[Solver, str] = {}
-    for method in exam.methods.values():
+    for method in config.methods.values():
         if method.solver is not None and method.solver not in fused:
             task = cast.fusion("ed-lora", FuseSettings(solver=method.solver), count)
             cast.fuse(task, on_progress)
@@ -193,7 +193,7 @@ class _RegionsResults:
     references  of every character and object
     """
 
-    exam: RegionsConfig
+    config: RegionsConfig
     clip: Clip
     gallery: Gallery
     shown: Sequence[ComparedPanel]
@@ -230,7 +230,7 @@ class _RegionsResults:
             "thresholds": thresholds,
             "upper": {name: among_themselves(rows) for name, rows in self.references.items()},
             "panels": [_described(each) for each in self.shown],
-            "steps": self.exam.steps,
+            "steps": self.config.steps,
         }
 
     def _sightings(self, method: str) -> list[RegionScore]:

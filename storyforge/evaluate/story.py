@@ -95,20 +95,20 @@ class _Probe:
 
 
 def evaluate_story(
-    plan: Plan, store: Store, base: ModelRef, exam: StoryConfig, on_progress: OnProgress
+    plan: Plan, store: Store, base: ModelRef, config: StoryConfig, on_progress: OnProgress
 ) -> StoryReport:
     """Draw what is missing of a story and judge it all.
 
     Raises StoryForgeError for an unknown concept, EnvironmentProblem without a CLIP.
     """
     started = perf_counter()
-    clip = clip_for(base.reference, exam.clip)
+    clip = clip_for(base.reference, config.clip)
     story = plan.story
-    folder = exam.out or story.folder / "build" / f"{story.path.stem}.evaluation"
+    folder = config.out or story.folder / "build" / f"{story.path.stem}.evaluation"
     gallery = Gallery(folder / "pictures", store, ledger_of(store, story))
-    learnt = _asked(plan, exam.concepts)
-    _prepare(plan, store, exam, on_progress)
-    probes = [probe for task in learnt for probe in _probes(plan, task, exam, base)]
+    learnt = _asked(plan, config.concepts)
+    _prepare(plan, store, config, on_progress)
+    probes = [probe for task in learnt for probe in _probes(plan, task, config, base)]
     drawn = _draw(plan, probes, gallery, on_progress)
     on_progress("judging", 0, 1)
     references = {task.concept: references_of(clip, task) for task in plan.train}
@@ -118,7 +118,7 @@ def evaluate_story(
         )
         for task in learnt
     }
-    seen = tuple(region_scores(plan, store, clip, references)) if exam.panels else ()
+    seen = tuple(region_scores(plan, store, clip, references)) if config.panels else ()
     on_progress("judging", 1, 1)
     thresholds = {name: threshold(references[name], marks.get(name)) for name in references}
     report = StoryReport(
@@ -126,7 +126,7 @@ def evaluate_story(
         base_hash=base.hash,
         clip=clip.reference,
         concepts=marks,
-        panels=together(seen, thresholds) if exam.panels else None,
+        panels=together(seen, thresholds) if config.panels else None,
         region_scores=seen,
         drawn=drawn,
         seconds=perf_counter() - started,
@@ -146,7 +146,7 @@ def _asked(plan: Plan, names: Sequence[str]) -> tuple[TrainTask, ...]:
     return tuple(task for task in plan.train if not names or task.concept in names)
 
 
-def _prepare(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgress) -> None:
+def _prepare(plan: Plan, store: Store, config: StoryConfig, on_progress: OnProgress) -> None:
     """Learn, fuse and, where panels are judged, draw what the story still lacks."""
     engine = Engine(plan, store, on_progress)
     with store.at_work():
@@ -154,17 +154,17 @@ def _prepare(plan: Plan, store: Store, exam: StoryConfig, on_progress: OnProgres
         engine.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
         if plan.fuse and not store.has("fused", plan.fuse.key):
             engine.fuse(plan.fuse)
-        if exam.panels:
+        if config.panels:
             engine.draw(lacking.panels)
     raise_first(engine.maker.troubles)
 
 
-def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> Iterator[_Probe]:
+def _probes(plan: Plan, task: TrainTask, config: StoryConfig, base: ModelRef) -> Iterator[_Probe]:
     """Every picture of one concept, the three conditions from the same seeds."""
     sampling = plan.story.sampling
     style = DrawingStyle(
         base=base,
-        steps=exam.steps or sampling.steps,
+        steps=config.steps or sampling.steps,
         size=plan.story.size,
         guidance_scale=sampling.guidance_scale,
         scheduler=sampling.scheduler,
@@ -174,7 +174,7 @@ def _probes(plan: Plan, task: TrainTask, exam: StoryConfig, base: ModelRef) -> I
     models: dict[Condition, str | None] = {"base": None, "single": task.key}
     if plan.fuse and dict(plan.fuse.concepts).get(task.concept) == task.key:
         models["fused"] = plan.fuse.key
-    for question in questions(task, exam.prompts, exam.seeds):
+    for question in questions(task, config.prompts, config.seeds):
         for condition, model in models.items():
             yield _Probe(question, condition, style.task(question, model))
 

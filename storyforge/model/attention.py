@@ -218,8 +218,8 @@ def _output(attn: Attention, made: torch.Tensor) -> torch.Tensor:
 class _SelfProcessor:
     """Self-attention, in which regions may be kept apart."""
 
-    def __init__(self, reader: AttentionContext) -> None:
-        self.reader = reader
+    def __init__(self, attention: AttentionContext) -> None:
+        self.attention = attention
 
     def __call__(
         self,
@@ -232,7 +232,7 @@ class _SelfProcessor:
         """(b, n, d) to (b, n, d)."""
         x = hidden_states
         q, k, v = (_heads(attn, to(x)) for to in (attn.to_q, attn.to_k, attn.to_v))
-        groups = self.reader.isolation.get(x.shape[1])
+        groups = self.attention.isolation.get(x.shape[1])
         if groups is None:
             return _output(attn, _attend(q, k, v))
         # Every cell is in one group, so that nothing stays unset.
@@ -244,10 +244,10 @@ class _SelfProcessor:
 
 
 class _CrossProcessor:
-    """Cross-attention of one site; reads its group of the reader's text."""
+    """Cross-attention of one site; reads its group of the attention's text."""
 
-    def __init__(self, reader: AttentionContext, site: Site) -> None:
-        self.reader, self.site = reader, site
+    def __init__(self, attention: AttentionContext, site: Site) -> None:
+        self.attention, self.site = attention, site
 
     def __call__(
         self,
@@ -259,16 +259,16 @@ class _CrossProcessor:
     ) -> torch.Tensor:
         """(b, n, d) to (b, n, d)."""
         asked = attn.to_q(hidden_states)
-        if not self.reader.regions:
-            heads = self.reader.keys_and_values(attn, self.site, -1)
+        if not self.attention.regions:
+            heads = self.attention.keys_and_values(attn, self.site, -1)
             return _output(attn, _attend(_heads(attn, asked), *heads))
         # A processor pays for every cell, an accelerator for every call.
-        kernel = self.reader.kernel or ("batched" if asked.is_cuda else "loop")
+        kernel = self.attention.kernel or ("batched" if asked.is_cuda else "loop")
         return _output(attn, (self._batched if kernel == "batched" else self._loop)(attn, asked))
 
     def _loop(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
         """One attention for each text, of its own cells alone."""
-        parts = self.reader.field(asked.shape[1])
+        parts = self.attention.field(asked.shape[1])
         pieces = torch.split(asked.index_select(1, parts.query_index), parts.counts, 1)
         made = torch.cat(
             [
@@ -286,8 +286,8 @@ class _CrossProcessor:
 
     def _answer(self, attn: Attention, piece: torch.Tensor, region: int) -> torch.Tensor:
         """(b, n, d): what cells are told by the global text (region −1) or a region's."""
-        heads = self.reader.keys_and_values(attn, self.site, region)
-        rows = None if region < 0 else self.reader.regions[region].rows
+        heads = self.attention.keys_and_values(attn, self.site, region)
+        rows = None if region < 0 else self.attention.regions[region].rows
         if rows is None:
             return _attend(_heads(attn, piece), *heads)
         made = torch.zeros_like(piece)
@@ -296,17 +296,18 @@ class _CrossProcessor:
 
     def _batched(self, attn: Attention, asked: torch.Tensor) -> torch.Tensor:
         """One attention of all texts on all cells: more work in fewer and equal calls."""
-        cells, regions, q = asked.shape[1], self.reader.regions, _heads(attn, asked)
+        cells, regions, q = asked.shape[1], self.attention.regions, _heads(attn, asked)
         parts = [q, *(q[_rows(region)] for region in regions)]
         heads = [
-            self.reader.keys_and_values(attn, self.site, index) for index in range(-1, len(regions))
+            self.attention.keys_and_values(attn, self.site, index)
+            for index in range(-1, len(regions))
         ]
         keys, values = (torch.cat(each) for each in zip(*heads, strict=True))
         whole = _attend(torch.cat(parts), keys, values)
         plain, *made = torch.split(whole, [len(each) for each in parts])
-        result = plain * self.reader.field(cells).rest
+        result = plain * self.attention.field(cells).rest
         for region, own in zip(regions, made, strict=True):
-            share = self.reader.blend * region.region_weights[cells][:, None].to(own)
+            share = self.attention.blend * region.region_weights[cells][:, None].to(own)
             result[_rows(region)] += share * own
         return result
 
@@ -318,17 +319,19 @@ def sites_of(base: BaseModel) -> dict[str, Site]:
 
 
 @contextmanager
-def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
-    """Let every attention module of the U-Net read `reader` while the block runs."""
+def attending(base: BaseModel, attention: AttentionContext) -> Iterator[None]:
+    """Let every attention module of the U-Net read `attention` while the block runs."""
     if base.door is not None:
-        with _listening(base, reader):
+        with _listening(base, attention):
             yield
         return
     before = dict(base.unet.attn_processors)
     sites = {f"{name}.processor": site for name, site in sites_of(base).items()}
     base.unet.set_attn_processor(
         {
-            name: _CrossProcessor(reader, sites[name]) if name in sites else _SelfProcessor(reader)
+            name: _CrossProcessor(attention, sites[name])
+            if name in sites
+            else _SelfProcessor(attention)
             for name in before
         }
     )
@@ -339,17 +342,17 @@ def attending(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(base: BaseModel, reader: AttentionContext) -> Iterator[None]:
-    """Let a transformer's cells read the texts of `reader` beside what they are asked with."""
-    if not reader.regions:
+def _listening(base: BaseModel, attention: AttentionContext) -> Iterator[None]:
+    """Let a transformer's cells read the texts of `attention` beside what they are asked with."""
+    if not attention.regions:
         yield
         return
-    shares = [next(iter(region.region_weights.values())) for region in reader.regions]
+    shares = [next(iter(region.region_weights.values())) for region in attention.regions]
     total = torch.stack(shares).sum(0)
-    rest = 1 - reader.blend * torch.where(total > _WHOLE, 1.0, total)
-    own = zip(reader.regions, shares, strict=True)
-    parts = [JointText(region.text[0], reader.blend * share) for region, share in own]
-    base.regions = (JointText(reader.text.features[0], rest), *parts)
+    rest = 1 - attention.blend * torch.where(total > _WHOLE, 1.0, total)
+    own = zip(attention.regions, shares, strict=True)
+    parts = [JointText(region.text[0], attention.blend * share) for region, share in own]
+    base.regions = (JointText(attention.text.features[0], rest), *parts)
     try:
         yield
     finally:

@@ -125,7 +125,7 @@ def rescaled(guided: torch.Tensor, positive: torch.Tensor, share: float) -> torc
 @torch.no_grad()
 def denoise(
     base: BaseModel,
-    reader: AttentionContext,
+    attention: AttentionContext,
     latents: torch.Tensor,
     *,
     steps: int | None = None,
@@ -140,7 +140,7 @@ def denoise(
 
     Args:
       base: the model, with whatever is attached to it.
-      reader: text of batch 2n, the n negative prompts first.
+      attention: text of batch 2n, the n negative prompts first.
       latents: (n, c, h, w) from `start_latents`.
       steps: how many; None for the base's habit, as for the next four.
       guidance_scale: 1 is no guidance; a tensor that multiplies (n, c, h, w) varies it by cell.
@@ -163,13 +163,13 @@ def denoise(
     total, whole = len(timesteps), len(maker.timesteps)
     # A scale of 1 asks for the prompts alone, at half of the price.
     alike = not isinstance(scale, torch.Tensor) and scale == 1
-    alone = reader.positive()
-    with reader.keeping(), alone.keeping():
+    alone = attention.positive()
+    with attention.keeping(), alone.keeping():
         for index, t in enumerate(timesteps):
             if extras.steer:
                 latents = _steered(extras.steer, maker, latents, (index, total), t)
             guided = not alike and first <= (whole - total + index) / whole < last
-            asked = reader if guided else alone
+            asked = attention if guided else alone
             seen = maker.scale_model_input(torch.cat([latents] * (2 if guided else 1)), t)
             added = extras.conditions(index / total, seen, t) if extras.conditions else None
             with attending(base, asked):

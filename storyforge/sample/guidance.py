@@ -196,7 +196,7 @@ class Guide:
     """
 
     base: BaseModel
-    reader: AttentionContext
+    attention: AttentionContext
     positions: Sequence[torch.Tensor]
     subjects: Sequence[GuidedSubject]
     size: Size
@@ -214,9 +214,9 @@ class Guide:
         cells = self.size[0] * self.size[1]
         sites = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
         recorder = AttentionRecorder(self.base, sites, cells)
-        with attending(self.base, self.reader):
+        with attending(self.base, self.attention):
             with recorder.watching():
-                predict(self.base, latents, timestep, self.reader.text)
+                predict(self.base, latents, timestep, self.attention.text)
             yield self._maps(recorder)
 
     def _maps(self, recorder: AttentionRecorder) -> SeenAttention:
@@ -229,8 +229,8 @@ class Guide:
                 continue
             attn = self.base.unet.get_submodule(name)
             for index, positions in enumerate(self.positions):
-                # A region's text is none that the U-Net is given: its keys are the reader's.
-                keys, _ = self.reader.keys_and_values(attn, cross[name], index)
+                # A region's text is none that the U-Net is given: its keys are the attention's.
+                keys, _ = self.attention.keys_and_values(attn, cross[name], index)
                 seen.cross[index].append(attention_map(q, keys)[..., positions])
         return seen
 
@@ -266,7 +266,7 @@ def guide_of(
     base: BaseModel,
     model: FusedModel,
     task: PanelTask,
-    reader: AttentionContext,
+    attention: AttentionContext,
     region_weights: Mapping[int, torch.Tensor],
     latent: Size,
 ) -> Guide:
@@ -274,7 +274,7 @@ def guide_of(
     size = watched_level(base, latent)
     grid = region_weights[size[0] * size[1]]
     seen = [index for index in range(len(task.regions)) if grid[index].max() > 0]
-    half = reader.positive()
+    half = attention.positive()
     half.regions = [half.regions[index] for index in seen]
     return Guide(
         base,

@@ -38,12 +38,12 @@ and the scene more so; with all of it subjects suffered."""
 class Reading:
     """What a panel is drawn with.
 
-    reader          its texts, the negative prompts first
+    attention          its texts, the negative prompts first
     local           changes of spatial layers on the cells of a region
     region_weights  cells of a level -> (r, cells): what each region has of each cell
     """
 
-    reader: AttentionContext
+    attention: AttentionContext
     local: tuple[Local, ...]
     region_weights: Mapping[int, torch.Tensor]
 
@@ -74,9 +74,9 @@ def reading_of(
     for index, (text, heads) in enumerate(read):
         grids = {cells: grid[index] for cells, grid in region_weights.items()}
         texts.append(RegionText(text.features, grids, heads=heads))
-    reader = AttentionContext(whole[0], texts, blend=task.region_blend, heads=whole[1])
+    attention = AttentionContext(whole[0], texts, blend=task.region_blend, heads=whole[1])
     return Reading(
-        reader, tuple(_local(base, model, concepts, task, region_weights, scene)), region_weights
+        attention, tuple(_local(base, model, concepts, task, region_weights, scene)), region_weights
     )
 
 

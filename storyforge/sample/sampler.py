@@ -240,13 +240,13 @@ def _drawn(
         readings = [
             reading_of(base, context.model, context.concepts, each, latent) for each in tasks
         ]
-    reader = _together([each.reader for each in readings])
+    attention = _together([each.attention for each in readings])
     own, steer = readings[0], None
     with attached_locally(base, own.local):
         if task.regions and task.method.isolation:
-            reader.isolation = isolated(own.region_weights)
+            attention.isolation = isolated(own.region_weights)
         if task.regions and (task.method.enhancement or task.method.reinitialisation):
-            guide = guide_of(base, context.model, task, reader, own.region_weights, latent)
+            guide = guide_of(base, context.model, task, attention, own.region_weights, latent)
             noise = prepared(guide, noise, task) if over is None else noise
             steer = steering(guide, task)
         areas = {
@@ -255,7 +255,7 @@ def _drawn(
         }
         clean = denoise(
             base,
-            reader,
+            attention,
             noise,
             steps=task.steps,
             guidance_scale=_scale(base, tasks, readings, latent),
@@ -267,24 +267,24 @@ def _drawn(
                 over=over,
                 strength=refine.strength if refine else 1.0,
                 steer=steer,
-                conditions=context.rack.controls(task.controls, size, reader.text, areas),
+                conditions=context.rack.controls(task.controls, size, attention.text, areas),
             ),
             on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
     return base.decode(clean)
 
 
-def _together(readers: Sequence[AttentionContext]) -> AttentionContext:
+def _together(contexts: Sequence[AttentionContext]) -> AttentionContext:
     """Several panels as one batch: all negative prompts, then all prompts."""
-    if len(readers) == 1:
-        return readers[0]
-    text = PromptEmbeds.joined([each.text.rows([row]) for row in range(2) for each in readers])
+    if len(contexts) == 1:
+        return contexts[0]
+    text = PromptEmbeds.joined([each.text.rows([row]) for row in range(2) for each in contexts])
     regions = [
-        replace(region, rows=(index, len(readers) + index))
-        for index, each in enumerate(readers)
+        replace(region, rows=(index, len(contexts) + index))
+        for index, each in enumerate(contexts)
         for region in each.regions
     ]
-    return AttentionContext(text, regions, readers[0].blend)
+    return AttentionContext(text, regions, contexts[0].blend)
 
 
 def _scale(

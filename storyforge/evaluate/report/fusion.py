@@ -41,7 +41,7 @@ _COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FusionRow:
-    """Pictures of one prompt: painter -> file, relative to the page."""
+    """Pictures of one prompt: condition -> file, relative to the page."""
 
     concept: str
     prompt: str
