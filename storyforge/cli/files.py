@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from storyforge.cli.concept import concept
-from storyforge.cli.options import AsJson, StoreFolder
+from storyforge.cli.options import AsJson, StoreFolder, among
 from storyforge.cli.program import app
 from storyforge.cli.terminal import show_table, tell, tell_json
-from storyforge.errors import StoryForgeError, closest
+from storyforge.errors import StoryForgeError
 from storyforge.modelref import is_embedded
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def import_(
     from storyforge.model.formats.foreign import Wanted
     from storyforge.project import files
 
-    _among(kind, _KINDS, "--kind")
+    among(kind, _KINDS, "--kind")
     if statistics is not None:
-        _among(statistics, ("full", "compact"), "--statistics")
+        among(statistics, ("full", "compact"), "--statistics")
     name = name or file.stem.replace(" ", "-")
     out = out or Path(f"{name}.safetensors")
     if out.exists():
@@ -122,7 +122,7 @@ def export(
     from storyforge.model.formats.export import TARGETS
     from storyforge.project import files
 
-    _among(to, TARGETS, "--to")
+    among(to, TARGETS, "--to")
     target = cast("Target", to)
     file, own = _file_of(what, story, store)
     made = files.export_file(file, target, out)
@@ -165,13 +165,6 @@ def _file_of(what: str, story: Path | None, store: Path | None) -> tuple[Path, s
     beside = project.story.folder / Path(base).expanduser()
     apart = not is_embedded(base) and beside.exists()
     return cards[0].path, str(beside) if apart else base
-
-
-def _among(word: str, known: tuple[str, ...], option: str) -> None:
-    if word not in known:
-        guess = closest(word, known)
-        hint = f"did you mean `{guess}`?" if guess else "known: " + ", ".join(known)
-        raise StoryForgeError(f"`{option}` knows no `{word}`", hint=hint)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -21,6 +21,7 @@ from storyforge.cli.options import (
     StepsOption,
     StoreFolder,
     StoryArgument,
+    among,
     formats,
 )
 from storyforge.cli.program import app
@@ -44,6 +45,7 @@ from storyforge.errors import Severity
 
 if TYPE_CHECKING:
     from storyforge.executor import OnProgress
+    from storyforge.fuse.checkpoint import Target
     from storyforge.plan.plan import Order
     from storyforge.project.making import Outcome
     from storyforge.project.project import Project
@@ -118,8 +120,14 @@ def fuse(
     ] = None,
     merge: Annotated[
         Path | None,
-        typer.Option("--merge", metavar="DIR", help="Write a model for diffusers there."),
+        typer.Option("--merge", metavar="DIR", help="Write a model for other programs there."),
     ] = None,
+    to: Annotated[
+        str, typer.Option("--to", help="What --merge writes: diffusers or single-file.")
+    ] = "diffusers",
+    full: Annotated[
+        bool, typer.Option("--full", help="Write it in full precision, twice as large.")
+    ] = False,
     jobs: Jobs = None,
     store: StoreFolder = None,
     no_wait: NoWait = False,
@@ -132,6 +140,7 @@ def fuse(
     project = Project(story, store=store, wait=not no_wait)
     if merge is not None:
         check_vacant(merge)
+        among(to, ("diffusers", "single-file"), "--to")
     show_outcome(lambda tell: project.fuse(jobs=jobs, on_progress=tell), as_json)
     fusion = project.fusion()
     if fusion is None:
@@ -142,7 +151,7 @@ def fuse(
     for path in fusion.report(report) if report is not None else ():
         tell(f"wrote {path}")
     if merge is not None:
-        tell(f"wrote {fusion.merge(merge)}")
+        tell(f"wrote {fusion.merge(merge, cast('Target', to), half=not full)}")
 
 
 @app.command()

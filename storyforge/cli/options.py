@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storyforge.errors import StoryForgeError, closest
+
 if TYPE_CHECKING:
     from storyforge.settings import Format
 
@@ -64,3 +66,11 @@ def formats(to: str | None) -> tuple[Format, ...] | None:
         if name not in FORMATS:
             raise typer.BadParameter(f"`{name}` is none of {', '.join(FORMATS)}", param_hint="--to")
     return tuple(name for name in FORMATS if name in asked)
+
+
+def among(word: str, known: tuple[str, ...], option: str) -> None:
+    """Raise StoryForgeError for a word that an option does not know, with what was meant."""
+    if word not in known:
+        guess = closest(word, known)
+        hint = f"did you mean `{guess}`?" if guess else "known: " + ", ".join(known)
+        raise StoryForgeError(f"`{option}` knows no `{word}`", hint=hint)

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from diffusers import (
@@ -20,16 +20,21 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AddedToken
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.fuse.older import made_readable, write_vocabulary
+from storyforge.fuse.original import original
 from storyforge.model.base import BaseModel, Encoder
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import make_scheduler
 from storyforge.model.dit.door import Door
 from storyforge.model.family import TextEncoder, token_table
+from storyforge.model.formats.textual_inversion import write_words
 from storyforge.model.lora import merged
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.model.tokens import ConceptTokens
 
 _README: Final = """\
@@ -64,6 +69,20 @@ _LOST: Final = """\
 """
 
 
+_FILE_README: Final = """\
+# {names}, fused into `{base}`
+
+One checkpoint as web UIs and ComfyUI read it, written by storyforge: `model.safetensors` belongs
+where checkpoints lie, the files in `embeddings` where textual inversions do. The model predicts
+`{said}`.
+
+- A concept is called up by the name of its file: `{first}` in A1111's web UI,
+  `embedding:{first}` in ComfyUI.
+{lost}- Regions, and a prompt for each, are storyforge's own too.
+- The licence of the base and those of the concepts' pictures hold for this folder as well.
+"""
+
+
 def check_vacant(folder: Path) -> None:
     """Raise StoryForgeError if there is something at the path that a checkpoint would replace."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -71,20 +90,35 @@ def check_vacant(folder: Path) -> None:
         raise StoryForgeError(message, hint="name a new folder for the merged model")
 
 
-def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
+Target = Literal["diffusers", "single-file"]
+"""What a merged model is written as."""
+
+
+def write_checkpoint(
+    base: BaseModel,
+    fused: FusedModel,
+    folder: Path,
+    to: Target = "diffusers",
+    dtype: torch.dtype = torch.float16,
+) -> None:
     """Write the merged model into a new or empty folder; it appears whole or not at all.
 
-    Raises StoryForgeError if the folder holds something, EnvironmentProblem if it cannot be
-    written.
+    Raises StoryForgeError if the folder holds something, or for a form that the base has not,
+    EnvironmentProblem if it cannot be written.
     """
     check_vacant(folder)
+    if to == "single-file" and (base.door is not None or isinstance(base.vae, PatchAutoencoder)):
+        message = f"`{base.name}` has no form in one file that other programs read"
+        raise StoryForgeError(message, hint="leave out `--to`: a folder is written")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    taught = _taught(base, fused.tokens)
     try:
         with merged(base, {n: d for n, d in fused.deltas.items() if not n.startswith("text_")}):
-            _merge_text(base, fused, [each.model for each in taught])
-            _pipeline(base, taught).save_pretrained(partial)
-        (partial / "README.md").write_text(_readme(base, fused, folder), encoding="utf-8")
+            if to == "single-file":
+                _write_file(base, fused, partial, dtype)
+            else:
+                _write_folder(base, fused, partial, dtype)
+        readme = _file_readme if to == "single-file" else _readme
+        (partial / "README.md").write_text(readme(base, fused, folder), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
@@ -93,6 +127,50 @@ def write_checkpoint(base: BaseModel, fused: FusedModel, folder: Path) -> None:
         raise EnvironmentProblem(message) from exc
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_folder(base: BaseModel, fused: FusedModel, folder: Path, dtype: torch.dtype) -> None:
+    """The folder of a pipeline, whose tokenizers know the words."""
+    taught = _taught(base, fused.tokens)
+    _merge_text(base, fused, [each.model for each in taught])
+    _pipeline(base, taught).save_pretrained(folder)
+    made_readable(folder, dtype)
+    if base.door is None:
+        for number, each in zip(("", "_2"), taught, strict=False):
+            write_vocabulary(each.tokenizer, folder / f"tokenizer{number}")
+
+
+def _write_file(base: BaseModel, fused: FusedModel, folder: Path, dtype: torch.dtype) -> None:
+    """One file of the makers' names, whose vocabulary others expect as it is; words beside it."""
+    plain = tuple(Encoder(copy.deepcopy(e.model), e.tokenizer) for e in base.encoders)
+    _merge_text(base, fused, [each.model for each in plain])
+    folder.mkdir(parents=True)
+    tensors = {n: w.detach().to(dtype).contiguous() for n, w in original(base, plain).items()}
+    # How trainers of SDXL mark what a file predicts.
+    schedule = make_scheduler(base, None).config
+    if len(plain) == 2 and schedule.prediction_type == "v_prediction":
+        tensors["v_pred"] = torch.zeros(0)
+    if len(plain) == 2 and schedule.get("rescale_betas_zero_snr"):
+        tensors["ztsnr"] = torch.zeros(0)
+    told = {"format": "pt", "modelspec.title": ", ".join(fused.tokens) or base.name}
+    save_file(tensors, folder / "model.safetensors", told)
+    widths = base.widths if len(plain) == 2 else None
+    for name, words in fused.tokens.items():
+        (folder / "embeddings").mkdir(exist_ok=True)
+        write_words(words.words, folder / "embeddings" / f"{name}.safetensors", {}, widths)
+
+
+def _file_readme(base: BaseModel, fused: FusedModel, folder: Path) -> str:
+    names = ", ".join(f"`{name}`" for name in fused.tokens)
+    said = make_scheduler(base, None).config.prediction_type
+    kept = _LOST.format(groups=base.family.groups, spread=_spread(fused.tokens))
+    return _FILE_README.format(
+        names=names or "Nobody",
+        base=base.name,
+        said=said,
+        first=next(iter(fused.tokens), "name"),
+        lost=kept,
+    )
 
 
 def _pipeline(base: BaseModel, taught: Sequence[Encoder]) -> DiffusionPipeline:

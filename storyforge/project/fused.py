@@ -16,6 +16,7 @@ from storyforge.store import Store, size_of
 from storyforge.tasks import FuseTask
 
 if TYPE_CHECKING:
+    from storyforge.fuse.checkpoint import Target
     from storyforge.model.concept import FusedModel
 
 
@@ -43,12 +44,19 @@ class Fusion:
         sizes = {what: size_of(path) for what, path in self.files.items()}
         return write_report(self.model, sizes, folder)
 
-    def merge(self, folder: Path) -> Path:
-        """Write the model into a new or empty folder as one that stock diffusers opens."""
+    def merge(self, folder: Path, to: Target = "diffusers", *, half: bool = True) -> Path:
+        """Write the model into a new or empty folder as one that stock diffusers or web UIs open.
+
+        half  whether its weights are in half precision
+        """
+        import torch
+
         from storyforge.fuse.checkpoint import write_checkpoint
         from storyforge.model.base import open_base
 
-        write_checkpoint(open_base(self.task.base, self.task.base_hash), self.model, folder)
+        base = open_base(self.task.base, self.task.base_hash)
+        dtype = torch.float16 if half else torch.float32
+        write_checkpoint(base, self.model, folder, to, dtype)
         return folder
 
 
