@@ -677,7 +677,7 @@ def test_a_merged_folder_opens_in_stock_diffusers_with_the_fused_weights(
 ) -> None:
     fused = fused_from(base, pair(base))
     before = {name: module.weight.clone() for name, module in base.linears.items()}
-    write_checkpoint(base, fused, tmp_path / "merged", dtype=torch.float32)
+    write_checkpoint(base, fused, tmp_path / "merged", half=False)
     assert all(torch.equal(module.weight, before[n]) for n, module in base.linears.items())
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "merged")
     modules = linear_modules(base.family, pipe.unet, pipe.text_encoder)
@@ -692,7 +692,7 @@ def test_a_stock_prompt_reads_the_mean_of_a_words_embeddings(
     base: BaseModel, tmp_path: Path
 ) -> None:
     fused = fused_from(base, pair(base))
-    write_checkpoint(base, fused, tmp_path / "merged", dtype=torch.float32)
+    write_checkpoint(base, fused, tmp_path / "merged", half=False)
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "merged")
     written = pipe.maybe_convert_prompt("a <pip> b", pipe.tokenizer)
     ids = pipe.tokenizer(written, add_special_tokens=False).input_ids
@@ -711,7 +711,7 @@ def test_a_stock_prompt_reads_the_mean_of_a_words_embeddings(
 
 
 def test_a_merged_folder_says_what_a_stock_user_gets(base: BaseModel, tmp_path: Path) -> None:
-    write_checkpoint(base, fused_from(base, pair(base)), tmp_path / "merged", dtype=torch.float32)
+    write_checkpoint(base, fused_from(base, pair(base)), tmp_path / "merged", half=False)
     words = (tmp_path / "merged" / "README.md").read_text(encoding="utf-8")
     assert "`<pip>`, `<lamp>`" in words
     assert 'from_pretrained("merged")' in words

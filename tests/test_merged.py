@@ -73,7 +73,7 @@ def test_one_file_opens_as_the_weights_that_were_merged(
 ) -> None:
     pipeline.save_pretrained(tmp_path / "configs" / FAMILIES[kind])
     monkeypatch.setattr(components, "CONFIGS", tmp_path / "configs")
-    write_checkpoint(base, fused, tmp_path / "out", "single-file", torch.float32)
+    write_checkpoint(base, fused, tmp_path / "out", "single-file", half=False)
     file = tmp_path / "out" / "model.safetensors"
     said = "?prediction=v" if kind == "sd2" else ""
     there = open_base(f"{file}{said}", "a" * 64)

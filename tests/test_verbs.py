@@ -246,7 +246,7 @@ def test_adapters_of_the_family_speak(
 def test_a_merged_folder_is_read_by_stock_diffusers_as_here(
     base: BaseModel, fused: FusedModel, tmp_path: Path
 ) -> None:
-    write_checkpoint(base, fused, tmp_path / "merged", dtype=torch.float32)
+    write_checkpoint(base, fused, tmp_path / "merged", half=False)
     pipe = DiffusionPipeline.from_pretrained(tmp_path / "merged")
     if base.door is not None:
         _check_joint(base, fused, pipe)

@@ -99,9 +99,12 @@ def write_checkpoint(
     fused: FusedModel,
     folder: Path,
     to: Target = "diffusers",
-    dtype: torch.dtype = torch.float16,
+    *,
+    half: bool = True,
 ) -> None:
     """Write the merged model into a new or empty folder; it appears whole or not at all.
+
+    half  whether its weights are in half precision
 
     Raises StoryForgeError if the folder holds something, or for a form that the base has not,
     EnvironmentProblem if it cannot be written.
@@ -111,6 +114,7 @@ def write_checkpoint(
         message = f"`{base.name}` has no form in one file that other programs read"
         raise StoryForgeError(message, hint="leave out `--to`: a folder is written")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    dtype = torch.float16 if half else torch.float32
     try:
         with merged(base, {n: d for n, d in fused.deltas.items() if not n.startswith("text_")}):
             if to == "single-file":

@@ -49,14 +49,11 @@ class Fusion:
 
         half  whether its weights are in half precision
         """
-        import torch
-
         from storyforge.fuse.checkpoint import write_checkpoint
         from storyforge.model.base import open_base
 
         base = open_base(self.task.base, self.task.base_hash)
-        dtype = torch.float16 if half else torch.float32
-        write_checkpoint(base, self.model, folder, to, dtype)
+        write_checkpoint(base, self.model, folder, to, half=half)
         return folder
 
 
