@@ -29,6 +29,7 @@ FLOORS = (
     {"pocket.pretrain", "engine"},
     {"evaluate"},
     {"project"},
+    {"desk"},
     {"cli"},
 )
 """The rooms from the ground up; those of one floor are blind to each other."""

@@ -66,11 +66,18 @@ class Binding:
     trim: Trim
     text_face: Face
     title_face: Face
+    phones: bool = True
 
     @classmethod
-    def of(cls, story: Story, art: Mapping[str, Art], language: str | None) -> Binding:
-        """Look up what the story names: its page size and its font."""
+    def of(
+        cls, story: Story, art: Mapping[str, Art], language: str | None, *, phones: bool = True
+    ) -> Binding:
+        """Look up what the story names: its page size and its font.
+
+        phones  whether balloons are set once more for small screens
+        """
         return cls(
+            phones=phones,
             story=story,
             art=art,
             language=language or story.language,

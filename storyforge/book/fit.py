@@ -6,19 +6,22 @@ can be printed is `preflight`'s.
 
 from __future__ import annotations
 
-from storyforge.book.page import problems, undrawn
+from storyforge.book.page import Kept, problems, undrawn
 from storyforge.book.unsettable import Unprintable
 from storyforge.errors import Diagnostic, EnvironmentProblem, Report
 from storyforge.story.story import Story
 
 
-def fit_findings(story: Story) -> tuple[Diagnostic, ...]:
-    """Every text and picture of the story that cannot be set, in any language, where it is said."""
+def fit_findings(story: Story, kept: Kept | None = None) -> tuple[Diagnostic, ...]:
+    """Every text and picture of the story that cannot be set, in any language, where it is said.
+
+    kept  pages that need not be composed again
+    """
     reports = {str(story.path): Report(str(story.path))}
     art = undrawn(story)
     for language in story.languages():
         try:
-            found = problems(story, art, language)
+            found = problems(story, art, language, kept)
         except EnvironmentProblem as exc:
             report = reports[str(story.path)]
             report.error(story.places.key("book"), "SF313", exc.message, exc.hint)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from storyforge.book.folio import numbered
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
+from storyforge.book.picture import changed
 from storyforge.book.recording import Recording, recording
 from storyforge.book.unsettable import Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
@@ -32,17 +33,31 @@ from storyforge.story.story import Page, Panel, Story
 __all__ = ["Art", "Book", "bind", "problems", "undrawn"]
 
 
-def bind(story: Story, art: Mapping[str, Art], language: str | None = None) -> Book:
+Kept = MutableMapping[tuple[object, ...], Sequence[Leaf]]
+"""Pages that were composed before, by all that decided about them."""
+
+
+def bind(
+    story: Story,
+    art: Mapping[str, Art],
+    language: str | None = None,
+    kept: Kept | None = None,
+    *,
+    phones: bool = True,
+) -> Book:
     """Compose the whole book, its texts in `language` (the story's own if None).
+
+    kept    pages that need not be composed again; those that are new are added
+    phones  whether balloons are set once more for small screens
 
     What a story's lint has seen to, such as that a page's kind suits its pictures, is not looked at
     again. Raises StoryForgeError, naming the page, where words do not fit, a font lacks a character
     or a picture is missing; EnvironmentProblem if a font cannot be read.
     """
-    binding = Binding.of(story, art, language)
+    binding = Binding.of(story, art, language, phones=phones)
     binding.check_pictures()
     leaves: list[Leaf] = []
-    for part in _parts(binding):
+    for part in _parts(binding, kept):
         leaves += part(leaves)
     made = together([binding.art[panel.id].made for _, panel in story.panels()])
     return Book(
@@ -88,16 +103,18 @@ def _undrawn(story: Story, panel: Panel) -> Art:
     return Art(panel.id, story.path, *picture_size(file), made_by(file, panel.made))
 
 
-def problems(story: Story, art: Mapping[str, Art], language: str) -> list[Unsettable]:
+def problems(
+    story: Story, art: Mapping[str, Art], language: str, kept: Kept | None = None
+) -> list[Unsettable]:
     """Everything that `bind` would refuse, one after the other.
 
     Raises EnvironmentProblem if a font cannot be read.
     """
-    binding = Binding.of(story, art, language)
+    binding = Binding.of(story, art, language, phones=False)
     found = _unprintable(binding)
     bad = {problem.place[:2] for problem in found}
     leaves: list[Leaf] = []
-    for part in _parts(binding):
+    for part in _parts(binding, kept):
         try:
             leaves += part(leaves)
         except Unsettable as exc:
@@ -139,14 +156,44 @@ class _Part:
         return self.compose(len(before) + 1)
 
 
-def _parts(binding: Binding) -> Iterator[_Part]:
+def _parts(binding: Binding, kept: Kept | None = None) -> Iterator[_Part]:
     """The book from cover to cover, in pieces that can be composed alone."""
+    around = None if kept is None else _around(binding)
     for composed in (cover.cover, front.endpaper, front.title_page, front.imprint):
         yield _Part(1, partial(composed, binding))
     for number, page in enumerate(binding.story.pages, start=1):
         leaves = 2 if page.kind == "spread" else 1
-        yield _Part(leaves, partial(_story_leaves, binding, page, number))
+        made: Callable[[int], Sequence[Leaf]] = partial(_story_leaves, binding, page, number)
+        if kept is not None:
+            own = (around, number, page.model_dump_json(), _art_of(binding, page))
+            made = partial(_remembered, kept, own, made)
+        yield _Part(leaves, made)
     yield _Part(1, partial(front.end_matter, binding))
+
+
+def _around(binding: Binding) -> str:
+    """All that decides about a page besides its own words and pictures."""
+    layouts = {name: each.model_dump_json() for name, each in binding.story.layouts.items()}
+    said = binding.story.model_dump_json(exclude={"pages", "concepts", "layouts"})
+    return f"{binding.language} {binding.phones} {said} {layouts}"
+
+
+def _art_of(binding: Binding, page: Page) -> tuple[tuple[Art, int], ...]:
+    pictures = [binding.art[panel.id] for panel in page.panels]
+    # The path of one that is not drawn is the story's own, which changes with every keystroke.
+    return tuple((art, art.path != binding.story.path and changed(art)) for art in pictures)
+
+
+def _remembered(
+    kept: Kept,
+    own: tuple[object, ...],
+    composed: Callable[[int], Sequence[Leaf]],
+    leaf_number: int,
+) -> Sequence[Leaf]:
+    key = (*own, leaf_number)
+    if key not in kept:
+        kept[key] = composed(leaf_number)
+    return kept[key]
 
 
 def _story_leaves(binding: Binding, page: Page, number: int, leaf_number: int) -> tuple[Leaf, ...]:

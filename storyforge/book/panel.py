@@ -106,6 +106,8 @@ def _small(
     binding: Binding, subject: FramedPicture, picture: Picture, says: Sequence[Utterance]
 ) -> tuple[Balloon, ...]:
     """The balloons again, large enough to read on a phone; none if they do not fit."""
+    if not binding.phones:
+        return ()
     frame = Rect(0, 0, SMALL, SMALL / picture.aspect)
     crop = picture.crop if picture.halved else Rect(0, 0, 1, 1)
     again = [_said_again(said, picture, frame, crop) for said in says]

@@ -88,6 +88,15 @@ DrawnShape = RectShape | LineShape | Label | Photo
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedPanel:
+    """Where a panel's picture stands on its sheet; `crop` is the part, in fractions, that shows."""
+
+    panel: str
+    frame: Rect
+    crop: Rect
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """One sheet; `name` is fit for a file, `title` for people."""
 
@@ -96,6 +105,7 @@ class Drawing:
     width: float
     height: float
     marks: tuple[DrawnShape, ...]
+    panels: tuple[PlacedPanel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from storyforge.book.binding import Binding
 from storyforge.book.compose import Sheet
 from storyforge.book.inline import printed
 from storyforge.book.leaf import Art, Balloon, Leaf, Picture, Rect, TextBlock
-from storyforge.book.page import bind, undrawn
+from storyforge.book.page import Kept, bind, undrawn
 from storyforge.book.picture import PLAIN
 from storyforge.book.preview.drawing import (
     Drawing,
@@ -23,6 +23,7 @@ from storyforge.book.preview.drawing import (
     Label,
     LineShape,
     Photo,
+    PlacedPanel,
     Proof,
     RectShape,
     polyline,
@@ -51,23 +52,44 @@ _LONGEST: Final = 24
 """Characters of a region's words on its tag."""
 
 
+Sheets = dict[int, tuple[Leaf, Drawing]]
+"""Story pages by identity; each holds its page, so that no other can have its identity."""
+
+
 def proof_of(
-    story: Story, language: str | None = None, drawn: Mapping[str, Art] | None = None
+    story: Story,
+    language: str | None = None,
+    drawn: Mapping[str, Art] | None = None,
+    kept: Kept | None = None,
+    sheets: Sheets | None = None,
 ) -> Proof:
     """Every page as it will be bound, with the pictures `drawn`, by panel, under the marks.
+
+    kept    pages that need not be composed again
+    sheets  what such pages looked like: filled here, for the next time
 
     Raises StoryForgeError, naming the page, where words do not fit or a font lacks a character.
     """
     drawn = drawn or {}
     art = {**undrawn(story), **drawn}
-    book = bind(story, art, language)
+    book = bind(story, art, language, kept, phones=False)
     desk = _Desk(Binding.of(story, art, language), frozenset(drawn))
     return Proof(
         title=book.title,
         language=book.language,
         rtl=desk.binding.rtl,
-        drawings=tuple(desk.drawing(leaf) for leaf in book.leaves),
+        drawings=tuple(_drawing(desk, leaf, sheets) for leaf in book.leaves),
     )
+
+
+def _drawing(desk: _Desk, leaf: Leaf, sheets: Sheets | None) -> Drawing:
+    """The page as a drawing; the same one, if this very page was drawn before."""
+    if sheets is None or leaf.kind != "story":
+        return desk.drawing(leaf)
+    known = sheets.get(id(leaf))
+    if known is None or known[0] is not leaf:
+        known = sheets[id(leaf)] = leaf, desk.drawing(leaf)
+    return known[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +134,15 @@ class _Desk:
             width=size[0],
             height=size[1],
             marks=tuple(_moved(mark, *by) for mark in marks),
+            panels=tuple(
+                PlacedPanel(
+                    each.art.panel,
+                    replace(each.frame, x=each.frame.x + by[0], y=each.frame.y + by[1]),
+                    each.crop,
+                )
+                for each in leaf.pictures
+                if each.corner != "circle"
+            ),
         )
 
     def _panel(self, picture: Picture) -> Panel:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Final, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,24 +34,45 @@ _SWITCHED: Final[tuple[Layer, ...]] = tuple(
 Values = dict[str, object]
 
 
-def html(proof: Proof) -> str:
-    """The whole proof; what an author wrote stays text."""
-    environment = Environment(
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("storyforge.book.preview"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def html(proof: Proof) -> str:
+    """The whole proof; what an author wrote stays text."""
     faces = proof.faces()
-    sheets = [_sheet(drawing, faces) for drawing in proof.drawings]
-    return environment.get_template("proof.html").render(
-        title=proof.title,
-        language=proof.language,
-        layers=_SWITCHED,
-        faces=[_face(index, face) for index, face in enumerate(faces)],
-        spreads=[[sheets[index] for index in spread] for spread in proof.spreads()],
+    sheets = [_sheet(drawing, faces, _inline) for drawing in proof.drawings]
+    return (
+        _environment()
+        .get_template("proof.html")
+        .render(
+            title=proof.title,
+            language=proof.language,
+            layers=_SWITCHED,
+            faces=[_face(index, face) for index, face in enumerate(faces)],
+            spreads=[[sheets[index] for index in spread] for spread in proof.spreads()],
+        )
     )
+
+
+def svg(drawing: Drawing, faces: Sequence[Face], source: Callable[[Path], str]) -> str:
+    """One sheet alone, its letters in `face-0` and so on; what an author wrote stays text.
+
+    source  the address of a picture
+    """
+    sheet = _sheet(drawing, faces, source)
+    return str(_environment().get_template("sheet.svg").module.sheet(sheet))  # type: ignore[attr-defined]
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
 def _face(index: int, face: Face) -> Values:
@@ -62,19 +85,22 @@ def _face(index: int, face: Face) -> Values:
     }
 
 
-def _sheet(drawing: Drawing, faces: Sequence[Face]) -> Values:
+def _sheet(drawing: Drawing, faces: Sequence[Face], source: Callable[[Path], str]) -> Values:
     return {
         "name": drawing.name,
         "title": drawing.title,
         "width": _number(drawing.width),
         "height": _number(drawing.height),
         "marks": [
-            _mark(mark, faces, f"{drawing.name}-{n}") for n, mark in enumerate(drawing.marks)
+            _mark(mark, faces, f"{drawing.name}-{n}", source)
+            for n, mark in enumerate(drawing.marks)
         ],
     }
 
 
-def _mark(mark: DrawnShape, faces: Sequence[Face], name: str) -> Values:
+def _mark(
+    mark: DrawnShape, faces: Sequence[Face], name: str, source: Callable[[Path], str]
+) -> Values:
     if isinstance(mark, RectShape):
         return {"is": "box", "layer": mark.layer, "radius": _number(mark.radius)} | (
             _rect(mark.rect) | _ink(mark.ink)
@@ -86,22 +112,21 @@ def _mark(mark: DrawnShape, faces: Sequence[Face], name: str) -> Values:
             _ink(mark.ink)
         )
     if isinstance(mark, Photo):
-        return _photo(mark, name)
+        return _photo(mark, name, source)
     return _label(mark, faces)
 
 
-def _photo(mark: Photo, name: str) -> Values:
+def _photo(mark: Photo, name: str, source: Callable[[Path], str]) -> Values:
     """The picture whole and larger than its frame, which cuts it."""
     frame, crop = mark.frame, mark.crop
     width, height = frame.width / crop.width, frame.height / crop.height
-    content = base64.b64encode(mark.path.read_bytes()).decode("ascii")
     return {
         "is": "photo",
         "layer": mark.layer,
         "name": name,
         "frame": _rect(frame),
         "radius": _number(mark.radius),
-        "source": f"data:image/png;base64,{content}",
+        "source": source(mark.path),
         **_rect(Rect(frame.x - crop.x * width, frame.y - crop.y * height, width, height)),
     }
 

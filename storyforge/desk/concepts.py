@@ -1,0 +1,111 @@
+"""A concept's own page: what it is learnt from, what is wrong with that, what was learnt."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from storyforge.errors import StoryForgeError
+from storyforge.pictures import PICTURES
+from storyforge.pictures import sources as pictures_in
+from storyforge.project.inspect import examine_folder
+from storyforge.project.project import Project
+from storyforge.store import write_whole
+from storyforge.story.concept import ConceptSpec
+from storyforge.story.story import Story
+
+Values = dict[str, object]
+
+_log = logging.getLogger(__name__)
+
+
+def concepts(story: Story) -> list[Values]:
+    """Every concept by name."""
+    return [
+        {
+            "name": name,
+            "kind": "file" if isinstance(spec, Path) else spec.kind,
+            "class": None if isinstance(spec, Path) else spec.class_,
+        }
+        for name, spec in story.concepts.items()
+    ]
+
+
+def concept(project: Project, name: str, address: Callable[[Path], str]) -> Values:
+    """All there is to see of a concept.
+
+    Raises StoryForgeError for a name that the story does not have.
+    """
+    spec = _spec(project.story, name)
+    told: Values = {"name": name, "learnt": _learnt(project, name), "fusion": fusion(project)}
+    if isinstance(spec, Path):
+        return {**told, "kind": "file", "pictures": [], "findings": []}
+    folder = spec.pictures()
+    report = examine_folder(spec.folder, project.base.reference)
+    codes = {each.file: report.codes(each) for each in report.seen}
+    pictures = [
+        {
+            "file": each.file,
+            "picture": address(folder / each.file),
+            "mask": address(folder / each.mask) if each.mask else None,
+            "captions": "\n".join(line.words for line in each.written),
+            "codes": codes.get(each.file, []),
+        }
+        for each in pictures_in(folder, [seen.file for seen in report.seen])
+    ]
+    findings = [
+        {"file": Path(each.file).name, "code": each.code, "message": each.message}
+        for each in report.findings
+    ]
+    return {
+        **told,
+        "kind": spec.kind,
+        "class": spec.class_,
+        "pictures": pictures,
+        "findings": findings,
+    }
+
+
+def _learnt(project: Project, name: str) -> Values | None:
+    """What the concept's file says; None if there is none that can be read."""
+    try:
+        cards = project.learnt([name])
+    except StoryForgeError as exc:
+        _log.info("%s: %s", name, exc.message)
+        return None
+    return next(({"rank": card.rank, "drift": card.drift} for card in cards), None)
+
+
+def _spec(story: Story, name: str) -> ConceptSpec | Path:
+    if name not in story.concepts:
+        raise StoryForgeError(f"no concept named `{name}` in this story")
+    return story.concepts[name]
+
+
+def write_caption(story: Story, name: str, file: str, text: str) -> None:
+    """Write the captions of one picture, a line each, into the `.txt` beside it.
+
+    Raises StoryForgeError for a file that is no picture of the concept.
+    """
+    spec = _spec(story, name)
+    folder = None if isinstance(spec, Path) else spec.pictures()
+    named = Path(file).name == file and Path(file).suffix.lower() in PICTURES
+    if folder is None or not named or not (folder / file).is_file():
+        raise StoryForgeError(f"`{name}` has no picture `{file}`")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    write_whole((folder / file).with_suffix(".txt"), "".join(f"{x}\n" for x in lines).encode())
+
+
+def fusion(project: Project) -> Values | None:
+    """What fusing cost whom, by stage; None if the story is not fused as it is now."""
+    task = project.plan().fuse
+    if task is None or not project.store.has("fused", task.key):
+        return None
+    try:
+        path = project.store.path("fused", task.key) / "manifest.json"
+        report = json.loads(path.read_text(encoding="utf-8"))["report"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return {name: report.get(name) for name in ("interference", "residuals", "warnings")}

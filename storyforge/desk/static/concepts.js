@@ -1,0 +1,81 @@
+// Who and what the story shows: what each is learnt from, what is wrong with that, who costs whom.
+import {get, make, post} from "./api.js";
+
+export class ConceptsView {
+  constructor(host, tell) { Object.assign(this, {host, tell, name: null}); }
+
+  async show(concepts) {
+    this.list = concepts;
+    if (!concepts.length) return this.host.replaceChildren(make("p", {class: "soft"}, "The story names no characters, objects or scenes yet."));
+    if (!concepts.some((each) => each.name === this.name)) this.name = concepts[0].name;
+    await this.open(this.name);
+  }
+
+  async open(name) {
+    this.name = name;
+    const choice = make("div", {class: "row", role: "group", "aria-label": "Characters, objects and scenes"}, ...this.list.map((each) =>
+      make("button", {type: "button", "aria-pressed": String(each.name === name), onclick: () => this.open(each.name)}, each.name)));
+    try {
+      const told = await get(`concept/${encodeURIComponent(name)}`);
+      this.host.replaceChildren(choice, ...this.#about(told));
+    } catch (error) {
+      this.host.replaceChildren(choice, make("p", {class: "error"}, error.message));
+    }
+  }
+
+  #about(told) {
+    const learnt = told.learnt ? `learnt: rank ${told.learnt.rank}${told.learnt.drift === null ? "" : `, drift ${(100 * told.learnt.drift).toFixed(1)} %`}` : "not learnt yet";
+    return [
+      make("h2", {}, told.name), make("p", {class: "soft"}, [told.kind, told.class, learnt].filter(Boolean).join(" · ")),
+      ...told.findings.map((each) => make("p", {class: "warning"}, `${each.file}: ${each.code} ${each.message}`)),
+      make("div", {class: "pictures"}, ...told.pictures.map((each) => this.#picture(told, each))),
+      ...this.#fusion(told),
+    ];
+  }
+
+  #picture(told, each) {
+    const id = `caption-${each.file}`;
+    const field = make("textarea", {id, rows: 2, readonly: document.body.dataset.write !== "1"});
+    field.value = each.captions;
+    field.addEventListener("change", async () => {
+      try {
+        await post("caption", {concept: told.name, file: each.file, text: field.value});
+        this.tell(`captions of ${each.file} are written`);
+      } catch (error) { this.tell(error.message, true); }
+    });
+    return make("div", {class: "card"},
+      make("div", {class: "masked", title: each.mask ? "point at it: what the mask leaves out turns dark" : ""}, make("img", {src: each.picture, alt: `${told.name}, ${each.file}`, loading: "lazy"}), each.mask ? make("img", {src: each.mask, alt: `mask of ${each.file}`, loading: "lazy"}) : ""),
+      make("label", {for: id, class: "soft"}, `${each.file}: captions${each.codes.length ? ` (${each.codes.join(" ")})` : ""}`), field);
+  }
+
+  #fusion(told) {
+    const stages = Object.entries(told.fusion?.interference ?? {});
+    if (!stages.length) return [make("h3", {}, "Who costs whom"), make("p", {class: "soft"}, "Shown once the characters are fused.")];
+    return [make("h3", {}, "Who costs whom"), ...(told.fusion.warnings ?? []).map((words) => make("p", {class: "warning"}, words)),
+      ...stages.flatMap(([stage, rows]) => [worst(stage, rows), heat(stage, rows)])];
+  }
+}
+
+function pairs(rows) {
+  return Object.entries(rows).flatMap(([who, row]) => Object.entries(row).filter(([other, value]) => other !== who && value !== null).map(([other, value]) => ({who, other, value})));
+}
+
+function worst(stage, rows) {
+  const found = pairs(rows).sort((a, b) => b.value - a.value)[0];
+  return make("p", {}, found ? `${stage}: ${found.other} costs ${found.who} most, ${(100 * found.value).toFixed(0)} % of what ${found.who} learnt` : `${stage}: nobody costs anybody`);
+}
+
+function heat(stage, rows) {
+  const names = Object.keys(rows);
+  const cell = (who, other) => {
+    const value = rows[who][other];
+    if (who === other || value === null || value === undefined) return make("td", {}, "–");
+    const made = make("td", {}, value.toFixed(2));
+    made.style.background = `color-mix(in srgb, var(--accent) ${Math.min(60, Math.round(120 * value))}%, transparent)`;
+    if (value > .4) made.style.color = "var(--on-accent)";
+    return made;
+  };
+  return make("table", {class: "heat"}, make("caption", {class: "soft"}, `${stage}: each row is disturbed by the columns`),
+    make("thead", {}, make("tr", {}, make("td"), ...names.map((name) => make("th", {scope: "col"}, name)))),
+    make("tbody", {}, ...names.map((who) => make("tr", {}, make("th", {scope: "row"}, who), ...names.map((other) => cell(who, other))))));
+}
