@@ -111,6 +111,7 @@ def _facing(ring: Sequence[Point], centre: Point, target: Point, width: float) -
     across, down = (target.x - centre.x) / length, (target.y - centre.y) / length
 
     def in_gap(point: Point) -> bool:
+        """Whether a point of the outline lies where the tail leaves."""
         x, y = point.x - centre.x, point.y - centre.y
         return x * across + y * down > 0 and abs(x * down - y * across) < width / 2
 

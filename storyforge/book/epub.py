@@ -204,6 +204,7 @@ def in_reading_order(leaf: Leaf, *, rtl: bool) -> list[Picture | TextBlock]:
     middle = Rect(left, top, right - left, bottom - top).centre()
 
     def leads(text: TextBlock) -> bool:
+        """Whether a text is read before the picture."""
         if text.rect.right <= left or text.rect.x >= right:
             return (text.rect.centre().x > middle.x) == rtl
         return text.rect.centre().y < middle.y

@@ -53,6 +53,7 @@ def grid(
     shapes = [shape] if shape else _shapes(len(subjects))
 
     def composed(size: float) -> list[Composition | None]:
+        """Every way to set the page at one size of letters."""
         made = []
         for rows_columns in shapes:
             framing = _cells(sheet, subjects, rows_columns, gap)
@@ -72,6 +73,7 @@ def strips(
     """Pictures in rows as wide as the page, each as wide in its row as its shape asks."""
 
     def composed(size: float) -> list[Composition | None]:
+        """Every way to set the page at one size of letters."""
         return [
             _text_beneath(sheet, _strips(sheet, subjects, rows, gap), words, size)
             for rows in range(1, len(subjects) + 1)
@@ -90,6 +92,7 @@ def patterned(
     """Pictures over the cells that the author gave them, the words beneath them."""
 
     def composed(size: float) -> list[Composition | None]:
+        """Every way to set the page at one size of letters."""
         return [_text_beneath(sheet, _patterned(sheet, subjects, pattern, gap), words, size)]
 
     return _best(sheet, words, composed)
@@ -101,6 +104,7 @@ def _patterned(
     """Frames as wide as the area, and as high as crops their pictures least."""
 
     def framed(area: Rect) -> list[Rect]:
+        """Frames for the pictures in an area; none if they would be too small."""
         made = [_pattern_in(sheet, area, share, pattern, gap) for share in _HEIGHTS]
         fit = [frames for frames in made if min(_shorter(frame) for frame in frames) >= _NARROWEST]
         if not fit:
@@ -216,6 +220,7 @@ def _cells(
     rows, columns = shape
 
     def framed(area: Rect) -> list[Rect]:
+        """Frames for the pictures in an area; none if they would be too small."""
         width = (area.width - (columns - 1) * gap) / columns
         height = (area.height - (rows - 1) * gap) / rows
         if min(width, height) < _NARROWEST or rows * columns < len(subjects):
@@ -241,6 +246,7 @@ def _strips(sheet: Sheet, subjects: Sequence[FramedPicture], rows: int, gap: flo
     cut = _evenly_cut(aspects, rows)
 
     def framed(area: Rect) -> list[Rect]:
+        """Frames for the pictures in an area; none if they would be too small."""
         natural = [(area.width - (len(row) - 1) * gap) / sum(row) for row in cut]
         stretch = (area.height - (rows - 1) * gap) / sum(natural)
         squeeze = min(1.0, stretch / KEPT)

@@ -77,6 +77,7 @@ def write_web(book: Book, path: Path) -> Path:
     assets: dict[bytes, str] = {}
 
     def named(mime: str, content: bytes) -> str:
+        """The file that holds a picture or a voice; one for the same bytes."""
         kind, ending = ("picture", "jpg") if mime == "image/jpeg" else ("voice", _SPOKEN[mime])
         return assets.setdefault(content, f"assets/{kind}-{len(assets):03d}.{ending}")
 

@@ -33,6 +33,7 @@ def hyphenated(text: str, language: str) -> str:
         return text
 
     def with_hyphens(found: re.Match[str]) -> str:
+        """A word with the places where it may be divided."""
         near = text[max(0, found.start() - 1) : found.end() + 1]
         if SOFT_HYPHEN in near:
             return found.group()

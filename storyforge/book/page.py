@@ -129,6 +129,7 @@ def _unprintable(binding: Binding) -> list[Unsettable]:
     found: list[Unsettable] = []
 
     def tried(face_of: Callable[[], object]) -> None:
+        """Keep what a text's face cannot print."""
         try:
             face_of()
         except Unprintable as exc:

@@ -330,6 +330,7 @@ def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
     """Whether two lines cross."""
 
     def side(line: tuple[Point, Point], point: Point) -> float:
+        """On which side of a line a point lies, by its sign."""
         (a, b) = line
         return (b.x - a.x) * (point.y - a.y) - (b.y - a.y) * (point.x - a.x)
 

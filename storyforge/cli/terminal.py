@@ -379,6 +379,7 @@ def recipe_words(card: Card) -> tuple[str, str, str, str]:
     """Method, steps, last loss and drift of a concept; `-` for what its file does not say."""
 
     def told(name: str, form: str) -> str:
+        """A number of the recipe, or a dash."""
         value = card.recipe.get(name)
         return format(value, form) if isinstance(value, int | float) else "-"
 

@@ -130,6 +130,7 @@ class Engine:
         if all(self.all_drawn(task) for task in tasks):
 
             def attempt(todo: Sequence[BookTask]) -> Sequence[Failure[BookTask]]:
+                """Bind those that are wanted."""
                 return run(self.books.perform, todo, 1, self.on_progress, self.maker.keep)
 
             self.maker.until_made(tasks, attempt)

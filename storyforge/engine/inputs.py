@@ -29,6 +29,7 @@ def checked(plan: Plan, store: Store) -> tuple[str, ...]:
     damaged: list[str] = []
 
     def is_sound(shelf: Shelf, key: str, subject: str) -> bool:
+        """Whether a product is what it was; what is damaged is noted."""
         there = store.path(shelf, key).exists()
         sound = store.sound(shelf, key)
         if there and not sound:

@@ -165,6 +165,7 @@ class Maker:
         tasks = {task.key: task for job in jobs for task in job.tasks}
 
         def attempt(todo: Sequence[PanelTask]) -> Sequence[Failure[PanelTask]]:
+            """Draw those that are wanted, each in its job."""
             wanted = {task.key for task in todo}
             parts = [replace(j, tasks=tuple(t for t in j.tasks if t.key in wanted)) for j in jobs]
             return self._draw([part for part in parts if part.tasks], at_once, previews, drawn)
@@ -175,10 +176,12 @@ class Maker:
         self, jobs: Sequence[DrawingJob], at_once: int, previews: Path | None, drawn: Drawn
     ) -> Sequence[Failure[PanelTask]]:
         def drawn_here(task: PanelTask, seconds: float) -> None:
+            """Keep a picture that this process has drawn."""
             drawn(task, seconds)
             self.keep(task, peak_memory())
 
         def finished(job: DrawingJob, memory: int) -> None:
+            """Keep the pictures of a job that another process has done."""
             for task in job.tasks:
                 self.keep(task, memory)
 

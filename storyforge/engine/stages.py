@@ -179,6 +179,7 @@ def draw_panels(
 
     @contextmanager
     def out(task: PanelTask) -> Iterator[Path | None]:
+        """The path of one picture; None if it need not be drawn here."""
         with store.make_missing("panels", task.key, job.sources(task)) as path:
             if path is None:
                 yield None

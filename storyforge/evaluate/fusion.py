@@ -246,6 +246,7 @@ class _FusionResults:
         among = self._first(count)
 
         def bounds(names: Sequence[str]) -> dict[str, float]:
+            """Of some of the concepts."""
             lower = self.shown.tally(self.judge, "base", among, names)
             return {
                 "image_lower": lower.image,

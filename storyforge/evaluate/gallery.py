@@ -58,6 +58,7 @@ class Gallery:
         waiting = {task.key: task for task in every}
 
         def count(what: str, done: int, of: int) -> None:
+            """Tell of pictures, whatever is told of their steps."""
             # Steps are told as well, by several at a time: what is there is what is drawn.
             for key in [key for key, task in waiting.items() if self._is_there(task)]:
                 del waiting[key]

@@ -132,11 +132,13 @@ def _by_class(task: PanelTask, story: Story) -> PanelTask:
     """The panel with every concept's class in its place."""
 
     def said(match: re.Match[str]) -> str:
+        """A concept's class in its place."""
         spec = story.concepts[match[1]]
         assert isinstance(spec, ConceptSpec)
         return f"a {spec.class_}" if spec.kind == "scene" else spec.class_
 
     def read(prompt: str) -> str:
+        """A prompt with classes for concepts."""
         return with_articles(PLACEHOLDER.sub(said, prompt))
 
     regions = tuple(

@@ -43,6 +43,7 @@ def subject_area(
     sums: dict[int, Tensor] = {}
 
     def look(step: int, total: int, latents: Tensor) -> None:
+        """Add up where the words are looked for at one step."""
         for seen in recorder.maps(range(count, 2 * count), words):
             read = seen.mean(2)
             sums[read.shape[1]] = sums.get(read.shape[1], torch.zeros_like(read)) + read

@@ -40,6 +40,7 @@ def of_words(stressed: Stress | None, stage: Stage) -> RowWeights | None:
     where, emphasis = stressed
 
     def counts(seen: Tensor) -> Tensor:
+        """What each row of an input counts."""
         own = torch.ones(len(where), seen.shape[1], device=seen.device)
         own.scatter_(1, torch.tensor(where, device=seen.device), emphasis)
         if stage == "text":

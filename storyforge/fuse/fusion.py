@@ -108,6 +108,7 @@ class _Shelf:
         hears = self._hears(f"watching `{concept.name}`")
 
         def taken() -> Statistics:
+            """What is seen now."""
             base = self._opened()
             return statistics.of_concept(
                 base, concept, self.packing, hears, subject=self.subject, viewing=self.viewing
@@ -120,6 +121,7 @@ class _Shelf:
         hears = self._hears("watching the base")
 
         def taken() -> Statistics:
+            """What is seen now."""
             base = self._opened()
             return statistics.of_base(base, self.packing, hears, viewing=self.viewing)
 
@@ -141,6 +143,7 @@ class _Shelf:
 
     def _hears(self, what: str) -> OnStep:
         def on_step(step: int, steps: int, latents: torch.Tensor) -> None:
+            """Count one step of all."""
             self.done += 1
             self.on_progress(what, self.done, self.total)
 

@@ -149,6 +149,7 @@ def lbfgs(deltas: Sequence[Tensor], grams: Sequence[Tensor], held: Tensor, steps
     )
 
     def closure() -> float:
+        """The loss and its gradient at the change so far."""
         nonlocal best, lowest
         moved = change @ total
         change.grad = 2 * (moved - pulled) / scale

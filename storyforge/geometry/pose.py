@@ -110,6 +110,7 @@ class Skeleton:
         """The pose turned to the other side of its room; the right hand stays a right hand."""
 
         def turned(joint: Joint | None) -> Joint | None:
+            """A joint seen from the other side."""
             return None if joint is None else Joint(WIDTH - joint.x, joint.y)
 
         joints = tuple(turned(self.joints[_OTHER_SIDE[index]]) for index in range(len(KEYPOINTS)))
@@ -148,6 +149,7 @@ def _body(
     shoulders, hips = ((-0.1, 0.31), (0.1, 0.31)), ((-0.06, 0.6), (0.06, 0.6))
 
     def sunk(points: Sequence[_Point]) -> list[_Point]:
+        """Points as far down as the body sits."""
         return [(x, y + lower) for x, y in points]
 
     right_shoulder, left_shoulder = sunk(shoulders)

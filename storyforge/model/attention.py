@@ -147,6 +147,7 @@ class AttentionContext:
         half = len(self.text) // 2
 
         def later(heads: dict[int, Heads], first: int) -> dict[int, Heads]:
+            """Keys and values of the later rows."""
             return {site: (k[first:], v[first:]) for site, (k, v) in heads.items()}
 
         regions = []

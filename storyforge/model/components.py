@@ -227,6 +227,7 @@ def chosen_weights(names: Iterable[str], half: bool = False) -> _Chosen | None:
     found = [match for match in map(_WEIGHTS.fullmatch, names) if match]
 
     def rank(match: re.Match[str]) -> tuple[bool, bool, str]:
+        """The file to be preferred comes first."""
         variant = match["variant"] or ""
         liked = _HALF if half else ""
         return match["ending"] != "safetensors", variant != liked, variant

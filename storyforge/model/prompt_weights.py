@@ -41,6 +41,7 @@ def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
     opened: dict[str, list[int]] = {"(": [], "[": []}
 
     def weigh(start: int, factor: float) -> None:
+        """Let all from a piece on count more or less."""
         weights[start:] = [weight * factor for weight in weights[start:]]
 
     for match in _MARKS.finditer(prompt):

@@ -206,6 +206,7 @@ class _Rows:
 
     @staticmethod
     def of(prompts: Sequence[Pieces], tokens: Mapping[str, ConceptTokens], groups: int) -> _Rows:
+        """The rows that prompts and groups come to, none twice."""
         made = _Rows([], [], {}, {})
         for prompt in dict.fromkeys(prompts):
             names = [match[1] for text, _ in prompt for match in PLACEHOLDER.finditer(text)]

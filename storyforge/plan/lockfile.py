@@ -135,6 +135,7 @@ def write_lock(path: Path, panels: Mapping[str, PinnedPicture]) -> None:
         return
 
     def reads_back(draft: Path) -> None:
+        """Raise ValueError for a draft that would not be read."""
         # A lock that no command can read locks its story out: better to write none.
         if read_lock(draft).panels != {name: _plain(kept) for name, kept in panels.items()}:
             raise ValueError(f"`{path}` would not read back")

@@ -87,6 +87,7 @@ class TrainableConcept(nn.Module):
         pairs = list(zip(text, self.ups, self.downs, strict=True))
 
         def moved(of_text: bool) -> list[nn.Parameter]:
+            """The parameters of the text encoder, or of the rest, that learn."""
             return [p for t, *ps in pairs if t is of_text for p in ps if p.requires_grad]
 
         words = [self.words] if self.words.numel() else []

@@ -40,6 +40,7 @@ def layouts_drawing(layouts: Sequence[Layout]) -> Drawing:
         raise ValueError("a sheet of layouts needs a layout")
 
     def order(layout: Layout) -> tuple[float, int, str]:
+        """By shape, then from few regions to many."""
         return layout.aspect, len(layout.regions), layout.name
 
     return _sheet("layouts", sorted(layouts, key=order), 1.0)

@@ -147,6 +147,7 @@ def ellipse(rect: Rect) -> Outline:
     corners = ((1, 0), (0, 1), (-1, 0), (0, -1), (1, 0))
 
     def at(x: float, y: float) -> Point:
+        """A point of the shape, scaled about its centre."""
         return Point(centre.x + a * x, centre.y + b * y)
 
     strokes = [Stroke("M", (at(1, 0),))]

@@ -329,6 +329,7 @@ def _moved(mark: DrawnShape, x: float, y: float) -> DrawnShape:
     """The same mark further right and down."""
 
     def rect(old: Rect) -> Rect:
+        """A place, moved."""
         return replace(old, x=old.x + x, y=old.y + y)
 
     if isinstance(mark, Photo):

@@ -117,9 +117,11 @@ def _chart(
     span = max(counts) - min(counts)
 
     def x(count: int) -> float:
+        """Where a number of concepts stands, in pixels from the left."""
         return round(LEFT + wide * ((count - min(counts)) / span if span else 0.5), 1)
 
     def y(value: float) -> float:
+        """Where a value stands, in pixels from the top."""
         return round(TOP + tall * (high - value) / (high - low), 1)
 
     curves = [
