@@ -258,9 +258,15 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def check_readable(path: Path) -> None:
-    """Raise as `open_picture` does, for all that shows before a picture is unpacked."""
+    """Raise as `open_picture` does, in a fraction of its time."""
     with _opened(path) as file:
-        file.verify()
+        if file.format == "PNG":
+            # Its sums say whether it is whole.
+            file.verify()
+        else:
+            # A JPEG is read to its end at an eighth of its size, and others as they are.
+            file.draft("L", (file.width // 8, file.height // 8))
+            file.load()
 
 
 def has_alpha(path: Path) -> bool:

@@ -6,7 +6,8 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -31,11 +32,13 @@ from storyforge.pocket.pretrain.parts import weights_folder
 from storyforge.project.project import Project
 from storyforge.sample.control import condition_of
 from storyforge.sample.regions import region_weights_of
+from storyforge.story.layout import shipped
 from storyforge.tasks import PanelTask
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ("fox-and-lantern", "good-night", "the-sneeze")
 CHANGES = 500
+BESIDE = 100
 SHARES = 10
 """Parts in which the changes are tried, so that several processors share them."""
 
@@ -209,14 +212,62 @@ def test_so_is_what_the_schema_would_let_an_author_write(
     assert passed >= 5
 
 
-def written(samples: Path, number: int) -> Tree:
-    """A sample of three pages with one or two settings changed as its schema says."""
-    chance = random.Random(number)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_so_is_a_story_whose_concept_or_layout_an_author_changes(
+    samples: Path, share: int, base: BaseModel
+) -> None:
+    wrong, passed = [], 0
+    for number in range(share, BESIDE, SHARES):
+        chance = random.Random(number)
+        tree = shortened_tree(samples, number, chance)
+        path = samples / f"beside-{number}.yaml"
+        path.write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+        with changed_beside(samples, tree, chance):
+            found = Project(path).check()
+            if not any(each.severity is Severity.ERROR for each in found):
+                passed += 1
+                wrong += [f"{number}: {each}" for each in refusals(path, base)]
+        path.unlink()
+    assert not wrong
+    assert passed >= 2
+
+
+@contextmanager
+def changed_beside(samples: Path, tree: Tree, chance: random.Random) -> Iterator[None]:
+    """A concept or a layout of the story with one or two settings changed, for a while."""
+    names = [panel.get("layout") for page in tree["pages"] for panel in page.get("panels", ())]
+    kind, name = chance.choice([("concept", "pip"), *(("layout", each) for each in names if each)])
+    if kind == "concept":
+        path = source = samples.parent / "concepts" / name / "concept.yaml"
+    else:
+        path, source = samples / "layouts" / f"{name}.yaml", shipped("layouts") / f"{name}.yaml"
+    before, changed_tree = source.read_bytes(), tree_of(source)
+    mutator = Mutator.of(kind, chance)
+    for _ in range(chance.randint(1, 2)):
+        mutator.change(changed_tree)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(changed_tree, ensure_ascii=False), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_bytes(before) if kind == "concept" else path.unlink()
+
+
+def shortened_tree(samples: Path, number: int, chance: random.Random) -> Tree:
+    """Three pages of a sample; its cover shows the first picture that is left."""
     tree = tree_of(samples / f"{SAMPLES[number % len(SAMPLES)]}.yaml")
     pages = tree["pages"]
     tree["pages"] = [pages[at] for at in sorted(chance.sample(range(len(pages)), 3))]
     ids = [panel["id"] for page in tree["pages"] for panel in page.get("panels", ())]
     tree["book"]["cover"] = {"panel": ids[0]} if ids else {}
+    return tree
+
+
+def written(samples: Path, number: int) -> Tree:
+    """A sample of three pages with one or two settings changed as its schema says."""
+    chance = random.Random(number)
+    tree = shortened_tree(samples, number, chance)
+    ids = [panel["id"] for page in tree["pages"] for panel in page.get("panels", ())]
     mutator = Mutator.of("story", chance, ids)
     for _ in range(chance.randint(1, 2)):
         mutator.change(tree)

@@ -12,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -21,9 +22,12 @@ from tiny import smallest_pipeline
 from typer.testing import CliRunner, Result
 
 from storyforge.cli.program import app
+from storyforge.errors import StoryForgeError
+from storyforge.sample import sampler
 from storyforge.store import Store
 from storyforge.story.layout import shipped
 from storyforge.story.story import read
+from storyforge.tasks import PanelTask
 
 STORY = """
 storyforge: 1
@@ -182,9 +186,16 @@ def test_nothing_to_make_needs_no_torch(story: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_failed_panel_leaves_the_others(story: Path) -> None:
-    (story.parent / "mask.png").write_bytes(b"no picture")
-    edit(story, "at: left", "mask: mask.png")
+def test_a_failed_panel_leaves_the_others(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sampler.pictures
+
+    def spoilt(context: sampler.SamplingContext, tasks: list[PanelTask]) -> list[np.ndarray]:
+        if tasks[0].panel == "one":
+            raise StoryForgeError("the picture came out black")
+        return whole(context, tasks)
+
+    monkeypatch.setattr(sampler, "pictures", spoilt)
+    edit(story, "prompt: day", "prompt: snow")
     edit(story, "prompt: fog", "prompt: rain")
     result = invoke("render", story, "--json")
     assert result.exit_code == 4

@@ -31,6 +31,9 @@ def check_control(panel: Node, folder: Path, report: Report) -> None:
             path = located(adapter, folder, "folder", report)
             if path is not None and not os.path.isdir(path):
                 report.error(adapter.mark, "SF303", f"no adapter folder at `{path}`")
+            elif path is not None and not os.path.isfile(path / "config.json"):
+                message = f"`{path}` holds no adapter: there is no config.json"
+                report.error(adapter.mark, "SF303", message)
     refine = panel.get("refine")
     if refine is not None:
         _check_file(refine.get("picture"), "picture to draw over", folder, report)
