@@ -23,10 +23,12 @@ from storyforge.pocket.world.things import draw_thing
 
 HERE = Path(__file__).parent
 SIZE = 256
+PUDDLE = 640
 Painter = Callable[[Brush], None]
 Scenery = Callable[[Stage], None]
 Figure = Callable[["Shot"], Look | Painter]
 
+HORN = (("horn", "#f7b733"),)
 PIP = Look(
     "fox",
     "#7ad9b8",
@@ -290,8 +292,33 @@ def scene(folder: Path, place: Scenery) -> None:
         write(folder, index, picture, words, None)
 
 
+def puddle(file: Path) -> None:
+    """The picture that `stories/the-raincoat.yaml` brings: Pip jumps over a puddle in his coat."""
+    made = paint.surface(PUDDLE)
+    canvas = made.getCanvas()
+    canvas.scale(PUDDLE, PUDDLE)
+    b = Brush(canvas, 0.006)
+    draw_place(b, "meadow", "day", "rain", np.random.default_rng(4))
+    b.oval(0.5, 0.86, 0.44, 0.1, "#7fb2d9")
+    b.oval(0.44, 0.85, 0.3, 0.05, "#a9cfe9", line=False)
+    drops = ((0.2, 0.78, 0.016), (0.27, 0.73, 0.012), (0.8, 0.77, 0.018), (0.72, 0.72, 0.011))
+    for x, y, r in (*drops, (0.86, 0.7, 0.01), (0.14, 0.7, 0.01)):
+        b.oval(x, y, 0.8 * r, 1.3 * r, "#a9cfe9")
+    b.oval(0.5, 0.86, 0.16, 0.02, INK, line=False, alpha=0.2)
+    coat = Look(
+        PIP.species, PIP.fur, garment="coat", garment_colour="yellow", pose="jumping", extras=HORN
+    )
+    size = 0.6
+    close = Brush(canvas, 0.0095 / size)
+    with close.at(0.5, 0.82, scale=size):
+        draw_creature(close, coat)
+    drawn = Image.fromarray(paint.pixels(made)[..., :3])
+    drawn.quantize(96, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
 def main() -> None:
-    """Draw all five."""
+    """Draw all five, and the raincoat's puddle."""
+    puddle(HERE.parent / "stories" / "art" / "puddle.png")
     for name, look in (("pip", PIP), ("juna", JUNA), ("mo", MO)):
         character(HERE / name, look)
     figure(HERE / "lantern", lambda s: lantern, OBJECT_SHOTS, beside=0.62)

@@ -54,6 +54,9 @@ Kind = Literal["character", "object", "scene"]
 Made = Literal["model", "hand", "retouched"]
 """How a picture came about: by a model, by hand, or by a model and a hand after it."""
 
+_COLOR = written_as(r"#[0-9a-fA-F]{6}", "a colour; write it as `#2a2320`")
+Color = Annotated[str, *_COLOR]
+
 Edge = Literal["left", "right", "above", "below"]
 """A side of a picture."""
 

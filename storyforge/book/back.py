@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from storyforge.book.barcode import MODULES, QUIET
 from storyforge.book.binding import Binding
-from storyforge.book.compose import RunningText, block, moved
-from storyforge.book.leaf import Barcode, Rect, TextBlock
+from storyforge.book.compose import (
+    RunningText,
+    block,
+    crop_to,
+    figures_in,
+    hiding,
+    moved,
+    widest,
+)
+from storyforge.book.leaf import Barcode, Picture, Rect, TextBlock
 from storyforge.book.unsettable import Unsettable
 from storyforge.story.trims import POINTS_PER_INCH
 
@@ -23,6 +32,10 @@ _MODULE: Final = 0.33 / 25.4 * POINTS_PER_INCH
 _BARS: Final = 22.85 / 25.4 * POINTS_PER_INCH
 """The width of a module and the height of the bars at full size, in points (GS1)."""
 
+_PLATE: Final = (20.0, 12.0)
+"""Round the blurb, where it stands on a picture."""
+
+_INK: Final = "#2a2320"
 _DIGITS: Final = 9.0
 _PAD: Final = 5.0
 
@@ -49,7 +62,28 @@ def blurb(binding: Binding, at: float = 0.0) -> list[TextBlock]:
             hint="shorten `book.cover.blurb`",
         )
     y = room.y + (room.height - made.rect.height) * 0.42
-    return [moved(made, room.x + at, y)]
+    if settings.back is None:
+        return [moved(made, room.x + at, y)]
+    width, height = widest(made) + 2 * _PLATE[0], made.rect.height + 2 * _PLATE[1]
+    (shown,) = picture(binding, 2)
+    panel = next(each for _, each in binding.story.panels() if each.id == settings.back)
+    figures = figures_in(shown.frame, shown.crop, binding.subject(panel).figures)
+    high = Rect(room.centre().x - width / 2, room.y, width, height)
+    places = [replace(high, y=room.y + (room.height - height) * step / 8) for step in range(9)]
+    plate = min(places, key=lambda place: round(hiding(figures, place), 2))
+    placed = moved(made, room.x + at, plate.y + _PLATE[1])
+    return [replace(placed, plate=replace(plate, x=plate.x + at), color=_INK)]
+
+
+def picture(binding: Binding, number: int) -> tuple[Picture, ...]:
+    """The picture over the whole back; none if the story asks for none."""
+    settings = binding.story.book.cover
+    if settings is None or settings.back is None:
+        return ()
+    panel = next(each for _, each in binding.story.panels() if each.id == settings.back)
+    frame, subject = binding.sheet(number).bled, binding.subject(panel)
+    art = binding.art[panel.id]
+    return (Picture(art, frame, crop_to(frame, subject), "square", binding.alt(panel)),)
 
 
 def barcode(binding: Binding, at: float = 0.0) -> tuple[Barcode, ...]:

@@ -30,7 +30,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.story.book_settings import TrimSize
 from storyforge.story.concept import text_in
 from storyforge.story.isbn import digits_of
-from storyforge.story.story import Panel, Story
+from storyforge.story.story import Page, Panel, Story
 from storyforge.story.trims import Trim, trim_named, trim_of_size
 
 _LOOSE: Final = 1.9
@@ -143,11 +143,13 @@ class Binding:
         said = self.say(text)
         return emphasised(said) if self.story.book.typography == "smart" else said
 
-    def words(self, text: str, face: Face, size: float | None = None) -> RunningText:
-        """A text in its face, with the sizes that its letters may have."""
-        largest = size or self.story.book.text_size
+    def words(self, text: str, face: Face, page: Page) -> RunningText:
+        """A page's text in its face, with the sizes that its letters may have."""
+        book = self.story.book
+        largest = page.text_size or book.text_size
         sizes = STORY_SIZES if largest is None else sizes_from(largest)
-        return RunningText(text, face, self.language, sizes, self.story.book.plate)
+        color = page.text_color or book.text_color
+        return RunningText(text, face, self.language, sizes, book.plate, color, page.text_place)
 
     def sheet(self, number: int) -> Sheet:
         """The empty page `number`; odd pages lie on the right, or on the left of an RTL book."""

@@ -28,6 +28,7 @@ _TYPES: Final = {
     "title": "Other",
     "imprint": "Editorial",
     "story": "Story",
+    "lives": "Editorial",
     "colophon": "Editorial",
     "back": "BackCover",
 }

@@ -41,6 +41,7 @@ class Phrases:
     endpaper: str
     imprint: str
     back: str
+    lives: str
 
     def notice(self, made: Made) -> str:
         """Who made the pictures, in a sentence or two."""
@@ -70,6 +71,7 @@ _ENGLISH: Final = Phrases(
     endpaper="Endpaper",
     imprint="Copyright page",
     back="Back cover",
+    lives="Who made this book",
 )
 
 _PHRASES: Final[dict[str, Phrases]] = {
@@ -98,6 +100,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         endpaper="Page de garde",
         imprint="Mentions légales",
         back="Quatrième de couverture",
+        lives="Qui a fait ce livre",
     ),
     "de": Phrases(
         heading="Über dieses Buch",
@@ -123,6 +126,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         endpaper="Vorsatz",
         imprint="Impressum",
         back="Rückseite",
+        lives="Wer dieses Buch gemacht hat",
     ),
     "es": Phrases(
         heading="Sobre este libro",
@@ -148,6 +152,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         endpaper="Guarda",
         imprint="Página de créditos",
         back="Contracubierta",
+        lives="Quién hizo este libro",
     ),
     "he": Phrases(
         heading="על הספר הזה",
@@ -171,6 +176,7 @@ _PHRASES: Final[dict[str, Phrases]] = {
         endpaper="דף בטנה",
         imprint="עמוד זכויות",
         back="כריכה אחורית",
+        lives="מי יצר את הספר",
     ),
 }
 

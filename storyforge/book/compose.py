@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from storyforge.book.leaf import Corner, Face, PlateStyle, Rect, Role, TextBlock
 from storyforge.book.placing import Figure
@@ -147,6 +147,8 @@ class RunningText:
     language  as which its words may be divided, if they must; None if they may not
     sizes     of its letters, in points, the best first
     ground    what it stands on where it stands on a picture
+    color     of its letters; None for ink
+    place     where it is to stand; None for where it hides least
     """
 
     text: str
@@ -154,6 +156,8 @@ class RunningText:
     language: str | None = None
     sizes: tuple[float, ...] = STORY_SIZES
     ground: PlateStyle = "rounded"
+    color: str | None = None
+    place: Literal["top", "bottom"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,9 @@ def block(
         height = len(lines) * leading * size
         if height <= room.height + 0.01:
             rect = Rect(room.x, room.y, room.width, height)
-            return TextBlock(role, words.text, lines, rect, size, leading, words.face)
+            return TextBlock(
+                role, words.text, lines, rect, size, leading, words.face, color=words.color
+            )
     return None
 
 
@@ -295,7 +301,7 @@ def plated(
     """The words on a light plate: in a quiet part of the picture, else above or below."""
     figures = figures_in(frame, crop, subject.figures)
     asked = placed_in(frame, crop, subject.asked)
-    for spot in placed_in(frame, crop, subject.quiet):
+    for spot in placed_in(frame, crop, subject.quiet) if words.place is None else ():
         text = _plated_in(spot.common(sheet.safe), words)
         if text is None or text.plate is None or in_the_way(text.plate, asked):
             continue
@@ -311,7 +317,8 @@ def plated(
     height = text.rect.height + 2 * pad_y
     high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
     low = replace(high, y=sheet.safe.bottom - height)
-    plate = min((low, high), key=lambda plate: (in_the_way(plate, asked), hiding(figures, plate)))
+    choices = {"top": (high,), "bottom": (low,)}.get(words.place or "", (low, high))
+    plate = min(choices, key=lambda plate: (in_the_way(plate, asked), hiding(figures, plate)))
     placed = moved(text, room.x, plate.y + pad_y)
     return replace(placed, plate=_grounded(plate, words.ground, frame), ground=words.ground)
 
@@ -357,6 +364,9 @@ def art_over_text(sheet: Sheet, subject: FramedPicture, words: RunningText) -> C
             continue
         top = live.y + (live.height - height - TEXT_GAP - text.rect.height) / 2
         frame = Rect(live.centre().x - width / 2, top, width, height)
+        if words.place == "top":
+            frame = replace(frame, y=top + text.rect.height + TEXT_GAP)
+            return Composition((frame,), "round", moved(text, live.x, top))
         return Composition((frame,), "round", moved(text, live.x, frame.bottom + TEXT_GAP))
     return None
 
@@ -378,6 +388,9 @@ def _tall_art_over_text(
         if text is not None:
             spare = room.height - text.rect.height
             frame = replace(bled, height=height)
+            if words.place == "top":
+                frame = replace(frame, y=bled.bottom - height)
+                return Composition((frame,), "square", moved(text, live.x, live.y + spare * 0.42))
             return Composition((frame,), "square", moved(text, live.x, below + spare * 0.42))
     return None
 

@@ -158,7 +158,9 @@ class _EpubPage:
     def words(self, item: TextBlock, leaf: Leaf, tones: Tones) -> dict[str, object]:
         """What the template shows of one block of words."""
         display = item.role in {"title", "heading"}
-        color = "#ffffff" if leaf.ground == "deep" else tones.deep if display else _INK
+        color = item.color or (
+            "#ffffff" if leaf.ground == "deep" else tones.deep if display else _INK
+        )
         rtl = self.book.writing == "rtl" and item.language is None
         align = "center" if item.align == "center" else "right" if rtl else "left"
         style = f"{_place(item.rect)};{self.type(item)};text-align:{align};color:{color}"
@@ -174,8 +176,21 @@ class _EpubPage:
             ],
             "style": style,
             "halo": _halo_color(item, tones),
+            "initial": self.initial(item),
             "plate": _plate(item, tones),
         }
+
+    def initial(self, item: TextBlock) -> dict[str, str] | None:
+        """The letter that is as high as two lines, and its style."""
+        if item.initial is None:
+            return None
+        letter, size, width = item.initial
+        style = (
+            f"float:left;font-size:{number(_PIXELS * size)}px;width:{number(_PIXELS * width)}px;"
+            f"height:{number(2 * _PIXELS * item.leading * item.size - 1)}px;line-height:"
+            f"{number(_PIXELS * (2 * item.leading * item.size))}px"
+        )
+        return {"letter": letter, "style": style}
 
     def type(self, item: TextBlock | Balloon) -> str:
         """The style of letters and lines."""

@@ -6,9 +6,30 @@ Done on the document's objects (pikepdf), so that its cross-references are writt
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from storyforge.provenance.xmp import mark_pdf
 from storyforge.settings import Made
+
+if TYPE_CHECKING:
+    import pikepdf
+
+
+def boxed(pdf: bytes) -> bytes:
+    """The PDF with a BleedBox on every page."""
+    import pikepdf
+
+    written = io.BytesIO()
+    with pikepdf.open(io.BytesIO(pdf)) as opened:
+        _box(opened)
+        opened.save(written, deterministic_id=True)
+    return written.getvalue()
+
+
+def _box(pdf: pikepdf.Pdf) -> None:
+    for page in pdf.pages:
+        if "/TrimBox" in page:
+            page.BleedBox = page.MediaBox
 
 
 def finished(pdf: bytes, made: Made = "model") -> bytes:
@@ -20,9 +41,7 @@ def finished(pdf: bytes, made: Made = "model") -> bytes:
 
     written = io.BytesIO()
     with pikepdf.open(io.BytesIO(pdf)) as opened:
-        for page in opened.pages:
-            if "/TrimBox" in page:
-                page.BleedBox = page.MediaBox
+        _box(opened)
         mark_pdf(opened, made)
         opened.save(written, deterministic_id=True, preserve_pdfa=True)
     return written.getvalue()

@@ -15,7 +15,7 @@ from storyforge.book.compose import (
     block,
     moved,
 )
-from storyforge.book.leaf import Leaf, Picture, Rect, Role, TextBlock
+from storyforge.book.leaf import Art, Leaf, Picture, Rect, Role, TextBlock
 from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import StoryPlace, Unsettable
 from storyforge.errors import StoryForgeError
@@ -68,7 +68,14 @@ def end_matter(binding: Binding, number: int) -> list[Leaf]:
     leaf = _endpaper(binding, number + len(leaves), panel)
     label = binding.phrases.back
     words, codes = tuple(back.blurb(binding)), back.barcode(binding)
-    return [*leaves, replace(leaf, kind="back", label=label, texts=words, codes=codes)]
+    pictures = back.picture(binding, leaf.number)
+    leaf = replace(leaf, kind="back", label=label, texts=words, codes=codes)
+    return [*leaves, replace(leaf, pictures=pictures, tone=_tone(pictures, leaf))]
+
+
+def _tone(pictures: Sequence[Picture], leaf: Leaf) -> Art | None:
+    """The picture that the back takes its colours from: its own, if it has one."""
+    return pictures[0].art if pictures else leaf.tone
 
 
 def imprint(binding: Binding, number: int) -> list[Leaf]:

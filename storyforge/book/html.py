@@ -299,10 +299,20 @@ class _HtmlPage:
             "tag": "p" if leaf.kind == "cover" else tag(item, leaf),
             "said_already": leaf.kind == "cover" and item.role == "title",
             "paragraphs": [self.segments(lines, (), item.face) for lines in paragraphs(item)],
-            "style": f"{style};{self.face(item.face)}",
+            "style": f"{style};{self.face(item.face)}"
+            + (f";--color:{item.color}" if item.color else ""),
+            "colored": item.color is not None,
             "plate": _style(**self.rect(item.plate)) if item.plate else None,
             "ground": item.ground,
             "halo": item.halo,
+            "initial": None
+            if item.initial is None
+            else {
+                "letter": item.initial.letter,
+                "style": _style(
+                    initial=item.initial.size / item.size, room=item.initial.width / item.size
+                ),
+            },
         }
 
     def face(self, face: Face) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from storyforge.book.press import Press
 from storyforge.book.recording import Recording
 from storyforge.settings import Made
 from storyforge.story.book_settings import BalloonKind
@@ -31,6 +32,7 @@ Ground = Literal["paper", "deep"]
 PlateStyle = Literal["rounded", "band", "soft", "none"]
 Corner = Literal["square", "round", "circle"]
 Direction = Literal["ltr", "rtl"]
+LeafKind = Literal["cover", "endpaper", "title", "imprint", "story", "lives", "colophon", "back"]
 
 
 class Point(NamedTuple):
@@ -111,6 +113,14 @@ class Face:
     licence: str
 
 
+class Initial(NamedTuple):
+    """A drop capital: the letter, its size, and how far it moves two lines aside; in points."""
+
+    letter: str
+    size: float
+    width: float
+
+
 @dataclass(frozen=True, slots=True)
 class TextBlock:
     """Words broken into lines that fit.
@@ -124,6 +134,8 @@ class TextBlock:
     halo     whether the letters are outlined, as display type on a picture is
     language of the words, where it is not the book's
     tilt     degrees by which the words are turned about the middle of `rect`, clockwise
+    color    of the letters, as `#rrggbb`; None for ink
+    initial  the first letter of the first line, where it is as high as two
     """
 
     role: Role
@@ -139,6 +151,8 @@ class TextBlock:
     halo: bool = False
     language: str | None = None
     tilt: float = 0.0
+    color: str | None = None
+    initial: Initial | None = None
 
 
 class Stroke(NamedTuple):
@@ -248,7 +262,7 @@ class Leaf:
     """
 
     number: int
-    kind: Literal["cover", "endpaper", "title", "imprint", "story", "colophon", "back"]
+    kind: LeafKind
     label: str
     ground: Ground
     tone: Art | None
@@ -284,6 +298,7 @@ class Book:
     notice     one sentence that says how the pictures were made
     notice_in  the language of the notice
     made       who made the pictures
+    press      how a printer wants the PDF; None for readers
     keywords   for the document's metadata
     about      what the book is about, as shops and shelves show it; None if nobody has said
     """
@@ -302,3 +317,4 @@ class Book:
     about: str | None = None
     published: Publication = Publication()
     made: Made = "model"
+    press: Press | None = None

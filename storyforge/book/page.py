@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from storyforge.book import compose, cover, front, grid, spread
+from storyforge.book import compose, cover, front, grid, lives, spread
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
+from storyforge.book.initial import initialled
 from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
 from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
@@ -169,6 +170,7 @@ def _parts(binding: Binding, kept: Kept | None = None) -> Iterator[_Part]:
             own = (around, number, page.model_dump_json(), _art_of(binding, page))
             made = partial(_remembered, kept, own, made)
         yield _Part(leaves, made)
+    yield _Part(1, partial(lives.leaves, binding))
     yield _Part(1, partial(front.end_matter, binding))
 
 
@@ -234,6 +236,9 @@ def _silent_leaves(binding: Binding, page: Page, number: int, leaf_number: int) 
         _picture(binding, panel, frame, composition, sheet, number)
         for panel, frame in zip(page.panels, composition.frames, strict=True)
     )
+    text = composition.text
+    if text is not None and binding.story.book.drop_capitals:
+        text = initialled(text, sheet.live, binding.language)
     leaf = Leaf(
         number=leaf_number,
         kind="story",
@@ -241,7 +246,7 @@ def _silent_leaves(binding: Binding, page: Page, number: int, leaf_number: int) 
         ground="paper",
         tone=pictures[0].art if pictures else None,
         pictures=pictures,
-        texts=(composition.text,) if composition.text else (),
+        texts=(text,) if text else (),
     )
     return (numbered(binding, leaf, sheet),)
 
@@ -252,7 +257,7 @@ def _words(binding: Binding, page: Page, number: int) -> RunningText | None:
         return None
     place = ("page", number, "text")
     face = binding.face_for(text, binding.text_face, f"page {number}", place)
-    return binding.words(text, face, page.text_size)
+    return binding.words(text, face, page)
 
 
 def _composed(

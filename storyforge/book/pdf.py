@@ -1,6 +1,6 @@
 """A composed book as a PDF for print and screen: bleed, tags, embedded fonts (PDF/UA-1, PDF/A-2a).
 
-Typst sets it from one data file. Colours are RGB; PDF/X is not made.
+Typst sets it from one data file, in RGB; what a printing press wants is `press`'s.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from storyforge.book import picture
 from storyforge.book.archive import MADE_ON
 from storyforge.book.barcode import QUIET, modules
 from storyforge.book.compose import Sheet
-from storyforge.book.finish import finished
+from storyforge.book.finish import boxed, finished
 from storyforge.book.inline import divided, runs
 from storyforge.book.leaf import Balloon, Barcode, Book, Face, Leaf, Picture, Rect, TextBlock
+from storyforge.book.press import pressed
 from storyforge.book.typeface import FALLBACKS, styled
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import marked_png
@@ -40,13 +41,16 @@ def write_pdf(book: Book, path: Path) -> Path:
 
     Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
     """
+    press = book.press
+    standards = ["a-2a", "ua-1"] if press is None or press.profile is None else ["1.6"]
     with _typesetter(book) as typesetter:
-        pdf = typesetter.compile(format="pdf", pdf_standards=["a-2a", "ua-1"], timestamp=MADE_ON)
+        pdf = typesetter.compile(format="pdf", pdf_standards=standards, timestamp=MADE_ON)
     if not isinstance(pdf, bytes):
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(finished(pdf, book.made))
+    done = finished(pdf, book.made) if press is None or press.profile is None else boxed(pdf)
+    partial.write_bytes(done if press is None else pressed(done, press, book.title))
     os.replace(partial, path)
     return path
 
@@ -189,6 +193,8 @@ def _text(item: TextBlock) -> Data:
         "ground": item.ground,
         "halo": item.halo,
         "language": item.language,
+        "color": item.color,
+        "initial": item.initial._asdict() if item.initial else None,
         "tilt": item.tilt,
     }
 

@@ -1,18 +1,21 @@
 """What a printer takes instead of one file: the cover that wraps the book, and the pages inside it.
 
-The cover is one wide page: back, spine and front, with bleed all round. Paperbacks only; a case
-wrap or a dust jacket is larger by what folds over, which each printer says in its own way.
+The cover is one wide page: back, spine and front, with bleed all round; round a hardcover's boards
+it is larger by what is turned in. Dust jackets are not made.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from storyforge.book import back
 from storyforge.book.binding import Binding, trim_of
+from storyforge.book.case import Case
 from storyforge.book.compose import moved
 from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
+from storyforge.book.press import Press
 from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import Unsettable
 from storyforge.story.story import Story
@@ -34,6 +37,15 @@ def inside(book: Book) -> Book:
         label = book.leaves[1].label
         kept.append(Leaf(len(kept) + 1, "endpaper", label, "paper", None))
     return replace(book, leaves=tuple(kept))
+
+
+def press_of(story: Story) -> Press | None:
+    """How the printer wants the two files; None if the story does not say."""
+    said = story.book.print
+    if said.profile is None and not said.marks:
+        return None
+    profile = story.folder / Path(said.profile).expanduser() if said.profile else None
+    return Press(profile, said.colors == "cmyk", said.marks)
 
 
 def check_spine(story: Story) -> None:
@@ -58,16 +70,22 @@ def wrap(book: Book, story: Story) -> Book:
     pages = len(inside(book).leaves)
     spine = spine_of(binding.trim, story.book.print.paper, story.book.print.caliper, pages)
     trim = _opened(binding.trim, spine.width)
+    case = Case.of(story, binding.trim)
+    if case is not None:
+        spine = replace(spine, width=spine.width + 2 * case.board)
     width, thick = binding.trim.width * POINTS_PER_INCH, spine.width * POINTS_PER_INCH
     at = 0.0 if binding.rtl else width + thick
     texts = [_shifted(text, at) for text in cover.texts]
     pictures = [_clipped(item, at, binding) for item in cover.pictures]
-    behind = width + thick if binding.rtl else 0.0
-    texts += back.blurb(binding, behind)
+    behind, last = width + thick if binding.rtl else 0.0, book.leaves[-1]
+    pictures += [_clipped(item, behind, binding, back=True) for item in last.pictures]
+    texts += [_shifted(text, behind) for text in last.texts]
     if spine.worded:
-        texts += _spine(binding, Rect(width, 0, thick, trim.height * POINTS_PER_INCH))
+        texts += _spine(binding, Rect(width, 0, thick, binding.trim.height * POINTS_PER_INCH))
     codes = back.barcode(binding, behind)
     leaf = replace(cover, pictures=tuple(pictures), texts=tuple(texts), codes=codes)
+    if case is not None:
+        leaf, trim = case.covered(leaf, thick), case.laid_flat(spine.width)
     return replace(book, trim=trim, leaves=(leaf,), faces=binding.faces_of((leaf,)))
 
 
@@ -86,11 +104,13 @@ def _shifted(text: TextBlock, by: float) -> TextBlock:
     return replace(moved(text, text.rect.x + by, text.rect.y), plate=plate)
 
 
-def _clipped(item: Picture, by: float, binding: Binding) -> Picture:
-    """The front's picture in its place, without what would run over the spine."""
+def _clipped(item: Picture, by: float, binding: Binding, *, back: bool = False) -> Picture:
+    """A side's picture in its place, without what would run over the spine."""
     bled = binding.sheet(1).bled
     cut = binding.sheet(1).cut
-    left, right = (bled.x, cut.right) if binding.rtl else (0.0, bled.right)
+    outer = -binding.trim.bleed * POINTS_PER_INCH
+    on_left = binding.rtl != back
+    left, right = (outer, cut.right) if on_left else (0.0, cut.right - outer)
     frame = item.frame.common(Rect(left, bled.y, right - left, bled.height))
     if frame is None:
         return replace(item, frame=replace(item.frame, x=item.frame.x + by))

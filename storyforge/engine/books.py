@@ -58,7 +58,7 @@ class Books:
     def perform(self, task: BookTask, on_progress: OnProgress) -> None:
         """Write one book to the store."""
         from storyforge.book.formats import write_book
-        from storyforge.book.wrap import inside, wrap
+        from storyforge.book.wrap import inside, press_of, wrap
 
         subject = subject_of(task)
         on_progress(f"{subject}: binding", 0, 1)
@@ -67,6 +67,8 @@ class Books:
             book = wrap(book, self.story)
         elif task.format == "inside":
             book = inside(book)
+        if task.format in {"cover", "inside"}:
+            book = replace(book, press=press_of(self.story))
         with self.store.make_missing(task.format, task.key, self._sources(task)) as path:
             if path is not None:
                 write_book(book, task.format, path, task.ppi)
@@ -90,6 +92,7 @@ class Books:
         larger = {
             panel: self._enlarged(panel, keys[panel], wanted[panel], model, on_progress)
             for panel in wanted
+            if panel in keys
         }
         return with_art(book, larger)
 

@@ -313,8 +313,23 @@ def _book_recipe(story: Story) -> KeyInputs:
         "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
         "concepts": concepts,
         "font": font if font is not None and font.is_file() else None,
+        **({"profile": profile} if (profile := _profile(story)) is not None else {}),
+        **({"portraits": portraits} if (portraits := _portraits(story)) else {}),
         **({"narration": spoken} if any(spoken.values()) else {}),
     }
+
+
+def _profile(story: Story) -> Path | None:
+    """The press's colour profile, if there is one."""
+    named = story.book.print.profile
+    path = beside(story, named) if named else None
+    return path if path is not None and path.is_file() else None
+
+
+def _portraits(story: Story) -> list[Path]:
+    """The pictures of those who made the book."""
+    named = [beside(story, person.picture) for person in story.book.people if person.picture]
+    return [path for path in named if path.is_file()]
 
 
 def _entered(key_inputs: dict[str, KeyInputs], recipe: KeyInputs) -> str:

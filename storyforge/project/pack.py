@@ -31,6 +31,7 @@ from storyforge.store.durable import make_folder, writing
 from storyforge.story.edit import quoted, set_value
 from storyforge.story.layout import find
 from storyforge.story.lint.cast import GROUPS
+from storyforge.story.readalong import narrations
 from storyforge.story.story import Story
 from storyforge.tasks import BookTask
 
@@ -218,12 +219,14 @@ def _beside(story: Story) -> Iterator[Path]:
         file = find(name, (folder / "layouts",))
         if file is not None and file.parent == folder / "layouts":
             yield file
-    named = [story.book.font, story.book.title_font]
+    named = [story.book.font, story.book.title_font, story.book.print.profile]
     for _, panel in story.panels():
         named += [shape.mask for shape in story.region_shapes(panel).values()]
         named += [panel.picture, *(control.picture for control in panel.control)]
         named += [panel.refine.picture] if panel.refine else []
     named += [each.file for each in story.sampling.lora]
+    named += [person.picture for person in story.book.people]
+    yield from (path for lang in story.languages() for path in narrations(story, lang).values())
     for written in named:
         # What names a font, a place or a bundled thing names no file.
         if written and (path := folder / Path(written).expanduser()).is_file():

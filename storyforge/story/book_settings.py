@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from storyforge.settings import Format, written_as
+from storyforge.settings import Color, Format, written_as
 from storyforge.story.concept import Text
 from storyforge.story.families import FAMILIES
 from storyforge.story.isbn import Isbn
@@ -38,8 +38,23 @@ class CoverSettings(BaseModel):
     """a line under the title"""
     blurb: Text | None = None
     """a few sentences for the back of a printed cover"""
+    back: str | None = None
+    """the id of the panel whose picture the back shows; its own ground if left out"""
     design: Literal["overlay", "band", "framed"] = "overlay"
     """where the type stands: in the picture, on a band above it, or round a framed picture"""
+
+
+class Person(BaseModel):
+    """Somebody who made the book."""
+
+    model_config = _STRICT
+
+    name: Text
+    """as the book is to say it"""
+    life: Text
+    """a few sentences"""
+    picture: str | None = Field(default=None, min_length=1)
+    """a portrait: a file beside the story, shown in a circle"""
 
 
 def _length(text: str) -> str:
@@ -100,6 +115,21 @@ class PublishedSettings(BaseModel):
     """more lines for that page: thanks, printer, library data"""
 
 
+class CaseSettings(BaseModel):
+    """A hardcover's boards, and the paper that is glued round them; printers say how large."""
+
+    model_config = _STRICT
+
+    board: Length = "2.5mm"
+    """the thickness of each board; the spine is thicker by two of them"""
+    overhang: Length = "3mm"
+    """how far the boards stand out over the pages"""
+    hinge: Length = "8mm"
+    """beside the spine, where the cover bends and no words stand"""
+    wrap: Length = "16mm"
+    """how much paper is turned in round the boards: pictures reach as far"""
+
+
 class PrintSettings(BaseModel):
     """What a printer needs to know besides the page size."""
 
@@ -109,6 +139,16 @@ class PrintSettings(BaseModel):
     """the name of the paper, which says how thick the spine is"""
     caliper: float | None = Field(default=None, gt=0, le=0.1)
     """the thickness of one page in inches, as the printer's cover template says"""
+    profile: str | None = Field(default=None, min_length=1)
+    """the press's ICC profile, a file beside the story: `inside` and `cover` are PDF/X-4 then"""
+    colors: Literal["rgb", "cmyk"] = "rgb"
+    """whether their colours are turned into the profile's inks, or the press does it"""
+    marks: bool = False
+    """whether crop marks stand round the pages of `inside` and `cover`"""
+    binding: Literal["paperback", "case"] = "paperback"
+    """what `cover` wraps: a paperback, or the boards of a hardcover"""
+    case: CaseSettings = CaseSettings()
+    """the measures of a hardcover"""
 
 
 class BookSettings(BaseModel):
@@ -124,11 +164,15 @@ class BookSettings(BaseModel):
     """the same for titles, where it is another one"""
     text_size: float | None = Field(default=None, ge=11, le=48)
     """points of the story's letters at their largest; 20 if left out"""
+    text_color: Color | None = None
+    """the colour of the story's letters, such as `#1b2a4a`"""
     typography: Literal["smart", "as-typed"] = "as-typed"
     """whether straight quotes, `--` and `...` are set as the language prints them, and `*words*` in
     italics, `**words**` in bold; else all is printed as it is typed"""
     plate: Literal["rounded", "band", "soft", "none"] = "rounded"
     """the ground under words on a picture: a plate, a band from edge to edge, a veil, or none"""
+    drop_capitals: bool = False
+    """whether a page's words on paper begin with a letter as high as two lines"""
     page_numbers: bool = False
     """whether the story's pages bear their numbers"""
     read_along: bool = False
@@ -148,6 +192,8 @@ class BookSettings(BaseModel):
     """whether a last page says how the book was made"""
     cover: CoverSettings | None = None
     """the front cover"""
+    people: tuple[Person, ...] = Field(default=(), max_length=4)
+    """who wrote and who drew the book, on a page of their own at its end"""
     dedication: Text | None = None
     """to whom the book is given"""
     published: PublishedSettings = PublishedSettings()

@@ -29,6 +29,7 @@ from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.geometry.box import Box
 from storyforge.modelref import BaseParts
 from storyforge.settings import (
+    Color,
     Compose,
     ConceptName,
     Control,
@@ -253,6 +254,10 @@ class Page(BaseModel):
     """points between the panels of a grid or a strip; 14 if left out"""
     text_size: float | None = Field(default=None, ge=11, le=72)
     """points of this page's letters at their largest; the book's if left out"""
+    text_color: Color | None = None
+    """the colour of this page's letters, such as `#1b2a4a`; the book's if left out"""
+    text_place: Literal["top", "bottom"] | None = None
+    """where this page's words stand beside or on one picture; where they hide least if left out"""
 
 
 class BaseFile(BaseModel):
@@ -386,6 +391,7 @@ class Story(StoryFile):
         cover = self.book.cover
         said = [self.title, self.author, self.book.dedication, cover and cover.subtitle]
         said += [page.text for page in self.pages]
+        said += [text for person in self.book.people for text in (person.name, person.life)]
         for _, panel in self.panels():
             said += [panel.alt, *(speech.text for speech in panel.say)]
         yield from (text for text in said if text)

@@ -13,7 +13,7 @@ from storyforge.modelref import PictureSize, is_embedded
 from storyforge.story.families import FAMILIES
 from storyforge.story.gridform import room_in
 from storyforge.story.lint.cast import no_such, regions_of
-from storyforge.story.lint.paths import located
+from storyforge.story.lint.paths import check_own_picture, located
 from storyforge.story.trims import TRIMS
 from storyforge.story.yaml import Node
 
@@ -242,10 +242,12 @@ def check_ids(root: Node, panels: Iterable[Node], report: Report) -> None:
         lines.setdefault(node.text, node.mark.line)
     cover = (root.get("book") or root).get("cover")
     shown = None if cover is None else cover.get("panel")
+    for named in (shown, None if cover is None else cover.get("back")):
+        if named is not None and named.text is not None and named.text not in lines:
+            report.error(named.mark, "SF310", no_such("panel", named.text, lines))
     if shown is not None and shown.text is not None:
-        if shown.text not in lines:
-            report.error(shown.mark, "SF310", no_such("panel", shown.text, lines))
-    elif cover is not None and cover.entries is not None and shown is None:
+        return
+    if cover is not None and cover.entries is not None and shown is None:
         first_panel = next(iter(lines), None)
         taken = f"panel `{shortened(first_panel)}` is taken" if first_panel else "it shows none"
         report.warning(cover.mark, "SF409", f"the cover names no `panel`; {taken}")
@@ -263,6 +265,9 @@ def check_book(root: Node, folder: Path, report: Report) -> None:
         if each is not None and each.text is not None:
             _check_font(each, each.text, folder, report)
     _check_upscale(book.get("upscale"), folder, report)
+    _check_profile(book.get("print"), folder, report)
+    for person in book.each("people"):
+        check_own_picture(person, folder, report)
     seen: set[str] = set()
     for form in book.each("formats"):
         if form.text is not None and form.text in seen:
@@ -281,6 +286,17 @@ def _check_font(font: Node, name: str, folder: Path, report: Report) -> None:
     path = located(font, folder, "file", report)
     if path is not None and not os.path.isfile(path):
         report.error(font.mark, "SF303", f"no font file at `{path}`")
+
+
+def _check_profile(said: Node | None, folder: Path, report: Report) -> None:
+    """Whether the press's profile is there, and named where its inks are asked for."""
+    profile = None if said is None else said.get("profile")
+    if said is not None and profile is None and said.text_at("colors") == "cmyk":
+        message = "`colors: cmyk` needs the press's `profile`, an ICC file"
+        report.error(said.mark_of("colors"), "SF202", message)
+    path = located(profile, folder, "file", report) if profile is not None else None
+    if profile is not None and path is not None and not os.path.isfile(path):
+        report.error(profile.mark, "SF303", f"no colour profile at `{path}`")
 
 
 def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:

@@ -29,7 +29,7 @@ def located(node: Node, folder: Path, what: str, report: Report) -> Path | None:
 
 
 def check_own_picture(panel: Node, folder: Path, report: Report) -> None:
-    """Whether the picture that a panel brings is there and can be read."""
+    """Whether the picture that a panel or a person brings is there and can be read."""
     named = panel.get("picture")
     if named is None or named.text is None:
         return

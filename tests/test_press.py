@@ -1,0 +1,252 @@
+"""What a press and a binder want: output intents, inks, crop marks, boards; and who made a book."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import pikepdf
+import pytest
+from PIL import Image, ImageCms
+
+from storyforge.book.initial import initialled
+from storyforge.book.leaf import Book, Picture, Rect, TextBlock
+from storyforge.book.page import bind, undrawn
+from storyforge.book.typeface import ANDIKA
+from storyforge.book.wrap import inside, wrap
+from storyforge.errors import StoryForgeError
+from storyforge.project.project import Project
+from storyforge.story.story import check, read
+
+STORY = """\
+storyforge: 1
+title: The Sea
+author: A. Painter
+book:
+  trim: {{width: 100mm, height: 100mm, bleed: 3mm}}
+  cover: {{panel: sea, back: sea, blurb: Salt and wind.}}
+  people: [{{name: A. Painter, life: She lives by the sea., picture: sea.png}}]
+  print: {{caliper: 0.005, {said}}}
+pages:
+  - text: Once.
+    panels: [{{id: sea, picture: sea.png, alt: The sea.}}]
+"""
+MM = 72 / 25.4
+
+
+def story_of(folder: Path, said: str = "") -> Path:
+    Image.new("RGB", (300, 300), (30, 90, 200)).save(folder / "sea.png")
+    path = folder / "story.yaml"
+    path.write_text(STORY.format(said=said))
+    return path
+
+
+def printed(story: Path, *names: str) -> list[Path]:
+    made = Project(story).render(formats=names)  # type: ignore[arg-type]
+    assert not made.troubles, made.troubles
+    return list(made.books)
+
+
+def press_profile(path: Path) -> Path:
+    """The smallest CMYK printer's profile: tables of two steps, no ink but what is lacking."""
+
+    def tag(content: bytes) -> bytes:
+        return content + bytes(-len(content) % 4)
+
+    def lut(inputs: int, outputs: int, grid: bytes) -> bytes:
+        head = b"mft1\0\0\0\0" + bytes([inputs, outputs, 2, 0])
+        matrix = struct.pack(">9i", *(65536 if i % 4 == 0 else 0 for i in range(9)))
+        ramp = bytes(range(256))
+        return tag(head + matrix + ramp * inputs + grid + ramp * outputs)
+
+    to_lab = b"".join(
+        bytes([0 if k else max(0, 255 - 85 * (c + m + y)), 128, 128])
+        for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)
+    )  # fmt: skip
+    to_inks = b"".join(bytes([0, 0, 0, 255 - light]) for light in (0, 255) for _ in range(4))
+    text = tag(b"desc\0\0\0\0" + struct.pack(">I", 6) + b"press\0" + bytes(90))
+    white = tag(b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061))
+    tags = {b"desc": text, b"cprt": tag(b"text\0\0\0\0free\0"), b"wtpt": white}
+    tags |= {name: lut(4, 3, to_lab) for name in (b"A2B0", b"A2B1")}
+    tags |= {name: lut(3, 4, to_inks) for name in (b"B2A0", b"B2A1")}
+    at = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", at + len(body), len(content))
+        body += content
+    head = struct.pack(
+        ">I4sI4s4s4s", at + len(body), b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab "
+    )
+    head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += struct.pack(">3i", 63190, 65536, 54061)
+    path.write_bytes(head.ljust(128, b"\0") + table + body)
+    ImageCms.ImageCmsProfile(str(path))
+    return path
+
+
+def test_a_press_gets_its_profile_as_output_intent(tmp_path: Path) -> None:
+    press_profile(tmp_path / "press.icc")
+    (pdf,) = printed(story_of(tmp_path, "profile: press.icc"), "inside")
+    with pikepdf.open(pdf) as opened:
+        (intent,) = opened.Root.OutputIntents
+        assert intent.S == "/GTS_PDFX"
+        assert intent.DestOutputProfile.read_bytes() == (tmp_path / "press.icc").read_bytes()
+        assert "PDF/X-4" in opened.Root.Metadata.read_bytes().decode()
+        assert str(opened.docinfo["/Trapped"]) == "/False"
+        assert opened.pdf_version == "1.6"
+        assert not opened.is_encrypted
+        for page in opened.pages:
+            assert page.MediaBox[2] - page.TrimBox[2] >= 0
+        images = [
+            item
+            for item in opened.objects
+            if isinstance(item, pikepdf.Stream) and item.get("/Subtype") == "/Image"
+        ]
+        assert images
+        assert all(item.get("/ColorSpace") != "/DeviceRGB" for item in images)
+
+
+def test_colours_become_inks_and_letters_black_alone(tmp_path: Path) -> None:
+    press_profile(tmp_path / "press.icc")
+    (pdf,) = printed(story_of(tmp_path, "profile: press.icc, colors: cmyk"), "inside")
+    with pikepdf.open(pdf) as opened:
+        spaces = [
+            str(item.get("/ColorSpace"))
+            for item in opened.objects
+            if isinstance(item, pikepdf.Stream) and item.get("/Subtype") == "/Image"
+        ]
+        steps = [
+            (str(step.operator), [float(each) for each in step.operands])
+            for page in opened.pages
+            for step in pikepdf.parse_content_stream(page)
+            if str(step.operator) in {"k", "K", "rg", "RG"}
+        ]
+    assert set(spaces) == {"/DeviceCMYK"}
+    assert {name for name, _ in steps} <= {"k", "K"}
+    assert any(inks[:3] == [0, 0, 0] and inks[3] > 0.9 for name, inks in steps if name == "k")
+
+
+def test_the_same_profile_gives_the_same_bytes(tmp_path: Path) -> None:
+    press_profile(tmp_path / "press.icc")
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        story = story_of(tmp_path / name, "profile: ../press.icc, marks: true")
+        made.append(printed(story, "inside")[0].read_bytes())
+    assert made[0] == made[1]
+
+
+def test_crop_marks_stand_outside_the_bleed(tmp_path: Path) -> None:
+    (pdf,) = printed(story_of(tmp_path, "marks: true"), "inside")
+    with pikepdf.open(pdf) as opened:
+        page = opened.pages[0]
+        media, bleed, trim = (
+            [float(e) for e in box] for box in (page.MediaBox, page.BleedBox, page.TrimBox)
+        )
+        lines = [
+            [float(each) for each in step.operands]
+            for step in pikepdf.parse_content_stream(page)
+            if str(step.operator) in {"m", "l"}
+        ][-16:]
+    assert media[0] < bleed[0] < trim[0]
+    ends = {round(x, 2) for x, _ in lines} & {round(trim[0], 2), round(trim[2], 2)}
+    assert len(ends) == 2
+    assert all(not (bleed[0] < x < bleed[2] and bleed[1] < y < bleed[3]) for x, y in lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("profile: none.icc", "SF303"), ("colors: cmyk", "SF202"), ("binding: stapled", "SF202")],
+)
+def test_check_says_what_a_press_would_lack(tmp_path: Path, said: str, code: str) -> None:
+    assert [found.code for found in check(story_of(tmp_path, said))] == [code]
+
+
+def test_a_screens_profile_is_no_presss(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    (tmp_path / "screen.icc").write_bytes(srgb.tobytes())
+    outcome = Project(story_of(tmp_path, "profile: screen.icc")).render(formats=("inside",))
+    assert "no printer's" in outcome.troubles[0].error.message
+
+
+def bound(path: Path) -> Book:
+    story = read(path)
+    return bind(story, undrawn(story))
+
+
+def test_a_case_is_larger_by_boards_hinges_and_what_is_turned_in(tmp_path: Path) -> None:
+    path = story_of(tmp_path, "binding: case")
+    book = bound(path)
+    made = wrap(book, read(path))
+    spine = len(inside(book).leaves) * 0.005 * 72 + 2 * 2.5 * MM
+    assert made.trim.width * 72 == pytest.approx(2 * (100 + 3 + 8) * MM + spine)
+    assert made.trim.height * 72 == pytest.approx(106 * MM)
+    assert made.trim.bleed * 72 == pytest.approx(16 * MM)
+    (leaf,) = made.leaves
+    back, front = sorted((item.frame for item in leaf.pictures), key=lambda frame: frame.x)
+    assert back.x == pytest.approx(-16 * MM)
+    assert front.right == pytest.approx(made.trim.width * 72 + 16 * MM)
+    assert (back.y, back.bottom) == pytest.approx((-16 * MM, 122 * MM))
+    hinge = (100 + 3) * MM
+    for text in leaf.texts:
+        assert text.rect.right < hinge or text.rect.x > hinge
+
+
+def test_the_back_shows_its_picture_with_the_blurb_on_a_plate(tmp_path: Path) -> None:
+    last = bound(story_of(tmp_path)).leaves[-1]
+    assert [item.art.panel for item in last.pictures] == ["sea"]
+    (blurb,) = last.texts
+    assert blurb.plate is not None
+
+
+def test_a_page_tells_who_made_the_book(tmp_path: Path) -> None:
+    (leaf,) = [leaf for leaf in bound(story_of(tmp_path)).leaves if leaf.kind == "lives"]
+    assert [text.text for text in leaf.texts] == ["A. Painter", "She lives by the sea."]
+    (portrait,) = leaf.pictures
+    assert isinstance(portrait, Picture)
+    assert (portrait.corner, portrait.alt) == ("circle", "A. Painter")
+    assert all(not portrait.frame.common(text.rect) for text in leaf.texts)
+
+
+def block_of(words: str, lines: int, align: str = "center") -> TextBlock:
+    from storyforge.book.typeface import set_lines
+
+    measure = next(m for m in range(60, 4, -1) if len(set_lines(words, ANDIKA, m) or ()) == lines)
+    found = set_lines(words, ANDIKA, measure)
+    assert found is not None
+    return TextBlock("story", words, found, Rect(0, 0, measure * 10, lines * 14), 10, 1.4, ANDIKA)
+
+
+WORDS = "There was once a fox who lived in a wood of violet trees and never needed a lamp at all."
+ROOM = Rect(0, 0, 400, 400)
+
+
+def test_a_drop_capital_moves_two_lines_aside_and_loses_no_word() -> None:
+    made = initialled(block_of(WORDS, 4), ROOM, "en")
+    assert made.initial is not None
+    assert made.initial.letter == "T"
+    assert " ".join(made.lines) == WORDS
+    assert made.align == "start"
+    assert made.initial.size > 2.5 * made.size
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"), [(WORDS, 2), ("“" + WORDS, 4), (f"{WORDS}\nAnd then.", 5)]
+)
+def test_what_suits_no_drop_capital_has_none(words: str, lines: int) -> None:
+    text = block_of(words.replace("\n", " "), lines)
+    text = TextBlock("story", words, text.lines, text.rect, 10, 1.4, ANDIKA)
+    assert initialled(text, ROOM, "en") == text
+
+
+def test_a_profile_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    from storyforge.book.press import Press, pressed
+
+    (tmp_path / "a.icc").write_bytes(b"no profile")
+    plain = io.BytesIO()
+    with pikepdf.new() as pdf:
+        pdf.add_blank_page()
+        pdf.save(plain)
+    with pytest.raises(StoryForgeError, match="cannot read the colour profile"):
+        pressed(plain.getvalue(), Press(tmp_path / "a.icc"), "T")
