@@ -61,7 +61,7 @@ def test_every_panel_of_a_sample_is_as_it_was(path: Path, store: Store) -> None:
     folder = golden.folder_of(path)
     drawn = golden.draw_goldens(small_plan(path), folder / "concepts", store, silent)
     review = golden.Review(folder, tuple(golden.compared(folder, drawn)), None)
-    panels = [panel.id for _, panel in stories.read(path).panels()]
+    panels = [panel.id for _, panel in stories.read(path).panels() if not panel.picture]
     assert [verdict.panel for verdict in review.verdicts] == panels
     assert review.passed, review.verdicts
 

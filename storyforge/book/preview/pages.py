@@ -153,7 +153,9 @@ class _Desk:
         frame = picture.frame
         radius = {"square": 0.0, "round": 12.0, "circle": frame.width / 2}[picture.corner]
         marks: list[DrawnShape] = []
-        if picture.art.panel in self.drawn:
+        if leaf.kind == "lives":
+            return [Photo("art", picture.art.path, frame, picture.crop, radius)]
+        if picture.art.panel in self.drawn or picture.art.path != self.story.path:
             marks.append(Photo("art", picture.art.path, frame, picture.crop, radius))
         else:
             order = [panel.id for _, panel in self.story.panels()].index(picture.art.panel)
