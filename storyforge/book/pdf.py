@@ -42,14 +42,19 @@ def write_pdf(book: Book, path: Path) -> Path:
     Raises StoryForgeError if a picture cannot be read or the typesetter refuses.
     """
     press = book.press
-    standards = ["a-2a", "ua-1"] if press is None or press.profile is None else ["1.6"]
+    to_press = press is not None and press.profile is not None
     with _typesetter(book) as typesetter:
-        pdf = typesetter.compile(format="pdf", pdf_standards=standards, timestamp=MADE_ON)
+        # One file cannot name two output intents: for a press, PDF/A's claims are left out.
+        pdf = (
+            typesetter.compile(format="pdf", pdf_standards=["1.6"], timestamp=MADE_ON)
+            if to_press
+            else typesetter.compile(format="pdf", pdf_standards=["a-2a", "ua-1"], timestamp=MADE_ON)
+        )
     if not isinstance(pdf, bytes):
         raise TypeError("typst gave pages where one document was asked for")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    done = finished(pdf, book.made) if press is None or press.profile is None else boxed(pdf)
+    done = boxed(pdf) if to_press else finished(pdf, book.made)
     partial.write_bytes(done if press is None else pressed(done, press, book.title))
     os.replace(partial, path)
     return path

@@ -180,7 +180,7 @@ class _Converter:
                 elif item.get("/Subtype") == pikepdf.Name.Form:
                     item.write(self._recolored(item, item.get("/Resources")))
         for page in self.pdf.pages:
-            page.Contents = self.pdf.make_stream(self._recolored(page, page.get("/Resources")))
+            page.Contents = self.pdf.make_stream(self._recolored(page.obj, page.get("/Resources")))
 
     def _picture(self, item: pikepdf.Stream) -> None:
         import pikepdf
@@ -202,8 +202,9 @@ class _Converter:
         """The content with its flat RGB colours as inks."""
         import pikepdf
 
-        spaces = resources.get("/ColorSpace", {}) if resources is not None else {}
-        colored = {str(name) for name, space in dict(spaces).items() if _is_rgb(space)}
+        spaces = None if resources is None else resources.get("/ColorSpace")
+        named = {} if spaces is None else {str(name): space for name, space in spaces.items()}
+        colored = {name for name, space in named.items() if _is_rgb(space)}
         colored.add("/DeviceRGB")
         made: list[pikepdf.ContentStreamInstruction] = []
         within = {"fill": False, "stroke": False}
@@ -221,8 +222,8 @@ class _Converter:
                 made.append(pikepdf.ContentStreamInstruction(operands, step.operator))
                 continue
             values = [round(each, 4) for each in self._inks([float(each) for each in operands])]
-            named = pikepdf.Operator("K" if kind == "stroke" else "k")
-            made.append(pikepdf.ContentStreamInstruction(values, named))
+            ink = pikepdf.Operator("K" if kind == "stroke" else "k")
+            made.append(pikepdf.ContentStreamInstruction(values, ink))
         return pikepdf.unparse_content_stream(made)
 
     def _inks(self, rgb: list[float]) -> list[float]:
