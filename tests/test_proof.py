@@ -209,7 +209,7 @@ def test_pdf_has_the_pages_and_the_same_bytes_twice(path: Path) -> None:
 
 def test_html_holds_every_word_and_a_switch_for_every_layer(path: Path) -> None:
     proof = proof_of(read(path))
-    made = web.html(proof)
+    made = b"".join(web.html(proof)).decode()
     for drawing in proof.drawings:
         for mark in drawing.marks:
             if isinstance(mark, Label):
@@ -222,7 +222,7 @@ def test_html_holds_every_word_and_a_switch_for_every_layer(path: Path) -> None:
 
 def test_hostile_words_stay_words(tmp_path: Path) -> None:
     proof = proof_of(hostile_story(tmp_path))
-    made = web.html(proof)
+    made = b"".join(web.html(proof)).decode()
     assert "<script" not in made
     assert "onerror=" not in made.replace("onerror=&#34;", "")
     body = made[made.index("<main>") : made.index("</body>")]

@@ -89,7 +89,7 @@ def _places(book: Book) -> tuple[NavigationLink, ...]:
     for leaf in book.leaves:
         begins = leaf.kind == "story" and all(place.type != "bodymatter" for place in places)
         kind = "bodymatter" if begins else TYPES.get(leaf.kind)
-        if kind is not None:
+        if kind is not None and all(place.type != kind for place in places):
             label = book.title if begins else leaf.label
             places.append(NavigationLink(f"{_name(leaf)}.xhtml", label, kind))
     return tuple(places)

@@ -25,6 +25,9 @@ from storyforge.story.story import Panel
 _TITLE_SIZES: Final = (52.0, 46.0, 40.0, 36.0, 32.0, 28.0, 24.0, 22.0, 20.0, 18.0)
 _SMALL_SIZES: Final = (20.0, 18.0, 16.0, 14.0, 12.0, 11.0)
 _COLOPHON_SIZES: Final = (11.5, 11.0, 10.5, 10.0, 9.5, 9.0, 8.5, 8.0)
+_BELOW_HEADING: Final = 10.0
+"""Points between the colophon's heading and its words."""
+
 _PLACES: Final[Mapping[Role, StoryPlace]] = {
     "title": ("title",),
     "subtitle": ("book", "cover", "subtitle"),
@@ -62,7 +65,7 @@ def end_matter(binding: Binding, number: int) -> list[Leaf]:
     panel = cover_panel(binding)
     leaves: list[Leaf] = []
     if binding.story.book.colophon:
-        leaves.append(_colophon(binding, number, panel))
+        leaves += _colophon(binding, number, panel)
     if (number - 1 + len(leaves)) % 2 == 0:
         leaves.append(_endpaper(binding, number + len(leaves), panel))
     leaf = _endpaper(binding, number + len(leaves), panel)
@@ -214,7 +217,11 @@ def _dedication(binding: Binding, live: Rect) -> list[TextBlock]:
     return [moved(made, made.rect.x, live.bottom - made.rect.height)]
 
 
-def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
+def _colophon(binding: Binding, number: int, panel: Panel | None) -> list[Leaf]:
+    """On one page at the foot if it fits in any size, else from the top, over as many as it takes.
+
+    Raises Unsettable where a single line of it fills more than a page.
+    """
     live = binding.sheet(number).live
     faces = tuple(dict.fromkeys((binding.text_face, binding.title_face)))
     said_in = spoken_in(binding.language)
@@ -223,30 +230,52 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> Leaf:
     drawn = {panel.id: binding.art[panel.id].made for _, panel in binding.story.panels()}
     text = colophon(binding.story, said_in, faces, drawn)
     face = binding.face_for(text, binding.text_face, "colophon", ("book", "colophon"))
+    running = RunningText(text, face, binding.language)
     room = live.inset(0.1 * live.width, 0)
     heading = fitted(
         binding, phrases(said_in).heading, "heading", room, (18.0, 16.0, 14.0), "colophon"
     )
-    room = replace(room, height=live.height - heading.rect.height - 10)
-    made = block(
-        RunningText(text, face, binding.language),
-        "colophon",
-        room,
-        _COLOPHON_SIZES,
-        compose.STORY_LEADING,
-    )
-    if made is None:
-        raise Unsettable(
-            "colophon: the text does not fit on one page",
-            place=("book", "colophon"),
-            hint="shorten concept authors and licences, or set `book.colophon: false`",
-        )
-    y = live.bottom - made.rect.height
+    below = replace(room, height=live.height - heading.rect.height - _BELOW_HEADING)
+    whole = block(running, "colophon", below, _COLOPHON_SIZES, compose.STORY_LEADING)
+    parts = [whole] if whole else _flowed(running, below, room)
     foreign = None if binding.language.split("-")[0] == said_in else said_in
-    high = moved(heading, room.x, y - 10 - heading.rect.height)
-    texts = tuple(
-        replace(text, align="start", language=foreign) for text in (high, moved(made, room.x, y))
-    )
     tone = binding.art[panel.id] if panel else None
-    label = binding.phrases.heading
-    return Leaf(number, "colophon", label, "paper", tone, (), texts)
+    leaves = []
+    for page, part in enumerate(parts, start=number):
+        live = binding.sheet(page).live
+        x, y = live.inset(0.1 * live.width, 0).x, live.y
+        texts = []
+        if page == number:
+            y = live.bottom - part.rect.height if whole else live.bottom - below.height
+            texts = [moved(heading, x, y - _BELOW_HEADING - heading.rect.height)]
+        texts.append(moved(part, x, y))
+        said = tuple(replace(text, align="start", language=foreign) for text in texts)
+        label = binding.phrases.heading
+        leaves.append(Leaf(page, "colophon", label, "paper", tone, (), said))
+    return leaves
+
+
+def _flowed(text: RunningText, first: Rect, others: Rect) -> list[TextBlock]:
+    """A text over several pages in the smallest size, each with as many lines as it takes."""
+    lines, parts = text.text.split("\n"), []
+    size, leading = _COLOPHON_SIZES[-1:], compose.STORY_LEADING
+    while lines:
+        room = others if parts else first
+        # Each page holds one line at least and all at most: halve what lies between.
+        least, most, made = 0, len(lines), None
+        while least < most:
+            count = (least + most + 1) // 2
+            some = replace(text, text="\n".join(lines[:count]))
+            tried = block(some, "colophon", room, size, leading)
+            least, most, made = (count, most, tried) if tried else (least, count - 1, made)
+        if made is None:
+            raise Unsettable(
+                "colophon: one of its lines does not fit on a page",
+                place=("book", "colophon"),
+                hint="shorten concept authors and licences, or set `book.colophon: false`",
+            )
+        parts.append(made)
+        lines = lines[least:]
+        while lines and not lines[0]:
+            lines.pop(0)
+    return parts

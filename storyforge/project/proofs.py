@@ -13,6 +13,7 @@ from storyforge.story.story import Story
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
+    from storyforge.book.preview.drawing import Proof
 
 
 def write_proofs(
@@ -39,18 +40,35 @@ def write_proofs(
     folder, name = first.parent, first.name
     files: list[Path] = []
     if "png" in formats:
-        pages = typeset.pngs(made.drawings)
-        files = [folder / name / f"{each.name}.png" for each in made.drawings]
-        for old in set((folder / name).glob("[0-9][0-9]-*.png")) - set(files):
-            old.unlink()
-        for path, page in zip(files, pages, strict=True):
-            write_whole(path, page)
-        files.append(folder / f"{name}.png")
-        write_whole(files[-1], typeset.contact_sheet(made, pages))
+        files += _pngs(made, folder / name)
     if "pdf" in formats:
         files.append(folder / f"{name}.pdf")
         write_whole(files[-1], typeset.pdf(made))
     if "html" in formats:
         files.append(folder / f"{name}.html")
-        write_whole(files[-1], web.html(made).encode())
+        write_whole(files[-1], web.html(made))
     return tuple(files)
+
+
+def _pngs(proof: Proof, folder: Path) -> list[Path]:
+    """Write every page to a folder, and contact sheets beside it; only some are held at a time."""
+    from storyforge.book.preview import typeset
+
+    files = [folder / f"{each.name}.png" for each in proof.drawings]
+    sheets: list[Path] = []
+    spreads = proof.spreads()
+    for start in range(0, len(spreads), typeset.SHEET_SPREADS):
+        some = spreads[start : start + typeset.SHEET_SPREADS]
+        places = sorted(place for spread in some for place in spread)
+        pages = typeset.pngs([proof.drawings[place] for place in places])
+        for place, page in zip(places, pages, strict=True):
+            write_whole(files[place], page)
+        number = f"-{len(sheets) + 1}" if sheets else ""
+        sheets.append(folder.with_name(f"{folder.name}{number}.png"))
+        shown = dict(zip(places, pages, strict=True))
+        lying = [[shown[place] for place in spread] for spread in some]
+        write_whole(sheets[-1], typeset.contact_sheet(lying))
+    old = set(folder.glob("[0-9][0-9]*-*.png")) | set(folder.parent.glob(f"{folder.name}-*.png"))
+    for path in old - {*files, *sheets}:
+        path.unlink()
+    return [*files, *sheets]

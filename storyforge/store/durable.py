@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -32,9 +32,12 @@ _HOST: Final = re.sub(r"\W", "_", platform.node())[:32] or "here"
 _PARTIAL: Final = re.compile(r"\..*\.(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{8}\.partial")
 
 
-def write_whole(path: Path, data: bytes, proof: Callable[[Path], None] | None = None) -> None:
+def write_whole(
+    path: Path, data: bytes | Iterable[bytes], proof: Callable[[Path], None] | None = None
+) -> None:
     """Write a file so that it is never seen half written, and is there after a loss of power.
 
+    data   in one piece, or in pieces that are made while they are written
     proof  sees the file before it has its name; what it raises leaves the old one in its place
 
     Raises EnvironmentProblem, naming the file, if that cannot be.
@@ -45,7 +48,8 @@ def write_whole(path: Path, data: bytes, proof: Callable[[Path], None] | None = 
         partial = path.with_name(_partial_name(path.name))
         try:
             with partial.open("wb") as file:
-                file.write(data)
+                for piece in [data] if isinstance(data, bytes) else data:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             if proof is not None:

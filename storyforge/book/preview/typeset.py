@@ -1,4 +1,4 @@
-"""Drawings as a PDF or as PNGs, by Typst; and all PNGs of a book on one contact sheet.
+"""Drawings as a PDF or as PNGs, by Typst; and PNGs of a book on contact sheets.
 
 Proofs are for the desk: they carry no tags and no alt texts, which the book itself does.
 """
@@ -42,6 +42,9 @@ _SHEET_GAP: Final = 14
 _SHEET_ROW: Final = 2
 """Spreads beside each other on the contact sheet."""
 
+SHEET_SPREADS: Final = 24
+"""Spreads on one contact sheet; a long book has several, and is laid out a sheet at a time."""
+
 _PALETTE: Final = 96
 """Colours that a drawing of few needs, with those at the edges of its lines."""
 
@@ -79,21 +82,20 @@ def flat(png: bytes) -> bytes:
     return out.getvalue()
 
 
-def contact_sheet(proof: Proof, pages: Sequence[bytes]) -> bytes:
-    """All pages small on one PNG, those that lie open together side by side."""
-    small = [_thumbnail(page) for page in pages]
-    width, height = (max(page.size[side] for page in small) for side in (0, 1))
-    spreads = proof.spreads()
+def contact_sheet(spreads: Sequence[Sequence[bytes]]) -> bytes:
+    """Pages small on one PNG, those that lie open together side by side, from left to right."""
+    small = [[_thumbnail(page) for page in spread] for spread in spreads]
+    width, height = (max(page.size[side] for each in small for page in each) for side in (0, 1))
     across, down = 2 * width + _SHEET_GAP, height + _SHEET_GAP
-    rows = -(-len(spreads) // _SHEET_ROW)
-    columns = min(_SHEET_ROW, len(spreads))
+    rows = -(-len(small) // _SHEET_ROW)
+    columns = min(_SHEET_ROW, len(small))
     sheet = Image.new("RGB", (columns * across + _SHEET_GAP, rows * down + _SHEET_GAP), _DESK)
-    for index, spread in enumerate(spreads):
+    for index, spread in enumerate(small):
         x = _SHEET_GAP + index % _SHEET_ROW * across
         y = _SHEET_GAP + index // _SHEET_ROW * down
         x += (2 - len(spread)) * width // 2
         for place, page in enumerate(spread):
-            sheet.paste(small[page], (x + place * width, y))
+            sheet.paste(page, (x + place * width, y))
     out = io.BytesIO()
     sheet.save(out, "PNG")
     return out.getvalue()

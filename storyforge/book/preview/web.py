@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, get_args
@@ -27,6 +27,9 @@ from storyforge.book.preview.drawing import (
 _ASCENT: Final = 0.8
 """From the top of a line's box to its baseline, in letter sizes; the PDF's is the same."""
 
+_BUFFERED: Final = 64
+"""Pieces of text that are written at once."""
+
 _SWITCHED: Final[tuple[Layer, ...]] = tuple(
     layer for layer in get_args(Layer) if layer not in {"page", "notes"}
 )
@@ -45,21 +48,27 @@ def _environment() -> Environment:
     )
 
 
-def html(proof: Proof) -> str:
-    """The whole proof; what an author wrote stays text."""
+def html(proof: Proof) -> Iterator[bytes]:
+    """The whole proof, a piece at a time; what an author wrote stays text."""
     faces = proof.faces()
-    sheets = [_sheet(drawing, faces, _inline) for drawing in proof.drawings]
-    return (
+    pieces = (
         _environment()
         .get_template("proof.html")
-        .render(
+        .stream(
             title=proof.title,
             language=proof.language,
             layers=_SWITCHED,
             faces=[_face(index, face) for index, face in enumerate(faces)],
-            spreads=[[sheets[index] for index in spread] for spread in proof.spreads()],
+            # Made while they are written: all of them at once would fill the memory.
+            spreads=(
+                [_sheet(proof.drawings[n], faces, _inline) for n in spread]
+                for spread in proof.spreads()
+            ),
         )
     )
+    pieces.enable_buffering(_BUFFERED)
+    for piece in pieces:
+        yield piece.encode()
 
 
 def svg(drawing: Drawing, faces: Sequence[Face], source: Callable[[Path], str]) -> str:
