@@ -13,6 +13,7 @@ from tinybases import tiny_pipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.bases import look_at_base
 from storyforge.model.base import open_base
 from storyforge.model.components import clip_tokenizer, wanted_files
 from storyforge.model.vocabulary import CONFIGS
@@ -64,12 +65,18 @@ def test_a_folder_opens_in_another_precision_with_the_same_numbers(
     assert half.unet.dtype == half.text_encoder.dtype == dtype
 
 
-def test_a_folder_of_pickles_opens(tmp_path: Path) -> None:
-    pipe = tiny_pipeline("sd1")
-    pipe.save_pretrained(tmp_path, safe_serialization=False)
-    if not list(tmp_path.glob("text_encoder/*.bin")):
-        pipe.text_encoder.save_pretrained(tmp_path / "text_encoder")
-    assert same_weights(open_base(str(tmp_path), "hash").unet, pipe.unet)
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_pickle_in_a_base_is_refused_by_name_and_never_opened(part: str, tmp_path: Path) -> None:
+    tiny_pipeline("sd1").save_pretrained(tmp_path)
+    for weights in (tmp_path / part).glob("*.safetensors"):
+        weights.unlink()
+        (tmp_path / part / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    with pytest.raises(EnvironmentProblem, match="only a pickle in") as caught:
+        open_base(str(tmp_path), "hash")
+    assert "save_pretrained" in str(caught.value.hint)
+    trouble = look_at_base(tmp_path).trouble
+    assert trouble is not None
+    assert trouble.what.startswith(f"has only a pickle in `{part}/`")
 
 
 def test_an_inpainting_model_is_refused_by_its_kind(folder: Path, tmp_path: Path) -> None:

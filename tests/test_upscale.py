@@ -17,7 +17,13 @@ from storyforge.book.upscale import PRINT_PPI, fitted, inches, save, widths, wit
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import silent
 from storyforge.provenance.xmp import DIGITAL_SOURCE, XMP_CHUNK
-from storyforge.sample.upscaler import Upscaler, enlarge_until, enlarged, open_upscaler
+from storyforge.sample.upscaler import (
+    Upscaler,
+    enlarge_until,
+    enlarged,
+    network_weights,
+    open_upscaler,
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +106,40 @@ def test_an_esrgan_file_enlarges_four_times(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("spandrel", exc_type=ImportError)
     (tmp_path / "m.pth").write_bytes(b"not a model")
     with pytest.raises(EnvironmentProblem, match=r"m\.pth"):
-        open_upscaler(tmp_path / "m.pth")
+        network_weights(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("wrapper", ["params_ema", "params", "state_dict", None])
+def test_weights_are_found_in_what_a_trainer_wrapped_them_in(
+    wrapper: str | None, tmp_path: Path
+) -> None:
+    weights = {"body.0.weight": torch.ones(2), "body.0.bias": torch.zeros(2)}
+    kept = weights if wrapper is None else {wrapper: weights, "step": 5}
+    torch.save(kept, tmp_path / "m.pth")
+    read = network_weights(tmp_path / "m.pth")
+    assert {name: weight.tolist() for name, weight in read.items()} == {
+        name: weight.tolist() for name, weight in weights.items()
+    }
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_upscaler_that_would_run_code_is_refused_and_runs_none(
+    old: bool, tmp_path: Path
+) -> None:
+    sung = tmp_path / "sung"
+    torch.save({"a": Canary(sung)}, tmp_path / "m.pth", _use_new_zipfile_serialization=not old)
+    with pytest.raises(EnvironmentProblem, match=r"m\.pth"):
+        network_weights(tmp_path / "m.pth")
+    assert not sung.exists()

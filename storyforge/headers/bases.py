@@ -144,9 +144,16 @@ def _missing(path: Path, denoiser: str = "unet") -> BaseTrouble | None:
         folder = path / part
         if not folder.is_dir():
             return BaseTrouble(f"has no `{part}/`", "get the whole model, with all of its parts")
-        if part in _WEIGHED and not _weights(folder):
+        found = _weights(folder) if part in _WEIGHED else None
+        if found == []:
             return BaseTrouble(
                 f"has no weights in `{part}/`", "get the .safetensors files of the model as well"
+            )
+        if found and found[0].suffix != ".safetensors":
+            return BaseTrouble(
+                f"has only a pickle in `{part}/` (`{found[0].name}`), which may run code when it "
+                "is opened",
+                "get the .safetensors files; diffusers' `save_pretrained` writes them, too",
             )
     return None
 
@@ -158,14 +165,14 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
-    """Every weight of U-Net and text encoder; nothing where they are pickled or in parts."""
+    """Every weight of U-Net and text encoder; nothing where they are in parts."""
     found: dict[str, Shape] = {}
     parts = ((denoiser, denoiser), ("text_encoder", "text"), ("text_encoder_2", "text_2"))
     for part, model in parts:
         if not (path / part).is_dir():
             continue
         files = _weights(path / part)
-        if files[0].suffix != ".safetensors" or "-of-" in files[0].name:
+        if "-of-" in files[0].name:
             return {}
         for key, shape in read_header(files[0]).shapes.items():
             layer = key.removesuffix(".weight").removeprefix("text_model.")

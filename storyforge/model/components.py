@@ -289,9 +289,12 @@ def _weighed(kind: _Kind, folder: Path, dtype: torch.dtype):  # type: ignore[no-
     chosen = chosen_weights(names, dtype == torch.float16)
     if chosen is None:
         raise EnvironmentProblem(f"there are no weights in `{folder}`", hint="get the model anew")
-    return kind.from_pretrained(
-        folder, variant=chosen.variant, use_safetensors=chosen.safe, dtype=dtype
-    )
+    if not chosen.safe:
+        raise EnvironmentProblem(
+            f"there is only a pickle in `{folder}`, which may run code when it is opened",
+            hint="get the .safetensors files; diffusers' `save_pretrained` writes them, too",
+        )
+    return kind.from_pretrained(folder, variant=chosen.variant, use_safetensors=True, dtype=dtype)
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Final
 
 import numpy as np
@@ -19,10 +18,14 @@ from PIL import Image
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.model.base import best_device
+from storyforge.model.formats.tensors import raw_tensors
 
 _TILE: Final = 256
 _BORDER: Final = 16
 """Pixels of a tile, and of its surroundings that the network sees beside it."""
+
+_WRAPPERS: Final = ("params_ema/", "params-ema/", "params/", "state_dict/", "model/", "net/")
+"""Under which trainers keep weights in their files, the smoothed ones first."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """(1, 3, h, w) in 0 to 1 → (1, 3, s·h, s·w)."""
@@ -48,14 +51,33 @@ def open_upscaler(model: Path) -> Upscaler:
         hint = "pip install spandrel, with the torchvision that fits torch; or `upscale: lanczos`"
         raise EnvironmentProblem(message, hint=hint) from exc
     device = best_device()
+    weights = network_weights(model)
     try:
-        found = ModelLoader(device=device).load_from_file(model)
-    except (UnsupportedModelError, UnpicklingError, OSError, RuntimeError, ValueError) as exc:
+        found = ModelLoader(device=device).load_from_state_dict(weights)
+    except (UnsupportedModelError, KeyError, RuntimeError, ValueError) as exc:
         raise EnvironmentProblem(f"cannot read `{model}` as a model that enlarges") from exc
     if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
         raise StoryForgeError(f"`{model.name}` enlarges no colour pictures")
     found.eval()
     return Upscaler(lambda pixels: found(pixels.to(device)).float().cpu(), found.scale)
+
+
+def network_weights(model: Path) -> dict[str, torch.Tensor]:
+    """A network's weights by name, out of whatever its trainer wrapped them in; runs no code.
+
+    Raises EnvironmentProblem for a file that holds more than numbers.
+    """
+    # spandrel would open pickles by a reader of its own; this one knows tensors and nothing else.
+    _, tensors = raw_tensors(model)
+    for wrapper in _WRAPPERS:
+        inner = {
+            name.removeprefix(wrapper): weight
+            for name, weight in tensors.items()
+            if name.startswith(wrapper)
+        }
+        if inner:
+            return inner
+    return tensors
 
 
 def enlarge_until(
