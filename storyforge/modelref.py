@@ -274,7 +274,7 @@ def _part_at(name: str, reference: str, folder: Path) -> tuple[str, str]:
     """Where a part of a base is, and its hash."""
     path = (folder / Path(reference).expanduser()).absolute()
     if path.exists():
-        return str(path), fingerprint(path)
+        return str(path), fingerprint(path, once=True)
     if name == "vae" and path.suffix != ".safetensors" and HUB_ID.fullmatch(reference):
         return reference, reference
     raise EnvironmentProblem(f"no {name} for the base at `{path}`")
@@ -282,7 +282,7 @@ def _part_at(name: str, reference: str, folder: Path) -> tuple[str, str]:
 
 def _of_files(reference: str, path: Path) -> ModelRef:
     defaults = defaults_of(path)
-    return ModelRef(reference, fingerprint(path, without=DEFAULTS_FILE), defaults)
+    return ModelRef(reference, fingerprint(path, without=DEFAULTS_FILE, once=True), defaults)
 
 
 @dataclass(frozen=True, slots=True)

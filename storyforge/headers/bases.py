@@ -165,14 +165,14 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
-    """Every weight of U-Net and text encoder; nothing where they are in parts."""
+    """Every weight of U-Net and text encoder; nothing where they are pickled or in parts."""
     found: dict[str, Shape] = {}
     parts = ((denoiser, denoiser), ("text_encoder", "text"), ("text_encoder_2", "text_2"))
     for part, model in parts:
         if not (path / part).is_dir():
             continue
         files = _weights(path / part)
-        if "-of-" in files[0].name:
+        if not files or files[0].suffix != ".safetensors" or "-of-" in files[0].name:
             return {}
         for key, shape in read_header(files[0]).shapes.items():
             layer = key.removesuffix(".weight").removeprefix("text_model.")

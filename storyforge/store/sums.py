@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.store.known import known_sum
 
 NOTE: Final = ".sha256"
 """Ending of a note's name, after the product's own."""
@@ -75,21 +76,23 @@ def note_path(product: Path) -> Path:
     return product.with_name(product.name + NOTE)
 
 
-def fingerprint(path: Path, *, without: str | None = None) -> str:
+def fingerprint(path: Path, *, without: str | None = None, once: bool = False) -> str:
     """SHA-256 of a file, or of all files in a folder with their names; 64 hex digits.
 
-    Hidden files do not count, nor does the one that is called `without`. Raises EnvironmentProblem
-    if the path is missing or unreadable.
+    Hidden files do not count, nor does the one that is called `without`. `once` reads a large file
+    once on this machine, and knows it again after that: for what others made.
+
+    Raises EnvironmentProblem if the path is missing or unreadable.
     """
     if not path.exists():
         raise EnvironmentProblem(f"nothing at `{path}`")
     if path.is_file():
-        return _file_sum(path)
+        return _file_sum(path, once)
     whole = hashlib.sha256()
     for file in files_of(path):
         name = file.relative_to(path).as_posix()
         if name != without:
-            whole.update(f"{_file_sum(file)}  {name}\n".encode())
+            whole.update(f"{_file_sum(file, once)}  {name}\n".encode())
     return whole.hexdigest()
 
 
@@ -112,17 +115,19 @@ def files_of(folder: Path) -> list[Path]:
     )
 
 
-def _file_sum(path: Path) -> str:
+def _file_sum(path: Path, once: bool = False) -> str:
     try:
         state = path.stat()
         stamp = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
-        return _remembered_sum(path, state.st_size, stamp)
+        return _remembered_sum(path, state.st_size, stamp, once)
     except OSError as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc.strerror}") from exc
 
 
 @lru_cache(maxsize=4096)
-def _remembered_sum(path: Path, size: int, stamp: tuple[int, int, int]) -> str:
+def _remembered_sum(path: Path, size: int, stamp: tuple[int, int, int], once: bool) -> str:
     """The file's SHA-256; inode and times of change (ns) tell when to read it again."""
+    if once:
+        return known_sum(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
