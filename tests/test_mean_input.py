@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from support import bomb
 from typer.testing import CliRunner
 
 from storyforge import pictures
@@ -212,3 +213,56 @@ def test_what_is_no_font_is_told(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "f.ttf").write_bytes(data)
     with pytest.raises(ValueError, match="font"):
         check_font(tmp_path / "f.ttf")
+
+
+FILES = """\
+storyforge: 1
+title: Small
+pages:
+  - panels:
+      - id: a
+        prompt: in the snow
+        alt: Snow.
+        regions: {one: {prompt: a fox, MASK}}
+        control: [{adapter: pocket/sketch, CONTROL}]
+        refine: {REFINE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "file", "code"),
+    [
+        ("MASK", "mask: x.png", "SF328"),
+        ("CONTROL", "picture: x.png", "SF328"),
+        ("REFINE", "picture: x.png", "SF328"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"<html>", b"", b"\x89PNG\r\n\x1a\n" + bytes(30)])
+def test_a_picture_that_a_panel_names_is_looked_into_by_check(
+    named: str, file: str, code: str, content: bytes, tmp_path: Path
+) -> None:
+    others = {"MASK": "at: left", "CONTROL": "draw: sketch", "REFINE": "scale: 2"}
+    text = FILES.replace(named, file)
+    for name, plain in others.items():
+        text = text.replace(name, plain)
+    (tmp_path / "x.png").write_bytes(content)
+    (tmp_path / "story.yaml").write_text(text)
+    (found,) = [each for each in Project(tmp_path / "story.yaml").check() if each.code == code]
+    line = next(n for n, said in enumerate(text.splitlines(), start=1) if "x.png" in said)
+    assert (found.line, found.column) == (line, text.splitlines()[line - 1].index("x.png") + 1)
+
+
+@pytest.mark.parametrize(
+    ("named", "file"),
+    [("MASK", "mask: x.png"), ("CONTROL", "picture: x.png"), ("REFINE", "picture: x.png")],
+)
+def test_a_bomb_that_a_panel_names_is_not_unpacked_by_check(
+    named: str, file: str, tmp_path: Path
+) -> None:
+    others = {"MASK": "at: left", "CONTROL": "draw: sketch", "REFINE": "scale: 2"}
+    text = FILES.replace(named, file)
+    for name, plain in others.items():
+        text = text.replace(name, plain)
+    bomb(tmp_path / "x.png")
+    (tmp_path / "story.yaml").write_text(text)
+    assert "SF328" in {each.code for each in Project(tmp_path / "story.yaml").check()}
