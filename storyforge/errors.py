@@ -141,6 +141,10 @@ class EnvironmentProblem(StoryForgeError):
     exit_code: ClassVar[int] = 3
 
 
+class NotEnoughMemory(EnvironmentProblem):
+    """A task does not fit into the machine's memory, or its GPU's."""
+
+
 class Damaged(EnvironmentProblem):
     """A product is not what it was when it was finished; it is set aside, to be made again."""
 
@@ -149,6 +153,10 @@ class TaskFailed(StoryForgeError):
     """Some tasks of the plan failed; what the others made is kept."""
 
     exit_code: ClassVar[int] = 4
+
+
+class InputChanged(TaskFailed):
+    """A file of the author's was changed while it was used; what came of it has no name."""
 
 
 class Locked(StoryForgeError):

@@ -1,7 +1,7 @@
 """Where a task runs: here, or in local processes beside each other.
 
 A task is plain data and a function that can be imported; what it makes lies in the store, so only
-words travel back. Other machines are not covered.
+words travel back. Other machines are `engine.cluster`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+from storyforge.errors import EnvironmentProblem, NotEnoughMemory, StoryForgeError, TaskFailed
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ moment, in bytes; 0 if the system does not say."""
 
 _THREAD_SETTINGS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-_MENDABLE: Final = (StoryForgeError, OSError, MemoryError, RuntimeError)
+MENDABLE: Final = (StoryForgeError, OSError, MemoryError, RuntimeError)
 """What can befall one task without being a mistake in the program: a full disk, no memory (torch
 says RuntimeError), an unreadable picture."""
 
@@ -113,7 +113,7 @@ def _run_here(
         forget_peak_memory()
         try:
             function(task, on_progress)
-        except _MENDABLE as exc:
+        except MENDABLE as exc:
             failures.append(Failure(task, _logged(translated(exc))))
         else:
             done(task, peak_memory())
@@ -131,7 +131,7 @@ def translated(error: Exception, jobs: int = 1) -> StoryForgeError:
         hint = (
             "use fewer `--jobs`" if jobs > 1 else "close other programs, or draw smaller pictures"
         )
-        told = EnvironmentProblem(f"not enough memory: {error}", hint=hint)
+        told = NotEnoughMemory(f"not enough memory: {error}", hint=hint)
     elif isinstance(error, OSError):
         told = EnvironmentProblem(str(error))
     else:
@@ -281,7 +281,7 @@ def _work(
     threading.Thread(target=_follow_parent, daemon=True).start()
     try:
         function(task, lambda what, count, total: _say(mouth, (what, count, total)))
-    except _MENDABLE as exc:
+    except MENDABLE as exc:
         _say(mouth, translated(exc, jobs))
     else:
         _say(mouth, peak_memory())

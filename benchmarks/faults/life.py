@@ -17,14 +17,15 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from storyforge.engine import books, engine
+from storyforge.engine import books, engine, maker, stages
+from storyforge.engine.inputs import check_panel
 from storyforge.executor import OnProgress
 from storyforge.project import stores
 from storyforge.project.project import Project
 from storyforge.store import Store, tidying
 from storyforge.store.products import Source
 from storyforge.store.sums import NOTE
-from storyforge.tasks import BookTask, FuseTask, PanelTask, TrainTask
+from storyforge.tasks import BookTask, FuseTask, TrainTask
 
 STORY = """
 storyforge: 1
@@ -117,18 +118,20 @@ def _fuse(
 
 
 def _draw(
-    keep: engine.Keeper,
-    fused: Path | None,
-    concepts: dict[str, Path],
+    store: Store,
     previews: Path | None,
-    tasks: tuple[PanelTask, ...],
+    drawn: stages.Drawn,
+    job: stages.DrawingJob,
     on_progress: OnProgress,
 ) -> None:
-    model = b"" if fused is None else (fused / "deltas").read_bytes()
-    for task in tasks:
-        with keep(task) as path:
+    model = b"" if job.model is None else (job.model / "deltas").read_bytes()
+    for task in job.tasks:
+        with store.make_missing("panels", task.key, job.sources(task)) as path:
             if path is not None:
                 path.write_bytes(model + bytes_of(task.key))
+                check_panel(task)
+        if path is not None:
+            drawn(task, 0.0)
 
 
 def _bind(self: books.Books, task: BookTask, on_progress: OnProgress) -> None:
@@ -143,10 +146,10 @@ def stages_for_nothing() -> Iterator[None]:
     """Let stages make their products out of the keys, and of what they read."""
     with ExitStack() as stack:
         for owner, name, made in (
-            (engine, "learn_concept", _learn),
-            (engine, "fuse_concepts", _fuse),
-            (engine, "_draw", _draw),
-            (engine, "_usual_jobs", lambda count: 1),
+            *((module, "learn_concept", _learn) for module in (maker, stages)),
+            *((module, "fuse_concepts", _fuse) for module in (maker, stages)),
+            *((module, "draw_panels", _draw) for module in (maker, stages)),
+            (maker, "_usual_jobs", lambda count: 1),
             (books.Books, "perform", _bind),
             (engine.Engine, "compose", lambda self, tasks: None),
         ):

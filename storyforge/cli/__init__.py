@@ -2,14 +2,24 @@
 
 The only room that prints: data to stdout, progress and complaints to stderr. `program` holds the
 app, `options` what verbs share, `terminal` how things look there, and `author`, `make`, `approve`,
-`concept`, `desk`, `evaluate`, `files`, `pack`, `products` and `provenance` the verbs.
+`concept`, `desk`, `evaluate`, `files`, `machines`, `pack`, `products` and `provenance` the verbs.
 """
 
 from storyforge.cli import author, make
 
 # isort: split
 # `--help` lists verbs in this order: whoever begins reads the first ones first.
-from storyforge.cli import approve, concept, desk, evaluate, files, pack, products, provenance
+from storyforge.cli import (
+    approve,
+    concept,
+    desk,
+    evaluate,
+    files,
+    machines,
+    pack,
+    products,
+    provenance,
+)
 from storyforge.cli.program import app
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "desk",
     "evaluate",
     "files",
+    "machines",
     "make",
     "pack",
     "products",

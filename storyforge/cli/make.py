@@ -11,6 +11,7 @@ import typer
 from storyforge.cli.options import (
     AsJson,
     Assets,
+    ClusterOption,
     CoverWrap,
     Formats,
     Jobs,
@@ -21,7 +22,9 @@ from storyforge.cli.options import (
     StepsOption,
     StoreFolder,
     StoryArgument,
+    Token,
     among,
+    cluster_at,
     formats,
 )
 from storyforge.cli.program import app
@@ -82,6 +85,8 @@ def train(
     jobs: Jobs = None,
     store: StoreFolder = None,
     no_wait: NoWait = False,
+    cluster: ClusterOption = None,
+    token: Token = None,
     logs: Annotated[
         Path | None,
         typer.Option("--logs", metavar="DIR", help="Write losses, curves and previews there."),
@@ -98,7 +103,9 @@ def train(
     if tensorboard and logs is None:
         raise typer.BadParameter("needs `--logs DIR`", param_hint="--tensorboard")
     kept = None if logs is None else Logs(logs, tensorboard)
-    project, wanted = Project(story, store=store, wait=not no_wait), concepts or ()
+    where = cluster_at(cluster, token)
+    project = Project(story, store=store, wait=not no_wait, cluster=where)
+    wanted = concepts or ()
     for finding in project.examine(wanted):
         tell(finding_line(finding))
     outcome = _done(lambda tell: project.train(wanted, jobs=jobs, logs=kept, on_progress=tell))
@@ -131,13 +138,16 @@ def fuse(
     jobs: Jobs = None,
     store: StoreFolder = None,
     no_wait: NoWait = False,
+    cluster: ClusterOption = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Fuse the concepts into one model, learning those that are missing."""
     from storyforge.project.fused import check_vacant
     from storyforge.project.project import Project
 
-    project = Project(story, store=store, wait=not no_wait)
+    where = cluster_at(cluster, token)
+    project = Project(story, store=store, wait=not no_wait, cluster=where)
     if merge is not None:
         check_vacant(merge)
         among(to, ("diffusers", "single-file"), "--to")
@@ -183,13 +193,16 @@ def render(
     jobs: Jobs = None,
     store: StoreFolder = None,
     no_wait: NoWait = False,
+    cluster: ClusterOption = None,
+    token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Make all that is missing, then the book."""
     from storyforge.plan.plan import Order
     from storyforge.project.project import Project
 
-    project = Project(story, store=store, out=out, wait=not no_wait)
+    where = cluster_at(cluster, token)
+    project = Project(story, store=store, out=out, wait=not no_wait, cluster=where)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if takes is not None:
         _show_takes(project, wanted, takes, steps, jobs, previews, clip, as_json)

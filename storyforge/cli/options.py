@@ -10,6 +10,7 @@ import typer
 from storyforge.errors import StoryForgeError, closest
 
 if TYPE_CHECKING:
+    from storyforge.engine.cluster import ClusterSpec
     from storyforge.settings import Format
 
 _FORMATS = "pdf, html, web, epub, epub-reflow, cbz, png, cover, inside, booklet, mp4"
@@ -27,6 +28,14 @@ Jobs = Annotated[
 ]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Fail where another run is making the same.")
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="WHERE", help="local:4, slurm:8, ssh:HOSTS, tls://host:8786"),
+]
+Token = Annotated[
+    Path | None,
+    typer.Option("--token", metavar="FILE", help="What the members of a cluster share."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Formats = Annotated[
@@ -53,6 +62,13 @@ Ppi = Annotated[
 PlaceOption = Annotated[
     Path, typer.Argument(metavar="WHERE", help="A story, its folder, or a store's folder.")
 ]
+
+
+def cluster_at(where: str | None, token: Path | None) -> ClusterSpec | None:
+    """The cluster asked for; None for this machine."""
+    from storyforge.engine.cluster import ClusterSpec
+
+    return None if where is None else ClusterSpec.read(where, token)
 
 
 def formats(to: str | None) -> tuple[Format, ...] | None:

@@ -71,23 +71,59 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Make it again at once; WHERE is a story then.")
     ] = False,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            "--re-execute",
+            metavar="SHARE",
+            help="Make so many, such as `1%`, again and compare; WHERE is a story then.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Set aside what is damaged, and what was made from it; the next run makes it again."""
     from storyforge.project import stores
     from storyforge.project.project import Project
 
-    if repair and not where.is_file():
-        raise typer.BadParameter("needs a story's file", param_hint="--repair")
-    waste = stores.verify(where)
+    share = None if again is None else _share(again)
+    if (repair or share) and not where.is_file():
+        raise typer.BadParameter("needs a story's file", param_hint="WHERE")
+    waste, turned = stores.verify(where), stores.turned()
     show_waste(waste, as_json, "damaged, or made from what is, and set aside")
+    for path in turned:
+        tell(f"warning: `{path}` is not what it was when it was first read; get it again")
     if repair:
         with ProgressLine() as progress:
             outcome = Project(where).render(on_progress=progress)
         for trouble in outcome.troubles:
             raise trouble.error
-    elif waste:
+    other = [] if share is None else _made_otherwise(where, share)
+    if (waste and not repair) or turned or other:
         raise typer.Exit(1)
+
+
+def _made_otherwise(story: Path, share: float) -> list[str]:
+    """Make products again, and tell which of them are others now."""
+    from storyforge.project.project import Project
+
+    with ProgressLine() as progress:
+        made = Project(story).remade(share, on_progress=progress)
+    other = [each.subject for each in made if not each.same]
+    for subject in other:
+        tell(f"{subject}: made again, it has other bytes; something that decides is not in its key")
+    tell(f"{len(made)} made again, {len(made) - len(other)} of them with the same bytes")
+    return other
+
+
+def _share(text: str) -> float:
+    """A share as `1%` or `0.01`."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise typer.BadParameter(f"`{text}` is no share, such as `1%`", param_hint="--re-execute")
+    return share
 
 
 @cache.command()

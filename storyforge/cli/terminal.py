@@ -297,6 +297,7 @@ def survey_content(survey: Survey) -> dict[str, object]:
         {
             "subject": line.subject,
             "key": line.task.key,
+            "needs": list(survey.needs.get(line.task.key, ())),
             "state": line.state,
             "reason": line.reason,
             "ignores": list(line.ignores),

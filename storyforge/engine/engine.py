@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from storyforge.engine.books import Books
 from storyforge.engine.inputs import learnt_of
 from storyforge.engine.maker import Maker, watched
+from storyforge.engine.orders import Sendable, Sender
 from storyforge.engine.stages import DrawingJob
-from storyforge.executor import Failure, OnProgress, run
+from storyforge.executor import Done, Failure, OnProgress, run
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import subject_of
 from storyforge.plan.takes import picture_of
@@ -35,8 +36,19 @@ from storyforge.tasks import (
 if TYPE_CHECKING:
     from storyforge.train.logs import Logs
 
+S = TypeVar("S", bound=Sendable)
+
 _LONGEST: Final = 60
 """Letters of a story's name in its ledger's: file systems allow 255 bytes in all."""
+
+
+class Elsewhere(Protocol):
+    """Other machines."""
+
+    def perform(
+        self, tasks: Sequence[S], sender: Sender, on_progress: OnProgress, done: Done[S]
+    ) -> Sequence[Failure[S]]:
+        """Do every task, keep each product in the store, and say which failed."""
 
 
 def ledger_of(store: Store, story: Story) -> Ledger:
@@ -68,6 +80,15 @@ class Engine:
             self.store, ledger, self.plan.key_inputs, self.on_progress, self._name, self.share
         )
         self.books = Books(self.store, self.plan.story, self.plan.pins, self._note)
+
+    def go_to(self, elsewhere: Elsewhere) -> None:
+        """Let other machines do what takes a model."""
+
+        def send(todo: Sequence[S]) -> Sequence[Failure[S]]:
+            sender = Sender(self.plan, self.store)
+            return elsewhere.perform(todo, sender, self.on_progress, self.maker.keep)
+
+        self.maker.send = send
 
     def learn(self, tasks: Sequence[TrainTask], jobs: int | None, logs: Logs | None = None) -> None:
         """Learn concepts, several at a time; by-products of each go to its folder in `logs`."""

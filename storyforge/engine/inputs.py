@@ -1,7 +1,8 @@
 """What tasks are made from: read over before anything is built on it, and looked at again after.
 
 A damaged product is set aside, so that it is missing and made again. A file of the author's that
-changed while it was used ends the task: what came of it would bear the wrong key.
+changed while it was used ends the task: what came of it would bear the wrong key. `project` then
+reads the story again and goes on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from storyforge.errors import TaskFailed
+from storyforge.errors import InputChanged
 from storyforge.plan.keys import KeyInputs, drawn_from, key_of, own_recipe
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import subject_of
@@ -64,30 +65,30 @@ def sums_of(task: TrainTask, key_inputs: Mapping[str, KeyInputs]) -> InputSums:
 
 
 def check_pictures(task: TrainTask, sums: InputSums) -> None:
-    """Raise TaskFailed if a picture is not what it was when the concept's key was made."""
+    """Raise InputChanged if a picture is not what it was when the concept's key was made."""
     for name, digest in sums.items():
         if not _is(task.folder / name, digest):
             raise _changed(task.folder / name)
 
 
 def check_files(task: FuseTask, files: Mapping[str, Path], learnt: Sequence[Source]) -> None:
-    """Raise TaskFailed if a concept's file that the author brought is not what it was."""
+    """Raise InputChanged if a concept's file that the author brought is not what it was."""
     for name, key in task.concepts:
         if ("concepts", key) not in learnt and not _is(files[name], key):
             raise _changed(files[name])
 
 
 def check_panel(task: PanelTask) -> None:
-    """Raise TaskFailed if a mask, a control picture or a LoRA is not what it was."""
+    """Raise InputChanged if a mask, a control picture or a LoRA is not what it was."""
     if key_of(drawn_from(task)) != task.key:
-        raise TaskFailed(
+        raise InputChanged(
             f"a file that panel `{task.panel}` is drawn from was changed meanwhile",
             hint="run the same command again",
         )
 
 
 def check_own(task: OwnPictureTask) -> None:
-    """Raise TaskFailed if a picture of the author's own is not what it was."""
+    """Raise InputChanged if a picture of the author's own is not what it was."""
     if key_of(own_recipe(task.file, task.made)) != task.key:
         raise _changed(task.file)
 
@@ -96,11 +97,13 @@ def _is(path: Path, digest: str) -> bool:
     return path.is_file() and fingerprint(path).startswith(digest)
 
 
-def _changed(path: Path) -> TaskFailed:
-    return TaskFailed(f"`{path}` was changed while it was used", hint="run the same command again")
+def _changed(path: Path) -> InputChanged:
+    return InputChanged(
+        f"`{path}` was changed while it was used", hint="run the same command again"
+    )
 
 
-def learnt_of(task: FuseTask, plan: Plan) -> list[Source]:
-    """The concepts of a fusion that are products; what the author brought is none."""
+def learnt_of(task: FuseTask | PanelTask, plan: Plan) -> list[Source]:
+    """The concepts of a task that are products; what the author brought is none."""
     learnt = {each.key for each in plan.train} | {each.key for each in plan.imports}
     return [("concepts", key) for _, key in task.concepts if key in learnt]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from storyforge.engine.inputs import sums_of
+from storyforge.engine.orders import Sendable
 from storyforge.engine.stages import (
     DrawingJob,
     Drawn,
@@ -46,7 +47,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=Sendable)
 T = TypeVar("T", TrainTask, ImportTask, FuseTask, PanelTask, OwnPictureTask, BookTask)
+
+
+class Send(Protocol):
+    """Does tasks somewhere."""
+
+    def __call__(self, todo: Sequence[S]) -> Sequence[Failure[S]]:
+        """Do every task, keep each product in the store, and say which failed."""
+
 
 _PACE: Final = 2.0
 """Seconds between two writings of the ledger; a thousand entries take a tenth of one."""
@@ -60,6 +70,15 @@ class Counts:
     fused: int = 0
     panels: int = 0
     books: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Of two runs together."""
+        return Counts(
+            self.concepts + other.concepts,
+            self.fused + other.fused,
+            self.panels + other.panels,
+            self.books + other.books,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,7 @@ class Maker:
     key_inputs  what every key is made of
     name        what the ledger calls the product of a task
     share       hears of every product that was made
+    send        does tasks on other machines, and says which failed; None to do them here
     unwritten   entries that the ledger's file does not have yet
     """
 
@@ -108,6 +128,7 @@ class Maker:
     on_progress: OnProgress
     name: Callable[[Task], str] = subject_of
     share: Callable[[Task], None] = lambda _: None
+    send: Send | None = None
     troubles: list[Trouble] = field(default_factory=list)
     made: list[Task] = field(default_factory=list)
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -124,22 +145,19 @@ class Maker:
         """Learn concepts, several at a time; by-products of each go to its folder in `logs`."""
         sums = {task.key: sums_of(task, self.key_inputs) for task in tasks}
         work = partial(learn_concept, self.store.root, logs, sums)
-        self.until_made(
-            tasks,
-            lambda todo: run(
-                work, todo, jobs or _usual_jobs(len(todo)), self.on_progress, self.keep
-            ),
-        )
+
+        def learn(todo: Sequence[TrainTask]) -> Sequence[Failure[TrainTask]]:
+            return run(work, todo, jobs or _usual_jobs(len(todo)), self.on_progress, self.keep)
+
+        self.until_made(tasks, self.send or learn)
 
     def take_in(self, tasks: Sequence[ImportTask]) -> None:
         """Make concepts of other tools' files."""
-        work = Importer(self.store)
-        self.until_made(tasks, lambda todo: run(work.perform, todo, 1, self.on_progress, self.keep))
+        self.until_made(tasks, self.send or partial(self._here, Importer(self.store).perform))
 
     def take_own(self, tasks: Sequence[OwnPictureTask]) -> None:
         """Make the author's own pictures ready for books."""
-        work = partial(ready_picture, self.store)
-        self.until_made(tasks, lambda todo: run(work, todo, 1, self.on_progress, self.keep))
+        self.until_made(tasks, partial(self._here, partial(ready_picture, self.store)))
 
     def fuse(self, task: FuseTask, files: Mapping[str, Path], learnt: Sequence[Source]) -> None:
         """Fuse concepts.
@@ -148,7 +166,13 @@ class Maker:
         learnt  those of them that are products
         """
         work = partial(fuse_concepts, self.store, files, learnt)
-        self.until_made([task], lambda todo: run(work, todo, 1, self.on_progress, self.keep))
+        self.until_made([task], self.send or partial(self._here, work))
+
+    def _here(
+        self, work: Callable[[T, OnProgress], None], todo: Sequence[T]
+    ) -> Sequence[Failure[T]]:
+        """Do tasks one after the other."""
+        return run(work, todo, 1, self.on_progress, self.keep)
 
     def draw(
         self,
@@ -170,7 +194,7 @@ class Maker:
             parts = [replace(j, tasks=tuple(t for t in j.tasks if t.key in wanted)) for j in jobs]
             return self._draw([part for part in parts if part.tasks], at_once, previews, drawn)
 
-        self.until_made(list(tasks.values()), attempt)
+        self.until_made(list(tasks.values()), self.send or attempt)
 
     def _draw(
         self, jobs: Sequence[DrawingJob], at_once: int, previews: Path | None, drawn: Drawn

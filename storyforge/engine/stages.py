@@ -61,6 +61,11 @@ def opened(task: TrainTask | ImportTask | FuseTask | PanelTask) -> BaseModel:
     return base
 
 
+def close_base() -> None:
+    """Let go of the opened base, and of the memory that it takes."""
+    _opened.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _opened(reference: str, identity: str) -> tuple[BaseModel, int]:
     """A base, and how large it writes its pictures of itself."""

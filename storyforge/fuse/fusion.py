@@ -6,6 +6,7 @@ What is watched comes from the store: adding or removing a concept is solving an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from storyforge.model.family import Family, Stage
 from storyforge.model.lora import Delta, joined
 from storyforge.store import Store
 from storyforge.tasks import FuseTask
+
+_log = logging.getLogger(__name__)
 
 
 def fuse_concepts(
@@ -83,8 +86,9 @@ def fuse_concepts(
     spent = perf_counter() - started
     fused = fuse(cast, seen, ordinary, terms, on_progress, base, viewing)
     told = Account.model_validate(fused.report)
-    seconds = {"statistics": round(spent, 3), **told.seconds}
-    told = told.model_copy(update={"seconds": seconds})
+    _log.info("watched for %.1f s, then solved: %s", spent, told.seconds)
+    # The same concepts make the same bytes: what it took stands in the ledger.
+    told = told.model_copy(update={"seconds": {}})
     fused = replace(fused, base=task.base, report=told.model_dump(mode="json"))
     out.mkdir(parents=True, exist_ok=True)
     fused.save(out)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from storyforge import __version__
+from storyforge.errors import StoryForgeError
 from storyforge.headers.kinds import is_foreign
 from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
 from storyforge.pictures import files_read, picture_names
@@ -78,6 +79,41 @@ class Plan:
         yield from self.own
         yield from self.panels
         yield from self.books
+
+
+def only(plan: Plan, key: str) -> Plan:
+    """What is wanted, and nothing but the task that has this key.
+
+    Raises StoryForgeError if there is none.
+    """
+    if all(task.key != key for task in plan.tasks()):
+        message = f"the plan of `{plan.story.path}` has no task `{key}`"
+        raise StoryForgeError(message, hint="`storyforge plan --json` lists them")
+    return replace(
+        plan,
+        train=tuple(task for task in plan.train if task.key == key)[:1],
+        imports=tuple(task for task in plan.imports if task.key == key)[:1],
+        fuse=plan.fuse if plan.fuse is not None and plan.fuse.key == key else None,
+        panels=tuple(task for task in plan.panels if task.key == key)[:1],
+        own=tuple(task for task in plan.own if task.key == key)[:1],
+        books=tuple(task for task in plan.books if task.key == key),
+    )
+
+
+def needs(plan: Plan, task: Task) -> tuple[str, ...]:
+    """The keys of the tasks whose products a task reads."""
+    made = {each.key for each in plan.train} | {each.key for each in plan.imports}
+    match task:
+        case FuseTask():
+            keys = [key for _, key in task.concepts if key in made]
+        case PanelTask():
+            keys = [] if task.fused is None else [task.fused]
+            keys += [key for _, key in task.concepts if key in made]
+        case BookTask():
+            keys = [key for panel, key in task.panels if panel not in plan.pins]
+        case _:
+            keys = []
+    return tuple(dict.fromkeys(keys))
 
 
 def base_of(story: Story) -> ModelRef:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
+from storyforge.engine.cluster import Cluster, ClusterSpec, opened_cluster, usual_cluster
 from storyforge.engine.engine import Engine
 from storyforge.engine.inputs import checked
 from storyforge.engine.maker import Counts, Trouble
@@ -15,8 +17,8 @@ from storyforge.engine.sharing import Sharing, cache_of
 from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress
 from storyforge.plan.pins import tidied
-from storyforge.plan.plan import Plan
-from storyforge.plan.status import missing, subject_of
+from storyforge.plan.plan import Plan, only
+from storyforge.plan.status import missing, shelf_of, subject_of
 from storyforge.project.output import published
 from storyforge.store import Store
 from storyforge.train.logs import Logs
@@ -57,6 +59,7 @@ class Making:
     logs      where losses and previews of the training go; None for nowhere
     previews  a folder where every picture can be seen while it is drawn
     names     what the ledger calls a product, by key, where it is not the plan's own
+    cluster   where the tasks are done; None for here, or on all GPUs that are here
     """
 
     out: Path | None = None
@@ -64,6 +67,7 @@ class Making:
     logs: Logs | None = None
     previews: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    cluster: ClusterSpec | None = None
 
 
 def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Outcome:
@@ -77,7 +81,9 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         wanted = _wanted(asked, store)
         _log_what_is_there(asked, wanted)
         engine = Engine(asked, store, on_progress, names=how.names, share=sharing.offer)
-        with engine.noting():
+        with engine.noting(), _elsewhere(wanted, how, store) as cluster:
+            if cluster is not None:
+                engine.go_to(cluster)
             _stages(engine, wanted, how)
             if any(isinstance(trouble.error, Damaged) for trouble in engine.maker.troubles):
                 damaged += tuple(trouble.subject for trouble in engine.maker.troubles)
@@ -103,6 +109,41 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
         taken=tuple(subject_of(task) for task in sharing.taken),
         warnings=tuple(sharing.warnings),
     )
+
+
+def make_one(asked: Plan, key: str, store: Store, how: Making, on_progress: OnProgress) -> Outcome:
+    """Do one task of a plan here; no more of the store is read than it needs.
+
+    Raises StoryForgeError for a key that the plan does not have.
+    """
+    started, one = perf_counter(), only(asked, key)
+    with store.at_work():
+        todo = [task for task in one.tasks() if not store.sound(shelf_of(task), task.key)]
+        engine = Engine(asked, store, on_progress, names=how.names)
+        with engine.noting():
+            if todo:
+                _stages(engine, one, how)
+            engine.maker.check_made([*one.panels, *one.books])
+        engine.maker.give_up_if_hopeless()
+        finished = [task for task in one.books if store.has(task.format, task.key)]
+        books = tuple(published(asked.story, task, store, how.out) for task in finished)
+    seconds = perf_counter() - started
+    return Outcome(engine.maker.counts(), Counts(), books, tuple(engine.maker.troubles), seconds)
+
+
+@contextmanager
+def _elsewhere(wanted: Plan, how: Making, store: Store) -> Iterator[Cluster | None]:
+    """The cluster that tasks are done on, if there is one and there are any."""
+    count = len(wanted.train) + len(wanted.panels)
+    if not (count or wanted.imports or wanted.fuse):
+        yield None
+        return
+    spec = how.cluster or (usual_cluster() if count > 1 else None)
+    if spec is None:
+        yield None
+        return
+    with opened_cluster(spec, store) as cluster:
+        yield cluster
 
 
 def _skipped(asked: Plan, wanted: Plan) -> Counts:

@@ -7,27 +7,37 @@ or a picture drawn is the stages' own knowledge. Nothing here prints.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from storyforge.engine.books import art_of
+from storyforge.engine.cluster import ClusterSpec
 from storyforge.engine.engine import Engine, ledger_of
-from storyforge.errors import Diagnostic, EnvironmentProblem, Severity, StoryForgeError, closest
+from storyforge.errors import (
+    Diagnostic,
+    EnvironmentProblem,
+    InputChanged,
+    Severity,
+    StoryForgeError,
+    closest,
+)
 from storyforge.executor import OnProgress, silent
 from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
 from storyforge.plan.cost import Cost, total
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
-from storyforge.plan.plan import Order, Plan, base_of, draw_up
+from storyforge.plan.plan import Order, Plan, base_of, draw_up, needs
 from storyforge.plan.status import StatusLine, missing, status_lines
 from storyforge.plan.takes import check_panels, picture_of, with_pins
 from storyforge.project import approve, fused
+from storyforge.project.again import Remade, remade
 from storyforge.project.inspect import examine_task
-from storyforge.project.making import Making, Outcome, make
+from storyforge.project.making import Making, Outcome, make, make_one
 from storyforge.project.pack import Packed, pack
 from storyforge.project.proofs import write_proofs
 from storyforge.project.sheets import draw_sheet
@@ -46,6 +56,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_REREADINGS: Final = 2
+"""How often a story is read again whose files somebody changes while they are used."""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
@@ -53,12 +66,14 @@ class Survey:
 
     total    what everything that is stale may take
     strange  panels with a pinned picture that the story does not have
+    needs    by a task's key, the keys of those whose products it reads
     """
 
     lines: tuple[StatusLine, ...]
     store: Path
     total: Cost = Cost()
     strange: tuple[str, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def stale(self) -> tuple[StatusLine, ...]:
@@ -69,7 +84,8 @@ class Survey:
 class Project:
     """One story: its files are read once, and planned once for what is asked of it.
 
-    Files that change afterwards are not looked at again: open the project anew.
+    Files that change afterwards are not looked at again, unless something is being made from them:
+    open the project anew.
     """
 
     def __init__(
@@ -79,17 +95,20 @@ class Project:
         store: Path | None = None,
         out: Path | None = None,
         wait: bool = True,
+        cluster: ClusterSpec | None = None,
     ) -> None:
         """Name the story's file; it is read when something is asked.
 
         store  the folder of products; None for `.storyforge` beside the story
         out    the folder of books; None for `build` beside the story
         wait   whether to wait for what another run is making
+        cluster  where concepts are learnt and pictures drawn; None for here
         """
         self.path = Path(path)
         patience = FOREVER if wait else 0.0
         self.store = Store(store or self.path.parent / ".storyforge", patience)
         self.out = out
+        self.cluster = cluster
         self._plans: dict[Order, Plan] = {}
 
     @cached_property
@@ -154,7 +173,8 @@ class Project:
         stale = [line.cost for line in lines if line.state == "stale"]
         panels = {task.panel for task in drawn.panels}
         strange = tuple(panel for panel in self.pins if panel not in panels)
-        return Survey(tuple(lines), self.store.root, total(stale), strange)
+        needed = {task.key: needs(drawn, task) for task in drawn.tasks()}
+        return Survey(tuple(lines), self.store.root, total(stale), strange, needed)
 
     def train(
         self,
@@ -165,11 +185,14 @@ class Project:
         on_progress: OnProgress = silent,
     ) -> Outcome:
         """Learn the concepts named, or all; the story's pictures and books are left alone."""
-        drawn = self.plan()
-        self._check_concepts(concepts)
-        wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
-        asked = replace(drawn, train=wanted, fuse=None, panels=(), own=(), books=())
-        return make(asked, self.store, Making(self.out, jobs, logs), on_progress)
+
+        def asked() -> Plan:
+            drawn = self.plan()
+            self._check_concepts(concepts)
+            wanted = tuple(task for task in drawn.train if not concepts or task.concept in concepts)
+            return replace(drawn, train=wanted, fuse=None, panels=(), own=(), books=())
+
+        return self._made(asked, self._how(jobs, logs=logs), on_progress)
 
     def examine(self, concepts: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
         """What is wrong with the pictures that `train` would learn from; nothing if with none."""
@@ -198,11 +221,14 @@ class Project:
 
     def fuse(self, *, jobs: int | None = None, on_progress: OnProgress = silent) -> Outcome:
         """Learn the concepts that panels show and fuse them into one model."""
-        drawn = self.plan()
-        shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
-        wanted = tuple(task for task in drawn.train if task.concept in shown)
-        asked = replace(drawn, train=wanted, panels=(), own=(), books=())
-        return make(asked, self.store, Making(self.out, jobs), on_progress)
+
+        def asked() -> Plan:
+            drawn = self.plan()
+            shown = dict(drawn.fuse.concepts) if drawn.fuse else {}
+            wanted = tuple(task for task in drawn.train if task.concept in shown)
+            return replace(drawn, train=wanted, panels=(), own=(), books=())
+
+        return self._made(asked, self._how(jobs), on_progress)
 
     def fusion(self) -> fused.Fusion | None:
         """The fused model, made already; None if the story shows no concept."""
@@ -228,16 +254,41 @@ class Project:
         jobs      concepts learnt at a time; None for as many as the machine has processors
         previews  a folder where every picture can be seen while it is drawn
         """
-        drawn = self.plan(Order(formats, language, steps, ppi, assets))
-        check_panels(drawn, panels)
-        wanted = tuple(task for task in drawn.panels if not panels or task.panel in panels)
-        how = Making(self.out, jobs, previews=previews)
-        return make(replace(drawn, panels=wanted), self.store, how, on_progress)
+
+        def asked() -> Plan:
+            drawn = self.plan(Order(formats, language, steps, ppi, assets))
+            check_panels(drawn, panels)
+            wanted = tuple(task for task in drawn.panels if not panels or task.panel in panels)
+            return replace(drawn, panels=wanted)
+
+        return self._made(asked, self._how(jobs, previews=previews), on_progress)
 
     def book(self, order: Order = Order(), *, on_progress: OnProgress = silent) -> Outcome:
         """Bind the books from pictures that exist."""
         asked = replace(self._complete(order), train=(), fuse=None, panels=())
         return make(asked, self.store, Making(self.out), on_progress)
+
+    def run_task(
+        self, key: str, order: Order = Order(), *, on_progress: OnProgress = silent
+    ) -> Outcome:
+        """Do one task of the plan, by its key; what it is made from must be there.
+
+        Raises StoryForgeError for a key that the plan does not have.
+        """
+        return make_one(self.plan(order), key, self.store, self._how(None), on_progress)
+
+    def remade(
+        self,
+        share: float,
+        order: Order = Order(),
+        *,
+        chance: random.Random | None = None,
+        on_progress: OnProgress = silent,
+    ) -> tuple[Remade, ...]:
+        """Make a random share of what is made again, beside it, and compare the bytes."""
+        drawn, chance = self.plan(order), chance or random.Random()
+        with self.store.at_work():
+            return tuple(remade(drawn, self.store, share, chance, on_progress))
 
     def preflight(
         self, order: Order = Order(), *, on_progress: OnProgress = silent
@@ -379,11 +430,34 @@ class Project:
             return pack(self.story, None, self.store, out, pictures=pictures)
         return pack(self.story, drawn, self.store, out, pictures=pictures)
 
+    def _made(self, asked: Callable[[], Plan], how: Making, on_progress: OnProgress) -> Outcome:
+        """Make what is asked; where a file was changed meanwhile, by what the story says now."""
+        outcome = make(asked(), self.store, how, on_progress)
+        for _ in range(_REREADINGS):
+            if not any(isinstance(each.error, InputChanged) for each in outcome.troubles):
+                break
+            _log.info("files were changed meanwhile: reading %s again", self.path)
+            self._forget_files()
+            again = make(asked(), self.store, how, on_progress)
+            outcome = replace(again, made=outcome.made + again.made)
+        return outcome
+
+    def _how(
+        self, jobs: int | None, *, logs: Logs | None = None, previews: Path | None = None
+    ) -> Making:
+        return Making(self.out, jobs, logs, previews, cluster=self.cluster)
+
     def _forget(self) -> None:
         """Plan anew when next asked: other pictures are pinned."""
         # Pins decide which pictures the books show, and with that the books' keys.
         self._plans.clear()
         self.__dict__.pop("pins", None)
+
+    def _forget_files(self) -> None:
+        """Read everything anew when next asked."""
+        self._forget()
+        for known in ("_examined", "base"):
+            self.__dict__.pop(known, None)
 
     def _check_concepts(self, names: Sequence[str]) -> None:
         for name in names:

@@ -7,6 +7,7 @@ from pathlib import Path
 from storyforge.errors import StoryForgeError
 from storyforge.plan.pins import pinned_keys
 from storyforge.store import Store, tidying
+from storyforge.store.known import check_known
 from storyforge.store.tidying import Waste
 
 
@@ -44,3 +45,8 @@ def gc(where: Path, *, dry: bool = False) -> list[Waste]:
 def verify(where: Path) -> list[Waste]:
     """Set aside what is damaged, and what may have been made from it."""
     return tidying.verify(store_at(where))
+
+
+def turned() -> tuple[Path, ...]:
+    """Large files of others, such as a base's, that are not what they were when they were read."""
+    return tuple(check_known())

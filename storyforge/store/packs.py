@@ -6,6 +6,7 @@ A pack is believed only as far as its content fits its note; who vouches for the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -71,7 +72,25 @@ def packed(store: Store, shelf: Shelf, key: str) -> bytes:
     path = store.read(shelf, key)
     note = Note.read(path) or Note.of(path)
     found = {"": path} if path.is_file() else {_name(file, path): file for file in files_of(path)}
-    content = {name: file.read_bytes() for name, file in found.items()}
+    return _joined(shelf, key, note, {name: file.read_bytes() for name, file in found.items()})
+
+
+def pack_of(shelf: Shelf, key: str, content: Mapping[str, bytes]) -> bytes:
+    """A folder that is no product yet, ready to travel; its files by their names there."""
+    whole = hashlib.sha256()
+    # In the order of `sums.files_of`, whose sum the note holds.
+    for name in sorted(content, key=PurePosixPath):
+        whole.update(f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n".encode())
+    note = Note(whole.hexdigest(), sum(map(len, content.values())))
+    return _joined(shelf, key, note, content)
+
+
+def pack_of_file(shelf: Shelf, key: str, data: bytes) -> bytes:
+    """A product of one file that lies in no store, ready to travel."""
+    return _joined(shelf, key, Note(hashlib.sha256(data).hexdigest(), len(data)), {"": data})
+
+
+def _joined(shelf: Shelf, key: str, note: Note, content: Mapping[str, bytes]) -> bytes:
     told = {
         "shelf": shelf,
         "key": key,

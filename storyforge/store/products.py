@@ -48,6 +48,7 @@ Shelf = Literal[
     "booklet",
     "mp4",
     "upscaled",
+    "inputs",
 ]
 
 PLACES: Final[dict[Shelf, tuple[str, str]]] = {
@@ -67,8 +68,11 @@ PLACES: Final[dict[Shelf, tuple[str, str]]] = {
     "epub-reflow": ("reflow", ".epub"),
     "cbz": ("books", ".cbz"),
     "png": ("pages", ""),
+    "inputs": ("inputs", ""),
 }
-"""The folder and the ending of each kind of product; those without an ending are folders."""
+"""The folder and the ending of each kind of product; those without an ending are folders.
+
+`inputs` are files of an author's who works on another machine."""
 
 Source = tuple[Shelf, str]
 """A product that another is made from: its shelf and its key."""

@@ -1,0 +1,130 @@
+"""Files that somebody changes while they are used, and runs that make the same at the same time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.faults import life
+from benchmarks.faults.life import left, stages_for_nothing, write_story
+from storyforge.engine import maker
+from storyforge.engine.inputs import InputSums, check_pictures
+from storyforge.executor import OnProgress
+from storyforge.project.project import Project
+from storyforge.store import Store
+from storyforge.tasks import TrainTask
+
+
+@pytest.fixture(autouse=True)
+def _cheap() -> Iterator[None]:
+    with stages_for_nothing():
+        yield
+
+
+def made(folder: Path, shade: int) -> Path:
+    """A story of which everything is made, whose first picture has this shade."""
+    folder.mkdir()
+    (story,) = write_story(folder)
+    repaint(story, shade)
+    return story
+
+
+def repaint(story: Path, shade: int) -> None:
+    picture = story.parent / "concepts" / "pip" / "1.png"
+    Image.new("RGB", (8, 8), (shade, 2, 3)).save(picture)
+
+
+def test_a_picture_changed_while_it_is_learnt_is_learnt_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story, calm = made(tmp_path / "one", 3), made(tmp_path / "two", 99)
+    usual = maker.learn_concept
+    times = []
+
+    def learn(
+        root: Path,
+        logs: None,
+        sums: Mapping[str, InputSums],
+        task: TrainTask,
+        on_progress: OnProgress,
+    ) -> None:
+        if task.concept == "pip":
+            times.append(task.key)
+            if len(times) == 1:
+                repaint(story, 99)
+            check_pictures(task, sums[task.key])
+        usual(root, logs, sums, task, on_progress)
+
+    monkeypatch.setattr(maker, "learn_concept", learn)
+    outcome = Project(story).render(jobs=1)
+    assert not outcome.troubles
+    assert len(times) == 2
+    assert outcome.made.concepts == 2
+    monkeypatch.setattr(maker, "learn_concept", usual)
+    Project(calm).render(jobs=1)
+    assert {Path(name).name: data for name, data in left(story).items()} == {
+        Path(name).name: data for name, data in left(calm).items()
+    }
+
+
+def test_whoever_never_stops_changing_a_picture_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = made(tmp_path / "one", 3)
+    shades = iter(range(100, 200))
+
+    def learn(
+        root: Path,
+        logs: None,
+        sums: Mapping[str, InputSums],
+        task: TrainTask,
+        on_progress: OnProgress,
+    ) -> None:
+        repaint(story, next(shades))
+        check_pictures(task, sums[task.key])
+        life._learn(root, logs, sums, task, on_progress)
+
+    monkeypatch.setattr(maker, "learn_concept", learn)
+    outcome = Project(story).render(jobs=1)
+    assert "was changed while it was used" in outcome.troubles[0].error.message
+    assert next(shades) < 110
+
+
+def fuse(story: Path, started: Path) -> None:
+    """Fuse slowly, and note every time that it is begun."""
+
+    def slowly(
+        store: Store, concepts: object, learnt: object, task: object, on_progress: OnProgress
+    ) -> None:
+        with store.make_missing("fused", task.key) as path:  # type: ignore[attr-defined]
+            if path is not None:
+                with started.open("a") as file:
+                    file.write("begun\n")
+                time.sleep(0.5)
+                path.mkdir()
+                (path / "deltas").write_text("made")
+
+    maker.fuse_concepts = slowly  # type: ignore[assignment]
+    outcome = Project(story).fuse(jobs=1)
+    assert not outcome.troubles
+
+
+def test_two_runs_that_fuse_the_same_at_once_fuse_it_once(tmp_path: Path) -> None:
+    story = made(tmp_path / "one", 3)
+    Project(story).train(jobs=1)
+    context = multiprocessing.get_context("fork")
+    runs = [context.Process(target=fuse, args=(story, tmp_path / "begun")) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0]
+    assert (tmp_path / "begun").read_text() == "begun\n"
+    plan = Project(story).plan()
+    assert plan.fuse is not None
+    assert Store(story.parent / ".storyforge").sound("fused", plan.fuse.key)

@@ -1,0 +1,383 @@
+"""Many machines: the same keys and bytes wherever a task runs, and nothing lost with a worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+from tiny import save_base
+from tinystory import products, write_story
+
+from storyforge.engine.cluster import Cluster, ClusterSpec, hosts_in, opened_cluster, work
+from storyforge.engine.orders import Order, Sendable, Sender
+from storyforge.engine.token import new_token, security_of
+from storyforge.engine.worker import STORE, Unfinished, own_store, perform
+from storyforge.errors import (
+    EnvironmentProblem,
+    NotEnoughMemory,
+    StoryForgeError,
+    TaskFailed,
+)
+from storyforge.executor import Failure, silent
+from storyforge.plan.keys import drawn_from, key_of
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import shelf_of
+from storyforge.project.project import Project
+from storyforge.store import Store
+from storyforge.store.packs import Pack, packed
+from storyforge.tasks import PanelTask, TrainTask
+
+Work = Callable[..., bytes]
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("cluster")
+    save_base(made / "base")
+    return made
+
+
+@pytest.fixture(scope="module")
+def here(folder: Path) -> Path:
+    """A story that was made on this machine alone."""
+    story = write_story(folder / "here")
+    assert not Project(story).render(jobs=1).troubles
+    return story
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Two processes, with a store of their own for what is not shared with them."""
+    own = tmp_path_factory.mktemp("worker")
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address="127.0.0.1:0",
+        env={STORE: str(own), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(workers: LocalCluster) -> Iterator[Client]:
+    with Client(workers) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+def test_a_story_made_by_many_is_the_story_made_here(
+    folder: Path, here: Path, workers: LocalCluster
+) -> None:
+    story = write_story(folder / "there")
+    spec = ClusterSpec.read(workers.scheduler_address)
+    outcome = Project(story, cluster=spec).render()
+    assert not outcome.troubles
+    assert (outcome.made.concepts, outcome.made.fused, outcome.made.panels) == (1, 1, 2)
+    assert products(story) == products(here)
+
+
+def sent(
+    client: Client, story: Path, panels: tuple[PanelTask, ...], store: Store, do: Work = work
+) -> tuple[Failure[PanelTask], ...]:
+    """Draw panels by workers who do not see the store."""
+    cluster = Cluster(client, shared=False, work=do)
+    sender = Sender(Project(story).plan(), store)
+    return cluster.perform(panels, sender, silent, lambda task, memory: None)
+
+
+def drawn(store: Store, plan: Plan) -> list[bytes]:
+    return [store.path("panels", task.key).read_bytes() for task in plan.panels]
+
+
+def without_panels(story: Path, other: Path) -> Store:
+    """A store with all that panels are drawn from."""
+    store = Store(other)
+    plan = Project(story).plan()
+    assert plan.fuse is not None
+    source = Store(story.parent / ".storyforge")
+    for task in (*plan.train, plan.fuse):
+        Pack.read(packed(source, shelf_of(task), task.key)).keep(store)
+    return store
+
+
+def test_products_travel_where_no_store_is_shared(
+    here: Path, client: Client, tmp_path: Path
+) -> None:
+    plan, store = Project(here).plan(), without_panels(here, tmp_path / "store")
+    assert not sent(client, here, plan.panels, store)
+    assert drawn(store, plan) == drawn(Store(here.parent / ".storyforge"), plan)
+
+
+def picture_of(text: str) -> bytes:
+    order = Order.read(text)
+    return pack_of_panel(str(order.task["key"]))
+
+
+def pack_of_panel(key: str) -> bytes:
+    store = Store(Path(os.environ[STORE]))
+    with store.make_missing("panels", key) as path:
+        if path is not None:
+            path.write_bytes(f"picture {key}".encode())
+    return packed(store, "panels", key)
+
+
+def once(text: str, name: str) -> bool:
+    """Whether this is the first time, in any process, that something befalls this task."""
+    mark = Path(os.environ[STORE]) / f"{name}-{Order.read(text).task['key']}"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def dies_once(text: str, *given: bytes) -> bytes:
+    if once(text, "died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return picture_of(text)
+
+
+def lacks_memory_unless_tight(text: str, *given: bytes) -> bytes:
+    if not Order.read(text).tight:
+        raise Unfinished(NotEnoughMemory("not enough memory: 1"), "tcp://nobody:1")
+    return picture_of(text)
+
+
+def lacks_a_base_once(text: str, *given: bytes) -> bytes:
+    from distributed import get_worker
+
+    if once(text, "lacked"):
+        raise Unfinished(EnvironmentProblem("no base here"), get_worker().address)
+    return picture_of(text)
+
+
+def never_fits(text: str, *given: bytes) -> bytes:
+    with (Path(os.environ[STORE]) / "tried").open("a") as file:
+        file.write("tried\n")
+    raise Unfinished(StoryForgeError("a picture of 3 pixels does not fit"), "tcp://nobody:1")
+
+
+def arrives_damaged_once(text: str, *given: bytes) -> bytes:
+    data = bytearray(picture_of(text))
+    if once(text, "damaged"):
+        data[-1] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "do", [dies_once, lacks_memory_unless_tight, lacks_a_base_once, arrives_damaged_once]
+)
+def test_what_befalls_a_worker_is_done_again(
+    do: Work, here: Path, client: Client, tmp_path: Path
+) -> None:
+    panels = tuple(
+        replace(task, key=key_of({"panel": task.panel, "how": do.__name__}))
+        for task in Project(here).plan().panels
+    )
+    store = without_panels(here, tmp_path / "store")
+    assert not sent(client, here, panels, store, do)
+    assert [store.path("panels", task.key).read_text() for task in panels] == [
+        f"picture {task.key}" for task in panels
+    ]
+
+
+def test_an_authors_mistake_is_not_tried_again(here: Path, client: Client, tmp_path: Path) -> None:
+    panels = Project(here).plan().panels[:1]
+    store = without_panels(here, tmp_path / "store")
+    (failure,) = sent(client, here, panels, store, never_fits)
+    assert failure.error.message == "a picture of 3 pixels does not fit"
+    (own,) = set(client.run(own_store).values())
+    assert (own / "tried").read_text() == "tried\n"
+
+
+def test_what_is_damaged_here_is_not_sent(here: Path, client: Client, tmp_path: Path) -> None:
+    plan, store = Project(here).plan(), without_panels(here, tmp_path / "store")
+    assert plan.fuse is not None
+    (store.path("fused", plan.fuse.key) / "manifest.json").write_text("{}")
+    failures = sent(client, here, plan.panels, store)
+    assert {failure.error.message.partition("` is")[2] for failure in failures} == {
+        " damaged or gone"
+    }
+    assert len(failures) == len(plan.panels)
+
+
+STORIES = sorted((ROOT / "stories").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda path: path.stem)
+def test_an_order_says_on_the_other_side_what_it_said_here(story: Path, tmp_path: Path) -> None:
+    plan = Project(story, store=tmp_path / "here").plan()
+    sender, there = Sender(plan, Store(tmp_path / "here")), Store(tmp_path / "there")
+    tasks: list[Sendable] = [*plan.train, *([plan.fuse] if plan.fuse else []), *plan.panels]
+    for task in tasks:
+        order = Order.read(sender.order(task).text())
+        for key in order.inputs:
+            Pack.read(sender.input(key)).keep(there)
+        arrived = order.opened(there)
+        if isinstance(arrived, PanelTask):
+            assert key_of(drawn_from(arrived)) == task.key
+        elif isinstance(arrived, TrainTask) and isinstance(task, TrainTask):
+            assert arrived.folder != task.folder
+            assert replace(arrived, folder=task.folder) == task
+        else:
+            assert arrived == task
+
+
+def test_an_order_names_no_path_of_the_author(here: Path) -> None:
+    plan = Project(here).plan()
+    sender = Sender(replace(plan, panels=()), Store(here.parent / ".storyforge"))
+    text = sender.order(replace(plan.panels[0], base="pocket")).text()
+    assert "inputs/" in text
+    assert str(here.parent) not in text
+
+
+def test_an_order_of_another_version_is_refused(here: Path) -> None:
+    plan = Project(here).plan()
+    order = Sender(plan, Store(here.parent)).order(plan.panels[0])
+    with pytest.raises(Unfinished, match="storyforge 0.0.1 asks"):
+        perform(replace(order, version="0.0.1").text(), (), "here", silent)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"kind": "os.system", "task": {}}'])
+def test_what_is_no_order_is_refused(text: str) -> None:
+    with pytest.raises(Unfinished):
+        perform(text, (), "here", silent)
+
+
+def test_another_base_is_not_drawn_with(here: Path, tmp_path: Path) -> None:
+    plan = Project(here).plan()
+    task = replace(plan.panels[0], base_hash="0" * 64)
+    order = replace(Sender(plan, Store(tmp_path)).order(task), store=tmp_path)
+    packs = [Sender(plan, Store(tmp_path)).order(task)]
+    sender = Sender(plan, Store(tmp_path))
+    sender.order(task)
+    given = [sender.input(key) for key in packs[0].inputs]
+    with pytest.raises(Unfinished, match="is another one on this machine"):
+        perform(order.text(), given, "here", silent)
+
+
+def test_an_error_comes_home_as_it_was() -> None:
+    told = pickle.loads(pickle.dumps(Unfinished(TaskFailed("no", hint="yes"), "there")))
+    assert (told.error.message, told.error.hint, told.where) == ("no", "yes", "there")
+
+
+def test_whoever_has_no_token_is_turned_away(tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        new_token(tmp_path / name)
+    with LocalCluster(
+        n_workers=0,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        security=security_of(tmp_path / "ours"),
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with Client(address, security=security_of(tmp_path / "ours"), timeout=20) as friend:
+            assert friend.status == "running"
+        with pytest.raises((OSError, TimeoutError)):
+            Client(address, security=security_of(tmp_path / "theirs"), timeout=2)
+
+
+def test_a_token_is_its_owners_alone_and_must_be_one(tmp_path: Path) -> None:
+    new_token(tmp_path / "token")
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "none").write_text("none")
+    with pytest.raises(EnvironmentProblem, match="no token in"):
+        security_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("local", ClusterSpec("local")),
+        ("local:4", ClusterSpec("local", count=4)),
+        ("slurm:16", ClusterSpec("slurm", count=16)),
+        ("ssh:hosts.txt", ClusterSpec("ssh", "hosts.txt")),
+        ("tls://host:8786", ClusterSpec("scheduler", "tls://host:8786")),
+    ],
+)
+def test_a_cluster_is_said_in_a_word(text: str, spec: ClusterSpec) -> None:
+    assert ClusterSpec.read(text) == spec
+
+
+@pytest.mark.parametrize("text", ["", "local:0", "ssh:", "http://x:1", "tls://x", "tls://x:1/y"])
+def test_what_is_no_cluster_is_told(text: str) -> None:
+    with pytest.raises(StoryForgeError, match="is no cluster"):
+        ClusterSpec.read(text)
+
+
+def test_nobody_connects_far_away_without_a_token(tmp_path: Path) -> None:
+    spec = ClusterSpec.read("tcp://10.0.0.1:8786")
+    with (
+        pytest.raises(StoryForgeError, match="without a token"),
+        opened_cluster(spec, Store(tmp_path)),
+    ):
+        pass
+
+
+def test_hosts_are_listed_one_a_line(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("# ours\none\n\ntwo\n")
+    assert hosts_in(tmp_path / "hosts") == ["one", "two"]
+    (tmp_path / "none").write_text("\n")
+    with pytest.raises(EnvironmentProblem, match="lists no host"):
+        hosts_in(tmp_path / "none")
+
+
+def test_one_task_is_done_by_its_key_when_its_needs_are_there(folder: Path, here: Path) -> None:
+    story = write_story(folder / "array", panels=1)
+    project = Project(story)
+    survey = project.status()
+    tasks = {line.subject: line.task.key for line in survey.lines}
+    panel = tasks["panel p0"]
+    assert survey.needs[panel] == (tasks["fused model"], tasks["concept pip"])
+    assert survey.needs[tasks["fused model"]] == (tasks["concept pip"],)
+    early = project.run_task(panel)
+    assert [trouble.subject for trouble in early.troubles] == ["panel p0"]
+    for line in survey.lines:
+        outcome = Project(story).run_task(line.task.key)
+        assert not outcome.troubles
+        assert project.store.has(shelf_of(line.task), line.task.key)
+    with pytest.raises(StoryForgeError, match="has no task"):
+        project.run_task("0" * 20)
+
+
+def test_a_worker_serves_whoever_has_its_token(folder: Path, here: Path, tmp_path: Path) -> None:
+    """The whole way, as it is typed: a scheduler with one worker, and a render elsewhere."""
+    new_token(tmp_path / "token")
+    program = [sys.executable, "-m", "storyforge"]
+    guard = ["--token", str(tmp_path / "token")]
+    serving = subprocess.Popen(
+        [*program, "worker", "tls://127.0.0.1:0", "--listen", *guard, "--store", str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert serving.stderr is not None
+        said = next(line for line in serving.stderr if "others come to" in line)
+        address = said.split("`")[1]
+        story = write_story(folder / "typed", panels=1)
+        asked = [*program, "render", str(story), "--cluster", address, *guard]
+        done = subprocess.run(asked, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        typed, known = products(story), products(here)
+        assert {name for name in typed if typed[name] != known.get(name)} <= {
+            name for name in typed if name.startswith("books")
+        }
+    finally:
+        serving.send_signal(signal.SIGINT)
+        try:
+            serving.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            serving.kill()
+            serving.communicate()
