@@ -6,6 +6,7 @@ Programming mistakes are not here; they are `ValueError` and the like, and show 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -98,7 +99,7 @@ class Report:
         if self.full:
             self._untold += 1
             return
-        line = " ".join(message.splitlines())
+        line = visible(message.strip())
         line = line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
         found = Diagnostic(self.file, mark.line, mark.column, code, line, severity, hint)
         if found not in self._kept:
@@ -163,6 +164,17 @@ class Locked(StoryForgeError):
     """Another run is making the same, and the author did not want to wait."""
 
     exit_code: ClassVar[int] = 5
+
+
+_HIDDEN: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves a cursor, ends or turns a line, or is no letter at all: the rest of a broken name."""
+
+
+def visible(text: str) -> str:
+    """The text with what would not be seen, or would be obeyed, as escapes: `\\n`, `\\x1b`."""
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

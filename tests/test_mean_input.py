@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from storyforge import pictures
 from storyforge.cli import app
-from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.errors import EnvironmentProblem, Mark, Report, StoryForgeError
 from storyforge.headers.checked import check_font, head_of, json_of, sort_head
 from storyforge.model.card import Card
 from storyforge.model.concept import Concept
@@ -266,3 +267,29 @@ def test_a_bomb_that_a_panel_names_is_not_unpacked_by_check(
     bomb(tmp_path / "x.png")
     (tmp_path / "story.yaml").write_text(text)
     assert "SF328" in {each.code for each in Project(tmp_path / "story.yaml").check()}
+
+
+def test_what_would_move_the_cursor_is_shown_as_an_escape() -> None:
+    report = Report("story.yaml")
+    report.error(Mark(), "SF303", "no mask at `a\x1b[2J\nb\x07\u202e.png`")
+    assert report.findings()[0].message == r"no mask at `a\x1b[2J\nb\x07\u202e.png`"
+
+
+def test_control_characters_in_a_story_are_told_and_not_repeated(tmp_path: Path) -> None:
+    text = FILES.replace("MASK", 'mask: "a\\e[2J\\nb\\a.png"')
+    text = text.replace("CONTROL", "draw: sketch").replace("REFINE", "scale: 2")
+    (tmp_path / "story.yaml").write_text(text)
+    said = CliRunner().invoke(app, ["check", str(tmp_path / "story.yaml")]).output
+    assert "SF101 control character U+001B" in said
+    assert not set("\x1b\x07") & set(said)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_name_that_is_no_text_is_told_without_a_traceback(
+    extra: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "concept.yaml").write_text("kind: character\nclass: fox\n")
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
+    done = CliRunner().invoke(app, ["concept", "check", str(tmp_path), *extra])
+    assert done.exit_code == 1, done.output
+    assert r"\udcff.png" in done.output

@@ -10,7 +10,7 @@ import typer
 
 from storyforge.cli.options import AsJson, StoreFolder, StoryArgument
 from storyforge.cli.program import app
-from storyforge.cli.terminal import tell, tell_json
+from storyforge.cli.terminal import show_path, tell, tell_json
 from storyforge.settings import Made
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _show_approved(approved: Sequence[Approval], as_json: bool) -> None:
         tell_json({"pinned": told})
         return
     for each in approved:
-        typer.echo(each.picture)
+        show_path(each.picture)
         ignores = f"; ignores: {', '.join(each.ignores)}" if each.ignores else ""
         tell(f"pinned take {each.take} of panel `{each.panel}`{ignores}")
     if not approved:

@@ -24,6 +24,8 @@ from storyforge.cli.terminal import (
     finding_content,
     finding_for_github,
     finding_line,
+    show_json,
+    show_path,
     show_table,
     tell,
     tell_json,
@@ -63,7 +65,7 @@ def init(
     from storyforge.story.scaffold import scaffold
 
     story = scaffold(folder)
-    typer.echo(story)
+    show_path(story)
     tell(f"next: storyforge render {story}")
 
 
@@ -85,7 +87,7 @@ def check(
         told = [finding_content(finding) for finding in findings]
         tell_json({"errors": errors, "warnings": len(findings) - errors, "findings": told})
     elif format_ is FindingsFormat.SARIF:
-        typer.echo(json.dumps(sarif(findings), indent=2, ensure_ascii=False))
+        show_json(sarif(findings))
     else:
         line = finding_for_github if format_ is FindingsFormat.GITHUB else finding_line
         for finding in findings:
@@ -186,7 +188,7 @@ def show_layouts(
     if as_json:
         tell_json({"picture": str(path)})
     else:
-        typer.echo(path)
+        show_path(path)
 
 
 @app.command()
@@ -218,6 +220,6 @@ def preview(
     pages = [path for path in files if path.parent.name.endswith(".proof")]
     for path in files:
         if path not in pages:
-            typer.echo(path)
+            show_path(path)
     if pages:
-        typer.echo(pages[0].parent)
+        show_path(pages[0].parent)

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from storyforge.cli.options import AsJson, StepsOption, StoreFolder, StoryArgument
 from storyforge.cli.program import group
 from storyforge.cli.progress import ProgressLine
-from storyforge.cli.terminal import duration, show_table, tell, tell_json
+from storyforge.cli.terminal import duration, show_path, show_table, tell, tell_json
 
 if TYPE_CHECKING:
     from storyforge.evaluate.results import Evaluation
@@ -88,7 +88,7 @@ def judge_story(
         nearest = f"own concept nearest in {told.found:.0%}"
         tell(f"{told.regions} regions: {nearest}, missing in {told.missing:.0%}")
     tell(f"drew {report.drawn} pictures in {duration(report.seconds)}")
-    typer.echo(report.folder / "index.html")
+    show_path(report.folder / "index.html")
 
 
 @evaluate.command("fusion")

@@ -38,6 +38,7 @@ from storyforge.cli.terminal import (
     outcome_content,
     plural,
     recipe_words,
+    show_path,
     show_survey,
     show_table,
     tell,
@@ -250,7 +251,7 @@ def _show_takes(
         tell_json({**outcome_content(drawn.outcome), "sheets": sheets, "likeness": image_alignment})
     else:
         for path in sheets:
-            typer.echo(path)
+            show_path(path)
     for panel, each in drawn.image_alignment.items():
         if each:
             best = max(each, key=each.__getitem__)
@@ -332,7 +333,7 @@ def narrate(
         tell_json({"files": [str(path) for path in files]})
         return
     for path in files:
-        typer.echo(path)
+        show_path(path)
     if not project.story.book.read_along:
         tell("next: write `read_along: true` under `book`")
 
@@ -353,7 +354,7 @@ def sheet(
     if as_json:
         tell_json({"sheet": str(path)})
     else:
-        typer.echo(path)
+        show_path(path)
 
 
 def show_outcome(
@@ -370,7 +371,7 @@ def show_outcome(
         tell_json(outcome_content(outcome))
     else:
         for path in outcome.books:
-            typer.echo(path)
+            show_path(path)
     _end(outcome)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from storyforge.cli.options import AsJson, StoreFolder, StoryArgument
 from storyforge.cli.program import app
-from storyforge.cli.terminal import tell, tell_json
+from storyforge.cli.terminal import show_path, tell, tell_json
 
 
 @app.command()
@@ -35,7 +35,7 @@ def pack(
         told = {"files": packed.files, "products": packed.products, "left_out": packed.left_out}
         tell_json({"pack": str(packed.path), **told})
         return
-    typer.echo(packed.path)
+    show_path(packed.path)
     tell(f"{packed.files} files, {packed.products} of them finished products")
     if packed.left_out:
         tell(f"left out, because they lie outside the story's folder: {', '.join(packed.left_out)}")
@@ -56,5 +56,5 @@ def unpack(
     if as_json:
         tell_json({"story": str(story)})
         return
-    typer.echo(story)
+    show_path(story)
     tell(f"next: storyforge book {story}")

@@ -12,7 +12,7 @@ import typer
 from storyforge.cli.make import show_outcome
 from storyforge.cli.options import AsJson, OutFolder, StoreFolder
 from storyforge.cli.program import app
-from storyforge.cli.terminal import tell_json
+from storyforge.cli.terminal import show_path, tell_json
 from storyforge.provenance.xmp import told_by
 
 if TYPE_CHECKING:
@@ -139,4 +139,4 @@ def sign(
         tell_json({"files": [str(path) for path in made]})
         return
     for path in made:
-        typer.echo(path)
+        show_path(path)

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import typer
 
-from storyforge.errors import Diagnostic, Severity, StoryError, StoryForgeError
+from storyforge.errors import Diagnostic, Severity, StoryError, StoryForgeError, visible
 
 if TYPE_CHECKING:
     from storyforge.engine.maker import Counts
@@ -36,15 +38,30 @@ _BUG: Final = 70
 """What sysexits.h calls an internal error."""
 
 
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""What stands in a name for bytes that are no letters; no stream takes it."""
+
+
 def tell(words: str) -> None:
     """Say something beside the data."""
-    typer.echo(words, err=True)
+    typer.echo(_HALF.sub("�", words), err=True)
 
 
 def tell_json(content: Mapping[str, object]) -> None:
     """Print the one JSON document of a command."""
     document = {"schema_version": SCHEMA_VERSION, **content}
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    show_json(document)
+
+
+def show_json(document: object) -> None:
+    """Print a document as JSON; half letters, which no encoding has, as JSON writes them."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    typer.echo(_HALF.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def show_path(path: Path | str) -> None:
+    """Print a path: as it is for other programs, with escapes for people."""
+    typer.echo(visible(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def tell_error(error: StoryForgeError, subject: str | None = None) -> None:
@@ -53,9 +70,9 @@ def tell_error(error: StoryForgeError, subject: str | None = None) -> None:
         for finding in error.diagnostics:
             tell(finding_line(finding))
     about = f"{subject}: {error.message}" if subject else error.message
-    tell(f"{colored('error:', 'red', bold=True)} {about}")
+    tell(f"{colored('error:', 'red', bold=True)} {visible(about)}")
     if error.hint:
-        tell(f"{colored('hint:', 'cyan')} {error.hint}")
+        tell(f"{colored('hint:', 'cyan')} {visible(error.hint)}")
     if os.environ.get("STORYFORGE_TRACEBACK"):
         tell(error.trace or "".join(traceback.format_exception(error)))
 
@@ -90,11 +107,11 @@ def error_content(error: StoryForgeError) -> dict[str, object]:
 def finding_line(finding: Diagnostic) -> str:
     """A finding for people and editors; where it is shown on a terminal, its parts have colours."""
     warns = finding.severity is Severity.WARNING
-    place = colored(f"{finding.file}:{finding.line}:{finding.column}", bold=True)
+    place = colored(f"{visible(finding.file)}:{finding.line}:{finding.column}", bold=True)
     code = colored(finding.code, "yellow" if warns else "red", bold=True)
     kind = colored("warning: ", "yellow") if warns else ""
-    hint = colored(f" ({finding.hint})", "cyan") if finding.hint else ""
-    return f"{place} {code} {kind}{finding.message}{hint}"
+    hint = colored(f" ({visible(finding.hint)})", "cyan") if finding.hint else ""
+    return f"{place} {code} {kind}{visible(finding.message)}{hint}"
 
 
 def colored(words: str, color: str | None = None, *, bold: bool = False) -> str:
@@ -192,8 +209,8 @@ def show_table(
     for index, name in enumerate(heading):
         table.add_column(name, no_wrap=index < len(heading) - 1)
     for row in rows:
-        first = Text(row[0], style=(colors or {}).get(row[0], ""))
-        table.add_row(first, *row[1:])
+        first = Text(visible(row[0]), style=(colors or {}).get(row[0], ""))
+        table.add_row(first, *map(visible, row[1:]))
     console = Console(highlight=False, markup=False)
     console.width = console.width if console.is_terminal else _widest(heading, rows)
     console.print(table)

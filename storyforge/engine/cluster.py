@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from storyforge.engine.orders import Order, Sendable, Sender, products_of
 from storyforge.engine.token import check_dask, security_of
-from storyforge.engine.worker import Unfinished, perform, settle
+from storyforge.engine.worker import DEVICE, Unfinished, gpus, perform, settle
 from storyforge.errors import (
     Damaged,
     EnvironmentProblem,
@@ -344,18 +344,11 @@ def _local(spec: ClusterSpec) -> Any:  # noqa: ANN401
 
 def usual_cluster() -> ClusterSpec | None:
     """All GPUs of this machine, if it has several and Dask is there; None for doing it here."""
-    count = gpus()
-    device = os.environ.get("STORYFORGE_DEVICE")
-    if count < 2 or device or find_spec("distributed") is None:
+    # Looked up where the driver lists them: loading torch to ask would take seconds.
+    if len(list(Path("/dev").glob("nvidia[0-9]*"))) < 2 or find_spec("distributed") is None:
         return None
-    return ClusterSpec("local", count=count)
-
-
-def gpus() -> int:
-    """How many GPUs this machine has."""
-    import torch
-
-    return torch.cuda.device_count()
+    count = gpus()
+    return ClusterSpec("local", count=count) if count > 1 and not os.environ.get(DEVICE) else None
 
 
 def hosts_in(path: Path) -> list[str]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from storyforge.engine.cluster import ClusterSpec, check_guarded, gpus
+from storyforge.engine.cluster import ClusterSpec, check_guarded
 from storyforge.engine.token import check_dask, security_of
-from storyforge.engine.worker import STORE
+from storyforge.engine.worker import DEVICE, STORE, gpus
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import processors
 
@@ -87,8 +87,8 @@ async def _served(serving: Serving, options: Sequence[dict[str, Any]], hear: Hea
 def _options(number: int, count: int, cards: int, store: Path | None) -> dict[str, Any]:
     """How one of so many workers is started: one task at a time, on a GPU of its own."""
     env = {"OMP_NUM_THREADS": str(max(1, processors() // count))}
-    if cards > 1 and "STORYFORGE_DEVICE" not in os.environ:
-        env["STORYFORGE_DEVICE"] = f"cuda:{number % cards}"
+    if cards > 1 and DEVICE not in os.environ:
+        env[DEVICE] = f"cuda:{number % cards}"
     if store is not None:
         env[STORE] = str(store.absolute())
     name = f"{platform.node()}-{os.getpid()}-{number}"

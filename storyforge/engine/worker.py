@@ -31,7 +31,7 @@ TIGHT: Final = "1"
 """GB of a GPU's memory with which a task is tried that did not fit: layer by layer."""
 
 _VRAM: Final = "STORYFORGE_VRAM"
-_DEVICE: Final = "STORYFORGE_DEVICE"
+DEVICE: Final = "STORYFORGE_DEVICE"
 
 
 class Unfinished(StoryForgeError):
@@ -59,11 +59,16 @@ def own_store() -> Path:
 @lru_cache(maxsize=1)
 def settle(name: object) -> None:
     """Take a GPU of one's own, by one's number among the workers of a machine with several."""
-    import torch
+    count = gpus()
+    if count > 1 and isinstance(name, int) and not os.environ.get(DEVICE):
+        os.environ[DEVICE] = f"cuda:{name % count}"
 
-    count = torch.cuda.device_count()
-    if count > 1 and isinstance(name, int) and not os.environ.get(_DEVICE):
-        os.environ[_DEVICE] = f"cuda:{name % count}"
+
+def gpus() -> int:
+    """How many GPUs this machine has."""
+    from storyforge.model.placement import gpus as counted
+
+    return counted()
 
 
 def perform(

@@ -67,6 +67,11 @@ def weights_of(reference: str) -> int:
     return count
 
 
+def gpus() -> int:
+    """How many GPUs this machine has."""
+    return torch.cuda.device_count()
+
+
 def placement_for(weights: int, device: str | None = None, room: float | None = None) -> Placement:
     """Where a base of so many weights is to lie.
 
