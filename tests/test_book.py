@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,15 +15,16 @@ from bookmaking import written
 from PIL import Image, ImageDraw
 
 from storyforge.book import compose, lettering
+from storyforge.book.formats import write_book
 from storyforge.book.html import segments, write_html
 from storyforge.book.leaf import Art, Balloon, Book, Picture, Point, Rect
-from storyforge.book.page import bind
+from storyforge.book.page import bind, undrawn
 from storyforge.book.pdf import write_pdf
 from storyforge.book.picture import enlargement, jpeg
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE_BOLD, metrics, set_lines
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.provenance.xmp import DIGITAL_SOURCE
-from storyforge.story.story import Story
+from storyforge.story.story import Story, read
 from storyforge.story.trims import TRIMS
 
 STORY = """\
@@ -201,6 +203,56 @@ def test_the_colophon_names_model_concepts_and_licences(book: Book) -> None:
     text = " ".join(line for block in colophon.texts for line in block.lines)
     for fact in ("AI image model", "pocket", "Lantern", "CC-BY-4.0", "B. Painter", "Andika"):
         assert fact in text
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """A story of one page and forty concepts, each with an author and a licence."""
+    folder = tmp_path_factory.mktemp("crowd")
+    names = [f"child-{number:02}" for number in range(40)]
+    for name in names:
+        (folder / name).mkdir()
+        Image.new("RGB", (8, 8)).save(folder / name / "1.png")
+        (folder / name / "concept.yaml").write_text(
+            f"kind: character\nclass: child\nlicence: CC-BY-4.0\nauthor: The Painter of {name}\n"
+        )
+    cast = ", ".join(f"{name}: {name}" for name in names)
+    path = folder / "story.yaml"
+    path.write_text(
+        f"storyforge: 1\ntitle: Crowd\ncharacters: {{{cast}}}\n"
+        "pages: [{text: All., panels: [{id: all, prompt: a crowd, alt: A crowd.}]}]\n"
+    )
+    return read(path)
+
+
+def test_a_colophon_of_forty_licences_runs_over_pages_and_leaves_none_out(crowded: Story) -> None:
+    bound = bind(crowded, undrawn(crowded))
+    leaves = [leaf for leaf in bound.leaves if leaf.kind == "colophon"]
+    said = " ".join(line for leaf in leaves for text in leaf.texts for line in text.lines)
+    assert len(leaves) > 1
+    for number in range(40):
+        assert said.count(f"Child {number:02} (child)") == 1
+    assert [leaf.number for leaf in bound.leaves] == list(range(1, len(bound.leaves) + 1))
+    assert len(bound.leaves) % 2 == 0
+
+
+def test_no_line_of_a_colophon_leaves_its_page(crowded: Story) -> None:
+    bound = bind(crowded, undrawn(crowded))
+    for leaf in bound.leaves:
+        for text in leaf.texts if leaf.kind == "colophon" else ():
+            assert text.rect.y >= 0
+            assert text.rect.bottom <= bound.trim.height * 72
+
+
+def test_an_epub_knows_one_colophon_however_long_it_is(crowded: Story, tmp_path: Path) -> None:
+    art = {
+        name: replace(each, path=tmp_path / "all.png") for name, each in undrawn(crowded).items()
+    }
+    Image.new("RGB", (64, 64)).save(tmp_path / "all.png")
+    path = write_book(bind(crowded, art), "epub", tmp_path / "book.epub", 0)
+    with zipfile.ZipFile(path) as archive:
+        navigation = archive.read("EPUB/nav.xhtml").decode()
+    assert navigation.count('epub:type="colophon"') == 1
 
 
 @pytest.mark.parametrize("trim", sorted(TRIMS))
