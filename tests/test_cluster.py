@@ -17,7 +17,7 @@ from tiny import save_base
 from tinystory import products, write_story
 
 from storyforge.engine.cluster import Cluster, ClusterSpec, hosts_in, opened_cluster, work
-from storyforge.engine.orders import Order, Sendable, Sender
+from storyforge.engine.orders import RemoteTask, Sendable, Sender
 from storyforge.engine.token import new_token, security_of
 from storyforge.engine.worker import STORE, Unfinished, own_store, perform
 from storyforge.errors import (
@@ -120,7 +120,7 @@ def test_products_travel_where_no_store_is_shared(
 
 
 def picture_of(text: str) -> bytes:
-    order = Order.read(text)
+    order = RemoteTask.read(text)
     return pack_of_panel(str(order.task["key"]))
 
 
@@ -134,7 +134,7 @@ def pack_of_panel(key: str) -> bytes:
 
 def once(text: str, name: str) -> bool:
     """Whether this is the first time, in any process, that something befalls this task."""
-    mark = Path(os.environ[STORE]) / f"{name}-{Order.read(text).task['key']}"
+    mark = Path(os.environ[STORE]) / f"{name}-{RemoteTask.read(text).task['key']}"
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
@@ -149,7 +149,7 @@ def dies_once(text: str, *given: bytes) -> bytes:
 
 
 def lacks_memory_unless_tight(text: str, *given: bytes) -> bytes:
-    if not Order.read(text).tight:
+    if not RemoteTask.read(text).tight:
         raise Unfinished(NotEnoughMemory("not enough memory: 1"), "tcp://nobody:1")
     return picture_of(text)
 
@@ -221,7 +221,7 @@ def test_an_order_says_on_the_other_side_what_it_said_here(story: Path, tmp_path
     sender, there = Sender(plan, Store(tmp_path / "here")), Store(tmp_path / "there")
     tasks: list[Sendable] = [*plan.train, *([plan.fuse] if plan.fuse else []), *plan.panels]
     for task in tasks:
-        order = Order.read(sender.order(task).text())
+        order = RemoteTask.read(sender.order(task).text())
         for key in order.inputs:
             Pack.read(sender.input(key)).keep(there)
         arrived = order.opened(there)

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from storyforge.engine.orders import Order, Sendable, Sender, products_of
+from storyforge.engine.orders import RemoteTask, Sendable, Sender, products_of
 from storyforge.engine.token import check_dask, security_of
 from storyforge.engine.worker import DEVICE, Unfinished, gpus, perform, settle
 from storyforge.errors import (
@@ -149,7 +149,7 @@ class Cluster:
                 self.client.unsubscribe_topic(PROGRESS)
         return tuple(round_.failures)
 
-    def submit(self, order: Order, sender: Sender, name: str, but: Sequence[str]) -> Future:
+    def submit(self, order: RemoteTask, sender: Sender, name: str, but: Sequence[str]) -> Future:
         """Send an order under a name, to any worker but these."""
         sources: list[Source] = [] if self.shared else products_of(order)
         given = [self._product(source, sender.store) for source in sources]

@@ -47,7 +47,7 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RemoteTask:
     """A task, and all that has to be known to do it elsewhere.
 
     task      its fields, with paths that mean the same everywhere
@@ -74,7 +74,7 @@ class Order:
         return _ORDER.dump_json(self).decode()
 
     @staticmethod
-    def read(text: str) -> Order:
+    def read(text: str) -> RemoteTask:
         """The order in a text.
 
         Raises ValueError for a text that is none, EnvironmentProblem for another version's.
@@ -106,7 +106,7 @@ class Order:
         }
 
 
-_ORDER: Final = TypeAdapter(Order)
+_ORDER: Final = TypeAdapter(RemoteTask)
 _TASKS: Final[dict[Kind, TypeAdapter[Any]]] = {
     kind: TypeAdapter(made) for made, kind in _KINDS.items()
 }
@@ -127,7 +127,7 @@ class Sender:
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     known: dict[Path, str] = field(default_factory=dict)
 
-    def order(self, task: Sendable, *, tight: bool = False) -> Order:
+    def order(self, task: Sendable, *, tight: bool = False) -> RemoteTask:
         """How the task is told to others."""
         paths: dict[str, None] = {}
 
@@ -143,7 +143,7 @@ class Sender:
         reads = learnt_of(task, self.plan) if isinstance(task, FuseTask | PanelTask) else []
         if isinstance(task, PanelTask) and task.fused is not None:
             reads.append(("fused", task.fused))
-        return Order(
+        return RemoteTask(
             kind=_KINDS[type(task)],
             task=_TASKS[_KINDS[type(task)]].dump_python(told, mode="json", exclude_unset=True),
             paths=tuple(paths),
@@ -177,7 +177,7 @@ class Sender:
         return self.known[path]
 
 
-def products_of(order: Order) -> list[Source]:
+def products_of(order: RemoteTask) -> list[Source]:
     """Every product that an order reads."""
     own: list[Source] = [("concepts", key) for _, key in order.concepts if key not in order.paths]
     return list(dict.fromkeys([*order.reads, *own]))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.engine import stages
-from storyforge.engine.orders import Order, Sendable
+from storyforge.engine.orders import RemoteTask, Sendable
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import MENDABLE, OnProgress, translated
 from storyforge.modelref import base_at
@@ -87,7 +87,7 @@ def perform(
     Raises Unfinished.
     """
     try:
-        order = Order.read(text)
+        order = RemoteTask.read(text)
         store = own or Store(order.store or own_store())
         with store.at_work(), _room(tight=order.tight):
             for data in given:
@@ -110,7 +110,7 @@ def _take_in(pack: Pack, store: Store) -> None:
         store.wait_for(*pack.source)
 
 
-def _attempt(order: Order, task: Sendable, store: Store, on_progress: OnProgress) -> None:
+def _attempt(order: RemoteTask, task: Sendable, store: Store, on_progress: OnProgress) -> None:
     match task:
         case TrainTask():
             sums = {task.key: dict(order.sums)}
