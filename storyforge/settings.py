@@ -193,7 +193,9 @@ class FuseSettings(BaseModel):
 Steps = Annotated[int, Field(ge=1, le=1000)]
 GuidanceScale = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Scheduler = Literal["ddim", "dpm++2m", "euler", "lcm", "tcd", "unipc"]
+Scheduler = Literal[
+    "ddim", "ddim-trailing", "dpm++2m", "euler", "euler-trailing", "lcm", "tcd", "unipc"
+]
 RegionModel = Literal["fused", "exact-text", "exact"]
 Compose = Literal["fused", "training-free"]
 Drawn = Literal["pose", "sketch"]
@@ -226,7 +228,8 @@ class Sampling(BaseModel):
     guidance_stop: Share | None = None
     """until which part of the steps there is guidance; the rest is drawn faster"""
     scheduler: Scheduler | None = None
-    """the name of the noise schedule's solver"""
+    """the name of the noise schedule's solver; those with `-trailing` begin with noise alone, as
+    adapters for few steps want it"""
     lora: tuple[Lora, ...] = Field(default=(), max_length=8)
     """LoRA files that change the model after fusion: a style, or one that needs few steps"""
     region_blend: float = Field(default=1.0, ge=0, le=1)

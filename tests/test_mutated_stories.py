@@ -233,7 +233,7 @@ ELSEWHERE = {"SF100", "SF319", "SF406", "SF407", "SF410", "SF900"}
 """Codes that no single edit of one file makes; their tests are below and in test_languages."""
 
 ELSEWHERE |= {"SF330", "SF331", "SF332", "SF430", "SF431", "SF432", "SF433", "SF434"}
-ELSEWHERE |= {"SF333", "SF438"}
+ELSEWHERE |= {"SF333", "SF438", "SF439"}
 """Those of models and files of other tools; test_check_models, test_transformers and
 test_pictures_of_others test them."""
 

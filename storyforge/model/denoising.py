@@ -27,12 +27,17 @@ from storyforge.model.dit.flow import FlowScheduler
 
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
+    "ddim-trailing": DDIMScheduler,
     "dpm++2m": DPMSolverMultistepScheduler,
     "euler": EulerDiscreteScheduler,
+    "euler-trailing": EulerDiscreteScheduler,
     "lcm": LCMScheduler,
     "tcd": TCDScheduler,
     "unipc": UniPCMultistepScheduler,
 }
+_TRAILING = "-trailing"
+"""Begins with noise alone, as adapters for few steps were trained, whatever the base's spacing."""
+
 _NOISY = (LCMScheduler, TCDScheduler)
 """Those that draw new noise at every step."""
 
@@ -77,7 +82,10 @@ def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
         )
     # Schedulers of bases that do not name it do not clip, but those here would; a latent of Stable
     # Diffusion goes far beyond 1. `StableDiffusionPipeline` does not clip either.
-    return SCHEDULERS[name].from_config({"clip_sample": False, **base.scheduler_config})
+    spaced = {"timestep_spacing": "trailing"} if name.endswith(_TRAILING) else {}
+    config = {"clip_sample": False, **base.scheduler_config}
+    # Beside the configuration: what is a default there would be taken for one of the new class.
+    return SCHEDULERS[name].from_config(config, **spaced)
 
 
 def begun_schedule(

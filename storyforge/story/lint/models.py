@@ -12,6 +12,7 @@ from typing import Final
 
 from storyforge.errors import EnvironmentProblem, Report, shortened
 from storyforge.headers.bases import BaseHeader, look_at_base
+from storyforge.headers.fewsteps import few_steps_of
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import ADAPTER_FILE, PICKLES, read_header
@@ -55,6 +56,8 @@ def check_models(root: Node, folder: Path, report: Report) -> None:
         path = _there(node, folder)
         if node is not None and path is not None:
             _check_adapter(node, path, base, report)
+            if base is None or not base.joint:
+                _check_steps(node, path, root, report)
     for node in _cast(root):
         path = _there(node, folder)
         if path is not None:
@@ -114,6 +117,35 @@ def _check_adapter(node: Node, path: Path, base: BaseHeader | None, report: Repo
         message = f"`{name}` brings words along, which a LoRA for the whole picture does not use"
         report.warning(node.mark, "SF431", f"{message}; list it under `characters:` to name them")
     _check_fit(node, told, base, report)
+
+
+def _check_steps(node: Node, path: Path, root: Node, report: Report) -> None:
+    """Whether an adapter for few steps is drawn with as it was trained."""
+    try:
+        title = read_header(path).metadata.get("modelspec.title", "")
+    except EnvironmentProblem:
+        return  # which is told elsewhere
+    kind, said = few_steps_of(path.name, title), root.get("sampling") or root
+    if kind is None:
+        return
+    steps, scale = _number(said, "steps"), _number(said, "guidance_scale")
+    asked = (
+        said.text_at("scheduler") in kind.schedulers
+        and steps is not None
+        and kind.steps[0] <= steps <= kind.steps[1]
+        and scale is not None
+        and kind.guidance[0] <= scale <= kind.guidance[1]
+    )
+    if not asked:
+        message = f"`{shortened(node.text or '')}` is {kind.name}, which draws in few steps"
+        report.warning(node.mark, "SF439", f"{message}; write {kind.wanted}")
+
+
+def _number(node: Node, key: str) -> float | None:
+    try:
+        return float(node.text_at(key) or "")
+    except ValueError:
+        return None
 
 
 def _check_concept(node: Node, path: Path, base: BaseHeader | None, report: Report) -> None:
