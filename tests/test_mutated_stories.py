@@ -211,6 +211,7 @@ MUTATIONS = [
     in_story("SF418", ("alt: Nobody is there.", "alt: ¦juna  waves.")),
     in_story("SF419", ("alt: Nobody", "alt: ¦A picture of snow. Nobody")),
     in_story("SF420", ("[pdf, html]", "[pdf, html, ¦pdf]")),
+    in_story("SF330", ("base: pocket", "base: ¦poket")),
     in_story("SF421", ("base: pocket", "base: ¦../models/dream.safetensors")),
     in_story("SF422", ("  - text: The end.", "  - text: The end.\n  - text: ¦Or is it?")),
     # other files

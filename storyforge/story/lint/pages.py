@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Report, shortened
-from storyforge.modelref import PictureSize, is_embedded
+from storyforge.modelref import HUB_ID, PictureSize, is_embedded
 from storyforge.story.families import FAMILIES
 from storyforge.story.gridform import room_in
 from storyforge.story.lint.cast import no_such, regions_of
@@ -324,7 +324,10 @@ def check_base(root: Node, folder: Path, report: Report) -> None:
         there = os.path.exists(folder / Path(base.text).expanduser())
     except (RuntimeError, ValueError):
         there = False
-    if is_path and not there:
+    if not is_path and not there and not HUB_ID.fullmatch(base.text):
+        remedy = "`base` is `pocket`, a folder, a .safetensors file or a hub id, `owner/name`"
+        report.error(base.mark, "SF330", f"{no_such('base', base.text, ('pocket',))}; {remedy}")
+    elif is_path and not there:
         message = f"no model at `{shortened(base.text)}` on this machine; nothing can be drawn"
         report.warning(base.mark, "SF421", message)
 
