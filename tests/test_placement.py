@@ -9,6 +9,7 @@ import torch
 from tinybases import base_of, tiny_pipeline
 
 from storyforge.errors import StoryForgeError
+from storyforge.model import placement
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
@@ -25,6 +26,8 @@ from storyforge.model.placement import (
     weights_of,
 )
 from storyforge.model.tokens import encode
+from storyforge.project import project
+from storyforge.project.project import Project
 
 SD1, SDXL = 1_066_000_000, 3_470_000_000
 """Weights of the real ones."""
@@ -126,3 +129,19 @@ def test_layers_that_come_and_go_draw_the_same(kind: str) -> None:
     base = base_of(tiny_pipeline(kind))
     place(base, Placement("cpu", torch.float32, offloaded=True, tiled=True))
     torch.testing.assert_close(drawn(base), wanted)
+
+
+def test_plan_says_where_a_large_base_would_lie_and_why(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "story.yaml").write_text(
+        f"storyforge: 1\ntitle: A\nbase: {folder}\n"
+        "pages:\n  - panels: [{id: one, decorative: true, prompt: snow}]\n"
+    )
+    assert Project(tmp_path / "story.yaml").status().placed is None
+    monkeypatch.setattr(project, "LARGE", 1)
+    monkeypatch.setattr(placement, "LARGE", 1)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setenv(DEVICE, "cpu")
+    said = Project(tmp_path / "story.yaml").status().placed
+    assert said == "cpu (large: in bfloat16)"

@@ -270,6 +270,8 @@ def show_survey(survey: Survey, as_json: bool) -> None:
         typer.echo(chain)
     for panel in survey.strange:
         tell(f"a picture is pinned for `{panel}`, which is no panel of this story")
+    if survey.placed is not None:
+        tell(f"the base would lie on {survey.placed}")
     tell(_summary(survey))
 
 
@@ -328,6 +330,7 @@ def survey_content(survey: Survey) -> dict[str, object]:
         "total": _cost_content(survey.total),
         "chains": list(chains(survey.lines)),
         "strange_pins": list(survey.strange),
+        "placement": survey.placed,
         "tasks": tasks,
     }
 

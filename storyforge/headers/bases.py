@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,23 @@ def look_at_base(path: Path) -> BaseHeader:
         return _folder(path) if path.is_dir() else _file(path)
     except EnvironmentProblem as exc:
         return BaseHeader(None, None, trouble=BaseTrouble(str(exc), "get it again"))
+
+
+LARGE: Final = 300_000_000
+"""Weights from which a base is in half precision: the embedded one has a fortieth of that."""
+
+
+def weights_in(path: Path) -> int:
+    """How many weights a base's folder or file holds, by its headers; 0 where these do not say."""
+    if path.is_file():
+        return sum(map(prod, read_header(path).shapes.values()))
+    count = 0
+    for part in ("unet", "transformer", "vae", "text_encoder", "text_encoder_2"):
+        found: dict[str, int] = {}  # of several variants one is read
+        for file in (path / part).glob("*.safetensors"):
+            found |= {name: prod(shape) for name, shape in read_header(file).shapes.items()}
+        count += sum(found.values())
+    return count
 
 
 def _folder(path: Path) -> BaseHeader:

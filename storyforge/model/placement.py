@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from math import prod
 from typing import Final
 
 import torch
 from diffusers.hooks import apply_group_offloading
 
 from storyforge.errors import StoryForgeError
-from storyforge.headers.header import read_header
+from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.components import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
@@ -28,9 +27,6 @@ DEVICE: Final = "STORYFORGE_DEVICE"
 VRAM: Final = "STORYFORGE_VRAM"
 
 GIB: Final = 1 << 30
-
-LARGE: Final = 300_000_000
-"""Weights from which a base is in half precision: the embedded one has a fortieth of that."""
 
 ROOM: Final = 2.5 * GIB
 """What a step needs beside the weights, with a picture of the base's own size."""
@@ -54,22 +50,7 @@ class Placement:
 
 def weights_of(reference: str) -> int:
     """How many weights a base has, by the headers of its files; 0 where these do not say."""
-    model = BaseParts.of(reference).model
-    path = folder_of(str(weights_at(model)))
-    if path.is_file():
-        return sum(map(prod, read_header(path).shapes.values()))
-    count = 0
-    for part in ("unet", "transformer", "vae", "text_encoder", "text_encoder_2"):
-        found: dict[str, int] = {}  # of several variants one is read
-        for file in (path / part).glob("*.safetensors"):
-            found |= {name: prod(shape) for name, shape in read_header(file).shapes.items()}
-        count += sum(found.values())
-    return count
-
-
-def gpus() -> int:
-    """How many GPUs this machine has."""
-    return torch.cuda.device_count()
+    return weights_in(folder_of(str(weights_at(BaseParts.of(reference).model))))
 
 
 def placement_for(weights: int, device: str | None = None, room: float | None = None) -> Placement:

@@ -26,8 +26,9 @@ from storyforge.errors import (
     closest,
 )
 from storyforge.executor import OnProgress, silent
+from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.card import Card
-from storyforge.modelref import ModelRef
+from storyforge.modelref import BaseParts, ModelRef, weights_at
 from storyforge.plan.cost import Cost, total
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
@@ -67,6 +68,7 @@ class Survey:
     total    what everything that is stale may take
     strange  panels with a pinned picture that the story does not have
     needs    by a task's key, the keys of those whose products it reads
+    placed   where a large base would lie on this machine, and why; None for others
     """
 
     lines: tuple[StatusLine, ...]
@@ -74,11 +76,25 @@ class Survey:
     total: Cost = Cost()
     strange: tuple[str, ...] = ()
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    placed: str | None = None
 
     @property
     def stale(self) -> tuple[StatusLine, ...]:
         """What is to be made."""
         return tuple(line for line in self.lines if line.state == "stale")
+
+
+def _placed(reference: str) -> str | None:
+    """Where a large base would lie; None for a small one, for which torch is not waited for."""
+    path = weights_at(BaseParts.of(reference).model)
+    try:
+        if not path.exists() or weights_in(path) < LARGE:
+            return None
+    except EnvironmentProblem:
+        return None  # which is told when it is opened
+    from storyforge.model.placement import asked_placement, told
+
+    return told(asked_placement(reference))
 
 
 class Project:
@@ -174,7 +190,8 @@ class Project:
         panels = {task.panel for task in drawn.panels}
         strange = tuple(panel for panel in self.pins if panel not in panels)
         needed = {task.key: needs(drawn, task) for task in drawn.tasks()}
-        return Survey(tuple(lines), self.store.root, total(stale), strange, needed)
+        placed = _placed(self.base.reference) if stale else None
+        return Survey(tuple(lines), self.store.root, total(stale), strange, needed, placed)
 
     def train(
         self,
