@@ -24,6 +24,7 @@ from storyforge.fuse.terms import Terms
 from storyforge.headers.bases import look_at_base
 from storyforge.model.attention import AttentionContext, RegionText
 from storyforge.model.base import BaseModel, open_base
+from storyforge.model.components import wanted_files
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.dit.door import apart, together
@@ -380,6 +381,19 @@ def test_a_book_is_made_with_it(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     (picture,) = (folder / ".storyforge" / "panels").glob("*.png")
     assert np.asarray(Image.open(picture).convert("L")).std() > 1
+
+
+def test_of_a_repository_one_variant_of_every_part_is_fetched() -> None:
+    parts = ("transformer", "text_encoder", "vae")
+    weights = [f"{part}/diffusion_pytorch_model.safetensors" for part in parts]
+    own = [
+        "model_index.json",
+        "tokenizer/tokenizer.json",
+        "tokenizer/chat_template.jinja",
+        *weights,
+    ]
+    others = ["flux-2-klein.safetensors", "transformer/diffusion_pytorch_model.fp16.safetensors"]
+    assert wanted_files([*own, *others, "README.md"]) == sorted(own)
 
 
 @pytest.mark.parametrize(
