@@ -1,6 +1,6 @@
 """Count what is lost, wrong or stuck: kills, failing calls, damages, runs beside each other.
 
-    python -m benchmarks.faults --json [--part 0.1] [--only faults,kills,damages,together]
+    python -m benchmarks.faults --json [--part 0.1] [--offset 3] [--only faults,kills,damages,together]
 
 Each count is a number of trials and what went wrong in them: `lost` (a file that must be there is
 not), `wrong` (it has other bytes), `stuck` (the same commands do not end well), `left` (half
@@ -46,11 +46,13 @@ def main() -> None:
     parser.add_argument("--part", type=float, default=1.0, help="of all trials")
     parser.add_argument("--only", default="faults,kills,damages,together")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--offset", type=int, default=0, help="calls left out at the beginning")
     asked = parser.parse_args()
     counts = {}
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=shared) as folder, stages_for_nothing():
-        trials = _Trials(Path(folder), asked.part, random.Random(asked.seed))
+        chance = random.Random(asked.seed)
+        trials = _Trials(Path(folder), asked.part, chance, asked.offset)
         for name in asked.only.split(","):
             began = time.perf_counter()
             counts[name] = getattr(trials, name)()
@@ -60,8 +62,8 @@ def main() -> None:
 
 
 class _Trials:
-    def __init__(self, root: Path, part: float, chance: random.Random) -> None:
-        self.root, self.part, self.chance = root, part, chance
+    def __init__(self, root: Path, part: float, chance: random.Random, offset: int = 0) -> None:
+        self.root, self.part, self.chance, self.offset = root, part, chance, offset
         with self.story() as story:
             disk = Disk(story.parent)
             with faulty(disk):
@@ -91,7 +93,7 @@ class _Trials:
         """Every call fails once with every fault; then the same commands again."""
         found: Counter[str] = Counter()
         step = max(1, round(1 / self.part))
-        for at in range(1, self.calls + 1, step):
+        for at in range(1 + self.offset, self.calls + 1, step):
             for fault in FAULTS:
                 with self.story() as story:
                     try:

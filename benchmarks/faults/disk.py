@@ -1,4 +1,4 @@
-"""A disk that fails at its nth call: full, broken, interrupted, or the process is gone.
+"""A disk that fails at its nth call: full, broken, read only and so on, or the process is gone.
 
 Every open, write, fsync, rename, unlink and folder made or removed below one folder is a call.
 After a kill no later call does anything either, so that nothing is tidied up on the way out; a
@@ -19,7 +19,13 @@ from typing import Any, Final
 
 from storyforge.store import durable
 
-ERRORS: Final = {"full": errno.ENOSPC, "broken": errno.EIO, "interrupted": errno.EINTR}
+ERRORS: Final = {
+    "full": errno.ENOSPC,
+    "broken": errno.EIO,
+    "interrupted": errno.EINTR,
+    "read only": errno.EROFS,
+    "refused": errno.EACCES,
+}
 FAULTS: Final = (*ERRORS, "kill")
 
 _CALLS: Final = ("fsync", "replace", "rename", "unlink", "mkdir", "rmdir")
