@@ -1,6 +1,6 @@
 """Count what is lost, wrong or stuck: kills, failing calls, damages, runs beside each other.
 
-    python -m benchmarks.faults --json [--part 0.1] [--offset 3] [--only faults,kills,damages,together]
+    python -m benchmarks.faults --json [--part 0.1] [--offset 3] [--only faults,kills,damages]
 
 Each count is a number of trials and what went wrong in them: `lost` (a file that must be there is
 not), `wrong` (it has other bytes), `stuck` (the same commands do not end well), `left` (half

@@ -5,10 +5,12 @@ Panels are walked in the order of reading. What the words for it do in a prompt 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from storyforge.story.story import Panel, Story, Variant
+from storyforge.story.story import Page, Panel, Story, Variant
 
 USUAL: Final = "usual"
 """The outfit of someone who wears what the concept's pictures show."""
@@ -30,12 +32,44 @@ class Hour:
     weather: str | None = None
 
 
-def worn_in(story: Story, panel: Panel) -> dict[str, Worn]:
+class _Walk:
+    """A story's pages as they are: who asks again for the same ones need not walk them again."""
+
+    __slots__ = ("pages",)
+
+    def __init__(self, pages: tuple[Page, ...]) -> None:
+        self.pages = pages
+
+    def __hash__(self) -> int:
+        return id(self.pages)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Walk) and other.pages is self.pages
+
+    def panels(self) -> Iterator[Panel]:
+        """Every panel in the order of reading."""
+        return (panel for page in self.pages for panel in page.panels)
+
+
+def worn_in(story: Story, panel: Panel) -> Mapping[str, Worn]:
     """How everybody looks in the panel, by the name of the region."""
+    return _worn(_Walk(story.pages)).get(panel.id, {})
+
+
+def hour_of(story: Story, panel: Panel) -> Hour:
+    """The panel's hour and weather: its own, or its scene's as panels before it said."""
+    return _hours(_Walk(story.pages)).get(panel.id, Hour())
+
+
+# Asked of every region of every panel: walking all pages each time takes minutes in long books.
+@lru_cache(maxsize=4)
+def _worn(walk: _Walk) -> Mapping[str, Mapping[str, Worn]]:
+    """How everybody looks, by panel and region."""
     kept: dict[str, Worn] = {}
-    for _, each in story.panels():
+    looks: dict[str, Mapping[str, Worn]] = {}
+    for panel in walk.panels():
         found = {}
-        for name, region in each.regions.items():
+        for name, region in panel.regions.items():
             if region.concept is None:
                 continue
             before = kept.get(region.concept, Worn())
@@ -43,22 +77,22 @@ def worn_in(story: Story, panel: Panel) -> dict[str, Worn]:
             state = before.state if region.state is None else region.state
             found[name] = Worn(None if outfit == USUAL else outfit, state or None)
             kept[region.concept] = found[name]
-        if each.id == panel.id:
-            return found
-    return {}
+        looks.setdefault(panel.id, found)
+    return looks
 
 
-def hour_of(story: Story, panel: Panel) -> Hour:
-    """The panel's hour and weather: its own, or its scene's as panels before it said."""
+@lru_cache(maxsize=4)
+def _hours(walk: _Walk) -> Mapping[str, Hour]:
+    """The hour and weather of every panel."""
     kept: dict[str, Hour] = {}
-    for _, each in story.panels():
-        before = kept.get(each.scene or "", Hour())
-        hour = Hour(each.time or before.time, each.weather or before.weather)
-        if each.scene:
-            kept[each.scene] = hour
-        if each.id == panel.id:
-            return hour
-    return Hour()
+    hours: dict[str, Hour] = {}
+    for panel in walk.panels():
+        before = kept.get(panel.scene or "", Hour())
+        hour = Hour(panel.time or before.time, panel.weather or before.weather)
+        if panel.scene:
+            kept[panel.scene] = hour
+        hours.setdefault(panel.id, hour)
+    return hours
 
 
 def outfit_of(story: Story, panel: Panel, region: str) -> Variant | None:
