@@ -78,7 +78,9 @@ def placeholders(story: Story, folder: Path) -> dict[str, Art]:
     """A small drawing for every panel."""
     art = {}
     for index, (_, panel) in enumerate(story.panels()):
-        drawing = Image.new("RGB", (96, 96), (40 + 20 * index % 200, 120, 200 - 18 * index % 200))
+        across, down = panel.size or (1, 1)
+        size = (96 * across // down, 96)
+        drawing = Image.new("RGB", size, (40 + 20 * index % 200, 120, 200 - 18 * index % 200))
         ImageDraw.Draw(drawing).ellipse((24, 40, 72, 92), fill=(240, 140, 40))
         path = folder / f"{panel.id}.png"
         drawing.save(path)
