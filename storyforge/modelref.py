@@ -99,7 +99,7 @@ class Defaults:
         Raises EnvironmentProblem, which names the setting, for a file that holds anything else.
         """
         if not path.is_file():
-            return TypeAdapter(Defaults).validate_python(usual)
+            return TypeAdapter(Defaults).validate_python(dict(usual))
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as exc:

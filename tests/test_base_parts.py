@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storyforge.modelref import Defaults, defaults_of
 from storyforge.story.story import check, read
 
 STORY = """\
@@ -39,3 +40,8 @@ def test_a_misspelt_part_of_a_base_is_found_where_it_stands(tmp_path: Path) -> N
 def test_a_model_in_a_map_that_is_not_there_is_found_where_it_stands(tmp_path: Path) -> None:
     found = check(story(tmp_path, "\n  model: ./nowhere"))
     assert [(each.code, each.line) for each in found if each.code == "SF421"] == [("SF421", 4)]
+
+
+def test_a_base_that_says_nothing_of_itself_likes_what_is_usual(tmp_path: Path) -> None:
+    assert Defaults.read(tmp_path / "storyforge.json") == Defaults()
+    assert defaults_of(tmp_path) == Defaults()
