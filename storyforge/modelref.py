@@ -102,7 +102,7 @@ class Defaults:
             return TypeAdapter(Defaults).validate_python(dict(usual))
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, RecursionError) as exc:
             raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
         if not isinstance(data, dict):
             raise EnvironmentProblem(f"`{path}` holds no settings by name")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storyforge.modelref import base_at
+from storyforge.errors import EnvironmentProblem
+from storyforge.modelref import Defaults, base_at
 from storyforge.store import fingerprint, known
 
 
@@ -95,3 +96,14 @@ def test_a_base_is_known_by_the_same_hash_however_it_is_read(tmp_path: Path) -> 
     (base / "model_index.json").write_text(json.dumps({}))
     assert base_at("base", tmp_path).hash == fingerprint(base)
     assert len(list(known.folder().glob("*.json"))) == 1
+
+
+def test_a_base_that_says_nothing_of_its_habits_has_the_usual_ones(tmp_path: Path) -> None:
+    assert Defaults.read(tmp_path / "storyforge.json") == Defaults()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", '{"steps": 0}', '{"no such": 1}'])
+def test_habits_that_cannot_be_read_are_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "storyforge.json").write_text(text)
+    with pytest.raises(EnvironmentProblem):
+        Defaults.read(tmp_path / "storyforge.json")
