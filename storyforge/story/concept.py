@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from storyforge.errors import Report, Severity, StoryError, shortened
-from storyforge.modelref import HUB_ID, own_clip
+from storyforge.modelref import HUB_ID, is_embedded, own_clip
 from storyforge.settings import Kind, TrainSettings, written_as
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.models import is_model_file
@@ -133,7 +133,7 @@ def _check_clip(root: Node, folder: Path, base: str | None, report: Report) -> N
     asked = [key for key in ("keep", "stop_early", "check_every") if train.get(key) is not None]
     if clip is not None and clip.text and not HUB_ID.fullmatch(clip.text):
         path = located(clip, folder, "folder", report)
-        if clip.text != "pocket" and path is not None and not os.path.isdir(path):
+        if not is_embedded(clip.text) and path is not None and not os.path.isdir(path):
             report.error(clip.mark, "SF303", f"no CLIP at `{path}`")
     elif asked and clip is None and base is not None and own_clip(base) is None:
         message = f"a CLIP is to judge pictures, and `{shortened(base)}` has none of its own"
