@@ -29,7 +29,7 @@ FLOORS = (
     {"pocket.pretrain", "engine"},
     {"evaluate"},
     {"project"},
-    {"desk"},
+    {"desk", "write"},
     {"cli"},
 )
 """The rooms from the ground up; those of one floor are blind to each other."""

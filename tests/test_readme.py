@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from storyforge.cli.program import app
 
 README = Path(__file__).parents[1] / "README.md"
+STORY_PAGE = README.parent / "docs" / "story.md"
 QUICK = ("check", "plan", "explain", "schema", "layout", "preview", "init")
 """Verbs that open no model."""
 
@@ -50,13 +51,11 @@ def test_the_readmes_verbs_exist(tmp_path: Path) -> None:
         assert program == "sed" or verb in known, line
 
 
-def test_the_readmes_locale_and_panel_are_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_manuals_locale_is_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(app, ["init", "demo"]).exit_code == 0
     shutil.rmtree(tmp_path / "demo" / "locales", ignore_errors=True)
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```yaml\n(.*?)```", STORY_PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (locale,) = (block for block in blocks if block.startswith("title:"))
     (tmp_path / "demo" / "locales").mkdir()
     (tmp_path / "demo" / "locales" / "fr.yaml").write_text(locale, encoding="utf-8")

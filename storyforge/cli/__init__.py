@@ -2,7 +2,8 @@
 
 The only room that prints: data to stdout, progress and complaints to stderr. `program` holds the
 app, `options` what verbs share, `terminal` how things look there, and `author`, `make`, `approve`,
-`concept`, `desk`, `evaluate`, `files`, `machines`, `pack`, `products` and `provenance` the verbs.
+`concept`, `desk`, `evaluate`, `files`, `machines`, `pack`, `products`, `provenance` and `write` the
+verbs.
 """
 
 from storyforge.cli import author, make
@@ -19,6 +20,7 @@ from storyforge.cli import (
     pack,
     products,
     provenance,
+    write,
 )
 from storyforge.cli.program import app
 
@@ -35,4 +37,5 @@ __all__ = [
     "pack",
     "products",
     "provenance",
+    "write",
 ]

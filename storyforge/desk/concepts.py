@@ -75,7 +75,9 @@ def _learnt(project: Project, name: str) -> Values | None:
     except StoryForgeError as exc:
         _log.info("%s: %s", name, exc.message)
         return None
-    return next(({"rank": card.rank, "drift": card.drift} for card in cards), None)
+    for card in cards:
+        return {"rank": card.rank, "drift": card.drift}
+    return None
 
 
 def _spec(story: Story, name: str) -> ConceptSpec | Path:

@@ -1,0 +1,233 @@
+"""The desk in a browser: what an author does there, and what is left when the power goes.
+
+Needs Chromium; Debian's does. Nothing is fetched from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+STORY = """\
+# the hill
+storyforge: 1
+title: The Hill
+size: [64, 64]
+pages:
+  - text: They met on the hill.   # at noon
+    panels:
+      - id: hill
+        layout: two-side-by-side
+        prompt: a green hill
+        regions:
+          left: {prompt: a fox, pose: standing}   # she waits
+          right: {prompt: an owl, box: [0.5, 0.1, 0.95, 1]}
+        alt: A fox and an owl on a hill.
+  - text: The end.
+"""
+
+
+class Desk:
+    """A desk in a process of its own, which can be killed."""
+
+    def __init__(self, story: Path, port: int = 0) -> None:
+        self.story = story
+        command = [sys.executable, "-m", "storyforge", "desk", str(story), "--no-browser", "--json"]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True
+        )
+        told = ""
+        while not told.rstrip().endswith("}"):
+            line = self.process.stdout.readline()
+            if not line:
+                self.close()
+                raise AssertionError("the desk ended")
+            told += line
+        self.told = json.loads(told)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        self.process.terminate()
+        with self.process:
+            pass
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as run:
+        opened = run.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    story = tmp_path / "book" / "story.yaml"
+    story.parent.mkdir()
+    story.write_text(STORY)
+    made = Desk(story)
+    yield made
+    made.close()
+
+
+def opened(browser: Browser, address: str, width: int = 1440, scheme: str = "light") -> Page:
+    context = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.asked = asked
+    page.goto(address)
+    page.wait_for_selector(".page svg")
+    return page
+
+
+def until(story: Path, words: str) -> str:
+    """Wait until the file says so; all it says then."""
+    for _ in range(1200):
+        if words in (text := story.read_text()):
+            return text
+        time.sleep(0.05)
+    raise AssertionError(f"`{words}` does not come: {story.read_text()}")
+
+
+def test_an_author_drags_types_undoes_and_is_killed(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["desk"])
+    region = page.locator('[data-name="hill/right"]').last
+    region.scroll_into_view_if_needed()
+    box = region.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] - 60, middle[1], steps=3)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('0.1,')")
+    for _ in range(600):
+        if "[0.5, 0.1, 0.95, 1]" not in desk.story.read_text():
+            break
+        time.sleep(0.05)
+    dragged = desk.story.read_text()
+    assert dragged != STORY
+    assert dragged.splitlines()[:12] == STORY.splitlines()[:12]
+    assert "# she waits" in dragged
+
+    page.locator(".cm-line", has_text="The end.").click()
+    page.keyboard.press("End")
+    page.keyboard.type(" Or not")
+    page.wait_for_selector("svg tspan:has-text('The end. Or not')")
+    until(desk.story, "The end. Or not")
+
+    desk.kill()
+    assert "The end. Or not" in desk.story.read_text()
+    again = Desk(desk.story)
+    try:
+        page = opened(browser, again.told["desk"])
+        for _ in range(8):
+            if desk.story.read_text() == STORY:
+                break
+            page.locator("#undo").click()
+            page.wait_for_timeout(400)
+        assert desk.story.read_text() == STORY
+    finally:
+        again.close()
+
+
+def test_what_another_editor_writes_is_shown_in_both_places(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["desk"])
+    desk.story.write_text(STORY.replace("The end.", "And on they went."))
+    page.wait_for_selector("svg tspan:has-text('And on they went.')")
+    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('they went')")
+
+
+def test_the_keyboard_moves_poses_and_turns(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["desk"])
+    page.locator('[data-name="hill/left"]').last.focus()
+    page.keyboard.press("p")
+    until(desk.story, "pose: waving")
+    page.locator('[data-name="hill/left"]').last.focus()
+    page.keyboard.press("f")
+    until(desk.story, "facing: left")
+    page.locator('[data-name="hill/left"]').last.focus()
+    page.keyboard.press("Shift+ArrowUp")
+    until(desk.story, "pose: waving, facing: left, box: [")
+
+
+def test_mistakes_stand_under_their_words(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["desk"])
+    desk.story.write_text(STORY.replace("prompt: a green hill", "promt: a green hill"))
+    page.wait_for_selector(".cm-lintRange-error")
+    assert "SF200" in page.locator("#findings").inner_text()
+
+
+def test_nothing_is_asked_from_elsewhere_and_scripts_are_text(browser: Browser, desk: Desk) -> None:
+    desk.story.write_text(STORY.replace("The end.", '"<img src=x onerror=document.title=1>"'))
+    page = opened(browser, desk.told["desk"])
+    page.wait_for_selector("svg tspan:has-text('onerror')")
+    home = desk.told["desk"].split("/")[2]
+    assert {address.split("/")[2] for address in page.asked} == {home}
+    assert page.title().startswith("The Hill")
+
+
+def test_who_looks_on_sees_and_changes_nothing(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["looking"], width=390)
+    assert page.locator(".region").count() == 0
+    assert page.locator("#undo").is_disabled()
+    assert desk.story.read_text() == STORY
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_everybody_can_use_every_page(
+    browser: Browser, desk: Desk, scheme: str, width: int
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(browser, desk.told["desk"], width, scheme)
+    for tab in ("text", "panel", "queue", "concepts"):
+        if width == 390:
+            page.locator("#show-pane").click()
+        page.locator(f"#tab-{tab}").click()
+        page.wait_for_timeout(300)
+        found = axe.run(page).response["violations"]
+        told = [(each["id"], [node["html"][:120] for node in each["nodes"]][:3]) for each in found]
+        assert not told, tab
+
+
+def test_a_picture_is_drawn_picked_and_kept(browser: Browser, desk: Desk) -> None:
+    page = opened(browser, desk.told["desk"])
+    page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
+    page.locator("#takes").fill("2")
+    page.locator("#steps").fill("1")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    page.locator("#tab-queue").click()
+    page.wait_for_selector(".jobs .soft:has-text('done')", timeout=400_000)
+    page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
+    page.get_by_role("button", name="Pick take 1").click(timeout=60_000)
+    until(desk.story, "The Hill")
+    lock = desk.story.with_name("story.lock.yaml")
+    for _ in range(400):
+        if lock.is_file():
+            break
+        time.sleep(0.05)
+    assert "hill: {take: 1" in lock.read_text()
+    page.reload()
+    page.wait_for_selector(".page svg image")

@@ -1,0 +1,212 @@
+"""From words to a draft that passes: manuscripts by rules, ideas by a model at an address."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from storyforge.cli.program import app
+from storyforge.errors import EnvironmentProblem, Severity, StoryForgeError
+from storyforge.executor import silent
+from storyforge.project.project import Project
+from storyforge.story.story import check
+from storyforge.write.draft import Cast, drafted
+from storyforge.write.manuscript import split
+from storyforge.write.model import ROUNDS, LanguageModel, written
+
+ROOT = Path(__file__).parents[1]
+MARKED = """\
+THE FOX AND THE MOON
+
+PAGE 1
+One night Pip found a lantern.
+PANEL 1: in the snow, at night
+PIP (whispering): Who left you here?
+JUNA: Not me.
+Panel 2: on a hill
+CAPTION: And then…
+
+Page 2: They walked home: slowly.
+EXT. MOONWOOD - NIGHT
+Pip looks up.
+
+PIP
+(shouting)
+Look! The moon
+is out.
+
+THE END
+"""
+
+
+def test_marks_make_pages_and_pictures() -> None:
+    made = split(MARKED)
+    assert made.title == "The Fox And The Moon"
+    first, second = made.pages
+    assert first.text == "One night Pip found a lantern."
+    assert [panel.prompt for panel in first.panels] == ["in the snow, at night", "on a hill"]
+    assert [(s.who, s.text, s.kind) for s in first.panels[0].says] == [
+        ("PIP", "Who left you here?", "whisper"),
+        ("JUNA", "Not me.", "speech"),
+    ]
+    assert [(s.who, s.kind) for s in first.panels[1].says] == [(None, "caption")]
+    assert second.panels[0].prompt == "moonwood, night"
+    assert [(s.text, s.kind) for s in second.panels[0].says] == [
+        ("Look! The moon is out.", "shout")
+    ]
+    assert second.text == "They walked home: slowly. Pip looks up. THE END"
+
+
+def test_without_marks_blank_lines_part_pages() -> None:
+    made = split("Pip went out.\nIt was cold.\n\nPicture books end well.\n\nPage after page.")
+    assert [page.text for page in made.pages] == [
+        "Pip went out. It was cold.",
+        "Picture books end well.",
+        "Page after page.",
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.text("abcABC .:()-'\"#{}[]&*!|>%@`12", max_size=24)
+        | st.sampled_from(["PAGE 1", "PANEL", "", "EXT. HILL - DAY", "PIP: hello", "JUNA"]),
+        max_size=9,
+    )
+)
+def test_any_manuscript_becomes_a_sound_story(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("draft") / "story.yaml"
+    text = "\n".join(lines)
+    path.write_text(drafted(split(text), Cast({}, {})), encoding="utf-8")
+    errors = [each for each in check(path) if each.severity is Severity.ERROR]
+    assert not errors
+
+
+def test_a_cast_stands_in_the_draft_by_name(tmp_path: Path) -> None:
+    for name in ("pip", "juna", "moonwood"):
+        shutil.copytree(ROOT / "concepts" / name, tmp_path / "cast" / name)
+    (tmp_path / "m.txt").write_text(MARKED)
+    words = ["new", str(tmp_path / "book"), "--from", str(tmp_path / "m.txt")]
+    result = CliRunner().invoke(app, [*words, "--cast", str(tmp_path / "cast")])
+    assert result.exit_code == 0, result.output
+    project = Project(tmp_path / "book" / "story.yaml")
+    assert set(project.story.characters) == {"pip", "juna"}
+    assert [s.who for s in project.story.pages[0].panels[0].say] == ["pip", "juna"]
+    assert project.story.pages[1].panels[0].scene == "moonwood"
+    assert not [each for each in project.check() if each.severity is Severity.ERROR]
+
+
+def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_text("Once.")
+    result = CliRunner().invoke(app, ["new", str(tmp_path), "--from", str(tmp_path / "m.txt")])
+    assert result.exit_code == 1
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "m.txt"]
+
+
+def test_an_idea_needs_a_model(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["new", str(tmp_path / "a"), "--idea", "a fox"])
+    assert result.exit_code == 1
+    assert not (tmp_path / "a").exists()
+
+
+GOOD = """\
+storyforge: 1
+title: The Moon
+pages:
+  - text: A fox looks up.
+    panels: [{id: p1, layout: whole-scene, prompt: night, alt: A moon.}]
+"""
+
+
+class Model:
+    """A server that answers one text after the other, and keeps what it was asked."""
+
+    def __init__(self, *answers: str) -> None:
+        self.asked: list[list[dict[str, str]]] = []
+        left = list(answers)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:
+                length = int(handler.headers["Content-Length"])
+                self.asked.append(json.loads(handler.rfile.read(length))["messages"])
+                text = left.pop(0) if len(left) > 1 else left[0]
+                body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+                handler.send_response(200)
+                handler.end_headers()
+                handler.wfile.write(body if text != "broken" else b"<html>")
+
+            def log_message(handler, *_: object) -> None:
+                return
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def asked(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Model, Path]]:
+    model = Model(*request.param)
+    yield model, tmp_path / "story.yaml"
+    model.close()
+
+
+def write(model: Model, story: Path) -> str:
+    where = LanguageModel(model.address)
+    return written("a fox", story, Cast({}, {}), where, check, on_progress=silent)
+
+
+BAD = GOOD.replace("layout: whole-scene", "layout: hole-scene")
+
+
+@pytest.mark.parametrize("asked", [(f"Here:\n```yaml\n{BAD}```", GOOD)], indirect=True)
+def test_a_model_hears_what_is_wrong_until_the_draft_passes(asked: tuple[Model, Path]) -> None:
+    model, story = asked
+    assert write(model, story) == GOOD == story.read_text()
+    assert len(model.asked) == 2
+    assert "hole-scene" in model.asked[1][-1]["content"]
+    assert "two-side-by-side: left, right" in model.asked[0][0]["content"]
+
+
+@pytest.mark.parametrize("asked", [(f"base: /etc\n{GOOD}", GOOD)], indirect=True)
+def test_a_model_chooses_no_base(asked: tuple[Model, Path]) -> None:
+    model, story = asked
+    write(model, story)
+    assert "`base` is not yours to say" in model.asked[1][-1]["content"]
+
+
+@pytest.mark.parametrize("asked", [(BAD,)], indirect=True)
+def test_a_model_that_does_not_learn_is_given_up(asked: tuple[Model, Path]) -> None:
+    model, story = asked
+    with pytest.raises(StoryForgeError, match="still has 1 mistakes"):
+        write(model, story)
+    assert len(model.asked) == ROUNDS
+    assert story.read_text() == BAD
+
+
+@pytest.mark.parametrize("asked", [("broken",)], indirect=True)
+def test_an_answer_that_is_none_is_told(asked: tuple[Model, Path]) -> None:
+    with pytest.raises(EnvironmentProblem, match="no chat completion"):
+        write(*asked)
+
+
+def test_where_nobody_answers_is_told(tmp_path: Path) -> None:
+    where = LanguageModel("http://127.0.0.1:9/v1")
+    with pytest.raises(EnvironmentProblem, match="no language model"):
+        written("a", tmp_path / "s", Cast({}, {}), where, lambda _: (), on_progress=silent)
