@@ -147,7 +147,7 @@ def in_browser(address: str) -> Json:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(address)
-        page.wait_for_selector(".page svg")
+        page.wait_for_selector(".sheet svg")
         page.locator(".cm-line", has_text="Page 2 tells").first.click()
         page.keyboard.press("End")
         took = [page.evaluate(_KEY) for _ in range(EDITS)]

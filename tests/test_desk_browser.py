@@ -96,9 +96,11 @@ def opened(browser: Browser, address: str, width: int = 1440, scheme: str = "lig
     page.set_default_timeout(60_000)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.asked = asked
+    page.asked, page.errors = asked, []
+    page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
-    page.wait_for_selector(".page svg")
+    page.wait_for_selector(".sheet svg")
     return page
 
 
@@ -210,6 +212,9 @@ def test_everybody_can_use_every_page(
         found = axe.run(page).response["violations"]
         told = [(each["id"], [node["html"][:120] for node in each["nodes"]][:3]) for each in found]
         assert not told, tab
+    page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
+    page.wait_for_selector(".layouts svg")
+    assert not page.errors
 
 
 def test_a_picture_is_drawn_picked_and_kept(browser: Browser, desk: Desk) -> None:
@@ -230,4 +235,4 @@ def test_a_picture_is_drawn_picked_and_kept(browser: Browser, desk: Desk) -> Non
         time.sleep(0.05)
     assert "hill: {take: 1" in lock.read_text()
     page.reload()
-    page.wait_for_selector(".page svg image")
+    page.wait_for_selector(".sheet svg image")

@@ -36,7 +36,7 @@ export class Pages {
     this.shape = shape;
     this.figures.clear();
     this.host.replaceChildren(...book.spreads.map((spread) => make("div", {class: "spread"}, ...spread.map((index) => {
-      const figure = make("figure", {class: "page"}, make("div", {class: "paper"}), make("div", {class: "hands"}), make("figcaption"));
+      const figure = make("figure", {class: "sheet"}, make("div", {class: "paper"}), make("div", {class: "hands"}), make("figcaption"));
       this.figures.set(index, figure);
       return figure;
     }))));
@@ -98,7 +98,7 @@ export class Pages {
     button.addEventListener("pointerdown", (down) => {
       if (down.button !== 0) return;
       const corner = down.target.dataset.c;
-      const paper = button.closest(".page").getBoundingClientRect();
+      const paper = button.closest(".sheet").getBoundingClientRect();
       const scale = page.width / paper.width;
       const perX = scale * panel.crop[2] / panel.frame[2], perY = scale * panel.crop[3] / panel.frame[3];
       let box = region.box, moved = false;

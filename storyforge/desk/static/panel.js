@@ -33,8 +33,8 @@ export class PanelView {
 
   #show(told) {
     const takes = make("ul", {class: "takes"}, ...told.takes.map((take) => this.#take(told, take)));
-    const count = make("input", {type: "number", min: 1, max: 16, value: Math.max(1, told.takes.length), id: "takes", style: "width: 4.5rem"});
-    const steps = make("input", {type: "number", min: 1, max: 200, placeholder: "usual", id: "steps", style: "width: 6rem"});
+    const count = make("input", {type: "number", min: 1, max: 16, value: Math.max(1, told.takes.length), id: "takes", class: "narrow"});
+    const steps = make("input", {type: "number", min: 1, max: 200, placeholder: "usual", id: "steps", class: "narrow"});
     this.live = make("img", {alt: `Picture ${told.panel} while it is drawn`, hidden: true, onerror: (event) => { event.target.hidden = true; }});
     this.live.style.maxWidth = "14rem";
     const number = (input) => (input.value ? Number(input.value) : null);
@@ -99,6 +99,7 @@ export class PanelView {
         onclick: () => this.on.change({panel: this.name, key: "layout", value: each.name})});
       button.innerHTML = each.svg;
       button.firstElementChild?.setAttribute("aria-hidden", "true");
+      button.append(make("span", {}, each.name));
       return button;
     }));
     if (this.layouts) fill(this.layouts);
