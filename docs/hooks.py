@@ -87,9 +87,11 @@ def reference(kind: str) -> Iterator[str]:
     yield f"# {kind}.yaml: every key\n\n{ABOUT[kind]}\n\n"
     yield from _table(root)
     for name, part in sorted(root.get("$defs", {}).items()):
+        yield f"\n## {name} {{ #{name.lower()} }}\n\n{part.get('description', '')}\n\n"
         if "properties" in part:
-            yield f"\n## {name} {{ #{name.lower()} }}\n\n{part.get('description', '')}\n\n"
             yield from _table(part)
+        else:
+            yield f"{_form(part)}\n"
 
 
 def _table(part: Mapping[str, Any]) -> Iterator[str]:
