@@ -86,7 +86,7 @@ def split(text: str) -> Manuscript:
     lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n")]
     marked = any(_is_mark(line) for line in lines)
     title, lines = _title(lines)
-    reader = _Reader(marked)
+    reader = _Splitter(marked)
     for line in lines:
         reader.read(line)
     reader.read("")
@@ -114,7 +114,7 @@ def _title(lines: list[str]) -> tuple[str, list[str]]:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _Splitter:
     """Takes in line by line.
 
     marked   whether the manuscript says where pages begin
