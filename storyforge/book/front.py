@@ -257,7 +257,7 @@ def _colophon(binding: Binding, number: int, panel: Panel | None) -> list[Leaf]:
 
 def _flowed(text: RunningText, first: Rect, others: Rect) -> list[TextBlock]:
     """A text over several pages in the smallest size, each with as many lines as it takes."""
-    lines, parts = text.text.split("\n"), []
+    lines, parts = text.text.split("\n"), list[TextBlock]()
     size, leading = _COLOPHON_SIZES[-1:], compose.STORY_LEADING
     while lines:
         room = others if parts else first

@@ -53,6 +53,11 @@ def weights_of(reference: str) -> int:
     return weights_in(folder_of(str(weights_at(BaseParts.of(reference).model))))
 
 
+def gpus() -> int:
+    """How many GPUs this machine has."""
+    return torch.cuda.device_count()
+
+
 def placement_for(weights: int, device: str | None = None, room: float | None = None) -> Placement:
     """Where a base of so many weights is to lie.
 
