@@ -152,17 +152,23 @@ class Studio:
             raise StoryForgeError(f"no panel named `{name}` in this story")
         shown = picture_of(plan, store, name, task.key)
         pin = plan.pins.get(name)
-        takes = [
-            {
-                "take": take,
-                "picture": self.address(store.path("panels", key)),
-                "seed": seed,
-                "shown": shown is not None and (key == task.key if pin is None else key == pin.key),
-                **self._scores(name, take),
-            }
-            for take, key, seed in _keys(plan, task)
-            if store.has("panels", key)
-        ]
+        entries = ledger_of(store, plan.story).entries()
+        takes = []
+        for take, own, seed in _keys(plan, task):
+            # As `pick` does: the picture that was last drawn as this take, with whatever steps.
+            last = entries.get(f"{subject_of(task)} take {take}")
+            keys = [own] if last is None else [last.key, own]
+            key = next((key for key in keys if store.has("panels", key)), None)
+            if key is not None:
+                takes.append(
+                    {
+                        "take": take,
+                        "picture": self.address(store.path("panels", key)),
+                        "seed": seed,
+                        "shown": shown is not None and key == (pin.key if pin else task.key),
+                        **self._scores(name, take),
+                    }
+                )
         pinned = None if pin is None else {"take": pin.take, "picture": self.address(pin.picture)}
         return {
             "panel": name,
