@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 pytest.importorskip("skia")
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.pocket.pretrain.code import CHANNELS
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import (
     CELLS,
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a code of random directions."""
     place = tmp_path_factory.mktemp("pocket")
     generator = torch.Generator().manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, 48, generator=generator))
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS, generator=generator))
     code = {"basis": basis, "mean": torch.zeros(3 * PATCH**2), "scale": torch.tensor(2.0)}
     save_file({k: v.contiguous() for k, v in code.items()}, place / "code.safetensors")
     return place

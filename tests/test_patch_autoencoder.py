@@ -13,13 +13,13 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.model.patch_autoencoder import PATCH, PIXELS, PatchAutoencoder
+from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, PatchAutoencoder
 from storyforge.modelref import POCKET
 
 CHANNELS = 12
 
 
-def coded(pixels_per_cell: int = 32) -> tuple[PatchAutoencoder, dict[str, torch.Tensor]]:
+def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, torch.Tensor]]:
     """A small autoencoder with an orthonormal code of random directions."""
     torch.manual_seed(0)
     basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS))
@@ -42,17 +42,17 @@ def pictures(side: int, seed: int = 1) -> torch.Tensor:
 
 @torch.no_grad()
 def test_latents_are_the_patches_by_the_basis() -> None:
-    model, code = coded(pixels_per_cell=16)
-    seen = pictures(64)
-    rows = seen.permute(0, 2, 3, 1).reshape(2, 4, 16, 4, 16, 3).permute(0, 1, 3, 2, 4, 5)
-    wanted = (rows.reshape(2, 4, 4, 768) - code["mean"]) @ code["basis"] / code["scale"]
+    model, code = coded(pixels_per_cell=PATCH)
+    seen = pictures(4 * PATCH)
+    rows = seen.permute(0, 2, 3, 1).reshape(2, 4, PATCH, 4, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
+    wanted = (rows.reshape(2, 4, 4, -1) - code["mean"]) @ code["basis"] / code["scale"]
     made = model.encode(seen).latent_dist.mean
     torch.testing.assert_close(made, wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
-    model, code = coded(pixels_per_cell=16)
+    model, code = coded(pixels_per_cell=PATCH)
     latents = torch.randn(2, CHANNELS, 4, 4)
     again = model.encode(model.decode(latents).sample).latent_dist.mode()
     torch.testing.assert_close(again, latents, atol=1e-4, rtol=1e-4)
@@ -61,8 +61,8 @@ def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("pixels", PIXELS)
 def test_a_picture_of_any_cell_size_has_the_same_latents(pixels: int) -> None:
-    small = pictures(64)
-    wanted = coded(pixels_per_cell=16)[0].encode(small).latent_dist.sample()
+    small = pictures(4 * PATCH)
+    wanted = coded(pixels_per_cell=PATCH)[0].encode(small).latent_dist.sample()
     model, _ = coded(pixels_per_cell=pixels)
     large = F.interpolate(small, scale_factor=pixels / PATCH)
     torch.testing.assert_close(model.encode(large).latent_dist.sample(), wanted)
@@ -84,20 +84,22 @@ def test_cells_are_written_in_the_pixels_asked_for(pixels: int) -> None:
 
 def test_other_sizes_are_refused() -> None:
     model, _ = coded()
-    with pytest.raises(ValueError, match="24"):
-        model.write(24)
+    with pytest.raises(ValueError, match="12"):
+        model.write(12)
 
 
 @torch.no_grad()
 def test_all_sizes_show_the_same_picture() -> None:
     model, _ = coded()
-    torch.nn.init.normal_(model.decoder.out.weight, std=0.1)
+    torch.nn.init.normal_(model.decoder.out.weight, std=0.03)
     latents, small = torch.randn(1, CHANNELS, 4, 4), []
     for pixels in PIXELS:
         model.write(pixels)
-        small.append(F.adaptive_avg_pool2d(model.decode(latents).sample, 64))
+        small.append(F.adaptive_avg_pool2d(model.decode(latents).sample, 4 * PATCH))
     torch.testing.assert_close(small[0], small[1], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(small[1], small[2], atol=0.2, rtol=0.2)
+    # What is doubled was smoothed between pixels, so that only larger spots are the same.
+    spots = [F.avg_pool2d(made, 4) for made in small]
+    torch.testing.assert_close(spots[1], spots[2], atol=0.1, rtol=0.2)
 
 
 @torch.no_grad()
@@ -107,8 +109,9 @@ def test_a_crop_far_from_its_border_is_decoded_as_in_the_whole() -> None:
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight, std=0.05)
     latents = torch.randn(1, CHANNELS, 16, 16)
-    whole = model.decode(latents).sample[..., 7 * 32 : 9 * 32, 7 * 32 : 9 * 32]
-    part = model.decode(latents[..., 1:15, 1:15]).sample[..., 6 * 32 : 8 * 32, 6 * 32 : 8 * 32]
+    middle, shifted = (slice(at * DRAWN, (at + 2) * DRAWN) for at in (7, 6))
+    whole = model.decode(latents).sample[..., middle, middle]
+    part = model.decode(latents[..., 1:15, 1:15]).sample[..., shifted, shifted]
     torch.testing.assert_close(part, whole, atol=1e-4, rtol=1e-4)
 
 
@@ -116,7 +119,7 @@ def test_a_crop_far_from_its_border_is_decoded_as_in_the_whole() -> None:
 def test_what_is_saved_decodes_to_the_same_bytes(tmp_path: Path) -> None:
     model, _ = coded()
     torch.nn.init.normal_(model.decoder.out.weight, std=0.1)
-    model.write(64)
+    model.write(PIXELS[-1])
     model.save_pretrained(tmp_path)
     again = PatchAutoencoder.from_pretrained(tmp_path)
     latents = torch.randn(1, CHANNELS, 4, 4)
@@ -167,11 +170,11 @@ def test_the_stock_pipeline_opens_it_and_draws_in_its_size(folder: Path) -> None
     pipe.set_progress_bar_config(disable=True)
     assert isinstance(pipe.vae, PatchAutoencoder)
     made = pipe("a fox", num_inference_steps=2, output_type="np").images
-    assert made.shape == (1, 128, 128, 3)
+    assert made.shape == (1, 4 * DRAWN, 4 * DRAWN, 3)
 
 
 def test_the_stock_pipeline_draws_over_a_picture(folder: Path) -> None:
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    made = pipe("a fox", image=pictures(128)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np")
-    assert made.images.shape == (1, 128, 128, 3)
+    made = pipe("a fox", image=pictures(4 * DRAWN)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np")
+    assert made.images.shape == (1, 4 * DRAWN, 4 * DRAWN, 3)

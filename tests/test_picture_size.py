@@ -15,8 +15,9 @@ from tinymodel import CELLS, open_tiny
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
+from storyforge.model.patch_autoencoder import DRAWN, PATCH
 from storyforge.model.tokens import PromptEmbeds
-from storyforge.modelref import USUAL_SIZE, picture_size
+from storyforge.modelref import PATCH_SCALES, USUAL_SIZE, picture_size
 from storyforge.sample.control import Rack
 from storyforge.sample.sampler import picture
 from storyforge.tasks import ControlTask, Method
@@ -34,22 +35,22 @@ def saved(base: BaseModel, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scale", [16, 32, 64])
+@pytest.mark.parametrize("scale", PATCH_SCALES)
 def test_a_panel_is_as_large_as_decode_says(tiny: BaseModel, scale: int) -> None:
     task = replace(panel(tiny, Method()), decode=scale * CELLS)
     assert picture(tiny, plain(tiny), task).shape == (scale * CELLS, scale * CELLS, 3)
-    assert tiny.side == 32 * CELLS
+    assert tiny.side == DRAWN * CELLS
 
 
 def test_a_size_in_pixels_is_a_size_in_pixels_whatever_decode_says(tiny: BaseModel) -> None:
-    task = replace(panel(tiny, Method()), decode=16 * CELLS, size=(112, 80))
+    task = replace(panel(tiny, Method()), decode=PATCH * CELLS, size=(112, 80))
     assert picture(tiny, plain(tiny), task).shape == (80, 112, 3)
 
 
 def test_a_size_that_is_not_written_is_refused_with_those_that_are(tiny: BaseModel) -> None:
     with pytest.raises(StoryForgeError, match="300") as caught:
         picture(tiny, plain(tiny), replace(panel(tiny, Method()), decode=300))
-    assert caught.value.hint == "write `decode: 128 or 256 or 512`, or leave it out"
+    assert caught.value.hint == "write `decode: 64 or 128 or 256`, or leave it out"
 
 
 def test_pictures_of_every_size_have_latents_of_one_size(tiny: BaseModel) -> None:
@@ -83,7 +84,7 @@ def test_a_base_that_is_elsewhere_has_the_usual_size(tmp_path: Path) -> None:
 def test_an_adapter_reads_a_picture_of_its_own_pixels_a_cell(
     tiny: BaseModel, tmp_path: Path
 ) -> None:
-    adapter = T2IAdapter(in_channels=3, channels=(16, 16), num_res_blocks=1, downscale_factor=16)
+    adapter = T2IAdapter(in_channels=3, channels=(16, 16), num_res_blocks=1, downscale_factor=PATCH)
     net = ControlNetModel(
         in_channels=8,
         block_out_channels=(16, 16),
@@ -101,7 +102,7 @@ def test_an_adapter_reads_a_picture_of_its_own_pixels_a_cell(
     text = PromptEmbeds(torch.zeros(1, 2, 77, 16))
     controls = Rack(tiny).controls(tasks, (tiny.side, tiny.side), text, {})
     assert controls is not None
-    assert [each.picture.shape[-1] for each in controls.controls] == [16 * CELLS, 8 * CELLS]
+    assert [each.picture.shape[-1] for each in controls.controls] == [PATCH * CELLS, 8 * CELLS]
     latents = torch.zeros(2, 8, CELLS, CELLS)
     said = controls(0.0, latents, torch.tensor(10))
     assert said is not None

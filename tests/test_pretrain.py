@@ -30,10 +30,17 @@ from storyforge.pocket.pretrain.clip import (
     train_clip,
     view,
 )
-from storyforge.pocket.pretrain.code import fit_code, load_code, patches
+from storyforge.pocket.pretrain.code import CHANNELS, fit_code, load_code, patches
 from storyforge.pocket.pretrain.decoder import open_code
-from storyforge.pocket.pretrain.denoiser import LabelHeads, learn_words, train_text, train_unet
-from storyforge.pocket.pretrain.latents import Latents, draw_latents
+from storyforge.pocket.pretrain.denoiser import (
+    CellHeads,
+    LabelHeads,
+    _shared_out,
+    learn_words,
+    train_text,
+    train_unet,
+)
+from storyforge.pocket.pretrain.latents import KINDS, Latents, draw_latents
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -171,10 +178,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_code_is_orthonormal_and_its_first_channels_say_most() -> None:
     code = fit_code(pictures=4)
-    np.testing.assert_allclose(code.basis.T @ code.basis, np.eye(48), atol=1e-4)
+    np.testing.assert_allclose(code.basis.T @ code.basis, np.eye(CHANNELS), atol=1e-4)
     seen = world.draw(world.imagine(np.random.default_rng(3)))[0]
-    spread = code.encode(seen[None])[0].reshape(48, -1).std(1)
-    assert spread[0] > spread[8] > spread[47]
+    spread = code.encode(seen[None])[0].reshape(CHANNELS, -1).std(1)
+    assert spread[0] > spread[CHANNELS // 2] > spread[-1]
     flat = patches(seen[None] / np.float32(127.5) - 1)
     cells = code.encode(seen[None]).transpose(0, 2, 3, 1) * code.scale
     back = cells @ code.basis.T + code.mean
@@ -199,13 +206,58 @@ def test_drawings_that_are_added_later_are_taken_in(folder: Path, tmp_path: Path
     draw_latents(job(tmp_path, pictures=2), ALONE)
     kept = Latents(tmp_path / "latents")
     first = kept.pictures[0]
-    for name in ("latents", "cover"):
+    for name in KINDS:
         shutil.copy(
             tmp_path / "latents" / f"0000.{name}.npy", tmp_path / "latents" / f"0001.{name}.npy"
         )
     kept.refresh()
     assert len(kept) == 4
     assert kept.pictures[0] == first
+
+
+def test_every_cell_of_a_subject_says_what_the_subject_is(folder: Path) -> None:
+    kept = Latents(folder / "latents")
+    rows = np.arange(len(kept))
+    seen, cover = kept.seen(rows), kept.rows(rows)[1][:, 0]
+    kinds = seen[:, list(world.EACH).index("kind")]
+    for row, picture in enumerate(kept.pictures):
+        told = {world.labels(picture)[f"kind{slot}"] for slot in range(len(picture.subjects))}
+        assert set(np.unique(kinds[row])) - {-1} <= told
+    assert (kinds[cover > 0.9] >= 0).all()
+    assert (kinds[cover == 0] == -1).all()
+
+
+def test_cells_of_a_head_lie_within_its_box(folder: Path) -> None:
+    kept = Latents(folder / "latents")
+    for row, picture in enumerate(kept.pictures):
+        heads = kept.heads(np.array([row]))[0, 0]
+        boxes = [face.head for face in world.faces(picture) if face is not None]
+        areas = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
+        assert heads.max(initial=0) <= 1
+        assert heads.mean() <= sum(areas) + 1e-6
+        assert heads.mean() >= max(areas, default=0) - 1e-6
+
+
+def test_each_matrix_is_turned_by_one_worker_and_the_work_is_even() -> None:
+    matrices = [
+        (nn.Parameter(torch.zeros(8, wide)), nn.Parameter(torch.zeros(8, wide)))
+        for wide in (8, 16, 24, 32, 40)
+    ]
+    shares = _shared_out(matrices, 2)
+    assert sorted(id(m) for share in shares for m, _ in share) == sorted(id(m) for m, _ in matrices)
+    wide = [sum(m.shape[1] for m, _ in share) for share in shares]
+    assert max(wide) - min(wide) <= 8
+
+
+def test_heads_of_cells_learn_nothing_where_there_is_nobody() -> None:
+    heads = CellHeads(4)
+    features = torch.randn(1, 4, 2, 2, requires_grad=True)
+    empty = torch.full((1, len(world.EACH), 2, 2), -1)
+    loss = heads(features, empty)
+    loss.backward()
+    assert loss.item() == 0
+    assert features.grad is not None
+    assert not features.grad.any()
 
 
 def test_batches_are_of_the_size_asked_for_and_never_end(folder: Path) -> None:

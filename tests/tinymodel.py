@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from storyforge.model.base import BaseModel
-from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
 from storyforge.modelref import Defaults
 
 CONFIG = {
@@ -25,7 +25,7 @@ CONFIG = {
 """A schedule that ends just before pure noise: there clean latents would not follow from noise."""
 
 CELLS = 8
-"""Along a side of its own picture, each of 32 pixels."""
+"""Along a side of its own picture, each of `DRAWN` pixels."""
 
 
 class Saying(UNet2DConditionModel):
@@ -77,7 +77,7 @@ def open_tiny(kind: str = "sample") -> BaseModel:
         )
         unet.kind = kind
         vae = PatchAutoencoder(
-            latent_channels=8, widths=(8, 8, 8), depths=(1, 1), sample_size=32 * CELLS
+            latent_channels=8, widths=(8, 8, 8), depths=(1, 1), sample_size=DRAWN * CELLS
         )
         encoder = CLIPTextModel(text)
     config: dict[str, object] = {**CONFIG, "prediction_type": kind}

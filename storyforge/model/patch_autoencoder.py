@@ -1,6 +1,6 @@
 """An autoencoder for drawings: a linear code of patches, and a decoder that works on the cells.
 
-The encoder is one matrix product: the leading principal components of 16 × 16 patches, every
+The encoder is one matrix product: the leading principal components of 8 × 8 patches, every
 channel in one scale. It is closed form and stays as it is, so that a denoiser can be trained on its
 latents while the decoder still learns. The decoder thinks where there are few cells and writes all
 pixels of a cell at once by a pixel shuffle, more of them than the encoder read: drawings are
@@ -23,7 +23,7 @@ PIXELS = PATCH_SCALES
 """What may be asked of `decode` for a cell: averaged, as drawn, and doubled."""
 PATCH, DRAWN = PIXELS[:2]
 """Pixels a side of the patches of the code, and of what the decoder itself writes for a cell."""
-FINE = 4
+FINE = 2
 """Parts a side into which the decoder splits a cell before it writes pixels."""
 
 
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         self.doubler = Refiner(pixels, 2)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
+        """(n, c, h, w) to (n, 3, 16·h, 16·w) in [−1, 1], or a little beyond."""
         x = self.cells(self.into(latents))
         x = self.parts(F.pixel_shuffle(self.split(x), FINE))
         pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE)
@@ -138,9 +138,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        latent_channels: int = 48,
+        latent_channels: int = 16,
         pixels_per_cell: int = DRAWN,
-        widths: tuple[int, int, int] = (224, 64, 24),
+        widths: tuple[int, int, int] = (128, 64, 24),
         depths: tuple[int, int] = (3, 3),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
@@ -172,8 +172,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def set_code(self, mean: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor) -> None:
         """Take over a code, and begin to decode as its transpose does.
 
-        mean   (768,)    of the patches, in the order of (row, column, colour)
-        basis  (768, c)  orthonormal, leading components first
+        mean   (192,)    of the patches, in the order of (row, column, colour)
+        basis  (192, c)  orthonormal, leading components first
         scale  ()        of all channels: latents are (patch − mean) @ basis / scale
         """
         square = basis.T.reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)

@@ -34,13 +34,13 @@ HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
 AT_HEADS = 0.4
 """Share of the crops that are laid around a head."""
-CROP = 8
+CROP = 16
 """Cells a side of a crop: a quarter of a picture, for variety."""
 KEPT = 600
 """Drawings in memory, of which two are drawn anew in every step."""
 GRID = 128
 """Cells a side of the map of weights."""
-CELLS = 16
+CELLS = 32
 SAVE_EVERY = 120.0
 
 Box = tuple[float, float, float, float]
@@ -85,8 +85,8 @@ class Drawings:
     """Drawings in memory with their latents, some of them new in every step.
 
     pixels   (n, 3, 512, 512) uint8
-    latents  (n, c, 16, 16)
-    guessed  (n, c, 16, 16)  what a denoiser makes of them; the same where there is none
+    latents  (n, c, 32, 32)
+    guessed  (n, c, 32, 32)  what a denoiser makes of them; the same where there is none
     weights  (n, 1, 128, 128)  how much a pixel counts
     heads    of each drawing, boxes in fractions
     """
@@ -137,7 +137,7 @@ class Drawings:
     def crops(
         self, size: int, generator: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
+        """(n, c, 16, 16) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
         latents, pixels, weights = [], [], []
         for row in generator.integers(len(self.heads), size=size):
             y, x = self._corner(int(row), generator)
@@ -218,7 +218,7 @@ class Decoding:
         return self.drawings.crops(self.job.batch_size, self.generator)
 
     def made(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 32·h, 32·w)."""
+        """(n, c, h, w) to (n, 3, 16·h, 16·w)."""
         with torch.autocast(self.job.device, torch.bfloat16):
             pixels: torch.Tensor = self.decoder(latents)
         return pixels.float()

@@ -31,19 +31,29 @@ from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokeniz
 
 CAPTION_DROPOUT = 0.1
 LABEL_LOSS = 0.4
+CELL_LOSS = 0.1
+NAMED_AT = -2
+"""The block whose features name what is in each cell: the last but one."""
 SUBJECT_WEIGHT = 3.0
 """How much more a cell counts where a subject is: backgrounds are learnt early."""
+HEAD_WEIGHT = 3.0
+"""How much more again where a head is: what one looks at first is small."""
+LEAST_NOISE = 0.1
+"""Errors are divided by the share of noise, but by no less than this."""
 WARM_UP = 20
 """Steps until the learning rate is whole."""
 KEEP_EVERY = 240.0
 """Seconds between checkpoints."""
 REFRESH_EVERY = 100
 """Steps between looks for drawings that were made meanwhile."""
-PARTS = 3
+PARTS = 2
 """Parts of a batch; free workers take the next one."""
-MUON_RATE = 2e-3
-SHIFT = 1.5
-"""How far timesteps lean towards noise: 48 channels tell more through noise than 4 do."""
+MUON_RATE = 1.5e-3
+EDGE_RATE = 3e-4
+"""Of the layers that read and write latents: eight hundred inputs go into each number written, and
+one step of Adam moves all of them; at .0008 the finest channels were nothing but the last step."""
+SHIFT = 2.5
+"""How far timesteps lean towards noise: the more cells, the more is seen through noise."""
 AVERAGES = {"": 0.998, "-short": 0.99}
 """Moving averages that are kept; a judge chooses."""
 
@@ -98,6 +108,34 @@ class LabelHeads(nn.Module):
             right += int(((logits.argmax(-1) == wanted) & (wanted >= 0)).sum())
             asked += int((wanted >= 0).sum())
         return torch.stack(losses).mean(), right / max(1, asked)
+
+
+class CellHeads(nn.Module):
+    """Linear heads on the features of every cell: what is the subject that is there?
+
+    A U-Net learns sooner to draw what it has to name as well (Yu et al. 2024, Representation
+    Alignment for Generation; here the features to agree with are what the drawing is known to be).
+    """
+
+    def __init__(self, width: int) -> None:
+        """One head per entry of `world.EACH`."""
+        super().__init__()
+        self.sizes = [len(values) for values in world.EACH.values()]
+        self.heads = nn.Conv2d(width, sum(self.sizes), 1)
+
+    def forward(self, features: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy over the heads that apply anywhere.
+
+        features  (b, d, h, w)
+        seen      (b, heads, h, w)  class, or -1
+        """
+        logits = self.heads(features).float().split(self.sizes, 1)
+        losses = [
+            F.cross_entropy(found, seen[:, index], ignore_index=-1)
+            for index, found in enumerate(logits)
+            if (seen[:, index] >= 0).any()
+        ]
+        return torch.stack(losses).mean() if losses else features.sum() * 0
 
 
 def captions(
@@ -190,10 +228,16 @@ class Denoiser:
         if job.device == "cpu":
             self.unet.set_attn_processor(WideAttention())
         _take_over(self.heads, parts.part_folder(job.folder, "heads.safetensors"))
+        self.cells = CellHeads(parts.WIDTHS[::-1][NAMED_AT]).to(job.device)
+        self.named: list[torch.Tensor] = []
+        self.unet.up_blocks[NAMED_AT].register_forward_hook(
+            lambda module, args, made: self.named.append(made)
+        )
         self.modules: dict[str, nn.Module] = {
             "unet": self.unet,
             "text": self.text,
             "heads": self.heads,
+            "cells": self.cells,
         }
         self.averages = {
             f"{part}{suffix}": Average(self.modules[part], keep)
@@ -201,7 +245,10 @@ class Denoiser:
             for suffix, keep in AVERAGES.items()
         }
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
-        self.optimizers, self.matrices = _optimizers(self.unet, self.text, self.heads)
+        self.optimizers, matrices = _optimizers(
+            self.unet, [*self.text.parameters(), *self.heads.parameters()], self.cells
+        )
+        self.matrices = _shared_out(matrices, team.size)
         self.path = job.folder / "unet.safetensors"
         progress = load_checkpoint(self.path, self.modules, self.averages, self.optimizers)
         self.step, self.samples = int(progress.get("step", 0)), int(progress.get("samples", 0))
@@ -221,10 +268,13 @@ class Denoiser:
         ]
         self.team.average(self.parameters, PARTS)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for matrix, parameter in self.matrices:
-            matrix.grad = None if parameter.grad is None else parameter.grad.view_as(matrix)
+        for owner, shared in enumerate(self.matrices):
+            for matrix, parameter in shared:
+                mine = owner == self.team.rank and parameter.grad is not None
+                matrix.grad = parameter.grad.view_as(matrix) if mine else None
         for optimizer in self.optimizers:
             optimizer.step()
+        self.team.exchange([[matrix for matrix, _ in shared] for shared in self.matrices])
         for name, average in self.averages.items():
             average.update(self.modules[name.split("-")[0]])
         return sum(losses) / len(losses) if losses else math.nan
@@ -236,12 +286,18 @@ class Denoiser:
         texts, labels = captions([latents.pictures[i] for i in row], rng)
         texts = ["" if rng.random() < CAPTION_DROPOUT else t for t in texts]
         clean, cover = (torch.from_numpy(x).to(device) for x in latents.rows(row))
+        heads = torch.from_numpy(latents.heads(row)).to(device)
+        weight = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * heads) * torch.from_numpy(
+            latents.fineness
+        )
         torch.manual_seed(int(rng.integers(2**62)))
         with torch.autocast(device, torch.bfloat16):
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
-            loss = _diffusion_loss(self.unet, self.scheduler, clean, cover, features, rng)
+            loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
+            seen = torch.from_numpy(latents.seen(row)).to(device)
+            cell_loss = self.cells(self.named.pop(), seen)
         label_loss, _ = self.heads(features, labels.to(device))
-        torch.autograd.backward(loss + LABEL_LOSS * label_loss)
+        torch.autograd.backward(loss + LABEL_LOSS * label_loss + CELL_LOSS * cell_loss)
         return loss.item()
 
     def keep(self) -> None:
@@ -251,23 +307,26 @@ class Denoiser:
 
 
 def _optimizers(
-    unet: nn.Module, text: nn.Module, heads: nn.Module
+    unet: nn.Module, reading: list[nn.Parameter], cells: nn.Module
 ) -> tuple[tuple[torch.optim.Optimizer, ...], list[tuple[nn.Parameter, nn.Parameter]]]:
     """AdamW and Muon, and Muon's view of each of the U-Net's matrices beside the parameter.
 
     Muon (Jordan 2024) takes matrices: convolutions are seen as (out, in·3·3). What reads latents,
     writes them or reads the time stays with AdamW, as do all vectors.
     """
-    plain, matrices = [], []
+    plain, edges, matrices = [], [], []
     for name, parameter in unet.named_parameters():
-        if parameter.ndim < 2 or name.startswith(("conv_in", "conv_out", "time_embedding")):
+        if name.startswith(("conv_in", "conv_out")):
+            edges.append(parameter)
+        elif parameter.ndim < 2 or name.startswith("time_embedding"):
             plain.append(parameter)
         else:
             matrices.append((nn.Parameter(parameter.data.flatten(1)), parameter))
     adam = torch.optim.AdamW(
         [
-            {"params": plain, "base": 8e-4},
-            {"params": [*text.parameters(), *heads.parameters()], "base": 3e-4},
+            {"params": [*plain, *cells.parameters()], "base": 6e-4},
+            {"params": edges, "base": EDGE_RATE},
+            {"params": reading, "base": 2e-4},
         ],
         lr=0.0,
         weight_decay=0.01,
@@ -280,6 +339,27 @@ def _optimizers(
         adjust_lr_fn="match_rms_adamw",
     )
     return (adam, muon), matrices
+
+
+def _shared_out(
+    matrices: list[tuple[nn.Parameter, nn.Parameter]], workers: int
+) -> list[list[tuple[nn.Parameter, nn.Parameter]]]:
+    """Who turns which matrices: Muon's work is shared, the costliest first to the idlest.
+
+    What a worker does not own has no momentum there: a checkpoint keeps the first worker's, and a
+    resumed run finds the others' again within twenty steps.
+    """
+    shares: list[list[tuple[nn.Parameter, nn.Parameter]]] = [[] for _ in range(workers)]
+    costs = [0] * workers
+
+    def cost(pair: tuple[nn.Parameter, nn.Parameter]) -> int:
+        return pair[0].numel() * min(pair[0].shape)
+
+    for pair in sorted(matrices, key=cost, reverse=True):
+        idlest = costs.index(min(costs))
+        shares[idlest].append(pair)
+        costs[idlest] += cost(pair)
+    return shares
 
 
 def train_unet(job: Job, team: Team) -> None:
@@ -325,11 +405,11 @@ def _diffusion_loss(
     unet: nn.Module,
     scheduler: DDIMScheduler,
     clean: torch.Tensor,
-    cover: torch.Tensor,
+    weight: torch.Tensor,
     features: torch.Tensor,
     rng: np.random.Generator,
 ) -> torch.Tensor:
-    """Error of the clean latents, weighted by one over the share of noise, at most ten.
+    """Error of the clean latents, weighted by cell, by channel and by one over the share of noise.
 
     Predicting what is clean suits a narrow network: noise of 48 channels would have to pass
     through it whole (Li and He 2025, Back to Basics).
@@ -339,9 +419,8 @@ def _diffusion_loss(
     late = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
     timesteps = torch.from_numpy((late * scheduler.config.num_train_timesteps).astype(np.int64))
     noisy = scheduler.add_noise(clean, noise, timesteps.to(clean.device))
-    noise_share = (1 - scheduler.alphas_cumprod[timesteps]).clamp(min=0.1).to(clean.device)
+    noise_share = (1 - scheduler.alphas_cumprod[timesteps]).clamp(min=LEAST_NOISE).to(clean.device)
     made = unet(noisy, timesteps.to(clean.device), features).sample
-    weight = 1 + SUBJECT_WEIGHT * cover
     error = (made.float() - clean).square() * weight / noise_share[:, None, None, None]
     loss: torch.Tensor = error.mean() / weight.mean()
     return loss

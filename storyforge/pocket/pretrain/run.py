@@ -91,6 +91,20 @@ class Team:
             grad.copy_(flat[start : start + grad.numel()].view_as(grad))
             start += grad.numel()
 
+    @torch.no_grad()
+    def exchange(self, owned: Sequence[Sequence[torch.Tensor]]) -> None:
+        """Let every worker have the values of what each of them owns, in the order of the workers."""
+        if self.size == 1:
+            return
+        for rank, tensors in enumerate(owned):
+            flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+            dist.broadcast(flat, rank)
+            if rank != self.rank:
+                for tensor, values in zip(
+                    tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
+                ):
+                    tensor.copy_(values.view_as(tensor))
+
     def agree(self, value: float) -> float:
         """Worker 0's value, for all."""
         if self.size == 1:
@@ -162,7 +176,7 @@ class Average:
     def update(self, module: nn.Module) -> None:
         """Move towards the module."""
         self.steps += 1
-        keep = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        keep = min(self.decay, (1 + self.steps) / (5 + self.steps))
         for name, value in module.state_dict().items():
             if value.dtype.is_floating_point:
                 self.values[name].lerp_(value, 1 - keep)
