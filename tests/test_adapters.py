@@ -140,7 +140,7 @@ def test_a_controlnet_adds_nothing_before_its_first_step(begun: Path) -> None:
     assert isinstance(net, ControlNetModel)
     with torch.no_grad():
         down, mid = net(
-            torch.randn(1, parts.LATENT_CHANNELS, 16, 16),
+            torch.randn(1, parts.LATENT_CHANNELS, *[parts.PICTURE // parts.DOWNSCALE] * 2),
             torch.tensor([500]),
             torch.randn(1, parts.POSITIONS, parts.TEXT_WIDTH),
             torch.rand(1, 3, parts.PICTURE, parts.PICTURE),

@@ -176,5 +176,7 @@ def test_the_stock_pipeline_opens_it_and_draws_in_its_size(folder: Path) -> None
 def test_the_stock_pipeline_draws_over_a_picture(folder: Path) -> None:
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    made = pipe("a fox", image=pictures(4 * DRAWN)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np")
+    made = pipe(
+        "a fox", image=pictures(4 * DRAWN)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np"
+    )
     assert made.images.shape == (1, 4 * DRAWN, 4 * DRAWN, 3)

@@ -93,7 +93,7 @@ class Team:
 
     @torch.no_grad()
     def exchange(self, owned: Sequence[Sequence[torch.Tensor]]) -> None:
-        """Let every worker have the values of what each of them owns, in the order of the workers."""
+        """Give every worker the values of what each of them owns, in the workers' order."""
         if self.size == 1:
             return
         for rank, tensors in enumerate(owned):
