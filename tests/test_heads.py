@@ -15,11 +15,12 @@ from storyforge.geometry.box import Box
 from storyforge.geometry.pose import POSES, Stand, head_box
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
+from storyforge.model.patch_autoencoder import DRAWN
 from storyforge.sample.heads import WORTH, alone, fading, window_of, with_heads
 from storyforge.sample.sampler import picture
 from storyforge.tasks import HeadTask, Method, PanelTask
 
-SIDE = 32 * CELLS
+SIDE = DRAWN * CELLS
 HEAD = HeadTask("fox", Box(x0=0.1, y0=0.1, x1=0.4, y1=0.4), "close-up of a fox")
 
 
