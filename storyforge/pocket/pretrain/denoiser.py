@@ -270,8 +270,8 @@ class Denoiser:
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for owner, shared in enumerate(self.matrices):
             for matrix, parameter in shared:
-                mine = owner == self.team.rank and parameter.grad is not None
-                matrix.grad = parameter.grad.view_as(matrix) if mine else None
+                grad = parameter.grad if owner == self.team.rank else None
+                matrix.grad = None if grad is None else grad.view_as(matrix)
         for optimizer in self.optimizers:
             optimizer.step()
         self.team.exchange([[matrix for matrix, _ in shared] for shared in self.matrices])

@@ -100,9 +100,8 @@ class Team:
             flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
             dist.broadcast(flat, rank)
             if rank != self.rank:
-                for tensor, values in zip(
-                    tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
-                ):
+                sizes = [tensor.numel() for tensor in tensors]
+                for tensor, values in zip(tensors, torch.split(flat, sizes), strict=True):
                     tensor.copy_(values.view_as(tensor))
 
     def agree(self, value: float) -> float:
