@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageChops, ImageCms, ImageOps
 
 from storyforge.errors import StoryForgeError
 
@@ -317,6 +317,10 @@ _ON_ITS_SIDE: Final = range(5, 9)
 """Values of the EXIF orientation for pictures that lie on their side."""
 
 
+_ROUNDED: Final = 2
+"""Of 255, as much as a colour may change that is turned into its own profile's."""
+
+
 def _shallow(picture: Image.Image) -> Image.Image:
     """Greys of 16 bits as those of 8; Pillow's own `convert` cuts them off at 255, which is white.
 
@@ -361,17 +365,22 @@ def in_srgb(picture: Image.Image) -> Image.Image:
         srgb = ImageCms.createProfile("sRGB")
         try:
             own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(plain, own, srgb, outputMode="RGB")
             # From sRGB to sRGB nothing changes but what is rounded.
-            usual = plain.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(own).lower()
-            converted = (
-                plain if usual else ImageCms.profileToProfile(plain, own, srgb, outputMode="RGB")
-            )
+            if plain.mode == "RGB" and converted is not None and _near(plain, converted):
+                converted = plain
         except (ImageCms.PyCMSError, OSError):
             converted = None
         made = made if converted is None else converted
     if clear is not None:
         made.putalpha(clear)
     return made
+
+
+def _near(one: Image.Image, other: Image.Image) -> bool:
+    """Whether no colour of a picture differs from the other's by more than rounding."""
+    extrema = ImageChops.difference(one, other).getextrema()
+    return max(most for _, most in extrema) <= _ROUNDED  # type: ignore[misc]
 
 
 def with_article(noun: str) -> str:

@@ -16,7 +16,7 @@ from storyforge.store import Entry
 STORY = """
 storyforge: 1
 title: The Fox and the Lantern
-base: base
+base: ./base
 characters: {pip: concepts/pip, owl: concepts/owl}
 pages:
   - text: One night, Pip found a lantern.

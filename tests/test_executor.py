@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import hear_interrupts
 
-from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
+from storyforge.errors import EnvironmentProblem, NotEnoughMemory, StoryForgeError, TaskFailed
 from storyforge.executor import OnProgress, processors, run, translated
 
 
@@ -72,8 +72,8 @@ def test_a_mistake_in_the_program_is_not_kept_quiet() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (MemoryError(), EnvironmentProblem, "not enough memory"),
-        (RuntimeError("CUDA out of memory"), EnvironmentProblem, "not enough memory"),
+        (MemoryError(), NotEnoughMemory, "not enough memory"),
+        (RuntimeError("CUDA out of memory"), NotEnoughMemory, "not enough memory"),
         (RuntimeError("shapes differ"), TaskFailed, "RuntimeError: shapes differ"),
         (StoryForgeError("as it is"), StoryForgeError, "as it is"),
     ],
