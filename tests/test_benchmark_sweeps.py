@@ -69,6 +69,7 @@ def test_fewer_rows_and_less_emphasis_are_other_statistics(
     assert not torch.allclose(few.gram(read), stressed.gram(read), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_its_figures_and_goes_on(
     learnt_pair: Path, clip: Path, tmp_path: Path
 ) -> None:

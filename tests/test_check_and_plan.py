@@ -13,6 +13,7 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from mutating import Mutator, Tree, tree_of
 from PIL import Image
 
@@ -41,6 +42,14 @@ CHANGES = 500
 BESIDE = 100
 SHARES = 10
 """Parts in which the changes are tried, so that several processors share them."""
+
+
+def shares(usual: int) -> list[ParameterSet]:
+    """Every share as a parameter; those after the first few are run by `pytest -m slow`."""
+    return [
+        pytest.param(share, marks=[pytest.mark.slow] * (share >= usual)) for share in range(SHARES)
+    ]
+
 
 BITS = (
     "control: [{draw: pose}], ",
@@ -175,7 +184,7 @@ def begin(task: PanelTask, base: BaseModel) -> None:
         open_picture(task.refine.picture)
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("share", shares(4))
 def test_what_check_passes_is_planned_bound_and_drawn(
     samples: Path, share: int, base: BaseModel
 ) -> None:
@@ -195,7 +204,7 @@ def test_what_check_passes_is_planned_bound_and_drawn(
     assert passed >= 5
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("share", shares(2))
 def test_so_is_what_the_schema_would_let_an_author_write(
     samples: Path, share: int, base: BaseModel
 ) -> None:
@@ -212,7 +221,7 @@ def test_so_is_what_the_schema_would_let_an_author_write(
     assert passed >= 5
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("share", shares(4))
 def test_so_is_a_story_whose_concept_or_layout_an_author_changes(
     samples: Path, share: int, base: BaseModel
 ) -> None:

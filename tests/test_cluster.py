@@ -352,6 +352,7 @@ def test_one_task_is_done_by_its_key_when_its_needs_are_there(folder: Path, here
         project.run_task("0" * 20)
 
 
+@pytest.mark.slow
 def test_a_worker_serves_whoever_has_its_token(folder: Path, here: Path, tmp_path: Path) -> None:
     """The whole way, as it is typed: a scheduler with one worker, and a render elsewhere."""
     new_token(tmp_path / "token")

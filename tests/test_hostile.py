@@ -83,6 +83,7 @@ def test_control_characters_are_refused_where_xml_has_no_way_to_write_them(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ten_thousand_letters_are_too_many_for_a_page_and_not_for_its_description(
     tmp_path: Path,
 ) -> None:
