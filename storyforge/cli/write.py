@@ -39,7 +39,6 @@ def new(
 ) -> None:
     """Make a draft of a story: from a manuscript, or from an idea by a language model of yours."""
     from storyforge.project.project import Project
-    from storyforge.story.schema import schema
     from storyforge.write.draft import Cast, drafted
     from storyforge.write.manuscript import split
     from storyforge.write.model import LanguageModel, written
@@ -69,8 +68,16 @@ def new(
                 pages=pages,
                 on_progress=progress,
             )
+    _show_draft(story, as_json)
+
+
+def _show_draft(story: Path, as_json: bool) -> None:
+    """Lay the schema beside a draft, and say what `check` finds in it."""
+    from storyforge.project.project import Project
+    from storyforge.story.schema import schema
+
     beside = json.dumps(schema(), indent=1)
-    (folder / "story.schema.json").write_text(beside, encoding="utf-8")
+    (story.parent / "story.schema.json").write_text(beside, encoding="utf-8")
     findings = Project(story).check()
     if as_json:
         tell_json({"story": str(story), "findings": len(findings)})

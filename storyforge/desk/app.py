@@ -252,7 +252,7 @@ def make_app(studio: Studio) -> Starlette:
         for name, answer in _POSTED.items()
     ]
     got = [Route(f"/api/{name}", _getting(studio, answer)) for name, answer in _GOT.items()]
-    files = _files(studio)
+    files = [*_files(studio), *_parts(studio)]
     static = Mount("/static", StaticFiles(directory=_STATIC))
     return Starlette(routes=[*posted, *got, *files, static])
 
@@ -324,6 +324,19 @@ def _files(studio: Studio) -> list[Route]:
         told = {"code": about.code, "title": about.title, "means": about.means, "mend": about.mend}
         return JSONResponse(told)
 
+    return [
+        Route("/", index),
+        Route("/picture/{word}", picture),
+        Route("/preview/{panel}", preview),
+        Route("/font/{number:int}", font),
+        Route("/events", events),
+        Route("/api/explain/{code}", explain),
+    ]
+
+
+def _parts(studio: Studio) -> list[Route]:
+    """What is asked of one panel or concept, by its name in the address."""
+
     async def panel(request: Request) -> Response:
         name = request.path_params["panel"]
         return await run_in_threadpool(_answered, lambda s, _: s.panel(name), studio, {})
@@ -346,12 +359,6 @@ def _files(studio: Studio) -> list[Route]:
         return await run_in_threadpool(_answered, kept, studio, {})
 
     return [
-        Route("/", index),
-        Route("/picture/{word}", picture),
-        Route("/preview/{panel}", preview),
-        Route("/font/{number:int}", font),
-        Route("/events", events),
-        Route("/api/explain/{code}", explain),
         Route("/api/panel/{panel}", panel),
         Route("/api/concept/{name}", concept),
         Route("/api/retouch/{panel}", retouch, methods=["POST"]),
