@@ -398,10 +398,9 @@ def test_the_queue_outlives_the_desk(path: Path, tmp_path: Path) -> None:
     second = DrawQueue(path, tmp_path / "store", tmp_path / "desk", lambda *_: None)
     second.pause(True)
     second.close()
-    assert [(job.panel, job.takes, job.state) for job in second.jobs()] == [
-        ("end", 3, "waiting"),
-        ("found", 3, "waiting"),
-    ]
+    # The first may have begun before the pause.
+    assert [(job.panel, job.takes) for job in second.jobs()] == [("end", 3), ("found", 3)]
+    assert second.jobs()[1].state == "waiting"
 
 
 def test_a_queue_that_cannot_be_read_is_empty(path: Path, tmp_path: Path) -> None:
