@@ -393,14 +393,23 @@ def test_the_queue_outlives_the_desk(path: Path, tmp_path: Path) -> None:
     first.first(2)
     first.close()
     told = json.loads((tmp_path / "desk" / "queue.json").read_text())
-    told[0]["state"] = "running"  # as a kill leaves it
+    told["jobs"][0]["state"] = "running"  # as a kill leaves it
     (tmp_path / "desk" / "queue.json").write_text(json.dumps(told))
     second = DrawQueue(path, tmp_path / "store", tmp_path / "desk", lambda *_: None)
-    second.pause(True)
     second.close()
-    # The first may have begun before the pause.
-    assert [(job.panel, job.takes) for job in second.jobs()] == [("end", 3), ("found", 3)]
-    assert second.jobs()[1].state == "waiting"
+    assert second.paused
+    assert [(job.panel, job.takes, job.state) for job in second.jobs()] == [
+        ("end", 3, "waiting"),
+        ("found", 3, "waiting"),
+    ]
+
+
+def test_what_is_drawn_as_the_desk_closes_waits_for_the_next(path: Path, tmp_path: Path) -> None:
+    queue = DrawQueue(path, tmp_path / "store", tmp_path / "desk", lambda *_: None)
+    queue.add(["found"])
+    waiting(queue, "running")
+    queue.close()
+    assert [job.state for job in queue.jobs()] == ["waiting"]
 
 
 def test_a_queue_that_cannot_be_read_is_empty(path: Path, tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ def test_what_another_editor_writes_is_shown_in_both_places(browser: Browser, de
     desk.story.write_text(STORY.replace("The end.", "And on they went."))
     page.wait_for_selector("svg tspan:has-text('And on they went.')")
     page.wait_for_function("document.querySelector('.cm-content').innerText.includes('they went')")
+    assert "The end." not in page.locator(".cm-content").inner_text()
+    assert not page.locator("svg tspan:has-text('The end.')").count()
 
 
 def test_the_keyboard_moves_poses_and_turns(browser: Browser, desk: Desk) -> None:
@@ -171,7 +173,8 @@ def test_the_keyboard_moves_poses_and_turns(browser: Browser, desk: Desk) -> Non
     until(desk.story, "facing: left")
     page.locator('[data-name="hill/left"]').last.focus()
     page.keyboard.press("Shift+ArrowUp")
-    until(desk.story, "pose: waving, facing: left, box: [")
+    moved = until(desk.story, "pose: waving, facing: left, box: [")
+    assert "box: [0.05, 0.1, 0.5, 1]" not in moved
 
 
 def test_mistakes_stand_under_their_words(browser: Browser, desk: Desk) -> None:

@@ -118,7 +118,7 @@ def rendered(story: Path, key: Path | None, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("_cheap")
 def test_what_one_has_made_another_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signer = new_key(tmp_path / "key")
-    line = f"{{at: ../shared, trust: ['{signer}']}}"
+    line = f"{{at: ../kept, trust: ['{signer}']}}"
     first = rendered(told(tmp_path / "one", line), tmp_path / "key", monkeypatch)
     second = rendered(told(tmp_path / "two", line), None, monkeypatch)
     assert first.made.panels == 2
@@ -140,8 +140,8 @@ def test_what_nobody_trusted_has_signed_is_made_here(
 ) -> None:
     new_key(tmp_path / "key")
     stranger = new_key(tmp_path / "another")
-    rendered(told(tmp_path / "one", "../shared"), tmp_path / "key", monkeypatch)
-    line = f"{{at: ../shared, trust: ['{stranger}']}}"
+    rendered(told(tmp_path / "one", "../kept"), tmp_path / "key", monkeypatch)
+    line = f"{{at: ../kept, trust: ['{stranger}']}}"
     outcome = rendered(told(tmp_path / "two", line), None, monkeypatch)
     assert outcome.made.panels == 2
     assert not outcome.taken
@@ -149,8 +149,8 @@ def test_what_nobody_trusted_has_signed_is_made_here(
 
 @pytest.mark.usefixtures("_cheap")
 def test_whoever_has_no_key_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rendered(told(tmp_path / "one", "../shared"), None, monkeypatch)
-    assert not (tmp_path / "shared").exists()
+    rendered(told(tmp_path / "one", "../kept"), None, monkeypatch)
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("at", [5, 120, -1])
@@ -159,14 +159,14 @@ def test_a_damaged_entry_is_made_here_and_put_right(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_key(tmp_path / "key")
-    first = rendered(told(tmp_path / "one", "../shared"), tmp_path / "key", monkeypatch)
-    for entry in (tmp_path / "shared").rglob("*"):
+    first = rendered(told(tmp_path / "one", "../kept"), tmp_path / "key", monkeypatch)
+    for entry in (tmp_path / "kept").rglob("*"):
         if entry.is_file():
             data = bytearray(entry.read_bytes())
             data[at] ^= 1
             entry.write_bytes(data)
     for name, made in (("two", 2), ("three", 0)):
-        outcome = rendered(told(tmp_path / name, "../shared"), tmp_path / "key", monkeypatch)
+        outcome = rendered(told(tmp_path / name, "../kept"), tmp_path / "key", monkeypatch)
         assert outcome.made.panels == made
         assert outcome.books[0].read_bytes() == first.books[0].read_bytes()
 
@@ -174,11 +174,11 @@ def test_a_damaged_entry_is_made_here_and_put_right(
 @pytest.mark.usefixtures("_cheap")
 def test_an_entry_under_anothers_name_is_not_taken(tmp_path: Path) -> None:
     new_key(tmp_path / "key")
-    cache = shared_cache(str(tmp_path / "shared"), (), tmp_path / "key")
+    cache = shared_cache(str(tmp_path / "kept"), (), tmp_path / "key")
     store = Store(tmp_path / "store")
     put(store)
     cache.offer(store, "panels", PANEL)
-    shelf = tmp_path / "shared" / "panels"
+    shelf = tmp_path / "kept" / "panels"
     (shelf / PANEL).rename(shelf / ("cc" * 10))
     assert not cache.fetch(Store(tmp_path / "other"), "panels", "cc" * 10)
 
@@ -205,7 +205,7 @@ def test_a_cache_is_whatever_fsspec_reaches(store: Store, other: Store, tmp_path
 @pytest.mark.usefixtures("_cheap")
 def test_where_products_are_shared_names_none_of_them_anew(tmp_path: Path) -> None:
     plain = told(tmp_path / "one", "null")
-    shared = told(tmp_path / "two", "../shared")
+    shared = told(tmp_path / "two", "../kept")
     keys = [[task.key for task in Project(story).plan().tasks()] for story in (plain, shared)]
     assert keys[0] == keys[1]
 
@@ -218,7 +218,7 @@ def test_a_key_is_its_owners_alone_and_never_written_over(tmp_path: Path) -> Non
 
 
 def test_a_public_key_that_is_none_is_a_mistake_in_the_story(tmp_path: Path) -> None:
-    story = told(tmp_path / "one", "{at: ../shared, trust: [somebody]}")
+    story = told(tmp_path / "one", "{at: ../kept, trust: [somebody]}")
     with pytest.raises(StoryError, match="mistake") as caught:
         Project(story).plan()
     assert "`somebody` is not a public key" in str(caught.value.diagnostics[0])

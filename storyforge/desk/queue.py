@@ -54,6 +54,14 @@ class Job:
     obedience: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What one desk leaves to the next."""
+
+    paused: bool = False
+    jobs: tuple[Job, ...] = ()
+
+
 class DrawQueue:
     """The jobs, and the process that does them."""
 
@@ -67,8 +75,11 @@ class DrawQueue:
         """
         self.story, self.store = story, store
         self.folder, self.on_change = folder, on_change
-        self.paused = False
-        self._jobs: list[Job] = self._read()
+        left = self._read()
+        self.paused = left.paused
+        self._jobs = [
+            replace(job, state="waiting") if job.state == "running" else job for job in left.jobs
+        ]
         self._worker: subprocess.Popen[str] | None = None
         self._wake = threading.Condition()
         self._ended = False
@@ -80,13 +91,12 @@ class DrawQueue:
         """Where pictures can be seen while they are drawn."""
         return self.folder / "previews"
 
-    def _read(self) -> list[Job]:
+    def _read(self) -> _Left:
         try:
             told = json.loads((self.folder / "queue.json").read_text(encoding="utf-8"))
-            jobs = TypeAdapter(list[Job]).validate_python(told)
+            return TypeAdapter(_Left).validate_python(told)
         except (OSError, ValueError):
-            return []
-        return [replace(job, state="waiting") if job.state == "running" else job for job in jobs]
+            return _Left()
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs, those that are over first."""
@@ -107,7 +117,7 @@ class DrawQueue:
         self._changed()
 
     def pause(self, paused: bool) -> None:
-        """Draw no further picture, or go on; the one at hand is finished."""
+        """Draw no more, not after a restart either, or go on; the picture at hand is finished."""
         self.paused = paused
         self._changed()
 
@@ -156,8 +166,8 @@ class DrawQueue:
             over = [job for job in self._jobs if job.state not in {"waiting", "running"}]
             gone = set(over[:-_REMEMBERED])
             self._jobs = [job for job in self._jobs if job not in gone]
-            told = json.dumps([asdict(job) for job in self._jobs], indent=1)
-            write_whole(self.folder / "queue.json", told.encode())
+            left = _Left(self.paused, tuple(self._jobs))
+            write_whole(self.folder / "queue.json", json.dumps(asdict(left), indent=1).encode())
             self._wake.notify_all()
         self.on_change("queue", self.told())
 
@@ -213,6 +223,8 @@ class DrawQueue:
             if isinstance(done_ := said.get("done"), dict):
                 scores = {name: tuple(done_[name].items()) for name in _SCORES}
                 self._set(job.id, state="done", seconds=done_["seconds"], **scores)
+            elif self._ended:
+                self._set(job.id, state="waiting")  # it was ended with the desk
             else:
                 self._set(job.id, state="failed", error=str(said.get("failed")))
         self._changed()
