@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -163,7 +163,8 @@ def refusals(path: Path, base: BaseModel) -> list[str]:
 
 def begin(task: PanelTask, base: BaseModel) -> None:
     """All that drawing a panel does before the first denoising step, but for reading the texts."""
-    cells = base.vae_scale if task.decode is None else task.decode // base.side * base.vae_scale
+    side = base.side if task.decode is None else task.decode
+    cells = side * base.vae_scale // base.side
     size = task.size or (base.side, base.side)
     latent = size[1] // cells, size[0] // cells
     if (latent[0] * cells, latent[1] * cells) != (size[1], size[0]):
@@ -184,61 +185,73 @@ def begin(task: PanelTask, base: BaseModel) -> None:
         open_picture(task.refine.picture)
 
 
-@pytest.mark.parametrize("share", shares(4))
+def hold(
+    stories: Callable[[int], AbstractContextManager[Path]], numbers: range, base: BaseModel
+) -> int:
+    """Let later verbs try every story that `check` passes; how many it passed."""
+    wrong, passed = [], 0
+    for number in numbers:
+        with stories(number) as path:
+            if all(each.severity is not Severity.ERROR for each in Project(path).check()):
+                passed += 1
+                wrong += [f"{number}: {each}" for each in refusals(path, base)]
+    assert not wrong
+    return passed
+
+
+@contextmanager
+def laid(path: Path, text: str) -> Iterator[Path]:
+    """A story in its file, for a while."""
+    path.write_text(text, encoding="utf-8")
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("share", shares(SHARES))
 def test_what_check_passes_is_planned_bound_and_drawn(
     samples: Path, share: int, base: BaseModel
 ) -> None:
-    wrong, passed = [], 0
-    for number in range(share, CHANGES, SHARES):
+    def story(number: int) -> AbstractContextManager[Path]:
         chance = random.Random(number)
         name = SAMPLES[number % len(SAMPLES)]
         text = (samples / f"{name}.yaml").read_text(encoding="utf-8")
-        path = samples / f"{name}-{number}.yaml"
-        path.write_text(changed(shortened(text, chance), chance), encoding="utf-8")
-        found = Project(path).check()
-        if not any(each.severity is Severity.ERROR for each in found):
-            passed += 1
-            wrong += [f"{number}: {each}" for each in refusals(path, base)]
-        path.unlink()
-    assert not wrong
-    assert passed >= 5
+        return laid(samples / f"{name}-{number}.yaml", changed(shortened(text, chance), chance))
+
+    assert hold(story, range(share, CHANGES, SHARES), base) >= 5
 
 
 @pytest.mark.parametrize("share", shares(2))
 def test_so_is_what_the_schema_would_let_an_author_write(
     samples: Path, share: int, base: BaseModel
 ) -> None:
-    wrong, passed = [], 0
-    for number in range(share, CHANGES, SHARES):
-        path = samples / f"written-{number}.yaml"
-        path.write_text(json.dumps(written(samples, number), ensure_ascii=False), encoding="utf-8")
-        found = Project(path).check()
-        if not any(each.severity is Severity.ERROR for each in found):
-            passed += 1
-            wrong += [f"{number}: {each}" for each in refusals(path, base)]
-        path.unlink()
-    assert not wrong
-    assert passed >= 5
+    def story(number: int) -> AbstractContextManager[Path]:
+        return laid(samples / f"written-{number}.yaml", as_json(written(samples, number)))
+
+    assert hold(story, range(share, CHANGES, SHARES), base) >= 5
 
 
-@pytest.mark.parametrize("share", shares(4))
+@pytest.mark.parametrize("share", shares(SHARES))
 def test_so_is_a_story_whose_concept_or_layout_an_author_changes(
     samples: Path, share: int, base: BaseModel
 ) -> None:
-    wrong, passed = [], 0
-    for number in range(share, BESIDE, SHARES):
+    @contextmanager
+    def story(number: int) -> Iterator[Path]:
         chance = random.Random(number)
         tree = shortened_tree(samples, number, chance)
-        path = samples / f"beside-{number}.yaml"
-        path.write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
-        with changed_beside(samples, tree, chance):
-            found = Project(path).check()
-            if not any(each.severity is Severity.ERROR for each in found):
-                passed += 1
-                wrong += [f"{number}: {each}" for each in refusals(path, base)]
-        path.unlink()
-    assert not wrong
-    assert passed >= 2
+        with (
+            laid(samples / f"beside-{number}.yaml", as_json(tree)) as path,
+            changed_beside(samples, tree, chance),
+        ):
+            yield path
+
+    assert hold(story, range(share, BESIDE, SHARES), base) >= 2
+
+
+def as_json(tree: Tree) -> str:
+    """JSON is YAML, too."""
+    return json.dumps(tree, ensure_ascii=False)
 
 
 @contextmanager
@@ -255,7 +268,7 @@ def changed_beside(samples: Path, tree: Tree, chance: random.Random) -> Iterator
     for _ in range(chance.randint(1, 2)):
         mutator.change(changed_tree)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(changed_tree, ensure_ascii=False), encoding="utf-8")
+    path.write_text(as_json(changed_tree), encoding="utf-8")
     try:
         yield
     finally:
