@@ -51,7 +51,8 @@ _HOMES = {
     "project.project": {"Project"},
     "settings": {"FuseSettings", "TrainSettings"},
 }
-
+_VERBS = {"train", "fuse"}
+"""Functions that folders are called like, too."""
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
@@ -61,13 +62,17 @@ class _Face(ModuleType):
 
     def __setattr__(self, name: str, value: object) -> None:
         # Whoever imports `storyforge.train.…` has the import system hang the folder up here.
-        if not (name in {"train", "fuse"} and isinstance(value, ModuleType)):
+        if not (name in _VERBS and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> object:
         for home, names in _HOMES.items():
             if name in names:
                 found = getattr(import_module(f"{__name__}.{home}"), name)
+                if name in _VERBS:
+                    # `import storyforge.fuse.solve as s` asks the verb for `solve`, and where it
+                    # has none looks for a module of its `__name__` and that.
+                    found.__name__ = f"{__name__}.{name}"
                 setattr(self, name, found)
                 return found
         raise AttributeError(f"module `{__name__}` has no `{name}`")

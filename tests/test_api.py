@@ -60,6 +60,17 @@ def test_a_verb_stays_one_when_the_folder_of_its_name_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_what_lies_in_a_folder_called_like_a_verb_is_imported_as_it_is_elsewhere() -> None:
+    import storyforge.fuse.solve as solve
+    import storyforge.train.loss as loss
+
+    assert [module.__name__ for module in (solve, loss)] == [
+        "storyforge.fuse.solve",
+        "storyforge.train.loss",
+    ]
+    assert storyforge.fuse is api.fuse
+
+
 def test_every_block_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("concepts", "stories", "layouts"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
