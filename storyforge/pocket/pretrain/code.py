@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from storyforge.pocket import world
 
 CHANNELS = 16
-"""Of 8, 12, 16 and 20, the fewest that keep eyes and whiskers: as near as 48 of patches of 16×16,
-which a narrow U-Net learnt four times as slowly to make agree with their neighbours."""
+"""As near to drawings as 48 of patches of 16×16 (25.7 dB against 25.3), whose neighbours a narrow
+U-Net did not learn to make agree (`benchmarks/pocket_speedrun.md`)."""
 PATCH = 8
 FIT_PICTURES = 800
 FIT_SEED = 1 << 30

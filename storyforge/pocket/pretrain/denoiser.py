@@ -285,16 +285,16 @@ class Denoiser:
         row = next(latents.batches(self.job.batch_size, rng))
         texts, labels = captions([latents.pictures[i] for i in row], rng)
         texts = ["" if rng.random() < CAPTION_DROPOUT else t for t in texts]
-        clean, cover = (torch.from_numpy(x).to(device) for x in latents.rows(row))
-        heads = torch.from_numpy(latents.heads(row)).to(device)
-        weight = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * heads) * torch.from_numpy(
-            latents.fineness
+        drawn, cover = latents.rows(row)
+        counts = 1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)
+        clean, weight, seen = (
+            torch.from_numpy(each).to(device)
+            for each in (drawn, counts * latents.fineness, latents.seen(row))
         )
         torch.manual_seed(int(rng.integers(2**62)))
         with torch.autocast(device, torch.bfloat16):
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
             loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
-            seen = torch.from_numpy(latents.seen(row)).to(device)
             cell_loss = self.cells(self.named.pop(), seen)
         label_loss, _ = self.heads(features, labels.to(device))
         torch.autograd.backward(loss + LABEL_LOSS * label_loss + CELL_LOSS * cell_loss)
@@ -409,9 +409,11 @@ def _diffusion_loss(
     features: torch.Tensor,
     rng: np.random.Generator,
 ) -> torch.Tensor:
-    """Error of the clean latents, weighted by cell, by channel and by one over the share of noise.
+    """Error of the clean latents, weighted by `weight` and by one over the share of noise.
 
-    Predicting what is clean suits a narrow network: noise of 48 channels would have to pass
+    weight  (b, c, h, w)  how much each cell and channel counts
+
+    Predicting what is clean suits a narrow network: noise of all channels would have to pass
     through it whole (Li and He 2025, Back to Basics).
     """
     noise = torch.randn_like(clean)
