@@ -187,11 +187,31 @@ def test_a_pose_and_a_layout_are_written(session: Session, path: Path) -> None:
     assert "layout: two-close\n" in path.read_text()
 
 
+BOX = Box(x0=0, y0=0, x1=1, y1=1)
+
+
+def test_who_is_not_there_is_not_dragged(path: Path) -> None:
+    story, _ = examined(path)
+    with pytest.raises(StoryForgeError, match="no region"):
+        changed(STORY, story, Change("found", "box", BOX, "nobody"))
+
+
 def test_a_mask_is_not_dragged(path: Path) -> None:
     story, _ = examined(path)
-    masked = story.model_copy()
-    with pytest.raises(StoryForgeError, match="no region"):
-        changed(STORY, masked, Change("found", "box", Box(x0=0, y0=0, x1=1, y1=1), "nobody"))
+    panel = story.pages[0].panels[0]
+    masked = panel.regions["left"].model_copy(update={"box": None, "at": None, "mask": "m.png"})
+    page = story.pages[0].model_copy(
+        update={"panels": [panel.model_copy(update={"regions": panel.regions | {"left": masked}})]}
+    )
+    story = story.model_copy(update={"pages": [page, *story.pages[1:]]})
+    with pytest.raises(StoryForgeError, match="is where its `mask` is white"):
+        changed(STORY, story, Change("found", "box", BOX, "left"))
+
+
+def test_a_mark_before_the_first_letter_stays_there(path: Path) -> None:
+    story, _ = examined(path)
+    change = Change("found", "box", BOX, "left")
+    assert changed(f"\ufeff{STORY}", story, change) == f"\ufeff{changed(STORY, story, change)}"
 
 
 def test_nothing_is_dragged_in_a_story_with_mistakes(session: Session) -> None:
@@ -257,7 +277,7 @@ def test_a_change_without_an_origin_is_refused(studio: Studio) -> None:
 
 def test_who_looks_on_changes_nothing(client: TestClient, path: Path) -> None:
     assert client.post("/look/api/book", json={"have": []}).status_code == 200
-    for verb in ("type", "move", "change", "undo", "draw", "queue", "approve", "caption", "aside"):
+    for verb in ("type", "move", "change", "undo", "draw", "queue", "approve", "caption"):
         assert client.post(f"/look/api/{verb}", json={"text": "", "base": ""}).status_code == 403
     assert client.post("/look/api/retouch/found", content=b"x").status_code == 403
     assert path.read_text() == STORY
@@ -414,7 +434,8 @@ def test_what_is_drawn_as_the_desk_closes_waits_for_the_next(path: Path, tmp_pat
 
 def test_a_queue_that_cannot_be_read_is_empty(path: Path, tmp_path: Path) -> None:
     (tmp_path / "desk").mkdir()
-    for text in ("", "{}", '[{"id": 1}]', "[3]", '[{"id": 1, "likeness": 3}]'):
+    job = '{"id": 1, "panel": "found", "takes": 1, "likeness": 3}'
+    for text in ("", "[3]", '{"jobs": 3}', '{"jobs": [{"id": 1}]}', f'{{"jobs": [{job}]}}'):
         (tmp_path / "desk" / "queue.json").write_text(text)
         queue = DrawQueue(path, tmp_path / "store", tmp_path / "desk", lambda *_: None)
         queue.close()

@@ -123,7 +123,7 @@ def test_an_author_drags_types_undoes_and_is_killed(browser: Browser, desk: Desk
     page.mouse.down()
     page.mouse.move(middle[0] - 60, middle[1], steps=3)
     page.mouse.up()
-    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('0.1,')")
+    page.locator(".cm-content", has_not_text="[0.5, 0.1, 0.95, 1]").wait_for()
     for _ in range(600):
         if "[0.5, 0.1, 0.95, 1]" not in desk.story.read_text():
             break
@@ -158,7 +158,7 @@ def test_what_another_editor_writes_is_shown_in_both_places(browser: Browser, de
     page = opened(browser, desk.told["desk"])
     desk.story.write_text(STORY.replace("The end.", "And on they went."))
     page.wait_for_selector("svg tspan:has-text('And on they went.')")
-    page.wait_for_function("document.querySelector('.cm-content').innerText.includes('they went')")
+    page.locator(".cm-content", has_text="they went").wait_for()
     assert "The end." not in page.locator(".cm-content").inner_text()
     assert not page.locator("svg tspan:has-text('The end.')").count()
 

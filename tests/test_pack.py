@@ -144,6 +144,44 @@ def test_a_changed_file_is_noticed(story: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_every_damaged_byte_is_noticed(story: Path, tmp_path: Path) -> None:
+    whole = Project(story).pack(tmp_path / "a.zip").path.read_bytes()
+    for at in range(0, len(whole), max(1, len(whole) // 200)):
+        data = bytearray(whole)
+        data[at] ^= 255
+        (tmp_path / "b.zip").write_bytes(data)
+        try:
+            made = unpack(tmp_path / "b.zip", tmp_path / f"new{at}")
+        except StoryForgeError:
+            assert not (tmp_path / f"new{at}").exists()
+        else:  # a byte that nothing is made of, such as a date
+            assert (
+                made.read_bytes() == unpack(tmp_path / "a.zip", tmp_path / f"old{at}").read_bytes()
+            )
+
+
+@pytest.mark.parametrize("name", ["products/x", "story", "story/../x", "story/a\0b"])
+def test_a_story_that_lies_elsewhere_is_refused(story: Path, tmp_path: Path, name: str) -> None:
+    def alter(files: dict[str, bytes]) -> None:
+        files["pack.json"] = json.dumps(json.loads(files["pack.json"]) | {"story": name}).encode()
+
+    Project(story).pack(tmp_path / "a.zip")
+    with pytest.raises(StoryForgeError):
+        unpack(changed(tmp_path / "a.zip", alter), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_story_is_packed_from_beside_and_opened_in_an_empty_folder(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(story.parent)
+    packed = Project(Path("..") / story.parent.name / story.name).pack(tmp_path / "a.zip")
+    assert not packed.left_out
+    monkeypatch.chdir(tmp_path / "empty")
+    assert unpack(tmp_path / "a.zip", Path()).is_file()
+
+
 def test_what_is_no_pack_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK no")
     with pytest.raises(StoryForgeError, match="no pack"):

@@ -78,7 +78,7 @@ def test_without_marks_blank_lines_part_pages() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
-        st.text("abcABC .:()-'\"#{}[]&*!|>%@`12", max_size=24)
+        st.text("abcABC .:()-'\"#{}[]&*!|>%@`12?\f\x85\u2028\x1b", max_size=24)
         | st.sampled_from(["PAGE 1", "PANEL", "", "EXT. HILL - DAY", "PIP: hello", "JUNA"]),
         max_size=9,
     )
@@ -189,6 +189,27 @@ def test_a_model_chooses_no_base(asked: tuple[Model, Path]) -> None:
     model, story = asked
     write(model, story)
     assert "`base` is not yours to say" in model.asked[1][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        ((GOOD.replace("prompt:", "picture: /etc/x.png, prompt:", 1), GOOD), "picture"),
+        ((f'"sampling": {{steps: 9}}\n{GOOD}', GOOD), "sampling"),
+    ],
+    indirect=["asked"],
+)
+def test_a_model_names_no_file_however_it_writes_it(asked: tuple[Model, Path], key: str) -> None:
+    model, story = asked
+    write(model, story)
+    assert f"`{key}` is not yours to say" in model.asked[1][-1]["content"]
+
+
+@pytest.mark.parametrize("asked", [(f"characters: {{pip: /etc}}\n{GOOD}", GOOD)], indirect=True)
+def test_a_model_shows_nobody_whom_it_was_not_told_of(asked: tuple[Model, Path]) -> None:
+    model, story = asked
+    write(model, story)
+    assert "there is no `/etc`" in model.asked[1][-1]["content"]
 
 
 @pytest.mark.parametrize("asked", [(BAD,)], indirect=True)

@@ -39,6 +39,7 @@ def new(
 ) -> None:
     """Make a draft of a story: from a manuscript, or from an idea by a language model of yours."""
     from storyforge.project.project import Project
+    from storyforge.store import write_whole
     from storyforge.write.draft import Cast, drafted
     from storyforge.write.manuscript import split
     from storyforge.write.model import LanguageModel, written
@@ -51,13 +52,11 @@ def new(
     known = Cast.of(cast, story)
     if manuscript is not None:
         text = drafted(split(_read(manuscript)), known)
-        folder.mkdir(parents=True, exist_ok=True)
-        story.write_text(text, encoding="utf-8", newline="\n")
+        write_whole(story, text.encode())
     else:
         if model_at is None:
             hint = "start one, such as llama-server, and give its address; or write `--from FILE`"
             raise StoryForgeError("an idea needs a language model: `--model-at`", hint=hint)
-        folder.mkdir(parents=True, exist_ok=True)
         with ProgressLine() as progress:
             written(
                 str(idea),
@@ -74,10 +73,11 @@ def new(
 def _show_draft(story: Path, as_json: bool) -> None:
     """Lay the schema beside a draft, and say what `check` finds in it."""
     from storyforge.project.project import Project
+    from storyforge.store import write_whole
     from storyforge.story.schema import schema
 
     beside = json.dumps(schema(), indent=1)
-    (story.parent / "story.schema.json").write_text(beside, encoding="utf-8")
+    write_whole(story.parent / "story.schema.json", beside.encode())
     findings = Project(story).check()
     if as_json:
         tell_json({"story": str(story), "findings": len(findings)})

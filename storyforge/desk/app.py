@@ -30,7 +30,6 @@ from storyforge.errors import StoryForgeError
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import POSES
 from storyforge.project.layouts import layouts
-from storyforge.story.codes import entry
 from storyforge.story.schema import schema
 
 if TYPE_CHECKING:
@@ -90,12 +89,6 @@ def typed(studio: Studio, asked: Values) -> object:
     """What was typed is written, and the pages follow."""
     studio.session.type(_text(asked, "text"), _text(asked, "base"))
     return _changed(studio, asked)
-
-
-def aside(studio: Studio, asked: Values) -> object:
-    """A text that lost against another one is kept in the history."""
-    studio.session.keep_aside(_text(asked, "text"))
-    return {}
 
 
 def move(studio: Studio, asked: Values) -> object:
@@ -186,7 +179,6 @@ def caption(studio: Studio, asked: Values) -> object:
 _POSTED: Final[dict[str, Answer]] = {
     "book": book,
     "type": typed,
-    "aside": aside,
     "move": move,
     "change": change,
     "undo": undo,
@@ -316,21 +308,12 @@ def _files(studio: Studio) -> list[Route]:
     async def events(request: Request) -> Response:
         return StreamingResponse(studio.bus.listen(), media_type="text/event-stream")
 
-    async def explain(request: Request) -> Response:
-        try:
-            about = entry(request.path_params["code"])
-        except StoryForgeError as exc:
-            return JSONResponse({"message": exc.message}, 404)
-        told = {"code": about.code, "title": about.title, "means": about.means, "mend": about.mend}
-        return JSONResponse(told)
-
     return [
         Route("/", index),
         Route("/picture/{word}", picture),
         Route("/preview/{panel}", preview),
         Route("/font/{number:int}", font),
         Route("/events", events),
-        Route("/api/explain/{code}", explain),
     ]
 
 

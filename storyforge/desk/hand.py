@@ -12,6 +12,9 @@ from storyforge.story.edit import numbers, quoted, remove_value, set_value
 from storyforge.story.story import Panel, Story
 from storyforge.story.yaml import load_text
 
+BOM: Final = "\ufeff"
+"""What some editors write before a file's first letter."""
+
 _SAME: Final = 0.0011
 """Fractions of a picture: boxes are written to the thousandth."""
 
@@ -33,6 +36,8 @@ def changed(text: str, story: Story, change: Change) -> str:
 
     Raises StoryForgeError, in the author's words, where that cannot be written.
     """
+    if text.startswith(BOM):  # the parser's marks do not count it
+        return BOM + changed(text.removeprefix(BOM), story, change)
     panel = next((each for _, each in story.panels() if each.id == change.panel), None)
     if panel is None:
         raise StoryForgeError(f"no panel named `{change.panel}` in this story")

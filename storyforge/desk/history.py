@@ -26,12 +26,13 @@ class History:
     def __init__(self, folder: Path) -> None:
         """Open the history that lies in the folder, or begin one."""
         self.folder = folder
+        self._there = sorted(int(path.stem) for path in folder.glob("[0-9]*.yaml"))
         self._line, self._at = self._read()
         self._typed = 0.0
 
     def _read(self) -> tuple[list[int], int]:
         """The line as it was left; every version in order, where that cannot be read."""
-        there = sorted(int(path.stem) for path in self.folder.glob("[0-9]*.yaml"))
+        there = list(self._there)
         try:
             told = json.loads((self.folder / "line.json").read_text(encoding="utf-8"))
             line, at = [int(number) for number in told["line"]], int(told["at"])
@@ -42,8 +43,13 @@ class History:
 
     @property
     def current(self) -> bytes | None:
-        """The version where the author stands; None before the first."""
-        return self._data(self._line[self._at]) if self._line else None
+        """The version where the author stands; None before the first, or if it was taken away."""
+        if not self._line:
+            return None
+        try:
+            return (self.folder / f"{self._line[self._at]:06d}.yaml").read_bytes()
+        except FileNotFoundError:
+            return None
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -54,14 +60,17 @@ class History:
         """Keep a version as the newest; bursts of typing that follow each other are one step."""
         if data == self.current:
             return
-        number = max((int(p.stem) for p in self.folder.glob("[0-9]*.yaml")), default=0) + 1
+        number = max(self._there, default=0) + 1
         write_whole(self.folder / f"{number:06d}.yaml", data)
         joined = typed and self._at > 0 and monotonic() - self._typed < _TOGETHER
         self._typed = monotonic() if typed else 0.0
-        self._line = [*self._line[: self._at + (0 if joined else 1)], number]
+        self._there.append(number)
+        gone, self._there = self._there[:-_MOST], self._there[-_MOST:]
+        line = [*self._line[: self._at + (0 if joined else 1)], number]
+        self._line = [each for each in line if each not in set(gone)]
         self._at = len(self._line) - 1
         self._write()
-        for old in self._line[:-_MOST]:
+        for old in gone:
             (self.folder / f"{old:06d}.yaml").unlink(missing_ok=True)
 
     def undo(self) -> bytes | None:
@@ -79,9 +88,6 @@ class History:
         self._typed = 0.0
         self._write()
         return self.current
-
-    def _data(self, number: int) -> bytes:
-        return (self.folder / f"{number:06d}.yaml").read_bytes()
 
     def _write(self) -> None:
         told = json.dumps({"line": self._line, "at": self._at})

@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
+from storyforge.errors import StoryForgeError
 from storyforge.store import write_whole
 
 _log = logging.getLogger(__name__)
@@ -125,9 +126,11 @@ class DrawQueue:
         """Take a job out; one that is running is ended, and what it finished is kept."""
         with self._wake:
             for job in self._jobs:
-                if job.id == number and job.state == "running" and self._worker is not None:
+                if job.id != number or job.state not in {"waiting", "running"}:
+                    continue
+                if job.state == "running" and self._worker is not None:
                     self._worker.terminate()
-            self._set(number, state="cancelled")
+                self._set(number, state="cancelled")
         self._changed()
 
     def first(self, number: int) -> None:
@@ -167,7 +170,10 @@ class DrawQueue:
             gone = set(over[:-_REMEMBERED])
             self._jobs = [job for job in self._jobs if job not in gone]
             left = _Left(self.paused, tuple(self._jobs))
-            write_whole(self.folder / "queue.json", json.dumps(asdict(left), indent=1).encode())
+            try:
+                write_whole(self.folder / "queue.json", json.dumps(asdict(left), indent=1).encode())
+            except StoryForgeError as exc:
+                _log.warning("the queue is not kept: %s", exc.message)
             self._wake.notify_all()
         self.on_change("queue", self.told())
 
@@ -199,6 +205,8 @@ class DrawQueue:
         }
         try:
             worker = self._started()
+            if self._state(job) == "cancelled":  # before there was a process to end
+                return
             if worker.stdin is None or worker.stdout is None:
                 raise OSError("no pipe")
             worker.stdin.write(json.dumps(asked) + "\n")
@@ -209,6 +217,11 @@ class DrawQueue:
         except (OSError, ValueError) as exc:
             _log.warning("the drawing process: %s", exc)
         self._lost(job)
+
+    def _state(self, job: Job) -> State | None:
+        """What became of a job."""
+        with self._wake:
+            return next((each.state for each in self._jobs if each.id == job.id), None)
 
     def _heard(self, job: Job, said: Values) -> bool:
         """Take in one line; True when the job is over."""

@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from storyforge.book.fit import fit_findings
 from storyforge.book.leaf import Art
-from storyforge.desk.hand import Change, changed, same
+from storyforge.desk.hand import BOM, Change, changed, same
 from storyforge.desk.history import History
 from storyforge.desk.pages import Pages, Values
 from storyforge.errors import Diagnostic, Severity, StoryForgeError
@@ -24,8 +23,6 @@ from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import findings_in
 from storyforge.store import write_whole
 from storyforge.story.story import Story, examined
-
-_BOM: Final = "\ufeff"
 
 
 class ChangedElsewhere(StoryForgeError):
@@ -91,7 +88,7 @@ class Session:
         self._compose()
 
     def _compose(self) -> None:
-        story, self.findings = examined(self.path, self.text.removeprefix(_BOM))
+        story, self.findings = examined(self.path, self.text.removeprefix(BOM))
         self._trouble = None
         if story is not None:
             self.story = story
@@ -136,16 +133,15 @@ class Session:
         with self._lock:
             self.look()
             if base != self.digest() and text != self.text:
+                self._keep_aside(text)
                 message = "the story was changed elsewhere meanwhile"
                 raise ChangedElsewhere(message, hint="both versions are in the history")
             self._write(text, typed=True)
 
-    def keep_aside(self, text: str) -> None:
+    def _keep_aside(self, text: str) -> None:
         """Keep a version in the history that is not the file's."""
-        with self._lock:
-            mine = self.text
-            self.history.note(text.encode())
-            self.history.note(mine.encode())
+        self.history.note(text.encode())
+        self.history.note(self.text.encode())
 
     def move(self, panel: str, region: str, box: Box) -> None:
         """Put a region into another place; back again, the bytes are what they were."""
@@ -219,6 +215,7 @@ class Session:
                 text = self._read()
             except StoryForgeError as exc:
                 self._trouble = exc.message
+                self.version += 1
                 return True
             if text == self.text:
                 self._compose()

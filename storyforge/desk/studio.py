@@ -91,8 +91,13 @@ class Studio:
 
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK):
-            if self.session.look():
-                self.changed()
+            try:
+                seen = self.session.look()
+            except (StoryForgeError, OSError) as exc:  # such as a full disk
+                _log.warning("%s", exc)
+            else:
+                if seen:
+                    self.changed()
 
     def _plan_on(self) -> None:
         """Plan whenever something changed and the author rests, and when something was drawn."""
@@ -118,6 +123,8 @@ class Studio:
             self.session.show_art(self._art(project.plan(), project.store))
         except StoryForgeError as exc:
             self.plan_told = {"lines": [], "trouble": exc.message, "hint": exc.hint}
+        except OSError as exc:
+            self.plan_told = {"lines": [], "trouble": str(exc), "hint": None}
         else:
             lines = [_line(line) for line in survey.lines]
             self.plan_told = {"lines": lines, "seconds": survey.total.seconds, "trouble": None}

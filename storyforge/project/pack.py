@@ -10,13 +10,15 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from storyforge import __version__
 from storyforge.engine.engine import concept_file
@@ -26,7 +28,7 @@ from storyforge.plan.lockfile import lock_path, read_lock
 from storyforge.plan.pins import Pin, keep, picture_path
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of
-from storyforge.store import Store, fingerprint
+from storyforge.store import Store, fingerprint, write_whole
 from storyforge.store.durable import make_folder, writing
 from storyforge.story.edit import quoted, set_value
 from storyforge.story.layout import find
@@ -53,7 +55,7 @@ class PackedFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
-    size: int
+    size: int = Field(ge=0)
     sha256: str
 
 
@@ -168,8 +170,9 @@ def _concept(story: Story, name: str, home: Path) -> str:
     """Copy a concept as the author has it; its path as the packed story writes it."""
     spec = story.concepts[name]
     if isinstance(spec, Path):
-        _copy(spec, home / "concepts" / spec.name)
-        return f"concepts/{spec.name}"
+        place = f"concepts/{name}{spec.suffix}"
+        _copy(spec, home / place)
+        return place
     pictures = spec.pictures()
     inner = _inside(pictures, spec.folder)
     if inner is None:
@@ -255,7 +258,9 @@ def _pinned(story: Story) -> Iterator[Path]:
 def _inside(path: Path, folder: Path) -> Path | None:
     """The path as seen from the folder; None if it does not lie in it."""
     try:
-        return Path(os.path.normpath(path.absolute())).relative_to(folder.absolute())
+        return Path(os.path.normpath(path.absolute())).relative_to(
+            os.path.normpath(folder.absolute())
+        )
     except ValueError:
         return None
 
@@ -289,14 +294,13 @@ def _products(plan: Plan, store: Store, tree: Path) -> list[PackedProduct]:
 
 def _write(target: Path, tree: Path, manifest: Manifest) -> None:
     """Write the archive; the same contents, the same bytes."""
-    with writing(target):
-        make_folder(target.absolute().parent)
-        partial = target.with_name(f".{target.name}.partial")
-        with zipfile.ZipFile(partial, "w") as archive:
-            _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
-            for file in manifest.files:
-                _add(archive, file.name, (tree / file.name).read_bytes())
-        os.replace(partial, target)
+    made = tree / _MANIFEST
+    with writing(target), zipfile.ZipFile(made, "w") as archive:
+        _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
+        for file in manifest.files:
+            _add(archive, file.name, (tree / file.name).read_bytes())
+    with made.open("rb") as source:
+        write_whole(target, iter(partial(source.read, 1 << 20), b""))
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -324,10 +328,10 @@ def unpack(path: Path, folder: Path | None = None) -> Path:
                 with TemporaryDirectory(prefix=".storyforge-", dir=target.absolute().parent) as new:
                     _extract(archive, manifest, Path(new))
                     _shelve(manifest, Path(new))
-                    if target.exists():
-                        target.rmdir()
-                    os.replace(Path(new) / "story", target)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as exc:
+                    make_folder(target)
+                    for child in (Path(new) / "story").iterdir():
+                        os.replace(child, target / child.name)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as exc:
         raise StoryForgeError(f"`{path}` is no pack that can be read: {exc}") from exc
     return target / PurePosixPath(manifest.story).relative_to("story")
 
@@ -337,11 +341,13 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
         manifest = Manifest.model_validate_json(archive.read(_MANIFEST))
     except (KeyError, ValidationError) as exc:
         raise StoryForgeError("this is no pack of storyforge's") from exc
+    if not PurePosixPath(manifest.story).parts[1:] or not manifest.story.startswith("story/"):
+        raise StoryForgeError("this is no pack of storyforge's")
     names = [file.name for file in manifest.files]
     names += [manifest.story, *(product.name for product in manifest.products)]
     for name in names:
         parts = PurePosixPath(name).parts
-        bad = ".." in parts or "\\" in name or ":" in name or PurePosixPath(name).is_absolute()
+        bad = ".." in parts or set(name) & set("\\:\0") or PurePosixPath(name).is_absolute()
         if bad or parts[:1] not in {("story",), ("products",)}:
             raise StoryForgeError(f"the pack holds `{name}`, which leads out of its folder")
     if sum(file.size for file in manifest.files) > _LARGEST:

@@ -15,12 +15,16 @@ import yaml
 
 from storyforge.errors import StoryForgeError
 
-Path = Sequence[str | int]
+KeyPath = Sequence[str | int]
 """Keys of maps and places in lists, from the root."""
 
 _LOADER: Final = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _NULL: Final = "tag:yaml.org,2002:null"
-_PLAIN: Final = re.compile(r"(?!\d+$)[A-Za-z0-9][\w ./()'!?-]*(?<! )")
+_PLAIN: Final = re.compile(r"[^\W\d_][\w ./()'!-]*(?<! )")
+"""Texts that every reader of YAML takes for texts: a letter first, and no `?` in a flow map."""
+
+_BREAKS: Final = re.compile("[\x85\u2028\u2029]")
+"""What YAML takes for the end of a line, besides those that are."""
 
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 """Not texts to every reader of YAML."""
@@ -31,7 +35,8 @@ def quoted(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return '"' + escaped.replace("\t", "\\t").replace("\r", "\\r") + '"'
+    escaped = escaped.replace("\t", "\\t").replace("\r", "\\r")
+    return '"' + _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", escaped) + '"'
 
 
 def numbers(values: Sequence[float]) -> str:
@@ -39,7 +44,7 @@ def numbers(values: Sequence[float]) -> str:
     return f"[{', '.join(f'{round(value, 3) + 0:g}' for value in values)}]"
 
 
-def set_value(text: str, path: Path, written: str) -> str:
+def set_value(text: str, path: KeyPath, written: str) -> str:
     """The text with `written`, a value of one line, at `path`; its map must be there.
 
     Raises StoryForgeError where the value, or what it stands in, is written by an alias.
@@ -57,7 +62,7 @@ def set_value(text: str, path: Path, written: str) -> str:
     return f"{text[:start]}{written}{text[_end_of(text, name, value) :]}"
 
 
-def remove_value(text: str, path: Path) -> str:
+def remove_value(text: str, path: KeyPath) -> str:
     """The text without the key at `path` and its value; unchanged if there is none."""
     parent, key = _map_at(text, path[:-1]), str(path[-1])
     found = _entry(parent.node, key)
@@ -93,7 +98,7 @@ class _Map:
     empty_at: int | None = None
 
 
-def _map_at(text: str, path: Path) -> _Map:
+def _map_at(text: str, path: KeyPath) -> _Map:
     root = yaml.compose(text, Loader=_LOADER)
     if root is None:
         raise StoryForgeError("the story is empty")

@@ -40,9 +40,11 @@ _LETTERS_A_VALUE: Final = 100
 MAX_DEPTH: Final = 32
 """Nesting; a story needs nine levels."""
 
-_UNPRINTABLE: Final = re.compile(
+UNPRINTABLE: Final = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+"""Signs that no story holds."""
+
 _TAG_DIRECTIVE: Final = re.compile(r"^%TAG ", re.MULTILINE)
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str"})
@@ -204,7 +206,7 @@ def _decoded(data: bytes) -> str:
     if directive is not None:
         where = _end_of(text[: directive.start()])
         raise _Refused(where, "SF102", "tags are not read; remove this line")
-    strange = _UNPRINTABLE.search(text)
+    strange = UNPRINTABLE.search(text)
     if strange is not None:
         raise _Refused(_end_of(text[: strange.start()]), "SF101", _strange(strange[0]))
     return text
@@ -334,7 +336,7 @@ class _Composer:
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> None:
         self._refuse_tag(event.tag, mark)
-        strange = _UNPRINTABLE.search(event.value)
+        strange = UNPRINTABLE.search(event.value)
         if strange is not None:
             raise _Refused(mark, "SF101", _strange(strange[0]))
         frame = self._stack[-1] if self._stack else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from storyforge.errors import StoryForgeError
 from storyforge.story.concept import ConceptSpec, read_concept
 from storyforge.story.edit import quoted
 from storyforge.story.layout import find
@@ -36,10 +37,15 @@ class Cast:
 
     @classmethod
     def of(cls, folder: Path | None, story: Path) -> Cast:
-        """Every concept in a folder of concepts; nobody without one."""
+        """Every concept in a folder of concepts; nobody without one.
+
+        Raises StoryForgeError if the folder has none.
+        """
         if folder is None:
             return cls({}, {})
         found = [read_concept(path.parent) for path in sorted(folder.glob("*/concept.yaml"))]
+        if not found:
+            raise StoryForgeError(f"no concept in `{folder}`", hint="name a folder of concepts")
         specs = {spec.name: spec for spec in found}
         home = story.parent.absolute()
         places = {

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from storyforge.story.yaml import UNPRINTABLE
+
 _PAGE: Final = re.compile(
     r"^\W*page(?:\s+(?:\d+|[ivxlc]+)\b\s*[.:]?|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
 )
@@ -51,7 +53,6 @@ class DraftPanel:
 
     prompt: str = ""
     says: list[DraftSpeech] = field(default_factory=list)
-    seen: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -82,8 +83,12 @@ class Manuscript:
 
 
 def split(text: str) -> Manuscript:
-    """Split a manuscript; whatever it is, every word of it lands somewhere."""
-    lines = [line.strip() for line in text.replace("\r\n", "\n").split("\n")]
+    """Split a manuscript; whatever it is, every word of it lands somewhere.
+
+    A form feed ends a line; other signs that no story may hold are left out.
+    """
+    readable = UNPRINTABLE.sub("", text.replace("\f", "\n"))
+    lines = [line.strip() for line in re.split("\r\n|[\n\r\x85\u2028\u2029]", readable)]
     marked = any(_is_mark(line) for line in lines)
     title, lines = _title(lines)
     reader = _Splitter(marked)
@@ -134,7 +139,7 @@ class _Splitter:
             self.speaker = None
             if not self.marked and not page.empty:
                 self.pages.append(DraftPage())
-        elif (found := _PAGE.match(line)) and self.marked:
+        elif found := _PAGE.match(line):
             self.pages.append(DraftPage(text=found["rest"]))
         elif found := _PANEL.match(line):
             page.panels.append(DraftPanel(found["rest"]))
@@ -150,7 +155,7 @@ class _Splitter:
             page.text = f"{page.text} {line}".strip()
 
     def _scene(self, rest: str) -> None:
-        """A new place: a picture of its own, on a page of its own if there is none yet."""
+        """A new place: a picture of its own."""
         place, _, hour = rest.partition(" - ")
         words = f"{place.strip().lower()}, {hour.strip().lower()}" if hour else place.lower()
         self.pages[-1].panels.append(DraftPanel(words))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
-from storyforge.errors import Diagnostic, EnvironmentProblem, Severity, StoryForgeError
+from storyforge.errors import Diagnostic, EnvironmentProblem, Report, Severity, StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.store import write_whole
 from storyforge.story.layout import find, names
+from storyforge.story.lint.cast import GROUPS
 from storyforge.story.story import read_layout
+from storyforge.story.yaml import Node, load_text
 from storyforge.write.draft import Cast
 
 ROUNDS: Final = 5
@@ -29,9 +31,25 @@ _PATIENCE: Final = 600.0
 _MOST: Final = 2_000_000
 """Bytes of an answer."""
 
-_REFUSED: Final = re.compile(
-    r"^\s*(?:- )?(base|cache|control|refine|picture|lora|sampling|fuse)\s*:", re.MULTILINE
+_REFUSED: Final = frozenset(
+    [
+        "base",
+        "cache",
+        "control",
+        "font",
+        "fuse",
+        "lora",
+        "mask",
+        "narration",
+        "people",
+        "picture",
+        "profile",
+        "refine",
+        "sampling",
+        "title_font",
+    ]
 )
+"""Keys that name files, models or addresses."""
 
 Check = Callable[[Path], Sequence[Diagnostic]]
 
@@ -73,7 +91,7 @@ def written(
         answer = _answer(model, asked)
         text = _yaml_in(answer)
         write_whole(story, text.encode())
-        wrong = _wrong(text, story, check)
+        wrong = _wrong(text, story, cast, check)
         if not wrong:
             return text
         asked = [
@@ -88,8 +106,18 @@ def written(
     raise StoryForgeError(message, hint=f"the last draft is `{story}`; mend it by hand")
 
 
-def _wrong(text: str, story: Path, check: Check) -> list[str]:
-    strange = [f"`{key}` is not yours to say; leave it out" for key in _REFUSED.findall(text)]
+def _wrong(text: str, story: Path, cast: Cast, check: Check) -> list[str]:
+    root = load_text(text, Report(str(story)))
+    strange = [
+        f"`{key}` is not yours to say; leave it out" for key in _keys(root) if key in _REFUSED
+    ]
+    if root is not None:
+        strange += [
+            f"there is no {place.described()}; list only those that you were told"
+            for group in GROUPS
+            for place in root.named(group).values()
+            if place.text not in cast.places.values()
+        ]
     found = check(story)
     told = [
         f"line {each.line}: {each.message}" + (f" ({each.hint})" if each.hint else "")
@@ -97,6 +125,16 @@ def _wrong(text: str, story: Path, check: Check) -> list[str]:
         if each.severity is Severity.ERROR
     ]
     return [*dict.fromkeys(strange), *told][:40]
+
+
+def _keys(node: Node | None) -> Iterator[str]:
+    """Every key in a tree, wherever it stands."""
+    if node is not None:
+        for name, child in (node.entries or {}).items():
+            yield name
+            yield from _keys(child)
+        for child in node.items or ():
+            yield from _keys(child)
 
 
 def _yaml_in(answer: str) -> str:
@@ -147,7 +185,7 @@ def _answer(model: LanguageModel, messages: list[Message]) -> str:
         with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
             told = json.loads(response.read(_MOST))
         content = told["choices"][0]["message"]["content"]
-    except (OSError, urllib.error.URLError) as exc:
+    except (OSError, HTTPException) as exc:
         message = f"no language model answers at `{address}`: {exc}"
         raise EnvironmentProblem(message, hint="start one, such as llama-server") from exc
     except (ValueError, KeyError, IndexError, TypeError) as exc:

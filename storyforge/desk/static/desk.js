@@ -92,10 +92,10 @@ async function typed(text) {
 /** Two texts at once: the author says which; the other stays in the history. */
 function conflict(mine, theirs) {
   return new Promise((resolve) => {
-    const end = (work) => async () => { at("bar").hidden = true; await work(); resolve(); };
+    const end = (work) => () => { at("bar").hidden = true; work(); resolve(); };
     at("bar").replaceChildren(make("span", {}, "The story was changed elsewhere while you typed. Both texts are kept in the history."),
-      make("button", {type: "button", onclick: end(async () => { await post("aside", {text: mine}); pending = null; base = theirs.text; editor.take(theirs.source); })}, "Take the file’s text"),
-      make("button", {type: "button", onclick: end(async () => { base = theirs.text; pending ??= mine; })}, "Keep mine"));
+      make("button", {type: "button", onclick: end(() => { pending = null; base = theirs.text; editor.take(theirs.source); })}, "Take the file’s text"),
+      make("button", {type: "button", onclick: end(() => { base = theirs.text; pending ??= mine; })}, "Keep mine"));
     at("bar").hidden = false;
   });
 }
@@ -239,6 +239,7 @@ async function begin() {
   keys();
   const [file, words] = await Promise.all([get("text"), get("words")]);
   base = file.text;
+  pages.poses = words.poses;
   at("editor").dataset.name = file.name;
   editor = new Editor(at("editor"), file.source, words, {typed, undo: () => ask("undo", {}), redo: () => ask("redo", {})}, {write, nonce: document.body.dataset.nonce});
   show(await post("book", {have: []}));

@@ -25,6 +25,7 @@ export class Editor {
   /** on: {typed(text), undo(), redo()} */
   constructor(host, text, words, on, {write, nonce}) {
     this.words = words;
+    this.ends = endsOf(text);
     this.view = new cm.EditorView({
       parent: host,
       doc: text,
@@ -43,7 +44,7 @@ export class Editor {
         ]),
         cm.EditorView.updateListener.of((update) => {
           const own = update.transactions.some((each) => each.docChanged && !each.annotation(remote));
-          if (own) on.typed(update.state.doc.toString());
+          if (own) on.typed(update.state.doc.toString().replaceAll("\n", this.ends));
         }),
       ],
     });
@@ -53,6 +54,8 @@ export class Editor {
 
   /** Take over a text from the file, changing only what differs, so that the cursor stays. */
   take(text) {
+    this.ends = endsOf(text);
+    text = text.replaceAll("\r\n", "\n");
     const old = this.text;
     if (old === text) return;
     let start = 0;
@@ -106,6 +109,11 @@ export class Editor {
     const values = valuesOf(this.words.schema, own);
     return values.map((label) => ({label: String(label), type: "enum"}));
   }
+}
+
+/** How the file ends its lines; CodeMirror knows line feeds alone. */
+function endsOf(text) {
+  return text.includes("\r\n") ? "\r\n" : "\n";
 }
 
 /** The keys above the cursor, and the key whose value is being written, if one is. */

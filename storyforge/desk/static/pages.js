@@ -1,14 +1,13 @@
 // The pages of the book, and what is done on them by hand.
 import {make} from "./api.js";
 
-const POSES = ["standing", "waving", "sitting", "jumping", "running", "holding"];
 const STEP = 0.01;
 const SMALLEST = 0.04;
 
 export class Pages {
   /** host: the element; on: {move, change, choose, draw} */
   constructor(host, on, write) {
-    Object.assign(this, {host, on, write, svgs: new Map(), figures: new Map(), faces: new Set(), chosen: null});
+    Object.assign(this, {host, on, write, svgs: new Map(), figures: new Map(), faces: new Set(), chosen: null, poses: []});
     this.shape = "";
   }
 
@@ -75,7 +74,7 @@ export class Pages {
   }
 
   #region(page, panel, region) {
-    const who = region.concept ?? region.prompt.slice(0, 24) ?? region.name;
+    const who = region.concept ?? (region.prompt.slice(0, 24) || region.name);
     const said = `${who}, region ${region.name} of picture ${panel.panel}` + (region.fixed ? "; its mask says where" :
       `${region.pose ? `, ${region.pose}` : ""}; arrows move, Shift and arrows resize, P pose, F turn`);
     const button = make("button", {class: `region${region.fixed ? " fixed" : ""}`, type: "button", "aria-label": said,
@@ -137,7 +136,7 @@ export class Pages {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.on.move(panel.panel, region.name, region.box.map(thousandth)), 250);
     } else if (event.key === "p") {
-      const next = POSES[(POSES.indexOf(region.pose) + 1) % POSES.length];
+      const next = this.poses[(this.poses.indexOf(region.pose) + 1) % this.poses.length];
       this.on.change({panel: panel.panel, region: region.name, key: "pose", value: next});
     } else if (event.key === "f") {
       this.on.change({panel: panel.panel, region: region.name, key: "facing", value: region.facing === "left" ? "right" : "left"});
