@@ -49,8 +49,13 @@ READ = {
     "a (red (ball)+)1.5": [("a ", 1.0), ("red ", 1.5), ("ball", 1.65)],
     "red - or blue -- or so": [("red - or blue -- or so", 1.0)],
     "(red)2 foxes (and)22b": [("red", 2.0), (" foxes ", 1.0), ("and", 1.1), ("22b", 1.0)],
+    "a (red)0 fox, (ball)0.0": [("a ", 1.0), ("red", 0.0), (" fox, ", 1.0), ("ball", 0.0)],
     "at 8:30, a ] and a ) alone": [("at 8:30, a ] and a ) alone", 1.0)],
 }
+
+
+def test_a_line_drawn_in_signs_is_a_weight_like_any_other() -> None:
+    assert all(0 < weight < 2e4 for _, weight in pieces_of("a " + 9999 * "+" + " b" + 9999 * "+"))
 
 
 @pytest.mark.parametrize("prompt", list(READ))

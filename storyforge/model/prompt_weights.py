@@ -22,6 +22,9 @@ WeightedPiece = tuple[str, float]
 LESS: Final = 0.9
 """What a `-` of compel's multiplies by."""
 
+_MOST_SIGNS: Final = 99
+"""More of them in a row are a line drawn in signs, and no number is as large."""
+
 _MARKS: Final = re.compile(
     r"\\[()\[\]\\]"  # a bracket that is one
     r"|\(|\["
@@ -51,7 +54,8 @@ def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
         elif match["number"] and opened["("] and _number(match["number"]) is not None:
             weigh(opened["("].pop(), float(match["number"]))
         elif mark.startswith(")") and opened["("]:
-            weigh(opened["("].pop(), _factor(match["after"] or "") or STEP)
+            after = _factor(match["after"] or "")
+            weigh(opened["("].pop(), STEP if after is None else after)
         elif mark == "]" and opened["["]:
             weigh(opened["["].pop(), 1 / STEP)
         else:
@@ -70,7 +74,8 @@ def pieces_of(prompt: str) -> tuple[WeightedPiece, ...]:
 def _factor(signs: str) -> float | None:
     """What compel's signs or number after a word multiply by; None for neither."""
     if signs and not signs.strip("+-"):
-        return STEP ** len(signs) if signs[0] == "+" else LESS ** len(signs)
+        count = min(len(signs), _MOST_SIGNS)
+        return STEP**count if signs[0] == "+" else LESS**count
     return _number(signs)
 
 
@@ -79,7 +84,8 @@ def _signed(text: str) -> Iterator[WeightedPiece]:
     start = 0
     for match in _SIGNED.finditer(text):
         yield text[start : match.start()], 1.0
-        yield match[1], _factor(match[2]) or 1.0
+        factor = _factor(match[2])
+        yield match[1], 1.0 if factor is None else factor
         start = match.end()
     if start < len(text):
         yield text[start:], 1.0
