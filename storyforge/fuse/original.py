@@ -58,10 +58,10 @@ _OPEN: Final = {
 
 def original(base: BaseModel, encoders: tuple[Encoder, ...]) -> dict[str, torch.Tensor]:
     """All weights of a base, by the makers' names; `encoders` stand in for the base's own."""
-    layers = int(base.unet.config.layers_per_block)
+    layers, weights = int(base.unet.config.layers_per_block), base.unet.state_dict()
     found = {
-        f"model.diffusion_model.{unet_name(name, layers, base.unet.state_dict())}": weight
-        for name, weight in base.unet.state_dict().items()
+        f"model.diffusion_model.{unet_name(name, layers, weights)}": weight
+        for name, weight in weights.items()
     }
     blocks = len(base.vae.config.block_out_channels)
     for name, weight in base.vae.state_dict().items():
