@@ -206,6 +206,22 @@ def weights_at(model: str) -> Path:
     return POCKET if model == _EMBEDDED else Path(model)
 
 
+def files_here(model: str) -> Path:
+    """Where a model's files lie on this machine; of a hub id, where the hub's cache has them.
+
+    Nothing is fetched: a hub id of which nothing is here stays what it is, and is no path.
+    """
+    path = weights_at(model)
+    if model == _EMBEDDED or path.exists() or not HUB_ID.fullmatch(model):
+        return path
+    # Late: whoever names no hub id need not wait for its library.
+    from huggingface_hub import try_to_load_from_cache
+
+    name, _, revision = model.partition("@")
+    found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    return Path(found).parent if isinstance(found, str) else path
+
+
 def own_clip(reference: str) -> str | None:
     """How to open the CLIP that a base brings with it; None if it brings none."""
     return _EMBEDDED if is_embedded(reference) else None
@@ -227,7 +243,8 @@ class ModelRef:
 
     reference  how to open it: `pocket`, an absolute path, or a hub id
     hash       of its weights and of how they are put together; a hub id stands for itself
-    defaults   what it likes; the usual ones for a hub id, whose files are not looked into
+    defaults   what it likes; the usual ones for a hub id, whose files may not be here yet: they are
+               its own only once it is opened, and its id stands for them in every key
     """
 
     reference: str
@@ -323,7 +340,7 @@ USUAL_SIZE: Final = PictureSize(64, 8, (8,), 4)
 def picture_size(reference: str) -> PictureSize:
     """The size of a base's pictures by its configuration; the usual where that cannot be read."""
     model = BaseParts.of(reference).model
-    folder = POCKET if model == "pocket" else Path(model)
+    folder = files_here(model)
     if (folder / "transformer").is_dir():
         return _size_of_transformer(folder)
     try:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel
+from storyforge.model.lora import Delta
 from storyforge.settings import TrainSettings
 from storyforge.tasks import Method, PanelTask, RegionTask, TrainTask
 from storyforge.train.config import TrainConfig
@@ -35,6 +36,34 @@ CONFIG = TrainConfig(
     seed=5,
 )
 """Six steps of the simplest kind, none of them on ordinary pictures."""
+
+
+def hub_of(folder: Path, cache: Path) -> None:
+    """A cache of the hub in which `owner/tiny` lies."""
+    home = cache / "models--owner--tiny"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0" * 40)
+    (home / "snapshots").mkdir()
+    (home / "snapshots" / ("0" * 40)).symlink_to(folder)
+
+
+def random_deltas(
+    base: BaseModel,
+    generator: torch.Generator,
+    rank: int = 2,
+    scale: float = 1.0,
+    only: str = "",
+) -> dict[str, Delta]:
+    """A visible change of every attention linear, or of those with `only` in their names."""
+    return {
+        name: Delta(
+            0.1 * torch.randn(linear.out_features, rank, generator=generator),
+            0.1 * torch.randn(rank, linear.in_features, generator=generator),
+            scale,
+        )
+        for name, linear in base.linears.items()
+        if only in name
+    }
 
 
 def toy(base: BaseModel, *captions: str, prior: PriorSet | None = None) -> TrainingSet:

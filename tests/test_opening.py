@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from support import hub_of
 from tinybases import tiny_pipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -205,6 +208,40 @@ def test_a_vae_and_a_schedule_may_come_from_elsewhere(folder: Path, tmp_path: Pa
     assert base.scheduler_config["prediction_type"] == "v_prediction"
 
 
+def test_a_vae_of_other_latents_is_refused(folder: Path, tmp_path: Path) -> None:
+    vae = AutoencoderKL(latent_channels=8, block_out_channels=(32,), norm_num_groups=8)
+    vae.save_pretrained(tmp_path)
+    with pytest.raises(EnvironmentProblem, match="latents of 8 channels, and this base draws in 4"):
+        open_base(BaseParts(str(folder), vae=str(tmp_path)).reference, "hash")
+
+
+def unet_of(folder: Path, copy: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """A copy of a base whose U-Net's numbers are written otherwise."""
+    shutil.copytree(folder, copy)
+    (file,) = (copy / "unet").glob("*.safetensors")
+    save_file({name: change(tensor) for name, tensor in load_file(file).items()}, file)
+    return file
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_any_type_are_read_into_the_wanted_one(
+    dtype: torch.dtype, folder: Path, tmp_path: Path
+) -> None:
+    file = unet_of(folder, tmp_path / "base", lambda tensor: tensor.to(dtype))
+    made = open_base(str(tmp_path / "base"), "hash", dtype=torch.bfloat16).unet.state_dict()
+    for name, wanted in load_file(file).items():
+        assert torch.equal(made[name], wanted.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("head", [b"", b"\x10", (2).to_bytes(8, "little") + b"[]", b"\xff" * 64])
+def test_a_broken_file_of_weights_is_said_in_words(
+    head: bytes, folder: Path, tmp_path: Path
+) -> None:
+    unet_of(folder, tmp_path / "base", torch.clone).write_bytes(head)
+    with pytest.raises(EnvironmentProblem, match="no safetensors file"):
+        open_base(str(tmp_path / "base"), "hash", dtype=torch.bfloat16)
+
+
 def test_an_author_may_say_what_a_base_predicts(folder: Path) -> None:
     base = open_base(BaseParts(str(folder), prediction="v").reference, "hash")
     assert base.scheduler_config["prediction_type"] == "v_prediction"
@@ -227,15 +264,6 @@ def test_a_base_with_another_vae_is_another_base(folder: Path, tmp_path: Path) -
 def test_a_vae_that_is_not_there_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="no vae for the base"):
         base_at(f"{folder}?vae=./vae", tmp_path)
-
-
-def hub_of(folder: Path, cache: Path) -> None:
-    """A cache of the hub in which `owner/tiny` lies."""
-    home = cache / "models--owner--tiny"
-    (home / "refs").mkdir(parents=True)
-    (home / "refs" / "main").write_text("0" * 40)
-    (home / "snapshots").mkdir()
-    (home / "snapshots" / ("0" * 40)).symlink_to(folder)
 
 
 @pytest.fixture

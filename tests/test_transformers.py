@@ -5,6 +5,7 @@ That every verb works on them is told with the other families, in `test_verbs.py
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKLFlux2, DiffusionPipeline
 from PIL import Image
+from support import hub_of, random_deltas
 from tinybases import JOINT, base_of, tiny_pipeline
 from torch import nn
 
-from storyforge.errors import StoryForgeError
+from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import silent
 from storyforge.fuse import fusion, statistics
 from storyforge.fuse.terms import Terms
@@ -28,13 +30,19 @@ from storyforge.model.components import wanted_files
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.dit.door import apart, together
-from storyforge.model.dit.joint import JointText, shares_mask
+from storyforge.model.dit.joint import JointText, masked, shares_mask
 from storyforge.model.formats import diffusers_lora
-from storyforge.model.lora import Delta, merged
+from storyforge.model.lora import merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.placement import weights_of
-from storyforge.model.tokens import ConceptTokens, encode, new_tokens, token_ids
-from storyforge.modelref import base_at, picture_size
+from storyforge.model.tokens import (
+    ConceptTokens,
+    encode,
+    encode_weighted,
+    new_tokens,
+    token_ids,
+)
+from storyforge.modelref import BaseParts, Defaults, base_at, defaults_of, picture_size
 from storyforge.settings import FuseSettings
 from storyforge.story.story import check
 
@@ -45,9 +53,7 @@ PROMPT = "a red fox in the snow"
 @pytest.fixture(scope="module", params=JOINT)
 def pipeline(request: pytest.FixtureRequest) -> DiffusionPipeline:
     """One tiny transformer of each family."""
-    pipe = tiny_pipeline(request.param)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return tiny_pipeline(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +222,57 @@ def test_a_text_of_half_a_share_is_as_if_half_of_it_were_there() -> None:
     torch.testing.assert_close(made[0, 0, 3], scores @ v[0, 0] / scores.sum())
 
 
+@torch.no_grad()
+def test_it_does_not_matter_which_region_comes_first(base: BaseModel) -> None:
+    here, noise = left(base), start_latents(base, [7])
+    prompts = (PROMPT, "an owl")
+    long, short = (
+        JointText(encode(base, [prompt], {}).features[0], share)
+        for prompt, share in zip(prompts, (here, 1 - here), strict=True)
+    )
+    assert base.door is not None
+    made = [
+        base.door.velocity(base.unet, noise, torch.tensor([0.5]), texts)
+        for texts in ((long, short), (short, long))
+    ]
+    torch.testing.assert_close(made[0], made[1], atol=1e-5, rtol=1e-4)
+
+
+def test_layers_of_one_mask_have_it_once() -> None:
+    seen = []
+
+    class Layer(nn.Module):
+        def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor) -> None:
+            """Keep where the mask lies."""
+            seen.append(attention_mask.data_ptr())
+
+    layers = [Layer() for _ in range(4)]
+    with masked(layers, [torch.zeros(2, 2), torch.ones(2, 2)]):
+        for layer in layers:
+            layer(hidden_states=torch.zeros(1, 2, 1, dtype=torch.float64))
+    assert seen[0] == seen[2] != seen[1] == seen[3]
+
+
+def test_a_token_that_says_nothing_is_a_token_all_the_same() -> None:
+    features = torch.ones(1, 5, 2)
+    features[0, 1], features[0, 3:] = 0, 0
+    assert JointText(features).length(0) == 3
+    assert JointText(features * 0).length(0) == 0
+
+
+def test_near_the_end_the_noise_that_is_left_is_told_apart() -> None:
+    half = base_of(tiny_pipeline("z-image").to(torch.bfloat16))
+    told = []
+    half.unet.t_embedder.register_forward_pre_hook(lambda module, seen: told.append(seen[0]))
+    text = JointText(torch.ones(1, 4, half.unet.config.cap_feat_dim, dtype=torch.bfloat16))
+    latents = start_latents(half, [7]).to(torch.bfloat16)
+    assert half.door is not None
+    with torch.no_grad():
+        for noise in (0.9985, 0.9995):
+            half.door.velocity(half.unet, latents, torch.tensor([noise]), [text])
+    assert torch.cat(told).tolist() == pytest.approx([1.5, 0.5], rel=1e-3)
+
+
 def test_a_concepts_words_stand_where_they_are_named(base: BaseModel) -> None:
     table = base.text_encoder.get_input_embeddings().weight.detach()
     ids = base.tokenizer(" red fox", add_special_tokens=False).input_ids
@@ -228,13 +285,26 @@ def test_a_concepts_words_stand_where_they_are_named(base: BaseModel) -> None:
 
 def test_words_may_count_more(base: BaseModel) -> None:
     plain = encode(base, ["a red fox in the snow"], {}).features
-    from storyforge.model.tokens import encode_weighted
-
     assert torch.equal(encode_weighted(base, ["a red fox in the snow"], {}).features, plain)
     weighed = encode_weighted(base, ["a (red:1.5) fox in the snow"], {}).features
     moved = (weighed - plain).abs().sum((0, 1, 3))
     assert weighed.shape == plain.shape
     assert moved.any()
+
+
+def test_what_words_count_does_not_depend_on_the_prompts_beside_them(base: BaseModel) -> None:
+    weighed, longer = "a (red:1.5) fox in the snow", "an owl " * 20
+    alone = encode_weighted(base, [weighed], {}).features[0, 0]
+    beside = encode_weighted(base, [weighed, longer], {}).features[0, 0]
+    torch.testing.assert_close(alone, beside)
+
+
+def test_a_word_that_counts_nothing_keeps_its_place(base: BaseModel) -> None:
+    plain, without = (
+        JointText(encode_weighted(base, [prompt], {}).features[0]).length(0)
+        for prompt in ("a (red fox:1.2) in the snow", "a (red fox:0) in the snow")
+    )
+    assert without == plain
 
 
 def test_a_prompt_longer_than_is_read_is_named_with_both_counts(base: BaseModel) -> None:
@@ -250,14 +320,7 @@ def test_an_unknown_concept_is_named(base: BaseModel) -> None:
 def concept(base: BaseModel, name: str, seed: int) -> Concept:
     """As if it had been learnt."""
     generator = torch.Generator().manual_seed(seed)
-    deltas = {
-        linear: Delta(
-            0.1 * torch.randn(module.out_features, 2, generator=generator),
-            0.1 * torch.randn(2, module.in_features, generator=generator),
-            0.5,
-        )
-        for linear, module in base.linears.items()
-    }
+    deltas = random_deltas(base, generator, scale=0.5)
     words = new_tokens(base, name, "fox", generator)
     return Concept(name, "object", "fox", words, deltas, base.reference, base.hash)
 
@@ -293,7 +356,6 @@ def test_a_lora_does_here_what_it_does_in_stock_diffusers(base: BaseModel, tmp_p
     pip, path = concept(base, "pip", 0), tmp_path / "pytorch_lora_weights.safetensors"
     diffusers_lora.write_lora(pip.deltas, path, {}, dtype=torch.float32)
     pipe = tiny_pipeline("z-image" if base.door and base.door.name == "Z-Image" else "flux2")
-    pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(tmp_path)
     theirs = stock(pipe, base)
     with loras_merged(base, {path: 1.0}):
@@ -368,6 +430,62 @@ def test_what_is_known_of_a_folder_without_opening_it(base: BaseModel, folder: P
     assert base.door is not None
     assert header.family == base.door.name
     assert any(layer.startswith("transformer ") for layer in header.layers)
+
+
+def test_a_hub_id_is_known_by_what_the_cache_has_of_it(
+    base: BaseModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub_of(folder / "base", tmp_path)
+    there = open_base("owner/tiny", "hash")
+    assert there.defaults == defaults_of(folder / "base") != Defaults()
+    assert picture_size("owner/tiny") == picture_size(str(folder / "base"))
+    path = folder / "of-the-hub.yaml"
+    path.write_text(STORY.replace("base: base", "base: owner/tiny") + "compose: training-free\n")
+    (found,) = check(path)
+    assert (found.code, base.door and base.door.name in found.message) == ("SF333", True)
+
+
+def test_a_vae_may_come_from_elsewhere_and_must_be_of_its_kind(
+    base: BaseModel, folder: Path, tmp_path: Path
+) -> None:
+    own = str(folder / "base")
+    there = open_base(BaseParts(own, vae=own).reference, "hash")
+    assert np.array_equal(drawn(there), drawn(base))
+    weights = folder / "base" / "vae" / "diffusion_pytorch_model.safetensors"
+    there = open_base(BaseParts(own, vae=str(weights)).reference, "hash")
+    assert np.array_equal(drawn(there), drawn(base))
+    kinds = ("AutoencoderKLFlux2", "AutoencoderKL")
+    foreign = tiny_pipeline("sd1" if isinstance(base.vae, AutoencoderKLFlux2) else "flux2").vae
+    foreign.save_pretrained(tmp_path)
+    with pytest.raises(EnvironmentProblem, match=f"is a {type(foreign).__name__}") as caught:
+        open_base(BaseParts(own, vae=str(tmp_path)).reference, "hash")
+    assert set(kinds) == {type(foreign).__name__, str(caught.value.hint).split()[-1]}
+    path = folder / "vae.yaml"
+    path.write_text(STORY.replace("base: base", f"base: {{model: base, vae: {tmp_path}}}"))
+    (found,) = check(path)
+    assert (found.code, found.line) == ("SF330", 3)
+    assert "and this base takes a" in found.message
+
+
+def test_its_vae_is_not_rounded_with_the_rest(base: BaseModel, folder: Path) -> None:
+    half = open_base(str(folder / "base"), "hash", dtype=torch.bfloat16)
+    assert half.dtype == half.text_encoder.dtype == torch.bfloat16
+    pairs = zip(half.vae.state_dict().values(), base.vae.state_dict().values(), strict=True)
+    assert all(torch.equal(made, wanted) for made, wanted in pairs)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_a_pickle_in_it_is_refused_by_name_and_never_opened(
+    folder: Path, tmp_path: Path, part: str
+) -> None:
+    shutil.copytree(folder / "base", tmp_path / "base")
+    for weights in (tmp_path / "base" / part).glob("*.safetensors"):
+        weights.unlink()
+        (tmp_path / "base" / part / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
+    with pytest.raises(EnvironmentProblem, match="only a pickle in"):
+        open_base(str(tmp_path / "base"), "hash")
 
 
 def test_a_book_is_made_with_it(folder: Path) -> None:

@@ -63,16 +63,21 @@ def text_config(act: str, width: int, layers: int = 3) -> CLIPTextConfig:
     )
 
 
+def _autoencoder(width: int, **more: object) -> dict[str, object]:
+    """What the autoencoders of all kinds here have in common: two levels, four channels."""
+    return {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (width, width),
+        "latent_channels": 4,
+        "norm_num_groups": width // 2,
+        "sample_size": 32,
+        **more,
+    }
+
+
 def _vae(scaling_factor: float) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
-        block_out_channels=(16, 16),
-        latent_channels=4,
-        norm_num_groups=8,
-        sample_size=32,
-        scaling_factor=scaling_factor,
-    )
+    return AutoencoderKL(**_autoencoder(16, scaling_factor=scaling_factor))
 
 
 def unet(**more: object) -> UNet2DConditionModel:
@@ -216,15 +221,7 @@ def _qwen(kind: type[Qwen3Model | Qwen3ForCausalLM]) -> Qwen3Model | Qwen3ForCau
 
 def flux2() -> Flux2KleinPipeline:
     """As FLUX.2-klein, with guidance."""
-    vae = AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-    )
+    vae = AutoencoderKLFlux2(**_autoencoder(8, layers_per_block=1))
     vae.bn.running_mean += torch.linspace(-0.5, 0.5, 16)
     vae.bn.running_var *= torch.linspace(0.5, 2, 16)
     return Flux2KleinPipeline(
@@ -248,18 +245,8 @@ def flux2() -> Flux2KleinPipeline:
 
 def z_image() -> ZImagePipeline:
     """As Z-Image."""
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * 2,
-        up_block_types=["UpDecoderBlock2D"] * 2,
-        block_out_channels=(8, 8),
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=32,
-        scaling_factor=0.36,
-        shift_factor=0.11,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    convolved = dict.fromkeys(("use_quant_conv", "use_post_quant_conv"), False)
+    vae = AutoencoderKL(**_autoencoder(8, scaling_factor=0.36, shift_factor=0.11, **convolved))
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
         vae=vae,
@@ -294,6 +281,7 @@ def tiny_pipeline(kind: str) -> DiffusionPipeline:
         for module in pipeline.components.values():
             if isinstance(module, torch.nn.Module):
                 _lively(module)
+    pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 

@@ -30,7 +30,7 @@ from storyforge.fuse.original import original
 from storyforge.model.base import BaseModel, Encoder
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import make_scheduler
-from storyforge.model.dit.door import Door
+from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.family import TextEncoder, token_table
 from storyforge.model.formats.textual_inversion import write_words
 from storyforge.model.lora import merged
@@ -180,7 +180,7 @@ def _file_readme(base: BaseModel, fused: FusedModel, folder: Path) -> str:
 def _pipeline(base: BaseModel, taught: Sequence[Encoder]) -> DiffusionPipeline:
     """diffusers' own pipeline of the base, with other text encoders."""
     if base.door is not None:
-        return base.door.pipeline(
+        return stock_pipeline(base.door)(
             vae=base.vae,
             transformer=base.unet,
             scheduler=FlowMatchEulerDiscreteScheduler.from_config(base.scheduler_config),

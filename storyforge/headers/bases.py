@@ -72,6 +72,19 @@ def look_at_base(path: Path) -> BaseHeader:
         return BaseHeader(None, None, trouble=BaseTrouble(str(exc), "get it again"))
 
 
+def vae_trouble(path: Path, base: BaseHeader) -> str | None:
+    """Why a VAE that is named apart is none for a base; None if it is, or nothing tells."""
+    said = _json(path / "vae" / "config.json") or _json(path / "config.json")
+    name = said.get("_class_name")
+    if not isinstance(name, str) or name in (wanted := _VAES.get(base.family or "", _PLAIN)):
+        return None
+    return f"is a {name}, and this base takes a {wanted[0]}"
+
+
+_PLAIN: Final = ("AutoencoderKL", "PatchAutoencoder")
+_VAES: Final = {"FLUX.2-klein": ("AutoencoderKLFlux2",), "Z-Image": ("AutoencoderKL",)}
+"""Classes of autoencoders: most families', and those of some."""
+
 LARGE: Final = 300_000_000
 """Weights from which a base is in half precision: the embedded one has a fortieth of that."""
 

@@ -36,10 +36,11 @@ _TABLES: Final = (b"cmap", b"head", b"hhea", b"hmtx", b"maxp", b"name")
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a file, by the name of its type and its shape."""
+    """One tensor of a file, by the name of its type, its shape and the byte where it begins."""
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int
 
     @property
     def size(self) -> int:
@@ -86,11 +87,11 @@ def head_of(path: Path) -> CheckedHeader:
     metadata = said.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("no safetensors file: what it says of itself is no text")
-    return CheckedHeader(_tensors(said, size - 8 - length), metadata)
+    return CheckedHeader(_tensors(said, 8 + length, size), metadata)
 
 
-def _tensors(said: Mapping[str, object], size: int) -> dict[str, Tensor]:
-    """Every tensor, none overlapping another and none reaching out of the file."""
+def _tensors(said: Mapping[str, object], first: int, end: int) -> dict[str, Tensor]:
+    """Every tensor, none overlapping another; they fill the bytes from `first` to `end`."""
     tensors: dict[str, Tensor] = {}
     parts: list[tuple[int, int]] = []
     for name, each in said.items():
@@ -102,15 +103,15 @@ def _tensors(said: Mapping[str, object], size: int) -> dict[str, Tensor]:
         bits = _BITS.get(dtype)
         if bits is None or len(sides) != len(shape) or prod(sides) * bits != (b - a) * 8:
             raise ValueError(f"its tensor `{name}` is not of the size that it claims")
-        tensors[name] = Tensor(dtype, sides)
-        parts.append((a, b))
-    end = 0
+        tensors[name] = Tensor(dtype, sides, first + a)
+        parts.append((first + a, first + b))
+    reached = first
     for a, b in sorted(parts):
-        if a != end:
+        if a != reached:
             raise ValueError("its tensors overlap, or leave gaps")
-        end = b
-    if end != size:
-        raise ValueError("it is cut" if end > size else "something follows its tensors")
+        reached = b
+    if reached != end:
+        raise ValueError("it is cut" if reached > end else "something follows its tensors")
     return tensors
 
 

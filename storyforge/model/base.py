@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
@@ -19,7 +19,13 @@ from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.headers.joint import not_there
-from storyforge.model.components import components_of, scheduler_config_in, vae_of
+from storyforge.model.components import (
+    Vae,
+    components_of,
+    folder_of,
+    scheduler_config_in,
+    vae_of,
+)
 from storyforge.model.dit.door import PATCH, Door
 from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
@@ -58,7 +64,7 @@ class BaseModel:
     reference: str
     hash: str
     unet: UNet2DConditionModel
-    vae: AutoencoderKL | PatchAutoencoder
+    vae: Vae
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler_config: dict[str, object]
@@ -233,8 +239,8 @@ def open_base(
     """
     _quiet()
     parts, began = BaseParts.of(reference), perf_counter()
-    folder = weights_at(parts.model)
     try:
+        folder = folder_of(str(weights_at(parts.model)))
         made = components_of(str(folder), dtype, parts.prediction)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
@@ -247,7 +253,7 @@ def open_base(
         reference=reference,
         hash=identity,
         unet=made.unet.to(device),
-        vae=(vae_of(parts.vae, made.vae) if parts.vae else made.vae).to(device),
+        vae=(vae_of(parts.vae, made) if parts.vae else made.vae).to(device),
         text_encoder=made.text_encoder.to(device),
         tokenizer=made.tokenizer,
         scheduler_config=schedule,

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     DiffusionPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -37,10 +37,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.model.dit.door import Door
+from storyforge.headers.checked import head_of
+from storyforge.model.dit.door import PATCH, Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.model.vocabulary import CONFIGS, TOKENS, clip_vocabulary
@@ -71,7 +73,7 @@ class Components:
     """
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL | PatchAutoencoder
+    vae: Vae
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     scheduler_config: dict[str, object]
@@ -99,6 +101,7 @@ def components_of(reference: str, dtype: torch.dtype, prediction: str | None = N
         made = _of_file(path, dtype, prediction)
     else:
         made = _of_folder(folder_of(reference), dtype)
+    _check_vae(made.vae, made, reference)
     if prediction is None:
         return made
     said = {"prediction_type": _PREDICTIONS[prediction]}
@@ -141,12 +144,18 @@ def _of_transformer(folder: Path, door: Door, dtype: torch.dtype) -> Components:
     """A transformer and what belongs to it, in the places of a U-Net and a CLIP."""
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
     _check_whole(folder, parts)
-    whole = door.pipeline.from_pretrained(
-        folder, dtype=dtype, variant=_variant_in(folder), local_files_only=True
+    for part in parts[:3]:
+        _chosen_in(folder / part)
+    whole = stock_pipeline(door).from_pretrained(
+        folder,
+        dtype={"default": dtype, "vae": torch.float32},
+        variant=_variant_in(folder),
+        use_safetensors=True,
+        local_files_only=True,
     )
     return Components(
         unet=whole.transformer,
-        vae=whole.vae.to(torch.float32),
+        vae=whole.vae,
         text_encoder=whole.text_encoder,
         tokenizer=whole.tokenizer,
         scheduler_config=scheduler_config_in(folder / "scheduler"),
@@ -240,7 +249,7 @@ def _unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     """The U-Net, by far the largest part: in another precision than its file's, it is read one
     weight after the other, since both of them at once are more than drawing needs."""
     files = list(folder.glob("*.safetensors"))
-    if dtype == torch.float32 or len(files) != 1 or "-of-" in files[0].name:
+    if dtype == torch.float32 or len(files) != 1 or "-of-" in files[0].name or _strange(files[0]):
         made: UNet2DConditionModel = _weighed(UNet2DConditionModel, folder, dtype)
         return made
     with init_empty_weights():
@@ -249,44 +258,68 @@ def _unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
     return made
 
 
+def _strange(file: Path) -> bool:
+    """Whether a file has numbers of a type that is not read one weight after the other.
+
+    Raises ValueError, which says why, if it is broken.
+    """
+    return any(told.dtype not in _TYPES for told in head_of(file).tensors.values())
+
+
 def _one_by_one(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of a file in a precision; not mapped into memory, where they would stay."""
+    tensors = head_of(file).tensors
     with file.open("rb") as stream:
-        length = struct.unpack("<Q", stream.read(8))[0]
-        header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        for name, told in header.items():
-            begin, end = told["data_offsets"]
-            stream.seek(8 + length + begin)
-            data = bytearray(stream.read(end - begin))
-            tensor = torch.frombuffer(data, dtype=_TYPES[told["dtype"]])
-            yield name, tensor.reshape(told["shape"]).to(dtype)
+        for name, told in tensors.items():
+            stream.seek(told.begin)
+            # Into a tensor's own memory: read as bytes, a weight would be here once more.
+            made = torch.empty(told.shape, dtype=_TYPES[told.dtype])
+            if made.numel():
+                stream.readinto(made.view(-1).view(torch.uint8).numpy().data)
+            yield name, made.to(dtype)
 
 
-_TYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_TYPES: Final = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+}
+"""How safetensors call the types that a U-Net's numbers may be in."""
 
 
-def _vae_in(folder: Path) -> AutoencoderKL | PatchAutoencoder:
-    own = _json(folder / "config.json").get("_class_name") == PatchAutoencoder.__name__
-    made: AutoencoderKL | PatchAutoencoder = _weighed(
-        PatchAutoencoder if own else AutoencoderKL, folder, torch.float32
-    )
+Vae: TypeAlias = AutoencoderKL | AutoencoderKLFlux2 | PatchAutoencoder
+
+_VAES: Final[dict[str, type[Vae]]] = {
+    kind.__name__: kind for kind in (AutoencoderKL, AutoencoderKLFlux2, PatchAutoencoder)
+}
+
+
+def _vae_in(folder: Path) -> Vae:
+    """An autoencoder in its folder, of the class that its configuration names."""
+    name = str(_json(folder / "config.json").get("_class_name", AutoencoderKL.__name__))
+    if name not in _VAES:
+        raise EnvironmentProblem(f"the autoencoder in `{folder}` is a {name}, which is not read")
+    made: Vae = _weighed(_VAES[name], folder, torch.float32)
     return made
 
 
-_Kind = type[
-    UNet2DConditionModel
-    | AutoencoderKL
-    | PatchAutoencoder
-    | CLIPTextModel
-    | CLIPTextModelWithProjection
-]
+_Kind = type[UNet2DConditionModel | Vae | CLIPTextModel | CLIPTextModelWithProjection]
 
 
 def _weighed(kind: _Kind, folder: Path, dtype: torch.dtype):  # type: ignore[no-untyped-def] # noqa: ANN202
     """A model in its folder, of whichever variant is there."""
+    chosen = _chosen_in(folder, half=dtype == torch.float16)
+    return kind.from_pretrained(folder, variant=chosen.variant, use_safetensors=True, dtype=dtype)
+
+
+def _chosen_in(folder: Path, half: bool = False) -> _Chosen:
+    """Which of the weights in a folder are read; no pickle is."""
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    chosen = chosen_weights(names, dtype == torch.float16)
+    chosen = chosen_weights(names, half)
     if chosen is None:
         raise EnvironmentProblem(f"there are no weights in `{folder}`", hint="get the model anew")
     if not chosen.safe:
@@ -294,7 +327,7 @@ def _weighed(kind: _Kind, folder: Path, dtype: torch.dtype):  # type: ignore[no-
             f"there is only a pickle in `{folder}`, which may run code when it is opened",
             hint="get the .safetensors files; diffusers' `save_pretrained` writes them, too",
         )
-    return kind.from_pretrained(folder, variant=chosen.variant, use_safetensors=True, dtype=dtype)
+    return chosen
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -312,12 +345,15 @@ def _of_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Componen
     if family == "sdxl":
         tokenizers["tokenizer_2"] = clip_tokenizer(pad="!")
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    told = {"config": str(folder), "local_files_only": True}
+    # Apart from the rest: in half of its precision first, it would be rounded.
+    vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", dtype=torch.float32, **told)
     pipe: DiffusionPipeline = kind.from_single_file(
-        str(path), config=str(folder), local_files_only=True, dtype=dtype, **tokenizers
+        str(path), vae=vae, dtype=dtype, **told, **tokenizers
     )
     return Components(
         unet=pipe.unet,
-        vae=pipe.vae.to(torch.float32),
+        vae=vae,
         text_encoder=pipe.text_encoder,
         tokenizer=pipe.tokenizer,
         scheduler_config=scheduler_config_in(folder / "scheduler") | said,
@@ -449,26 +485,56 @@ def _not_fetched(name: str, revision: str, exc: Exception) -> EnvironmentProblem
     )
 
 
-def vae_of(
-    reference: str, like: AutoencoderKL | PatchAutoencoder
-) -> AutoencoderKL | PatchAutoencoder:
+def vae_of(reference: str, base: Components) -> Vae:
     """A VAE in float32: its folder, a base's folder, a `.safetensors` file, or a hub id.
 
-    A file says nothing of its shape and scale: they are those of `like`, the base's own.
+    A file says nothing of its shape and scale: they are those of the base's own.
 
-    Raises EnvironmentProblem if it cannot be found or read.
+    Raises EnvironmentProblem if it cannot be found or read, or is none for this base.
     """
     path = Path(reference)
     try:
         if path.is_file():
-            with TemporaryDirectory() as config:
-                like.save_config(config)
-                made: AutoencoderKL = AutoencoderKL.from_single_file(
-                    str(path), config=config, local_files_only=True, dtype=torch.float32
-                )
-            return made
-        folder = path if path.is_dir() else _snapshot(reference)
-        folder = folder / "vae" if (folder / "vae").is_dir() else folder
-        return _vae_in(folder)
+            made = _vae_of_file(path, base.vae)
+        else:
+            folder = path if path.is_dir() else _snapshot(reference)
+            made = _vae_in(folder / "vae" if (folder / "vae").is_dir() else folder)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as exc:
         raise EnvironmentProblem(f"cannot open the VAE `{reference}`: {exc}") from exc
+    _check_vae(made, base, reference)
+    return made
+
+
+def _vae_of_file(path: Path, like: Vae) -> Vae:
+    """One file, by diffusers' names or, of Stable Diffusion's, by the makers'."""
+    weights = load_file(path)
+    if weights.keys() == like.state_dict().keys():
+        made: Vae = type(like).from_config(like.config)
+        made.load_state_dict(weights)
+        return made.to(torch.float32)
+    if not isinstance(like, AutoencoderKL):
+        message = f"`{path}` does not hold the weights of a {type(like).__name__}"
+        raise EnvironmentProblem(message, hint="name the folder of the VAE")
+    with TemporaryDirectory() as config:
+        like.save_config(config)
+        single: Vae = AutoencoderKL.from_single_file(
+            str(path), config=config, local_files_only=True, dtype=torch.float32
+        )
+    return single
+
+
+def _check_vae(vae: Vae, base: Components, name: str) -> None:
+    """Raise EnvironmentProblem if a VAE is none for this base."""
+    kinds: tuple[type[Vae], ...] = (AutoencoderKL, PatchAutoencoder)
+    wanted = int(base.unet.config.in_channels)
+    if base.door is not None:
+        kinds, wanted = (base.door.autoencoder,), base.door.channels(base.unet) // PATCH**2
+    if not isinstance(vae, kinds):
+        message = f"the VAE of `{name}` is a {type(vae).__name__}"
+        raise EnvironmentProblem(message, hint=f"this base takes a {kinds[0].__name__}")
+    if int(vae.config.latent_channels) != wanted:
+        raise EnvironmentProblem(
+            f"the VAE of `{name}` makes latents of {vae.config.latent_channels} channels, and this "
+            f"base draws in {wanted}",
+            hint="name one that was made for this kind of base",
+        )

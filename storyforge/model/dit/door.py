@@ -9,6 +9,7 @@ autoencoder together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final, Protocol, TypeAlias
 
 import torch
@@ -40,8 +41,12 @@ class Door(Protocol):
         """What its makers call it."""
 
     @property
-    def pipeline(self) -> type[DiffusionPipeline]:
-        """diffusers' own pipeline of it."""
+    def pipeline(self) -> str:
+        """The class of diffusers' own pipeline of it."""
+
+    @property
+    def autoencoder(self) -> type[Autoencoder]:
+        """The class of its autoencoder."""
 
     def stock_scale(self, scale: float) -> float:
         """A guidance scale as that pipeline counts it."""
@@ -87,6 +92,13 @@ class Door(Protocol):
 
     def packed(self, vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
         """The autoencoder's latents as tokens'."""
+
+
+def stock_pipeline(door: Door) -> type[DiffusionPipeline]:
+    """diffusers' own pipeline of a family."""
+    # Late: pipelines bring libraries along that nobody else needs.
+    found: type[DiffusionPipeline] = getattr(import_module("diffusers"), door.pipeline)
+    return found
 
 
 def together(latents: torch.Tensor) -> torch.Tensor:

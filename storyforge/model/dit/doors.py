@@ -8,4 +8,6 @@ from storyforge.model.dit.door import Door
 from storyforge.model.dit.flux2 import Flux2
 from storyforge.model.dit.z_image import ZImage
 
-DOORS: Final[dict[str, Door]] = {"Flux2KleinPipeline": Flux2(), "ZImagePipeline": ZImage()}
+_ALL: Final[tuple[Door, ...]] = (Flux2(), ZImage())
+
+DOORS: Final[dict[str, Door]] = {door.pipeline: door for door in _ALL}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from diffusers import AutoencoderKLFlux2, DiffusionPipeline, Flux2Transformer2DModel
+from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
 from storyforge.model.dit.door import Autoencoder, Transformer, apart, together
 from storyforge.model.dit.joint import JointText, heard, masked, shares_mask
@@ -22,17 +22,9 @@ _QUARTERS = (1, 2, 3)
 class Flux2:
     """The door of FLUX.2-klein."""
 
-    name = "FLUX.2-klein"
+    name, pipeline = "FLUX.2-klein", "Flux2KleinPipeline"
     thinks, filled = False, True
-
-    @property
-    def pipeline(self) -> type[DiffusionPipeline]:
-        """See `Door`."""
-        # Late: pipelines bring libraries along that nobody else needs.
-        from diffusers import Flux2KleinPipeline
-
-        found: type[DiffusionPipeline] = Flux2KleinPipeline
-        return found
+    autoencoder = AutoencoderKLFlux2
 
     def stock_scale(self, scale: float) -> float:
         """See `Door`."""

@@ -20,7 +20,7 @@ from torch import nn
 class JointText:
     """One text, for each of n pictures.
 
-    features  (n, T, d); rows of zeros at the end are no tokens
+    features  (n, T, d); rows of zeros at the end are no tokens, one between others is
     share     (cells,) in [0, 1] how much each cell listens to it; None for wholly
     """
 
@@ -29,7 +29,8 @@ class JointText:
 
     def length(self, row: int) -> int:
         """Tokens of the text of one picture."""
-        return int(self.features[row].any(-1).sum())
+        tokens = self.features[row].any(-1).nonzero()
+        return int(tokens[-1]) + 1 if len(tokens) else 0
 
 
 def heard(texts: Sequence[JointText]) -> list[JointText]:
@@ -69,9 +70,11 @@ def masked(layers: Sequence[nn.Module], masks: Sequence[torch.Tensor]) -> Iterat
 
     A hook and not the model's own argument, which is one for all layers, where there is any.
     """
+    # One hook for all layers of a mask, which comes to the layers' device once.
+    hooks = [_Masking(mask) for mask in masks]
     with ExitStack() as stack:
         for number, layer in enumerate(layers):
-            hook = _Masking(masks[number % len(masks)])
+            hook = hooks[number % len(hooks)]
             stack.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield
 

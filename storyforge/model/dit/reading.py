@@ -147,9 +147,12 @@ def read(
             output_hidden_states=True,
             use_cache=False,
         )
-    features = emphasised(door.features(said.hidden_states), weights)
+    features = door.features(said.hidden_states)
     if not door.filled:
-        features = features * torch.tensor(real, device=words.device)[..., None].to(features)
+        # Before words are weighed: what fills a prompt up beside a longer one counts nothing there.
+        kept = torch.tensor(real, device=words.device, dtype=torch.bool)
+        features = torch.where(kept[..., None], features, 0)
+    features = emphasised(features, weights)
     features = nn.functional.pad(features, (0, 0, 0, LONGEST - length))
     return features[[different.index(prompt) for prompt in prompts]]
 

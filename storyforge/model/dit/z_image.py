@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final, cast
 
 import torch
-from diffusers import DiffusionPipeline, ZImageTransformer2DModel
+from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from torch import nn
 
 from storyforge.model.dit.door import PATCH, Autoencoder, Transformer, apart, together
@@ -30,17 +30,9 @@ _SHIFT: Final = {
 class ZImage:
     """The door of Z-Image."""
 
-    name = "Z-Image"
+    name, pipeline = "Z-Image", "ZImagePipeline"
     thinks, filled = True, False
-
-    @property
-    def pipeline(self) -> type[DiffusionPipeline]:
-        """See `Door`."""
-        # Late: pipelines bring libraries along that nobody else needs.
-        from diffusers import ZImagePipeline
-
-        found: type[DiffusionPipeline] = ZImagePipeline
-        return found
+    autoencoder = AutoencoderKL
 
     def stock_scale(self, scale: float) -> float:
         """See `Door`."""
@@ -83,7 +75,7 @@ class ZImage:
             for row in range(len(pictures))
         ]
         captions = [torch.cat(parts).to(latents) for parts in said]
-        clean = 1 - noise.to(latents)
+        clean = 1 - noise.float()  # not in half precision, which knows no steps so near to 1
         if len(read) == 1:
             made = own(pictures, clean, captions, return_dict=False)[0]
         else:
@@ -125,7 +117,8 @@ def _regional(
     What fills the texts up is a text of its own, that every cell reads; what fills the picture up
     listens to no other.
     """
-    total, filling = sum(length for length, _ in shares), -cells % _WHOLE
+    lengths = [length for length, _ in shares]
+    total, filling = sum(lengths), -cells % _WHOLE
     wider = [
         (length, share if share is None else nn.functional.pad(share, (0, filling)))
         for length, share in shares
@@ -138,5 +131,37 @@ def _regional(
     with (
         masked([block.attention for block in own.context_refiner], [free[count:, count:]]),
         masked([block.attention for block in own.layers], [bound, free]),
+        _counted_apart(own, lengths),
     ):
         yield
+
+
+@contextmanager
+def _counted_apart(own: ZImageTransformer2DModel, lengths: Sequence[int]) -> Iterator[None]:
+    """Let every text count its tokens from the beginning while the block runs, as if it were alone.
+
+    The picture stands where the longest would have it. So no text depends on how many stand before
+    it, and many are no further away than one.
+    """
+    places = own.rope_embedder
+    longest = max(lengths)
+    texts = [torch.arange(1, 1 + length) for length in lengths]
+    filling = torch.arange(longest + 1, longest + 1 - sum(lengths) % -_WHOLE)
+    counted = torch.cat([*texts, filling])
+
+    def apart_places(ids: torch.Tensor) -> torch.Tensor:
+        """As `rope_embedder`, of ids (n, 3): place in the text, row and column."""
+        ids = ids.clone()
+        if int(ids[0, 0]) == 1:  # the text; the picture comes after it
+            ids[: len(counted), 0] = counted.to(ids)  # diffusers makes some more, and reads none
+        else:
+            # What fills the picture up stands at 0 and stays there.
+            ids[ids[:, 0] > 0, 0] = longest - longest % -_WHOLE + 1
+        made: torch.Tensor = places(ids)
+        return made
+
+    own.rope_embedder = apart_places
+    try:
+        yield
+    finally:
+        own.rope_embedder = places

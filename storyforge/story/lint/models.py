@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem, Report, shortened
-from storyforge.headers.bases import BaseHeader, look_at_base
+from storyforge.headers.bases import BaseHeader, look_at_base, vae_trouble
 from storyforge.headers.fewsteps import few_steps_of
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
@@ -25,7 +25,7 @@ from storyforge.headers.kinds import (
     licence_of,
     trigger_of,
 )
-from storyforge.modelref import POCKET, BaseParts, base_at, is_embedded
+from storyforge.modelref import POCKET, BaseParts, base_at, files_here, is_embedded
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.joint import check_joint
 from storyforge.story.yaml import Node
@@ -81,16 +81,13 @@ def _there(node: Node | None, folder: Path) -> Path | None:
 
 def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
-    node = root.get("base")
+    node, whole = root.get("base"), root.get("base")
     if node is not None and node.entries is not None:
         node = node.get("model")
     if node is None or node.text is None or is_embedded(node.text):
         return look_at_base(POCKET)
-    try:
-        path = folder / Path(node.text).expanduser()
-        if not path.exists():
-            return None
-    except (RuntimeError, ValueError, OSError):
+    path = _base_here(node.text, folder)
+    if path is None:
         return None
     base = look_at_base(path)
     if base.trouble is not None:
@@ -98,7 +95,22 @@ def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
         report.error(node.mark, "SF330", message)
         return None
     _check_licence(node, base.licence, report)
+    vae = whole.get("vae") if whole is not None else None
+    there = _base_here(vae.text or "", folder) if vae is not None else None
+    why = vae_trouble(there, base) if there is not None else None
+    if vae is not None and why is not None:
+        report.error(vae.mark, "SF330", f"`{shortened(vae.text or '')}` {why}")
     return base
+
+
+def _base_here(said: str, folder: Path) -> Path | None:
+    """Where a base or a part of one lies, as the author names it; None if it is elsewhere."""
+    try:
+        path = folder / Path(said).expanduser()
+        path = path if path.exists() else files_here(said)
+        return path if said and path.exists() else None
+    except (RuntimeError, ValueError, OSError):
+        return None
 
 
 def _check_adapter(node: Node, path: Path, base: BaseHeader | None, report: Report) -> None:
