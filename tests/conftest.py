@@ -14,6 +14,7 @@ from pathlib import Path
 import golden
 import pytest
 import torch
+from support import random_deltas
 from transformers import CLIPTokenizer
 
 from storyforge.evaluate.concept_set import read_concept_set
@@ -40,15 +41,7 @@ def base() -> BaseModel:
 @pytest.fixture(scope="session")
 def deltas(base: BaseModel) -> dict[str, Delta]:
     """A visible change of every attention linear."""
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: Delta(
-            0.1 * torch.randn(linear.out_features, 2, generator=generator),
-            0.1 * torch.randn(2, linear.in_features, generator=generator),
-            0.5,
-        )
-        for name, linear in base.linears.items()
-    }
+    return random_deltas(base, torch.Generator().manual_seed(1), scale=0.5)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import lxml.html
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from support import random_deltas
 from tiny import smallest_pipeline
 from torch import Tensor
 
@@ -72,15 +73,7 @@ def concept(
     kind: str = "object",
 ) -> Concept:
     generator = torch.Generator().manual_seed(seed)
-    deltas = {
-        linear: Delta(
-            0.1 * torch.randn(module.out_features, RANK, generator=generator),
-            0.1 * torch.randn(RANK, module.in_features, generator=generator),
-            scale=0.5,
-        )
-        for linear, module in base.linears.items()
-        if only in linear
-    }
+    deltas = random_deltas(base, generator, RANK, 0.5, only)
     tokens = new_tokens(base, name, class_phrase, generator)
     return Concept(name, "object", class_phrase, tokens, deltas, base.reference, base.hash)
 

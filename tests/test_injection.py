@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support import random_deltas
 from torch import Tensor
 
 from storyforge.geometry.box import FRAME, Box
@@ -32,14 +33,7 @@ def concept(base: BaseModel, deltas: dict[str, Delta], pip: ConceptTokens) -> Co
 @pytest.fixture(scope="module")
 def fused(base: BaseModel, pip: ConceptTokens) -> FusedModel:
     """A model with changes of its own, which are not those of the concept."""
-    generator = torch.Generator().manual_seed(9)
-    made = {
-        name: Delta(
-            0.1 * torch.randn(linear.out_features, 3, generator=generator),
-            0.1 * torch.randn(3, linear.in_features, generator=generator),
-        )
-        for name, linear in base.linears.items()
-    }
+    made = random_deltas(base, torch.Generator().manual_seed(9), 3)
     return FusedModel(base.reference, base.hash, {"pip": pip}, made)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
+from support import random_deltas
 from tinybases import JOINT, KINDS, base_of, tiny_pipeline
 from transformers import CLIPTokenizer
 
@@ -22,7 +23,7 @@ from storyforge.model import components
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import FusedModel
 from storyforge.model.formats.textual_inversion import read_words
-from storyforge.model.lora import Delta, merged
+from storyforge.model.lora import merged
 from storyforge.model.tokens import new_tokens
 
 FAMILIES = {"sd1": "sd1", "sd2": "sd2", "sdxl": "sdxl", "sdxl-v": "sdxl"}
@@ -47,13 +48,7 @@ def base(pipeline: DiffusionPipeline) -> BaseModel:
 def fused_of(base: BaseModel) -> FusedModel:
     """A concept that changes every attention layer."""
     generator = torch.Generator().manual_seed(0)
-    deltas = {
-        linear: Delta(
-            0.1 * torch.randn(module.out_features, 2, generator=generator),
-            0.1 * torch.randn(2, module.in_features, generator=generator),
-        )
-        for linear, module in base.linears.items()
-    }
+    deltas = random_deltas(base, generator)
     words = {"pip": new_tokens(base, "pip", "fox", generator)}
     return FusedModel(base.reference, base.hash, words, deltas)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel, DiffusionPipeline, T2IAdapter
 from PIL import Image
+from support import random_deltas
 from tinybases import JOINT, KINDS, base_of, tiny_pipeline
 
 from storyforge.errors import StoryForgeError
@@ -27,7 +28,7 @@ from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.formats import diffusers_lora, kohya
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
 from storyforge.model.formats.export import Target, export_concept, halved
-from storyforge.model.lora import Delta, merged
+from storyforge.model.lora import merged
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens
 from storyforge.sample.sampler import SamplingContext, pictures
 from storyforge.sample.verify import difference, drawn_by_stock, drawn_here
@@ -57,14 +58,7 @@ def base(pipeline: DiffusionPipeline) -> BaseModel:
 def concept(base: BaseModel, name: str, seed: int) -> Concept:
     """As if it had been learnt."""
     generator = torch.Generator().manual_seed(seed)
-    deltas = {
-        linear: Delta(
-            0.1 * torch.randn(module.out_features, 2, generator=generator),
-            0.1 * torch.randn(2, module.in_features, generator=generator),
-            0.5,
-        )
-        for linear, module in base.linears.items()
-    }
+    deltas = random_deltas(base, generator, scale=0.5)
     words = new_tokens(base, name, "fox", generator).words
     words += 0.01 * torch.randn(words.shape, generator=generator)
     return Concept(
