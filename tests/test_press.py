@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
+import zipfile
 from pathlib import Path
 
 import pikepdf
 import pytest
 from PIL import Image, ImageCms
+from pinning import edit
 
 from storyforge.book.initial import initialled
+from storyforge.book.inline import emphasised, runs, unmarked
 from storyforge.book.leaf import Book, Picture, Rect, TextBlock
 from storyforge.book.page import bind, undrawn
 from storyforge.book.typeface import ANDIKA
@@ -229,6 +233,62 @@ def test_a_drop_capital_moves_two_lines_aside_and_loses_no_word() -> None:
     assert " ".join(made.lines) == WORDS
     assert made.align == "start"
     assert made.initial.size > 2.5 * made.size
+
+
+FRENCH = (
+    "Voil\u00e0\u00a0! dit le renard\u00a0; o\u00f9 est ma lampe\u00a0? "
+    "Elle \u00e9tait l\u00e0\u00a0: je l\u2019ai vue hier, et puis plus rien du tout."
+)
+UNSPACED = "O" + "🦊🌙🌲🌊" * 12
+"""Wide signs, between which lines break as they do in Japanese."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FRENCH,
+        UNSPACED,
+        "E\u0301" + FRENCH[5:],
+        "A fox" + WORDS[20:],
+        WORDS.replace("wood", "won\u00adder\u00adwood"),
+        WORDS.replace(" fox ", "  fox  "),
+    ],
+)
+def test_a_drop_capital_gives_every_letter_once(words: str) -> None:
+    made = initialled(block_of(words, 5), ROOM, "fr")
+    assert made.initial is not None
+    assert letters("".join(made.lines)) == letters(words)
+
+
+def test_a_first_word_of_one_letter_stays_a_word() -> None:
+    made = initialled(block_of("A fox" + WORDS[20:], 4), ROOM, "en")
+    assert made.initial is not None
+    assert made.lines[0].startswith("A fox")
+
+
+def test_emphasis_that_two_lines_began_goes_on_below_them() -> None:
+    made = initialled(block_of(emphasised(f"There *{WORDS[6:-1]}*."), 5), ROOM, "en")
+    assert made.initial is not None
+    assert [style for _, style in runs(made.lines[2])] == ["italic"]
+
+
+@pytest.mark.parametrize(("language", "side"), [("en", "left"), ("he", "right")])
+def test_a_drop_capital_stands_where_reading_begins(
+    tmp_path: Path, language: str, side: str
+) -> None:
+    said = f"kind: art-over-text\n    text: {' '.join([WORDS] * 2)}"
+    path = story_of(tmp_path)
+    edit(path, "text: Once.", said)
+    edit(path, "  people:", "  drop_capitals: true\n  people:")
+    edit(path, "author:", f"language: {language}\nauthor:")
+    (epub,) = printed(path, "epub")
+    with zipfile.ZipFile(epub) as archive:
+        pages = "".join(archive.read(n).decode() for n in archive.namelist() if "page-" in n)
+    assert re.findall(r"float:(\w+)", pages) == [side]
+
+
+def letters(text: str) -> str:
+    return "".join(unmarked(text).replace("\u00ad", "").split())
 
 
 @pytest.mark.parametrize(

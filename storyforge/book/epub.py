@@ -185,8 +185,10 @@ class _EpubPage:
         if item.initial is None:
             return None
         letter, size, width = item.initial
+        # Readers of EPUB do not all know `inline-start`.
+        side = "right" if self.book.writing == "rtl" else "left"
         style = (
-            f"float:left;font-size:{number(_PIXELS * size)}px;width:{number(_PIXELS * width)}px;"
+            f"float:{side};font-size:{number(_PIXELS * size)}px;width:{number(_PIXELS * width)}px;"
             f"height:{number(2 * _PIXELS * item.leading * item.size - 1)}px;line-height:"
             f"{number(_PIXELS * (2 * item.leading * item.size))}px"
         )

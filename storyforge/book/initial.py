@@ -6,10 +6,12 @@ stand alone.
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from storyforge.book.inline import MARKS, carried, divided, unmarked
+from storyforge.book.inline import MARKS, SOFT_HYPHEN, carried, divided
 from storyforge.book.leaf import Initial, Rect, TextBlock
 from storyforge.book.typeface import metrics, set_lines
 
@@ -43,22 +45,48 @@ def initialled(text: TextBlock, room: Rect, language: str | None) -> TextBlock:
 
 def _at_size(text: TextBlock, words: str, room: Rect, language: str | None) -> TextBlock | None:
     """The words in this size with a drop capital; None if they do not fit."""
-    letter, measure = words[:1], text.rect.width / text.size
+    letter, space, others = _parted(words)
+    font, measure = metrics(text.face), text.rect.width / text.size
     size = text.size * (_CAPITAL + text.leading) / _CAPITAL
-    width = metrics(text.face).width(letter) * size + _GAP * text.size
-    beside = set_lines(words[1:], text.face, measure - width / text.size, language)
+    width = font.width(letter) * size + _GAP * text.size
+    narrow = measure - width / text.size - font.width(space)
+    beside = set_lines(others, text.face, narrow, language)
     if beside is None or len(beside) <= _BESIDE or any(map(divided, beside[:_BESIDE])):
         return None
-    tokens = words[1:].split(" ")
-    used = sum(len(unmarked(line).split()) for line in beside[:_BESIDE])
-    _, rest = carried([" ".join(tokens[:used]), " ".join(tokens[used:])])
-    below = set_lines(rest, text.face, measure, language)
+    below = set_lines(_behind(others, beside[:_BESIDE]), text.face, measure, language)
     if below is None:
         return None
-    lines = (letter + beside[0], *beside[1:_BESIDE], *below)
+    lines = (letter + space + beside[0], *beside[1:_BESIDE], *below)
     rect = replace(text.rect, height=len(lines) * text.leading * text.size)
     if rect.bottom > room.bottom + 0.01:
         return None
     return replace(
         text, lines=lines, rect=rect, align="start", initial=Initial(letter, size, width)
     )
+
+
+def _parted(words: str) -> tuple[str, str, str]:
+    """The first letter with its accents, the space behind it if it is a word, and all else."""
+    end = 1
+    while end < len(words) and unicodedata.combining(words[end]):
+        end += 1
+    others = words[end:].lstrip()
+    return words[:end], words[end : len(words) - len(others)][:1], others
+
+
+def _behind(words: str, lines: Iterable[str]) -> str:
+    """What of the words stands in none of the lines, in its style.
+
+    Letters are counted, and nothing else: how lines part words is the language's affair.
+    """
+    given = sum(map(_is_printed, "".join(lines)))
+    end = 0
+    while given:
+        given -= _is_printed(words[end])
+        end += 1
+    return carried([words[:end], words[end:]])[1]
+
+
+def _is_printed(character: str) -> bool:
+    """Whether a line keeps the character wherever it breaks."""
+    return not character.isspace() and character not in MARKS and character != SOFT_HYPHEN
