@@ -21,6 +21,7 @@ from storyforge.book.typeface import ANDIKA
 from storyforge.book.wrap import inside, wrap
 from storyforge.errors import StoryForgeError
 from storyforge.project.project import Project
+from storyforge.provenance.xmp import SOURCES
 from storyforge.story.story import check, read
 
 STORY = """\
@@ -100,13 +101,7 @@ def test_a_press_gets_its_profile_as_output_intent(tmp_path: Path) -> None:
         assert str(opened.docinfo["/Trapped"]) == "/False"
         assert opened.pdf_version == "1.6"
         assert not opened.is_encrypted
-        for page in opened.pages:
-            assert page.MediaBox[2] - page.TrimBox[2] >= 0
-        images = [
-            item
-            for item in opened.objects
-            if isinstance(item, pikepdf.Stream) and item.get("/Subtype") == "/Image"
-        ]
+        images = images_of(opened)
         assert images
         assert all(item.get("/ColorSpace") != "/DeviceRGB" for item in images)
 
@@ -115,11 +110,7 @@ def test_colours_become_inks_and_letters_black_alone(tmp_path: Path) -> None:
     press_profile(tmp_path / "press.icc")
     (pdf,) = printed(story_of(tmp_path, "profile: press.icc, colors: cmyk"), "inside")
     with pikepdf.open(pdf) as opened:
-        spaces = [
-            str(item.get("/ColorSpace"))
-            for item in opened.objects
-            if isinstance(item, pikepdf.Stream) and item.get("/Subtype") == "/Image"
-        ]
+        spaces = [str(item.get("/ColorSpace")) for item in images_of(opened)]
         steps = [
             (str(step.operator), [float(each) for each in step.operands])
             for page in opened.pages
@@ -129,6 +120,54 @@ def test_colours_become_inks_and_letters_black_alone(tmp_path: Path) -> None:
     assert set(spaces) == {"/DeviceCMYK"}
     assert {name for name, _ in steps} <= {"k", "K"}
     assert any(inks[:3] == [0, 0, 0] and inks[3] > 0.9 for name, inks in steps if name == "k")
+
+
+@pytest.mark.parametrize("colors", ["rgb", "cmyk"])
+def test_a_press_is_told_who_made_the_pictures(tmp_path: Path, colors: str) -> None:
+    press_profile(tmp_path / "press.icc")
+    story = story_of(tmp_path, f"profile: press.icc, colors: {colors}")
+    edit(story, "picture: sea.png,", "picture: sea.png, made: model,")
+    (pdf,) = printed(story, "inside")
+    with pikepdf.open(pdf) as opened:
+        metadata = opened.Root.Metadata.read_bytes().decode()
+        said = [told_in(item.read_raw_bytes()) for item in images_of(opened)]
+    assert "DigitalSourceType" in metadata
+    assert [made for made in SOURCES if SOURCES[made] in metadata] == ["model"]
+    assert set(filter(None, said)) == {"hand", "model"}
+
+
+def told_in(jpeg: bytes) -> str | None:
+    return next((made for made, source in SOURCES.items() if source.encode() in jpeg), None)
+
+
+def images_of(pdf: pikepdf.Pdf) -> list[pikepdf.Stream]:
+    return [
+        item
+        for item in pdf.objects
+        if isinstance(item, pikepdf.Stream) and item.get("/Subtype") == "/Image"
+    ]
+
+
+@pytest.mark.parametrize("said", ["marks: true", "profile: press.icc, marks: true"])
+def test_a_page_without_bleed_is_cut_where_its_paper_ends(tmp_path: Path, said: str) -> None:
+    press_profile(tmp_path / "press.icc")
+    story = story_of(tmp_path, said)
+    edit(story, "bleed: 3mm", "bleed: 0mm")
+    (pdf,) = printed(story, "inside")
+    with pikepdf.open(pdf) as opened:
+        page = opened.pages[0]
+        trim, bleed, media = (
+            [float(e) for e in box] for box in (page.TrimBox, page.BleedBox, page.MediaBox)
+        )
+    assert trim == bleed == pytest.approx([0, 0, 100 * MM, 100 * MM], abs=0.01)
+    assert media == pytest.approx([-30, -30, 100 * MM + 30, 100 * MM + 30], abs=0.01)
+
+
+def test_a_book_without_bleed_passes_preflight(tmp_path: Path) -> None:
+    story = story_of(tmp_path, "marks: false")
+    edit(story, "bleed: 3mm", "bleed: 0mm")
+    printed(story, "pdf")
+    assert not [found for found in Project(story).preflight() if found.code == "SF510"]
 
 
 def test_the_same_profile_gives_the_same_bytes(tmp_path: Path) -> None:

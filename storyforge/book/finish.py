@@ -1,4 +1,4 @@
-"""What the typesetter leaves out of a PDF: the BleedBox, and who made the pictures.
+"""What the typesetter leaves out of a PDF: boxes of its pages, and who made the pictures.
 
 Done on the document's objects (pikepdf), so that its cross-references are written anew and whole.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def boxed(pdf: bytes) -> bytes:
-    """The PDF with a BleedBox on every page."""
+    """The PDF with a TrimBox and a BleedBox on every page."""
     import pikepdf
 
     written = io.BytesIO()
@@ -27,9 +27,11 @@ def boxed(pdf: bytes) -> bytes:
 
 
 def _box(pdf: pikepdf.Pdf) -> None:
+    """Say of every page where it is cut; the typesetter says it of those that bleed."""
     for page in pdf.pages:
-        if "/TrimBox" in page:
-            page.BleedBox = page.MediaBox
+        if "/TrimBox" not in page:
+            page.TrimBox = page.MediaBox
+        page.BleedBox = page.MediaBox
 
 
 def finished(pdf: bytes, made: Made = "model") -> bytes:

@@ -55,7 +55,7 @@ def write_pdf(book: Book, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     done = boxed(pdf) if to_press else finished(pdf, book.made)
-    partial.write_bytes(done if press is None else pressed(done, press, book.title))
+    partial.write_bytes(done if press is None else pressed(done, press, book.title, book.made))
     os.replace(partial, path)
     return path
 

@@ -217,7 +217,7 @@ def check_pdf(book: Book, path: Path, marks: Marks, report: Report) -> None:
                 and font.get("/Type") == pikepdf.Name.FontDescriptor
                 and not any(name in font for name in ("/FontFile", "/FontFile2", "/FontFile3"))
             )
-            boxes = [[float(edge) for edge in page.TrimBox] for page in pdf.pages]
+            boxes = [[float(edge) for edge in page.trimbox] for page in pdf.pages]
     except pikepdf.PdfError as exc:
         raise EnvironmentProblem(f"cannot read `{path}` as a PDF") from exc
     for font in loose:

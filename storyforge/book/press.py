@@ -16,6 +16,8 @@ from PIL import Image, ImageCms
 
 from storyforge.book.archive import MADE_ON
 from storyforge.errors import StoryForgeError
+from storyforge.provenance.xmp import describe_pdf
+from storyforge.settings import Made
 
 if TYPE_CHECKING:
     import pikepdf
@@ -44,8 +46,10 @@ class Press:
     marks: bool = False
 
 
-def pressed(pdf: bytes, press: Press, title: str) -> bytes:
+def pressed(pdf: bytes, press: Press, title: str, made: Made = "model") -> bytes:
     """The PDF as the printer wants it; the same PDF and profile, the same bytes.
+
+    made  who made the pictures, for a PDF that does not say so yet
 
     Raises StoryForgeError for a profile that cannot be read, or whose colours are no press's.
     """
@@ -57,7 +61,8 @@ def pressed(pdf: bytes, press: Press, title: str) -> bytes:
             profile = _Profile.read(press.profile)
             if press.cmyk:
                 _Converter(opened, profile).convert()
-            _intend(opened, profile, title)
+            _intend(opened, profile)
+            describe_pdf(opened, title, made)
         if press.marks:
             for page in opened.pages:
                 _mark(opened, page)
@@ -90,7 +95,7 @@ class _Profile:
         return cls(content, (opened.profile.profile_description or path.stem).strip(), inks)
 
 
-def _intend(pdf: pikepdf.Pdf, profile: _Profile, title: str) -> None:
+def _intend(pdf: pikepdf.Pdf, profile: _Profile) -> None:
     """Say that the file is a PDF/X-4 for this profile."""
     import pikepdf
 
@@ -116,7 +121,6 @@ def _intend(pdf: pikepdf.Pdf, profile: _Profile, title: str) -> None:
         for name in ("pdfaid:part", "pdfaid:conformance", "pdfuaid:part"):
             said.pop(name, None)
         said["pdfxid:GTS_PDFXVersion"] = "PDF/X-4"
-        said["dc:title"] = title
         said["pdf:Trapped"] = "False"
         said["xmpMM:VersionID"] = "1"
         said["xmpMM:RenditionClass"] = "default"
@@ -187,12 +191,13 @@ class _Converter:
 
         if item.get("/ColorSpace") == pikepdf.Name.DeviceGray or "/ImageMask" in item:
             return
-        shown = pikepdf.PdfImage(item).as_pil_image().convert("RGB")
-        made = ImageCms.applyTransform(shown, self.transform)
+        shown = pikepdf.PdfImage(item).as_pil_image()
+        made = ImageCms.applyTransform(shown.convert("RGB"), self.transform)
         if made is None:
             return
         out = io.BytesIO()
-        made.save(out, "JPEG", quality=_QUALITY, subsampling=0)
+        said = shown.info.get("xmp", b"")
+        made.save(out, "JPEG", quality=_QUALITY, subsampling=0, xmp=said)
         item.write(out.getvalue(), filter=pikepdf.Name.DCTDecode)
         item.ColorSpace = pikepdf.Name.DeviceCMYK
         # Pillow writes inks the way Adobe does, the other way round.
