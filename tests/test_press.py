@@ -13,10 +13,12 @@ import pytest
 from PIL import Image, ImageCms
 from pinning import edit
 
+from storyforge.book.binding import Binding
 from storyforge.book.initial import initialled
 from storyforge.book.inline import emphasised, runs, unmarked
 from storyforge.book.leaf import Book, Picture, Rect, TextBlock
 from storyforge.book.page import bind, undrawn
+from storyforge.book.picture import jpeg
 from storyforge.book.typeface import ANDIKA
 from storyforge.book.wrap import inside, wrap
 from storyforge.errors import StoryForgeError
@@ -236,6 +238,22 @@ def test_a_case_is_larger_by_boards_hinges_and_what_is_turned_in(tmp_path: Path)
         assert text.rect.right < hinge or text.rect.x > hinge
 
 
+@pytest.mark.parametrize("language", ["en", "he"])
+def test_a_framed_cover_keeps_its_frame_on_a_case(tmp_path: Path, language: str) -> None:
+    path = story_of(tmp_path, "binding: case")
+    edit(path, "back: sea,", "design: framed,")
+    edit(path, "author:", f"language: {language}\nauthor:")
+    book = bound(path)
+    (leaf,) = wrap(book, read(path)).leaves
+    (before,), (after,) = book.leaves[0].pictures, leaf.pictures
+    title = next(text for text in leaf.texts if text.role == "title")
+    for side in ("width", "height"):
+        assert getattr(after.frame, side) == pytest.approx(getattr(before.frame, side))
+    assert after.crop.area == pytest.approx(before.crop.area)
+    assert after.frame.centre().x == pytest.approx(title.rect.centre().x)
+    assert not any(after.frame.common(text.rect) for text in leaf.texts)
+
+
 def test_the_back_shows_its_picture_with_the_blurb_on_a_plate(tmp_path: Path) -> None:
     last = bound(story_of(tmp_path)).leaves[-1]
     assert [item.art.panel for item in last.pictures] == ["sea"]
@@ -250,6 +268,65 @@ def test_a_page_tells_who_made_the_book(tmp_path: Path) -> None:
     assert isinstance(portrait, Picture)
     assert (portrait.corner, portrait.alt) == ("circle", "A. Painter")
     assert all(not portrait.frame.common(text.rect) for text in leaf.texts)
+
+
+def told_of(folder: Path, count: int, trim: str) -> Path:
+    """A story with so many people, each with a portrait, on pages of this size."""
+    path = story_of(folder)
+    edit(path, "people: [", f"people: [{'{name: B, life: He., picture: sea.png}, ' * (count - 1)}")
+    edit(path, "width: 100mm, height: 100mm", trim)
+    return path
+
+
+@pytest.mark.parametrize("trim", ["width: 100mm, height: 100mm", "width: 70mm, height: 200mm"])
+def test_portraits_stay_on_their_page_however_many(tmp_path: Path, trim: str) -> None:
+    path = told_of(tmp_path, 4, trim)
+    binding = Binding.of(read(path), {}, None)
+    (leaf,) = [leaf for leaf in bound(path).leaves if leaf.kind == "lives"]
+    live = binding.sheet(leaf.number).live
+    assert len(leaf.pictures) == 4
+    for item in leaf.pictures:
+        assert item.frame.width == item.frame.height
+        assert item.frame.covered(live) == pytest.approx(1)
+        assert not any(item.frame.common(text.rect) for text in leaf.texts)
+
+
+def test_where_no_portrait_has_room_the_author_is_told(tmp_path: Path) -> None:
+    path = told_of(tmp_path, 4, "width: 100mm, height: 90mm")
+    with pytest.raises(StoryForgeError, match="no room for the portrait"):
+        bound(path)
+
+
+def test_a_portrait_lies_as_its_camera_says_in_the_colours_that_it_means(tmp_path: Path) -> None:
+    path = story_of(tmp_path)
+    edit(path, "picture: sea.png}", "picture: me.jpg}")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.new("CMYK", (200, 100), (0, 255, 255, 0))
+    turned.paste((255, 0, 0, 0), (0, 0, 100, 100))
+    turned.save(tmp_path / "me.jpg", exif=exif)
+    (leaf,) = [leaf for leaf in bound(path).leaves if leaf.kind == "lives"]
+    shown = Image.open(io.BytesIO(jpeg(leaf.pictures[0].art, 1)))
+    assert shown.size == (100, 200)
+    assert near(shown.getpixel((50, 20)), (0, 255, 255))
+    assert near(shown.getpixel((50, 180)), (255, 0, 0))
+
+
+def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 8
+
+
+def test_proofs_show_portraits_of_every_kind_and_of_one_name(tmp_path: Path) -> None:
+    path = told_of(tmp_path, 2, "width: 200mm, height: 200mm")
+    for name, color in (("one", "red"), ("two", "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("CMYK", (64, 64), color).save(tmp_path / name / "me.tif")
+    edit(path, "life: He., picture: sea.png", "life: He., picture: one/me.tif")
+    edit(path, "picture: sea.png}]", "picture: two/me.tif}]")
+    seen: set[object] = set()
+    for page in Project(path).preview(("png",)):
+        seen |= {rgb for _, rgb in Image.open(page).convert("RGB").getcolors(1 << 24) or ()}
+    assert {(255, 0, 0), (0, 0, 255)} <= seen
 
 
 def block_of(words: str, lines: int, align: str = "center") -> TextBlock:

@@ -7,11 +7,15 @@ stand out and paper is turned in, each printer says; the story passes it on.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from storyforge.book.compose import moved
 from storyforge.book.leaf import Barcode, Leaf, Picture, Rect, TextBlock
 from storyforge.story.story import Story
 from storyforge.story.trims import POINTS_PER_INCH, Trim, length_in
+
+_SLACK: Final = 0.01
+"""Points by which rounding may part a picture from the edge that it lies on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Case:
         """A paperback's wrap on the boards; the spine's width in points."""
         return replace(
             leaf,
-            pictures=tuple(self._turned_in(item, spine) for item in leaf.pictures),
+            pictures=tuple(self._laid(item, spine) for item in leaf.pictures),
             texts=tuple(self._shifted(text, spine) for text in leaf.texts),
             codes=tuple(self._shifted_code(code, spine) for code in leaf.codes),
         )
@@ -58,6 +62,14 @@ class Case:
         width = self.trim.width * POINTS_PER_INCH
         hinges = 0 if x < width else 1 if x < width + spine else 2
         return (self.overhang + hinges * self.hinge) * POINTS_PER_INCH
+
+    def _laid(self, item: Picture, spine: float) -> Picture:
+        """A picture on its side: turned in where it runs off the page, else moved as words are."""
+        width, frame = self.trim.width * POINTS_PER_INCH, item.frame
+        if frame.x <= _SLACK or frame.right >= 2 * width + spine - _SLACK:
+            return self._turned_in(item, spine)
+        by, over = self._aside(frame.centre().x, spine), self.overhang * POINTS_PER_INCH
+        return replace(item, frame=replace(frame, x=frame.x + by, y=frame.y + over))
 
     def _turned_in(self, item: Picture, spine: float) -> Picture:
         """A picture over its whole side, and as far round the boards as the paper goes."""

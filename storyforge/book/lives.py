@@ -18,9 +18,18 @@ from storyforge.story.book_settings import Person
 _NAME_SIZES: Final = (20.0, 18.0, 16.0, 14.0)
 _LIFE_SIZES: Final = (14.0, 13.0, 12.0, 11.0)
 _PORTRAIT: Final = 110.0
-"""Points across a portrait."""
+"""Points across a portrait, where there is room."""
+
+_SMALLEST: Final = 36.0
+"""Points; a smaller portrait shows nobody."""
+
+_PORTRAIT_SHARE: Final = 0.4
+"""Of the page's width that a portrait may take."""
 
 _GAP: Final = 22.0
+_BENEATH: Final = 4.0
+"""Points between a name and the life beneath it."""
+
 _LEADING: Final = 1.42
 
 
@@ -63,22 +72,15 @@ def _told(
 ) -> tuple[list[Picture], list[TextBlock]]:
     """One of them in the upper part of a room: the portrait where reading begins, words beside."""
     place = ("book", "people", index)
-    name, life = binding.set(person.name), binding.set(person.life)
-    aside = _PORTRAIT + _GAP if person.picture else 0.0
+    name = binding.set(person.name)
+    across = min(_PORTRAIT, room.height, _PORTRAIT_SHARE * room.width)
+    if person.picture and across < _SMALLEST:
+        message = f"there is no room for the portrait of {name[:40]} on the page about the authors"
+        hint = "take a larger `book.trim`, fewer people, or leave the pictures out"
+        raise Unsettable(message, place=place, hint=hint)
+    aside = across + _GAP if person.picture else 0.0
     beside = Rect(room.x + (0 if binding.writing == "rtl" else aside), room.y, 0, room.height)
-    beside = replace(beside, width=room.width - aside)
-    face = binding.face_for(name, binding.title_face, "lives", place)
-    head = block(RunningText(name, face, binding.language), "heading", beside, _NAME_SIZES, 1.2)
-    below = replace(beside, height=beside.height - (head.rect.height + 4 if head else 0))
-    face = binding.face_for(life, binding.text_face, "lives", place)
-    body = block(
-        RunningText(life, face, binding.language), "colophon", below, _LIFE_SIZES, _LEADING
-    )
-    if head is None or body is None:
-        message = f"the life of {name[:40]} does not fit on its page"
-        raise Unsettable(message, place=place, hint="shorten it")
-    body = moved(body, beside.x, beside.y + head.rect.height + 4)
-    words = [replace(head, align="start"), replace(body, align="start")]
+    words = _words(binding, person, replace(beside, width=room.width - aside), place)
     if person.picture is None:
         return [], words
     file = binding.story.folder / Path(person.picture).expanduser()
@@ -86,8 +88,30 @@ def _told(
     art = Art(f"portrait {index + 1}", file, width, height, made_by(file, None))
     side = min(width, height)
     crop = Rect((1 - side / width) / 2, (1 - side / height) / 2, side / width, side / height)
-    x = room.right - _PORTRAIT if binding.writing == "rtl" else room.x
-    return [Picture(art, Rect(x, room.y, _PORTRAIT, _PORTRAIT), crop, "circle", name)], words
+    x = room.right - across if binding.writing == "rtl" else room.x
+    return [Picture(art, Rect(x, room.y, across, across), crop, "circle", name)], words
+
+
+def _words(
+    binding: Binding, person: Person, room: Rect, place: tuple[str | int, ...]
+) -> list[TextBlock]:
+    """The name, and the life beneath it; a long life makes the name smaller."""
+    name, life = binding.set(person.name), binding.set(person.life)
+    face = binding.face_for(name, binding.title_face, "lives", place)
+    heading = RunningText(name, face, binding.language)
+    face = binding.face_for(life, binding.text_face, "lives", place)
+    running = RunningText(life, face, binding.language)
+    for size in _NAME_SIZES:
+        head = block(heading, "heading", room, (size,), 1.2)
+        if head is None:
+            continue
+        below = replace(room, height=room.height - head.rect.height - _BENEATH)
+        body = block(running, "colophon", below, _LIFE_SIZES, _LEADING)
+        if body is not None:
+            body = moved(body, room.x, room.y + head.rect.height + _BENEATH)
+            return [replace(head, align="start"), replace(body, align="start")]
+    message = f"the life of {name[:40]} does not fit on its page"
+    raise Unsettable(message, place=place, hint="shorten it")
 
 
 def _lower_picture(item: Picture, by: float) -> Picture:

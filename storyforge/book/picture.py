@@ -10,12 +10,14 @@ import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from storyforge.book.leaf import Art, Picture
 from storyforge.errors import StoryForgeError
+from storyforge.pictures import on_paper, open_picture
 from storyforge.provenance.xmp import packet
 from storyforge.settings import Made
 from storyforge.story.trims import POINTS_PER_INCH
@@ -127,11 +129,26 @@ def changed(art: Art) -> int:
         return 0
 
 
+def as_png(path: Path) -> bytes:
+    """A picture's file as a PNG for proofs: one that is none is opened as books show it.
+
+    Raises StoryForgeError if it cannot be read.
+    """
+    content = path.read_bytes()
+    if content.startswith(_PNG):
+        return content
+    out = io.BytesIO()
+    on_paper(open_picture(path)).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+_PNG: Final = b"\x89PNG"
+
+
 def _opened(art: Art) -> Image.Image:
     try:
-        with Image.open(art.path) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError) as exc:
+        return on_paper(open_picture(art.path))
+    except StoryForgeError as exc:
         raise StoryForgeError(
             f"cannot read the picture of panel `{art.panel}`: {art.path}",
             hint="draw it again with `storyforge render`",

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from PIL import Image
 from storyforge.book.archive import MADE_ON
 from storyforge.book.leaf import Rect
 from storyforge.book.pdf import Data, Value
+from storyforge.book.picture import as_png
 from storyforge.book.preview.drawing import (
     Drawing,
     DrawnShape,
@@ -148,8 +150,9 @@ def _mark(mark: DrawnShape, folder: Path) -> Data:
         clip = _rect(mark.clip) if mark.clip else None
         return {"is": "line", "steps": steps, **_ink(mark.ink), "clip": clip}
     if isinstance(mark, Photo):
-        name = f"{mark.path.stem}{mark.path.suffix or '.png'}"
-        shutil.copyfile(mark.path, folder / name)
+        # Two pictures may have one name, in two folders.
+        name = f"photo-{sha256(str(mark.path).encode()).hexdigest()[:16]}.png"
+        (folder / name).write_bytes(as_png(mark.path))
         return {
             "is": "photo",
             "file": name,

@@ -12,6 +12,7 @@ from typing import Final, get_args
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from storyforge.book.leaf import Face, Outline, Rect
+from storyforge.book.picture import as_png
 from storyforge.book.preview.drawing import (
     Drawing,
     DrawnShape,
@@ -81,7 +82,7 @@ def svg(drawing: Drawing, faces: Sequence[Face], source: Callable[[Path], str]) 
 
 
 def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return f"data:image/png;base64,{base64.b64encode(as_png(path)).decode('ascii')}"
 
 
 def _face(index: int, face: Face) -> Values:
