@@ -320,7 +320,7 @@ def test_proofs_show_portraits_of_every_kind_and_of_one_name(tmp_path: Path) -> 
     path = told_of(tmp_path, 2, "width: 200mm, height: 200mm")
     for name, color in (("one", "red"), ("two", "blue")):
         (tmp_path / name).mkdir()
-        Image.new("CMYK", (64, 64), color).save(tmp_path / name / "me.tif")
+        Image.new("RGB", (64, 64), color).save(tmp_path / name / "me.tif")
     edit(path, "life: He., picture: sea.png", "life: He., picture: one/me.tif")
     edit(path, "picture: sea.png}]", "picture: two/me.tif}]")
     seen: set[object] = set()
