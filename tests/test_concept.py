@@ -15,6 +15,7 @@ from torch import Tensor
 from storyforge.errors import EnvironmentProblem
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
+from storyforge.model.formats.export import export_concept
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 
@@ -66,6 +67,35 @@ def test_a_concept_says_what_it_is_in_its_metadata(concept: Concept, tmp_path: P
     assert meta["modelspec.trigger_phrase"] == "<pip>"
     assert meta["modelspec.title"] == "pip"
     assert json.loads(meta["recipe"]) == {"steps": 3, "rank": 2}
+
+
+@pytest.mark.parametrize(
+    ("linear", "width", "said"),
+    [
+        ("unet.mid_block.attn2.to_q", 768, "stable-diffusion-v1"),
+        ("unet.mid_block.attn2.to_q", 1024, "stable-diffusion-v2"),
+        ("unet.mid_block.attn2.to_q", 2048, "stable-diffusion-xl-v1-base"),
+        ("unet.mid_block.attn2.to_q", 160, None),
+        ("transformer.single_transformer_blocks.3.attn.to_out", 1024, "flux-2-klein"),
+        ("transformer.layers.3.attention.to_q", 768, "z-image"),
+        ("transformer.blocks.3.to_q", 768, None),
+    ],
+)
+def test_a_concept_names_the_kind_of_its_base_and_no_other(
+    linear: str, width: int, said: str | None, tmp_path: Path
+) -> None:
+    deltas = {linear: Delta(torch.ones(4, 1), torch.ones(1, 4))}
+    words = ConceptTokens("pip", torch.ones(2, 1, width))
+    made = Concept("pip", "object", "fox", words, deltas, "somebody's", "hash")
+    made.save(tmp_path / "pip.safetensors")
+    export_concept(made, "diffusers", tmp_path / "out")
+    for path, ending in (
+        (tmp_path / "pip.safetensors", "storyforge-concept"),
+        (tmp_path / "out" / "pytorch_lora_weights.safetensors", "lora"),
+    ):
+        with safe_open(path, "pt") as file:
+            told = file.metadata().get("modelspec.architecture")
+        assert told == (said and f"{said}/{ending}")
 
 
 def test_a_renamed_concept_changes_its_name_alone(concept: Concept) -> None:

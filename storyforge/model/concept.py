@@ -24,18 +24,19 @@ from storyforge.model.tokens import ConceptTokens
 from storyforge.settings import Kind
 
 FORMAT = "1"
+_PART = "transformer."
 _ARCHITECTURES = {
     768: "stable-diffusion-v1",
-    1024: "stable-diffusion-v2-768-v",
+    1024: "stable-diffusion-v2",
     2048: "stable-diffusion-xl-v1-base",
 }
 """Numbers of a word -> the architecture, as ModelSpec calls it."""
 
 _JOINT = (
-    ("transformer.transformer_blocks.", "flux-2-klein"),
-    ("transformer.noise_refiner.", "z-image"),
+    (("transformer_blocks.", "single_transformer_blocks."), "flux-2-klein"),
+    (("layers.", "noise_refiner.", "context_refiner."), "z-image"),
 )
-"""How the names of a transformer's first layer begin -> its architecture."""
+"""How the names of a transformer's layers begin -> its architecture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,20 @@ class Concept:
             self.licence,
         )
 
+    @property
+    def joint(self) -> bool:
+        """Whether it changes a transformer, in which text and picture are one sequence."""
+        return any(name.startswith(_PART) for name in self.deltas)
+
+    @property
+    def architecture(self) -> str | None:
+        """What ModelSpec calls the kind of base that it was learnt on; None if nothing tells."""
+        joint = [n.removeprefix(_PART) for n in self.deltas if n.startswith(_PART)]
+        for marks, name in _JOINT:
+            if any(linear.startswith(marks) for linear in joint):
+                return name
+        return None if joint else _ARCHITECTURES.get(self.tokens.words.shape[-1])
+
     def alone(self) -> FusedModel:
         """The model that knows this concept and nothing else."""
         return FusedModel(self.base, self.base_hash, {self.name: self.tokens}, self.deltas)
@@ -81,7 +96,7 @@ class Concept:
         for name, delta in self.deltas.items():
             tensors[f"{name}.lora_A.weight"] = delta.down
             tensors[f"{name}.lora_B.weight"] = delta.up * delta.scale
-        architecture = _architecture(self)
+        architecture = self.architecture
         metadata = {
             "storyforge.format": FORMAT,
             "name": self.name,
@@ -92,12 +107,13 @@ class Concept:
             "recipe": json.dumps(dict(self.recipe), sort_keys=True),
             "licence": self.licence or "",
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": f"{architecture}/storyforge-concept",
             "modelspec.implementation": "storyforge",
             "modelspec.title": self.name,
             "modelspec.trigger_phrase": f"<{self.name}>",
             "modelspec.license": self.licence or "",
         }
+        if architecture is not None:
+            metadata["modelspec.architecture"] = f"{architecture}/storyforge-concept"
         save_file(_half(tensors), path, metadata)
         sort_head(Path(path))
 
@@ -196,16 +212,6 @@ class FusedModel:
             return FusedModel(manifest["base"], manifest["base_hash"], tokens, deltas, report)
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as exc:
             raise EnvironmentProblem(f"`{folder}` is damaged: {exc}") from exc
-
-
-def _architecture(concept: Concept) -> str:
-    """What ModelSpec calls the kind of base that a concept was learnt on."""
-    first = next(iter(concept.deltas), "")
-    for mark, name in _JOINT:
-        if first.startswith(mark):
-            return name
-    width = concept.tokens.words.shape[-1]
-    return _ARCHITECTURES.get(width, _ARCHITECTURES[768])
 
 
 def plain(base: BaseModel) -> FusedModel:

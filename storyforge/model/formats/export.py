@@ -23,11 +23,11 @@ Target = Literal["kohya", "diffusers", "comfyui", "webui", "ti", "xti", "mix-of-
 TARGETS: Final[tuple[Target, ...]] = get_args(Target)
 
 _VERSIONS: Final = {
-    768: ("sd_v1", "stable-diffusion-v1"),
-    1024: ("sd_v2", "stable-diffusion-v2"),
-    2048: ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+    "stable-diffusion-v1": "sd_v1",
+    "stable-diffusion-v2": "sd_v2",
+    "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
 }
-"""Width of a word -> kohya's and ModelSpec's names of the family."""
+"""ModelSpec's name of a family -> kohya's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
     """Write a concept into a folder in the form of another program."""
     name, words = concept.name, concept.tokens.words.float().cpu()
     lost = textual_inversion.spread(words)
-    joint = any(linear.startswith("transformer.") for linear in concept.deltas)
-    if joint and to != "diffusers":
+    if concept.joint and to != "diffusers":
         raise StoryForgeError(
             f"`{to}` has no place for `{name}`, which was learnt on a transformer",
             hint="`--to diffusers` writes its LoRA, which ComfyUI and others read as well",
@@ -95,7 +94,7 @@ def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Expor
         path.parent.mkdir(parents=True, exist_ok=True)
     told, of_words = _metadata(concept, "lora"), _metadata(concept, "textual-inversion")
     widths = _widths(concept)
-    if any(linear.startswith("transformer.") for linear in concept.deltas):
+    if concept.joint:
         uses["diffusers"] = "`load_lora_weights`; its words stock pipelines have no place for"
     if to == "diffusers":
         diffusers_lora.write_lora(concept.deltas, lora, told)
@@ -126,18 +125,17 @@ _CLIPS: Final = (768, 1280)
 
 
 def _metadata(concept: Concept, what: str) -> dict[str, str]:
-    """ModelSpec's fields and kohya's, the licence among them."""
-    width = concept.tokens.words.shape[-1]
-    version, architecture = _VERSIONS.get(width, ("", f"{concept.base}"))
+    """ModelSpec's fields and kohya's, the licence among them; nothing of what nothing tells."""
+    architecture = concept.architecture
     told = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": f"{architecture}/{what}",
+        "modelspec.architecture": f"{architecture}/{what}" if architecture else "",
         "modelspec.implementation": "storyforge",
         "modelspec.title": concept.name,
         "modelspec.trigger_phrase": f"<{concept.name}>" if what == "lora" else concept.name,
         "modelspec.license": concept.licence or "",
         "ss_output_name": concept.name,
-        "ss_base_model_version": version,
+        "ss_base_model_version": _VERSIONS.get(architecture or "", ""),
         "ss_sd_model_name": concept.base,
         "ss_training_comment": f"{concept.class_phrase}, exported by storyforge",
         "storyforge.base_hash": concept.base_hash,
