@@ -176,6 +176,18 @@ def test_concepts_that_carry_their_statistics_are_fused_without_a_model(
     assert not store.ls()
 
 
+def test_what_was_watched_for_another_time_than_the_story_asks_for_is_watched_again(
+    base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path
+) -> None:
+    carried.carry(plain, seen, steps=2)
+    assert carried.carried(plain, 2) is not None
+    assert carried.carried(plain, 1) is None
+    store = Store(tmp_path / "store")
+    files, asked = {"pip": plain, "twin": plain}, task(base, steps=1)
+    fusion.fuse_concepts(lambda: base, asked, files, store, tmp_path / "out", silent, LITTLE)
+    assert {product.key for product in store.ls()} == {"s1", "s2"}
+
+
 def test_a_concept_that_lacks_statistics_is_watched_beside_one_that_has_them(
     base: BaseModel, plain: Path, seen: Statistics, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.fuse import solve, statistics
 from storyforge.fuse.account import Account, account
@@ -25,6 +25,7 @@ from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
 from storyforge.fuse.statistics import USUAL, Statistics, Viewing
 from storyforge.fuse.terms import LEAST, STAGES, Terms
+from storyforge.headers.joint import not_there
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import OnStep
@@ -64,7 +65,10 @@ def fuse_concepts(
     terms = Terms.of(task.settings, {concept.name: concept.kind for concept in cast})
     keys = [key for _, key in task.statistics]
     # What files bring was seen in whole pictures.
-    own = [None if terms.subject else carried(concepts[concept.name]) for concept in cast]
+    own = [
+        None if terms.subject else carried(concepts[concept.name], task.settings.steps)
+        for concept in cast
+    ]
     lacking = [
         key
         for key, brought in zip(keys, own, strict=True)
@@ -74,8 +78,7 @@ def fuse_concepts(
     base = None
     if lacking or preserving or terms.chain or terms.refine:
         base = opened()
-        custom = terms.solver == "custom-diffusion"
-        base.check_asked({"area: subject": terms.subject, "solver: custom-diffusion": custom})
+        check_terms(base, terms)
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
     shelf = _Shelf(store, base, packing, on_progress, viewing, subject=terms.subject)
@@ -92,6 +95,12 @@ def fuse_concepts(
     fused = replace(fused, base=task.base, report=told.model_dump(mode="json"))
     out.mkdir(parents=True, exist_ok=True)
     fused.save(out)
+
+
+def check_terms(base: BaseModel, terms: Terms) -> None:
+    """Raise StoryForgeError, before anything is watched, for what a transformer does not do."""
+    custom = terms.solver == "custom-diffusion"
+    base.check_asked({"area: subject": terms.subject, "solver: custom-diffusion": custom})
 
 
 @dataclass(slots=True)
@@ -169,7 +178,12 @@ def fuse(
     ordinary  of the base; None where nothing is to be preserved
     base      opened; called for by a chain and by refining
     viewing   what is watched again there
+
+    Raises StoryForgeError for a way to fuse that a transformer does not have.
     """
+    if terms.solver == "custom-diffusion" and (joint := [c for c in concepts if c.joint]):
+        message = not_there(joint[0].base, "solver: custom-diffusion")
+        raise StoryForgeError(message, hint="leave it out")
     if len({concept.name for concept in concepts}) != len(concepts) or not concepts:
         raise ValueError("fusion takes one or more concepts, each of its own name")
     if (terms.chain or terms.refine) and base is None:

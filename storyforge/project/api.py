@@ -127,10 +127,12 @@ def fuse(
     viewing = statistics.USUAL.of(asked)
     cast = [each if isinstance(each, Concept) else Concept.load(Path(each)) for each in concepts]
     terms = Terms.of(asked, {concept.name: concept.kind for concept in cast})
+    fusion.check_terms(model, terms)
     seen: list[Statistics] = []
     for concept, given in zip(cast, concepts, strict=True):
         concept.fits(model)
-        brought = None if isinstance(given, Concept) or terms.subject else carried(Path(given))
+        own = None if isinstance(given, Concept) or terms.subject else Path(given)
+        brought = None if own is None else carried(own, asked.steps)
         on_progress(f"watching `{concept.name}`", len(seen), len(cast))
         seen.append(
             brought
