@@ -43,6 +43,7 @@ from storyforge.model.tokens import (
     token_ids,
 )
 from storyforge.modelref import BaseParts, Defaults, base_at, defaults_of, picture_size
+from storyforge.project.api import fuse, train
 from storyforge.settings import FuseSettings
 from storyforge.story.story import check
 
@@ -519,6 +520,8 @@ def test_of_a_repository_one_variant_of_every_part_is_fetched() -> None:
     [
         ("compose: training-free", "compose: training-free"),
         ("sampling: {steps: 1, enhancement: true}", "enhancement"),
+        ("sampling: {steps: 1, isolation: yes}", "isolation"),
+        ("sampling: {steps: 1, reinitialisation: On}", "reinitialisation"),
         ("sampling: {steps: 1, regions: exact}", "regions: exact"),
         ("sampling: {steps: 1, scheduler: ddim}", "scheduler"),
         ("fuse: {area: subject}", "area: subject"),
@@ -532,3 +535,75 @@ def test_what_it_does_not_do_is_found_by_check(folder: Path, line: str, said: st
     assert len(found) == 1
     assert found[0].message.startswith(f"`{said}` is not there for ")
     assert found[0].line == len(lines) + 1
+
+
+@pytest.mark.parametrize("line", ["enhancement: no", "isolation: False", "regions: exact-text"])
+def test_what_is_not_wanted_is_not_refused(folder: Path, line: str) -> None:
+    path = folder / "asks.yaml"
+    path.write_text(STORY.replace("{steps: 1}", f"{{steps: 1, {line}}}"))
+    assert not check(path)
+
+
+LEARNT = {
+    "attention_reg: 0.0025": "attention_reg",
+    "layers: [kv]": "layers",
+    "min_snr_gamma: 5": "min_snr_gamma",
+    "method: custom-diffusion": "method: custom-diffusion",
+    "method: p-plus": "method: p-plus",
+}
+
+
+@pytest.fixture
+def learnt(folder: Path, tmp_path: Path) -> Path:
+    """A concept.yaml of a story on the transformer; its last line is still to be written."""
+    (tmp_path / "base").symlink_to(folder / "base")
+    shutil.copytree(folder / "pip", tmp_path / "pip")
+    (tmp_path / "story.yaml").write_text(STORY)
+    path = tmp_path / "pip" / "concept.yaml"
+    path.write_text("kind: character\nclass: fox\ntrain:\n  steps: 1\n")
+    return path
+
+
+@pytest.mark.parametrize("line", LEARNT)
+def test_what_it_does_not_learn_by_is_found_in_the_concepts_file(learnt: Path, line: str) -> None:
+    learnt.write_text(learnt.read_text() + f"  {line}\n")
+    (found,) = check(learnt.parents[1] / "story.yaml")
+    assert (Path(found.file).name, found.line, found.code) == ("concept.yaml", 5, "SF333")
+    assert found.message.startswith(f"`{LEARNT[line]}` is not there for ")
+
+
+@pytest.mark.parametrize("line", LEARNT)
+def test_what_it_does_not_learn_by_is_refused_by_whoever_opens_it(
+    base: BaseModel, learnt: Path, line: str
+) -> None:
+    learnt.write_text(learnt.read_text() + f"  {line}\n")
+    with pytest.raises(StoryForgeError, match=f"`{LEARNT[line]}` is not there for "):
+        train(base, learnt.parent)
+
+
+def test_holding_nothing_to_the_masks_is_no_wish(learnt: Path) -> None:
+    learnt.write_text(learnt.read_text() + "  attention_reg: 0\n")
+    assert not check(learnt.parents[1] / "story.yaml")
+
+
+@pytest.mark.parametrize("asked", [{"area": "subject"}, {"solver": "custom-diffusion"}])
+def test_a_way_to_fuse_that_it_does_not_have_is_refused_before_anything_is_watched(
+    base: BaseModel, asked: dict[str, str]
+) -> None:
+    cast = [concept(base, name, seed) for seed, name in enumerate(("pip", "lamp"))]
+    heard: list[str] = []
+    with pytest.raises(StoryForgeError, match="is not there for"):
+        fuse(
+            base,
+            cast,
+            FuseSettings.model_validate(asked),
+            on_progress=lambda what, done, total: heard.append(what),
+        )
+    assert not heard
+
+
+def test_what_was_watched_before_is_not_fused_as_custom_diffusion_either(base: BaseModel) -> None:
+    cast = [concept(base, name, seed) for seed, name in enumerate(("pip", "lamp"))]
+    terms = Terms.of(FuseSettings(solver="custom-diffusion"), {"pip": "object", "lamp": "object"})
+    with pytest.raises(StoryForgeError, match="no keys and values of the text alone"):
+        fusion.fuse(cast, [], None, terms, silent)

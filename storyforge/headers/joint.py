@@ -16,8 +16,11 @@ WITHOUT: Final = {
     "isolation": "its regions are kept apart by what they read",
     "reinitialisation": "there is no cross-attention that could tell where a subject begins",
     "scheduler": "its way from noise to a picture is a straight one",
+    "layers": "every one of them reads text and picture at once, and all learn",
+    "min_snr_gamma": "along its way to a picture all noise counts alike",
     "attention_reg": "there is no cross-attention that could be held to masks",
     "method: custom-diffusion": "it has no keys and values of the text alone",
+    "method: p-plus": "the text enters once; `textual-inversion` learns the same word",
     "area: subject": "there is no cross-attention that could tell where a concept is",
     "solver: custom-diffusion": "it has no keys and values of the text alone",
 }

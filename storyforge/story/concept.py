@@ -22,7 +22,8 @@ from storyforge.errors import Report, Severity, StoryError, shortened
 from storyforge.modelref import HUB_ID, is_embedded, own_clip
 from storyforge.settings import Kind, TrainSettings, written_as
 from storyforge.story.lint.cast import GROUPS
-from storyforge.story.lint.models import is_model_file
+from storyforge.story.lint.joint import check_learnt_jointly
+from storyforge.story.lint.models import is_model_file, transformer_of
 from storyforge.story.lint.paths import check_pictures, located
 from storyforge.story.validate import validated
 from storyforge.story.yaml import Node, load
@@ -109,11 +110,16 @@ def read_concept(folder: Path) -> ConceptSpec:
 
 
 def concept_in(
-    folder: Path, name: str, report: Report, base: str | None = None
+    folder: Path,
+    name: str,
+    report: Report,
+    base: str | None = None,
+    transformer: str | None = None,
 ) -> ConceptSpec | None:
     """The concept in `folder` under the name `name`; None, and why in the report, if it is none.
 
-    base  what it is going to be learnt on, if that is known
+    base         what it is going to be learnt on, if that is known
+    transformer  what the makers call that, if it is one
     """
     root = load(folder / "concept.yaml", report)
     if root is None:
@@ -123,6 +129,8 @@ def concept_in(
     if pictures is not None:
         check_pictures(pictures, root.mark if images is None else images.mark, report)
     _check_clip(root, folder, base, report)
+    if transformer is not None:
+        check_learnt_jointly(root, transformer, report)
     return validated(ConceptSpec, root, report, {"name": name, "folder": folder})
 
 
@@ -147,6 +155,7 @@ def concepts_of(
     concepts: dict[str, ConceptSpec | Path] = {}
     known: dict[Path, ConceptSpec | None] = {}
     base = root.text_at("base") or (root.get("base") or root).text_at("model") or "pocket"
+    transformer = transformer_of(root, folder)
     for group, kind in GROUPS.items():
         for name, node in root.named(group).items():
             if node.text == "":
@@ -171,7 +180,7 @@ def concepts_of(
                 continue
             if path not in known:
                 reports.append(Report(str(path / "concept.yaml")))
-                known[path] = concept_in(path, name, reports[-1], base)
+                known[path] = concept_in(path, name, reports[-1], base, transformer)
             spec = known[path]
             if spec is not None:
                 concepts[name] = spec.model_copy(update={"name": name})

@@ -94,9 +94,14 @@ def _train(
     save_every: int,
 ) -> None:
     config = config_of(task, base)
-    custom = config.method == "custom-diffusion"
     base.check_asked(
-        {"attention_reg": config.attention_reg > 0, "method: custom-diffusion": custom}
+        {
+            "attention_reg": config.attention_reg > 0,
+            "min_snr_gamma": config.min_snr_gamma is not None,
+            "layers": config.layers is not None,
+            "method: custom-diffusion": config.method == "custom-diffusion",
+            "method: p-plus": config.method == "p-plus",
+        }
     )
     examples = _examples(task, base, config)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)

@@ -79,12 +79,26 @@ def _there(node: Node | None, folder: Path) -> Path | None:
         return None
 
 
-def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
-    """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
-    node, whole = root.get("base"), root.get("base")
+def transformer_of(root: Node, folder: Path) -> str | None:
+    """What its makers call the story's base, if it is here and a transformer; else None."""
+    node = _base_node(root)
+    path = None if node is None else _base_here(node.text or "", folder)
+    base = None if path is None else look_at_base(path)
+    return base.family if base is not None and base.joint and base.trouble is None else None
+
+
+def _base_node(root: Node) -> Node | None:
+    """Where a story names its base; None for the embedded one."""
+    node = root.get("base")
     if node is not None and node.entries is not None:
         node = node.get("model")
-    if node is None or node.text is None or is_embedded(node.text):
+    return None if node is None or node.text is None or is_embedded(node.text) else node
+
+
+def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
+    """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
+    node, whole = _base_node(root), root.get("base")
+    if node is None or node.text is None:
         return look_at_base(POCKET)
     path = _base_here(node.text, folder)
     if path is None:
