@@ -29,7 +29,7 @@ from storyforge.model.tokens import encode
 from storyforge.modelref import POCKET, POCKET_CLIP
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import clip as clips
-from storyforge.pocket.pretrain.decoder import HELD_OUT_SEED, psnr
+from storyforge.pocket.pretrain.decoder import HELD_OUT_SEED, Through, psnr
 
 FIRST_SEED = 1 << 42
 """Prompts and noise from here on are used for nothing else."""
@@ -147,7 +147,7 @@ def code_figures(
     base: BaseModel,
     judge: judges.Judge,
     shown: Sequence[world.Picture],
-    lost: Callable[[Code, list[int]], tuple[float, float]] = psnr,
+    lost: Callable[[Through, list[int]], tuple[float, float]] = psnr,
 ) -> dict[str, object]:
     """What drawings lose in the base's latents, in the size that its encoder sees.
 
@@ -158,7 +158,9 @@ def code_figures(
         return 2 * base.decode(base.encode(pictures / 2 + 0.5)) - 1
 
     with base.sized(base.sides[0]):
-        whole, heads = lost(code, [HELD_OUT_SEED + 100 + i for i in range(32)])
+        whole, heads = lost(
+            lambda _, drawn: code(drawn), [HELD_OUT_SEED + 100 + i for i in range(32)]
+        )
         return {
             "judge_through_vae": through(code, judge, shown),
             "vae_psnr": whole,

@@ -49,7 +49,7 @@ _DRAWING: Final = (
     *("scheduler", "heads"),
 )
 
-PATCH_SCALES: Final = (8, 16, 32)
+PATCH_SCALES: Final = (16, 32, 64)
 """Pixels along a side that an autoencoder of patches writes for a cell; it reads the first."""
 
 NamedValues = tuple[tuple[str, object], ...]

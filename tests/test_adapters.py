@@ -28,7 +28,6 @@ from storyforge.modelref import ADAPTERS, POCKET
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts, ship
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
-from storyforge.pocket.pretrain.code import fit_code
 from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, Team
@@ -108,7 +107,7 @@ def digests(folder: Path) -> dict[str, str]:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained U-Net and four drawings as latents."""
     folder = tmp_path_factory.mktemp("begun")
-    fit_code(pictures=2).save(folder / "code.safetensors")
+    parts.new_autoencoder().save_pretrained(folder / "vae")
     draw_latents(replace(job(folder, "latents"), pictures=4), ALONE)
     with torch.random.fork_rng():
         torch.manual_seed(0)

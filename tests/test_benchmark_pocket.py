@@ -14,6 +14,7 @@ from benchmarks import pocket
 from storyforge.metrics.prompts import with_articles
 from storyforge.model.base import BaseModel
 from storyforge.pocket import world
+from storyforge.pocket.pretrain.decoder import Through
 
 ASKED = pocket.subjects_of(1, 3, 5) + pocket.subjects_of(2, 2, 9)
 
@@ -111,8 +112,8 @@ def test_the_judge_sees_the_same_at_any_size_of_picture() -> None:
 def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(base: BaseModel) -> None:
     seen: list[int] = []
 
-    def sized(code: pocket.Code, seeds: list[int]) -> tuple[float, float]:
-        seen.append(code(torch.zeros(1, 3, base.sides[0], base.sides[0])).shape[-1])
+    def sized(code: Through, seeds: list[int]) -> tuple[float, float]:
+        seen.append(code(ASKED[0], torch.zeros(1, 3, base.sides[0], base.sides[0])).shape[-1])
         return 28.0, 24.0
 
     with torch.random.fork_rng():

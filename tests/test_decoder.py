@@ -10,24 +10,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 pytest.importorskip("skia")
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
-from storyforge.pocket.pretrain.code import CHANNELS
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import (
     CELLS,
     CROP,
     EYE_WEIGHT,
+    FEWEST,
     HEAD_WEIGHT,
     Drawings,
-    open_code,
+    noisy,
     picture_loss,
     psnr,
     train_decoder,
 )
+from storyforge.pocket.pretrain.latents import autoencoder_of
+from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
 
 ALONE = Team(0, 1)
@@ -40,19 +41,34 @@ def job(folder: Path, stage: str) -> Job:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a code of random directions."""
+    """A folder with an autoencoder whose code has random directions."""
     place = tmp_path_factory.mktemp("pocket")
     generator = torch.Generator().manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS, generator=generator))
-    code = {"basis": basis, "mean": torch.zeros(3 * PATCH**2), "scale": torch.tensor(2.0)}
-    save_file({k: v.contiguous() for k, v in code.items()}, place / "code.safetensors")
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, COMPONENTS, generator=generator))
+    model = new_autoencoder()
+    model.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(2.0))
+    model.save_pretrained(place / "vae")
     return place
 
 
 @pytest.fixture(scope="module")
 def drawings(folder: Path) -> Drawings:
     """Four drawings."""
-    return Drawings(open_code(folder / "code.safetensors"), 4, 4)
+    return Drawings(autoencoder_of(folder), 4, 4)
+
+
+def test_noise_hides_fine_components_and_never_what_is_told() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        clean = torch.ones(200, COMPONENTS + 3, 2, 2)
+        made = noisy(clean)
+    hidden = (made.mean((2, 3)) - 1).abs() > 0.9
+    assert not hidden[:, :FEWEST].any()
+    assert not hidden[:, COMPONENTS:].any()
+    assert 0.3 < hidden[:, COMPONENTS - 1].float().mean() < 0.6
+    assert hidden[:, COMPONENTS - 1].sum() > hidden[:, FEWEST + 2].sum()
+    still = (made == clean) | (made == 0)
+    assert 0.3 < still.all(1).all(1).all(1).float().mean() < 0.7
 
 
 def steps_of(folder: Path) -> int:
@@ -65,9 +81,13 @@ def test_the_latents_of_a_crop_are_those_of_its_pixels(drawings: Drawings) -> No
     latents, pixels, weights = drawings.crops(6, np.random.default_rng(0))
     assert pixels.shape == (6, 3, CROP * DRAWN, CROP * DRAWN)
     assert weights.shape[0] == 6
-    seen = drawings.model.code(F.avg_pool2d(pixels, DRAWN // PATCH))
+    seen, plain = (
+        drawings.model.code.plain(F.avg_pool2d(pixels, DRAWN // PATCH)),
+        latents[:, :COMPONENTS],
+    )
     # A drawing of half the size is nearly, not quite, the mean of the larger one's pixels.
-    assert (seen - latents).square().mean() < 0.05 * latents.square().mean()
+    assert (seen - plain).square().mean() < 0.05 * plain.square().mean()
+    assert latents[:, COMPONENTS:].abs().max() > 0.9
 
 
 def test_heads_count_more_and_eyes_most(drawings: Drawings) -> None:
@@ -79,7 +99,7 @@ def test_heads_count_more_and_eyes_most(drawings: Drawings) -> None:
 
 
 def test_a_drawing_is_renewed_with_all_that_belongs_to_it(folder: Path) -> None:
-    one = Drawings(open_code(folder / "code.safetensors"), 1, 7)
+    one = Drawings(autoencoder_of(folder), 1, 7)
     before = one.pixels.clone(), one.latents.clone()
     one.renew(0)
     assert not torch.equal(one.pixels, before[0])
@@ -87,9 +107,7 @@ def test_a_drawing_is_renewed_with_all_that_belongs_to_it(folder: Path) -> None:
 
 
 def test_what_a_denoiser_makes_of_latents_stands_beside_them(folder: Path) -> None:
-    made = Drawings(
-        open_code(folder / "code.safetensors"), 1, 7, lambda pictures, clean: clean + len(pictures)
-    )
+    made = Drawings(autoencoder_of(folder), 1, 7, lambda pictures, clean: clean + len(pictures))
     torch.testing.assert_close(made.guessed, made.latents + 1)
 
 
@@ -106,7 +124,7 @@ def test_the_loss_of_the_same_picture_is_nothing_and_heads_and_colour_count() ->
 
 
 def test_psnr_of_pictures_off_by_a_tenth_of_their_range_is_20_decibel() -> None:
-    whole, heads = psnr(lambda x: x - 0.2 * torch.where(x < 0, -1.0, 1.0), [1, 2, 3, 4])
+    whole, heads = psnr(lambda _, x: x - 0.2 * torch.where(x < 0, -1.0, 1.0), [1, 2, 3, 4])
     assert whole == pytest.approx(20.0, abs=1e-3)
     assert heads == pytest.approx(20.0, abs=1e-3)
 
@@ -120,14 +138,13 @@ def test_the_decoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(folder:
         train_with_critic(job(folder, "critic"), ALONE)
     assert 0 < before < middle < steps_of(folder)
     made = PatchAutoencoder.from_pretrained(folder / "vae").float()
-    code = open_code(folder / "code.safetensors").code
-    torch.testing.assert_close(made.code.weight, code.weight, atol=1e-3, rtol=1e-3)
+    code = autoencoder_of(folder).code.plain.weight
+    torch.testing.assert_close(made.code.plain.weight, code, atol=1e-3, rtol=1e-3)
     assert made.config.sample_size == CELLS * DRAWN
 
 
 def test_the_doubler_learns_and_nothing_else_does(folder: Path) -> None:
-    model = open_code(folder / "code.safetensors")
-    model.save_pretrained(folder / "vae")
+    model = autoencoder_of(folder)
     with torch.random.fork_rng():
         train_doubler(job(folder, "double"), ALONE)
     made = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()

@@ -1,4 +1,4 @@
-"""The autoencoder of the embedded model: a linear code, and what stock pipelines make of it."""
+"""The autoencoder of the embedded model: what cells say, and what stock pipelines make of it."""
 
 from pathlib import Path
 
@@ -16,19 +16,21 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, PatchAutoencoder
 from storyforge.modelref import POCKET
 
-CHANNELS = 12
+CHANNELS, TOLD = 12, 3
 
 
 def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, torch.Tensor]]:
     """A small autoencoder with an orthonormal code of random directions."""
     torch.manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS))
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, CHANNELS - TOLD))
     code = {"mean": 0.1 * torch.randn(3 * PATCH**2), "basis": basis, "scale": torch.tensor(2.0)}
     model = PatchAutoencoder(
         latent_channels=CHANNELS,
         pixels_per_cell=pixels_per_cell,
-        widths=(16, 8, 8),
-        depths=(1, 1),
+        told=TOLD,
+        reading=(8, 8, 8, 8),
+        widths=(16, 8, 8, 8),
+        depths=(1, 1, 1),
         sample_size=4 * pixels_per_cell,
     )
     model.set_code(**code)
@@ -47,15 +49,38 @@ def test_latents_are_the_patches_by_the_basis() -> None:
     rows = seen.permute(0, 2, 3, 1).reshape(2, 4, PATCH, 4, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
     wanted = (rows.reshape(2, 4, 4, -1) - code["mean"]) @ code["basis"] / code["scale"]
     made = model.encode(seen).latent_dist.mean
-    torch.testing.assert_close(made, wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4)
+    plain = made[:, : CHANNELS - TOLD]
+    torch.testing.assert_close(plain, wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4)
+    assert made.shape[1] == CHANNELS
 
 
 @torch.no_grad()
 def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
     model, code = coded(pixels_per_cell=PATCH)
     latents = torch.randn(2, CHANNELS, 4, 4)
+    latents[:, -TOLD:] = 0
     again = model.encode(model.decode(latents).sample).latent_dist.mode()
     torch.testing.assert_close(again, latents, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_trained_encoder_says_more_of_a_cell_than_its_patch() -> None:
+    model, _ = coded(pixels_per_cell=PATCH)
+    for parameter in model.code.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    seen = pictures(8 * PATCH)
+    other = seen.clone()
+    other[..., -PATCH:, -PATCH:] = 0
+    one, two = (model.encode(each).latent_dist.mean for each in (seen, other))
+    assert not torch.allclose(one[..., 0, 0], two[..., 0, 0], atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("high", "wide"), [(1, 1), (3, 5), (6, 7)])
+def test_pictures_of_odd_sides_are_read_as_well(high: int, wide: int) -> None:
+    model, _ = coded(pixels_per_cell=PATCH)
+    found = model.encode(torch.zeros(1, 3, high * PATCH, wide * PATCH)).latent_dist.mean
+    assert found.shape == (1, CHANNELS, high, wide)
 
 
 @torch.no_grad()

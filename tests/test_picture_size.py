@@ -50,7 +50,7 @@ def test_a_size_in_pixels_is_a_size_in_pixels_whatever_decode_says(tiny: BaseMod
 def test_a_size_that_is_not_written_is_refused_with_those_that_are(tiny: BaseModel) -> None:
     with pytest.raises(StoryForgeError, match="300") as caught:
         picture(tiny, plain(tiny), replace(panel(tiny, Method()), decode=300))
-    assert caught.value.hint == "write `decode: 64 or 128 or 256`, or leave it out"
+    assert caught.value.hint == "write `decode: 128 or 256 or 512`, or leave it out"
 
 
 def test_pictures_of_every_size_have_latents_of_one_size(tiny: BaseModel) -> None:

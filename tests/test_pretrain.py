@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from storyforge.model.base import open_base
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import POCKET, Defaults
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
@@ -30,8 +31,7 @@ from storyforge.pocket.pretrain.clip import (
     train_clip,
     view,
 )
-from storyforge.pocket.pretrain.code import CHANNELS, fit_code, load_code, patches
-from storyforge.pocket.pretrain.decoder import open_code
+from storyforge.pocket.pretrain.code import Code, fit_code, patches
 from storyforge.pocket.pretrain.denoiser import (
     CellHeads,
     LabelHeads,
@@ -40,7 +40,14 @@ from storyforge.pocket.pretrain.denoiser import (
     train_text,
     train_unet,
 )
-from storyforge.pocket.pretrain.latents import KINDS, Latents, draw_latents
+from storyforge.pocket.pretrain.latents import (
+    KINDS,
+    Latents,
+    autoencoder_of,
+    draw_latents,
+    latents_of,
+    who_is_where,
+)
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -166,22 +173,28 @@ def test_heads_leave_out_the_labels_that_do_not_apply() -> None:
     assert heads(features, wrong)[0] != loss
 
 
+def coded(code: Code) -> PatchAutoencoder:
+    """An autoencoder that begins with a code."""
+    model = parts.new_autoencoder()
+    model.set_code(*(torch.tensor(each) for each in (code.mean, code.basis, code.scale)))
+    return model
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a code of four drawings, an untrained decoder and six drawings as latents."""
     path = tmp_path_factory.mktemp("pocket")
-    fit_code(pictures=4).save(path / "code.safetensors")
-    open_code(path / "code.safetensors").save_pretrained(path / "vae")
+    coded(fit_code(pictures=4)).save_pretrained(path / "vae")
     draw_latents(job(path, pictures=6), ALONE)
     return path
 
 
 def test_the_code_is_orthonormal_and_its_first_channels_say_most() -> None:
     code = fit_code(pictures=4)
-    np.testing.assert_allclose(code.basis.T @ code.basis, np.eye(CHANNELS), atol=1e-4)
+    np.testing.assert_allclose(code.basis.T @ code.basis, np.eye(parts.COMPONENTS), atol=1e-4)
     seen = world.draw(world.imagine(np.random.default_rng(3)))[0]
-    spread = code.encode(seen[None])[0].reshape(CHANNELS, -1).std(1)
-    assert spread[0] > spread[CHANNELS // 2] > spread[-1]
+    spread = code.encode(seen[None])[0].reshape(parts.COMPONENTS, -1).std(1)
+    assert spread[0] > spread[parts.COMPONENTS // 2] > spread[-1]
     flat = patches(seen[None] / np.float32(127.5) - 1)
     cells = code.encode(seen[None]).transpose(0, 2, 3, 1) * code.scale
     back = cells @ code.basis.T + code.mean
@@ -191,18 +204,20 @@ def test_the_code_is_orthonormal_and_its_first_channels_say_most() -> None:
 
 
 def test_latents_and_covers_stand_beside_the_pictures_that_were_drawn(folder: Path) -> None:
-    kept, code = Latents(folder / "latents"), load_code(folder / "code.safetensors")
+    kept, model = Latents(folder / "latents"), autoencoder_of(folder)
     assert len(kept) == 6
     latents, cover = kept.rows(np.array([4, 0]))
     picture, masks = world.draw(kept.pictures[4])
-    np.testing.assert_allclose(latents[0], code.encode(picture[None])[0], rtol=2e-3, atol=2e-3)
+    told = world.meanings(kept.pictures[4], who_is_where(masks, parts.DOWNSCALE)[1])
+    wanted = latents_of(model, picture[None], told[None])[0]
+    np.testing.assert_allclose(latents[0], wanted, rtol=2e-3, atol=2e-3)
     covered = masks.max(0) / 255
     assert cover[0].mean() == pytest.approx(float(covered.mean()), abs=0.01)
     assert not np.array_equal(latents[0], latents[1])
 
 
 def test_drawings_that_are_added_later_are_taken_in(folder: Path, tmp_path: Path) -> None:
-    fit_code(pictures=2).save(tmp_path / "code.safetensors")
+    coded(fit_code(pictures=2)).save_pretrained(tmp_path / "vae")
     draw_latents(job(tmp_path, pictures=2), ALONE)
     kept = Latents(tmp_path / "latents")
     first = kept.pictures[0]

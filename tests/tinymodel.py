@@ -77,7 +77,12 @@ def open_tiny(kind: str = "sample") -> BaseModel:
         )
         unet.kind = kind
         vae = PatchAutoencoder(
-            latent_channels=8, widths=(8, 8, 8), depths=(1, 1), sample_size=DRAWN * CELLS
+            latent_channels=8,
+            told=2,
+            reading=(8, 8, 8, 8),
+            widths=(8, 8, 8, 8),
+            depths=(1, 1, 1),
+            sample_size=DRAWN * CELLS,
         )
         encoder = CLIPTextModel(text)
     config: dict[str, object] = {**CONFIG, "prediction_type": kind}

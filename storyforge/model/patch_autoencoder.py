@@ -1,9 +1,13 @@
-"""An autoencoder for drawings: a linear code of patches, and a decoder that works on the cells.
+"""An autoencoder for drawings: few cells, which say what is there, and a decoder that draws it.
 
-The encoder is one matrix product: the leading principal components of 8 × 8 patches, every
-channel in one scale. It is closed form and stays as it is, so that a denoiser can be trained on its
-latents while the decoder still learns. The decoder thinks where there are few cells and writes all
-pixels of a cell at once by a pixel shuffle, more of them than the encoder read: drawings are
+A cell holds the principal components of its patch of 16 × 16 pixels, all in one scale, and numbers
+that tell what it is part of: whose body, which garment, in which colours. What is told is the same
+all over a figure, so noise hides it last, and a denoiser decides what a picture shows before it
+decides how (Kouzelis et al. 2025, Boosting Generative Image Modeling via Joint Image-Feature
+Synthesis; their features are learnt, these are what drawings are known to be). The components are
+closed form and stay as they are, so that a denoiser can be trained while what reads what is told
+still learns, and what draws. The decoder thinks where there are few cells and writes all pixels of
+a part of a cell at once by a pixel shuffle, more of them than the encoder read: drawings are
 vectors, and their lines are as crisp at twice the size. Not covered: photographs, training.
 """
 
@@ -22,9 +26,11 @@ from storyforge.modelref import PATCH_SCALES
 PIXELS = PATCH_SCALES
 """What may be asked of `decode` for a cell: averaged, as drawn, and doubled."""
 PATCH, DRAWN = PIXELS[:2]
-"""Pixels a side of the patches of the code, and of what the decoder itself writes for a cell."""
-FINE = 2
+"""Pixels a side of the patches that the encoder reads, and of what the decoder itself writes."""
+FINE = 4
 """Parts a side into which the decoder splits a cell before it writes pixels."""
+GROUPS = 4
+"""Of channels that the encoder norms together."""
 
 
 class Exactly(NamedTuple):
@@ -37,7 +43,7 @@ class Exactly(NamedTuple):
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        """The mean: a linear code has no noise of its own."""
+        """The mean: the code has no noise of its own."""
         return self.mean
 
 
@@ -98,37 +104,111 @@ class Refiner(nn.Module):
         return pixels + F.pixel_shuffle(change, 2 * self.times)
 
 
+def _residuals(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(width) for _ in range(count)))
+
+
+class Normed(nn.Module):
+    """Two convolutions beside the identity, the second of normed features."""
+
+    def __init__(self, width: int) -> None:
+        """(n, width, h, w) to the same."""
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        _silence(self.second)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what the convolutions find."""
+        found: torch.Tensor = self.second(F.relu(self.norm(self.first(F.relu(x)))))
+        return x + found
+
+
+class Encoder(nn.Module):
+    """Pixels to cells: the components of a patch, then what the cell is part of.
+
+    `plain` is closed form. What is told is read by a small pyramid: lines, parts, cells that see
+    their neighbours, two coarser levels that see the whole.
+    """
+
+    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int]) -> None:
+        """`plain` components and `told` numbers; `widths` at quarters and halves of cells, at
+        cells, and at the two levels above."""
+        super().__init__()
+        quarters, halves, cells, wide = widths
+        self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
+        self.lines = nn.Conv2d(12, quarters // 2, 3, padding=1)
+        self.quarters = nn.Sequential(_smaller(quarters // 2, quarters), Normed(quarters))
+        self.halves = nn.Sequential(_smaller(quarters, halves), Normed(halves))
+        self.cells = nn.Sequential(_smaller(halves, cells), Normed(cells), Normed(cells))
+        self.wide = nn.Sequential(_smaller(cells, wide), Normed(wide), Normed(wide))
+        self.widest = nn.Sequential(_smaller(wide, wide), Normed(wide), Normed(wide))
+        self.widest_out = nn.Conv2d(wide, wide, 1)
+        self.wide_out = nn.Conv2d(wide, cells, 1)
+        self.late = Normed(cells)
+        self.out = nn.Conv2d(cells, told, 1)
+        _silence(self.out)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
+        lines = F.relu(self.lines(F.pixel_unshuffle(pictures, 2)))
+        x = self.cells(self.halves(self.quarters(lines)))
+        y = self.wide(_even(x))
+        z = self.widest(_even(y))
+        y = y + _grown(self.widest_out(F.relu(z)), y)
+        x = self.late(x + _grown(self.wide_out(F.relu(y)), x))
+        return torch.cat([self.plain(pictures), self.out(F.relu(x))], 1)
+
+
+def _smaller(before: int, after: int) -> nn.Conv2d:
+    """Half as high and half as wide."""
+    return nn.Conv2d(before, after, 3, stride=2, padding=1)
+
+
+def _even(x: torch.Tensor) -> torch.Tensor:
+    """With its last row and column once more where their number is odd."""
+    high, wide = (side % 2 for side in x.shape[-2:])
+    return F.pad(x, (0, wide, 0, high), mode="replicate") if high or wide else x
+
+
+def _grown(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Every cell four times, and no more of them than there are in `like`."""
+    return F.interpolate(x, scale_factor=2.0)[..., : like.shape[-2], : like.shape[-1]]
+
+
 class Decoder(nn.Module):
-    """Cells to pixels: residual blocks at the cells, then at their parts, then a pixel shuffle."""
+    """Cells to pixels: residual blocks at cells, at halves, at quarters, then a pixel shuffle."""
 
     def __init__(
-        self, channels: int, widths: tuple[int, int, int], depths: tuple[int, int]
+        self, channels: int, widths: tuple[int, int, int, int], depths: tuple[int, int, int]
     ) -> None:
-        """`widths` at the cells, at their parts and of the refiner; `depths` of the first two."""
+        """`widths` at cells, halves, quarters and of the refiner; `depths` of the first three."""
         super().__init__()
-        cells, parts, pixels = widths
-        each = DRAWN // FINE
+        cells, halves, quarters, pixels = widths
         self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
         self.into = nn.Conv2d(channels, cells, 3, padding=1)
-        self.cells = nn.Sequential(*(Residual(cells) for _ in range(depths[0])))
-        self.split = nn.Conv2d(cells, parts * FINE**2, 1)
-        self.parts = nn.Sequential(*(Residual(parts) for _ in range(depths[1])))
-        self.out = nn.Conv2d(parts, 3 * each**2, 1)
+        self.cells = _residuals(cells, depths[0])
+        self.split = nn.Conv2d(cells, halves * 4, 1)
+        self.halves = _residuals(halves, depths[1])
+        self.again = nn.Conv2d(halves, quarters * 4, 1)
+        self.quarters = _residuals(quarters, depths[2])
+        self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
         _silence(self.out)
         self.refiner = Refiner(pixels, 1)
         self.doubler = Refiner(pixels, 2)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 16·h, 16·w) in [−1, 1], or a little beyond."""
-        x = self.cells(self.into(latents))
-        x = self.parts(F.pixel_shuffle(self.split(x), FINE))
+        """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
+        x = F.pixel_shuffle(self.split(self.cells(self.into(latents))), 2)
+        x = self.quarters(F.pixel_shuffle(self.again(self.halves(x)), 2))
         pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE)
         made: torch.Tensor = self.refiner(pixels + F.pixel_shuffle(self.plain(latents), DRAWN))
         return made
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Principal components of patches, and a decoder that draws; in the words of `AutoencoderKL`.
+    """Cells that say what patches show, and what draws them; in the words of `AutoencoderKL`.
 
     `block_out_channels` says nothing of widths: pipelines read the pixels of a cell off its length.
     """
@@ -138,17 +218,25 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        latent_channels: int = 16,
+        latent_channels: int = 80,
+        told: int = 48,
         pixels_per_cell: int = DRAWN,
-        widths: tuple[int, int, int] = (128, 64, 24),
-        depths: tuple[int, int] = (3, 3),
+        reading: tuple[int, int, int, int] = (64, 96, 192, 192),
+        widths: tuple[int, int, int, int] = (192, 96, 48, 24),
+        depths: tuple[int, int, int] = (3, 2, 2),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
         sample_size: int = 512,
     ) -> None:
-        """A code of noise until `set_code`; `pixels_per_cell` is one of `PIXELS`."""
+        """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
+
+        told     how many of the channels, the last ones, tell what a cell is part of
+        reading  widths of the encoder: at quarters and halves of cells, at cells, above
+        widths   of the decoder: at cells, halves, quarters, pixels
+        depths   residual blocks of the decoder's first three
+        """
         super().__init__()
-        self.code = nn.Conv2d(3, latent_channels, PATCH, stride=PATCH)
+        self.code = Encoder(latent_channels - told, told, reading)
         self.decoder = Decoder(latent_channels, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -170,18 +258,19 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def set_code(self, mean: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor) -> None:
-        """Take over a code, and begin to decode as its transpose does.
+        """Take over a linear code, and begin to decode as its transpose does.
 
-        mean   (192,)    of the patches, in the order of (row, column, colour)
-        basis  (192, c)  orthonormal, leading components first
+        mean   (768,)    of the patches, in the order of (row, column, colour)
+        basis  (768, c)  orthonormal, leading components first
         scale  ()        of all channels: latents are (patch − mean) @ basis / scale
         """
         square = basis.T.reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
-        self.code.load_state_dict({"weight": square / scale, "bias": -(mean @ basis) / scale})
+        self.code.plain.load_state_dict({"weight": square / scale, "bias": -(mean @ basis) / scale})
         back = torch.cat([square * scale, mean.reshape(1, PATCH, PATCH, 3).permute(0, 3, 1, 2)])
         large = F.interpolate(back, size=(DRAWN, DRAWN)).flatten(1)
-        weight, bias = large[:-1].T[:, :, None, None], large[-1]
-        self.decoder.plain.load_state_dict({"weight": weight, "bias": bias})
+        told = torch.zeros(len(large[0]), self.config.told)
+        weight = torch.cat([large[:-1].T, told], 1)[:, :, None, None]
+        self.decoder.plain.load_state_dict({"weight": weight, "bias": large[-1]})
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) in [−1, 1] to (n, c, h/p, w/p), where p are the pixels of a cell."""

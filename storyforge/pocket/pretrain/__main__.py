@@ -9,6 +9,7 @@ from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import train_decoder
 from storyforge.pocket.pretrain.denoiser import learn_words, train_text, train_unet
+from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
 from storyforge.pocket.pretrain.ship import keep_start, ship, ship_adapters, ship_clip
@@ -18,6 +19,7 @@ STAGES = {
     "words": learn_words,
     "text": train_text,
     "unet": train_unet,
+    "encoder": train_encoder,
     "decoder": train_decoder,
     "critic": train_with_critic,
     "double": train_doubler,
@@ -28,8 +30,10 @@ STAGES = {
     **dict.fromkeys(ADAPTERS, train_adapter),
     "ship-adapters": ship_adapters,
 }
-BATCH = {"text": 64, "unet": 16, "clip": 12} | dict.fromkeys(
-    [*ADAPTERS, "decoder", "critic", "double"], 8
+BATCH = (
+    {"text": 64, "unet": 16, "clip": 12}
+    | dict.fromkeys([*ADAPTERS, "decoder", "critic", "double"], 8)
+    | {"encoder": 16}
 )
 
 

@@ -1,7 +1,8 @@
-"""The latent code in closed form: principal components of 8×8 patches of drawings.
+"""The part of the latents that is closed form: principal components of patches of drawings.
 
-As good as the autoencoder that half an hour of training made, it is known in under a minute, so
-that the U-Net can begin at once. Not covered: how latents become pixels again (the decoder).
+As good as the autoencoder that half an hour of training made, they are known in under a minute, so
+that the U-Net can begin at once. Not covered: what a cell tells beyond its patch, and how latents
+become pixels again.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from storyforge.pocket import world
+from storyforge.pocket.pretrain.parts import COMPONENTS
 
-CHANNELS = 16
-"""As near to drawings as 48 of patches of 16×16 (25.7 dB against 25.3), whose neighbours a narrow
-U-Net did not learn to make agree (`benchmarks/pocket_speedrun.md`)."""
-PATCH = 8
+PATCH = 16
 FIT_PICTURES = 800
 FIT_SEED = 1 << 30
 """Seeds of the drawings that the code is fitted on; far from those that the U-Net learns from."""
@@ -29,8 +28,8 @@ Array = NDArray[np.float32]
 class Code:
     """A linear code of patches.
 
-    mean   (192,)     the mean patch: row, column and colour of a pixel, flattened, in [−1, 1]
-    basis  (192, c)   orthonormal, the component of most variance first
+    mean   (768,)     the mean patch: row, column and colour of a pixel, flattened, in [−1, 1]
+    basis  (768, c)   orthonormal, the component of most variance first
     scale  ()         spread of all latents together: one for all channels, as pixels have
     """
 
@@ -39,7 +38,7 @@ class Code:
     scale: float
 
     def encode(self, pixels: NDArray[np.uint8]) -> Array:
-        """(n, h, w, 3) drawings to (n, c, h/8, w/8) latents."""
+        """(n, h, w, 3) drawings to (n, c, h/16, w/16) latents."""
         flat = patches(pixels.astype(np.float32) / 127.5 - 1)
         latents = ((flat - self.mean) @ self.basis / self.scale).transpose(0, 3, 1, 2)
         return latents.astype(np.float32)
@@ -57,13 +56,13 @@ def load_code(path: Path) -> Code:
 
 
 def patches(pictures: Array) -> Array:
-    """(n, h, w, 3) to (n, h/8, w/8, 192)."""
+    """(n, h, w, 3) to (n, h/16, w/16, 768)."""
     n, high, wide, _ = pictures.shape
     cells = pictures.reshape(n, high // PATCH, PATCH, wide // PATCH, PATCH, 3)
     return cells.transpose(0, 1, 3, 2, 4, 5).reshape(n, high // PATCH, wide // PATCH, -1)
 
 
-def fit_code(channels: int = CHANNELS, pictures: int = FIT_PICTURES) -> Code:
+def fit_code(channels: int = COMPONENTS, pictures: int = FIT_PICTURES) -> Code:
     """The leading components of the patches of drawings; every drawing in its colours and in
     others, because concepts bring colours that the world has not.
     """

@@ -1,21 +1,22 @@
-"""Stage `decoder`: draws what the latents mean, at twice the size that the code has read.
+"""Stage `decoder`: draws what the latents mean, at twice the size that the encoder has read.
 
-The code is closed form (stage `code`) and stays as it is, so this can run beside the denoiser's
-training. Latents are given noise, since a denoiser's are not as clean as an encoder's.
+The encoder stays as it is (stage `encoder`), so this can run beside the denoiser's training.
+Latents are given noise, since a denoiser's are not as clean as an encoder's.
 """
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from numpy.typing import NDArray
+from torch import nn
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.latents import autoencoder_of, latents_of, who_is_where
+from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -25,22 +26,27 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     say,
     scatter,
+    two_optimizers,
 )
 
 HELD_OUT_SEED = 1 << 40
-LATENT_NOISE = 0.15
+LATENT_NOISE = 0.2
 """Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
+FEWEST = 6
+"""Components that are always there."""
 AT_HEADS = 0.4
 """Share of the crops that are laid around a head."""
-CROP = 16
+CROP = 8
 """Cells a side of a crop: a quarter of a picture, for variety."""
+EDGES = ("plain", "into", "out", "refiner", "doubler")
+"""Layers that read latents or write pixels."""
 KEPT = 600
 """Drawings in memory, of which two are drawn anew in every step."""
 GRID = 128
 """Cells a side of the map of weights."""
-CELLS = 32
+CELLS = 16
 SAVE_EVERY = 120.0
 
 Box = tuple[float, float, float, float]
@@ -49,30 +55,30 @@ Guess = Callable[[list[world.Picture], torch.Tensor], torch.Tensor]
 """What a denoiser makes of the clean latents of pictures, after noise was added to them."""
 
 
-def open_code(path: Path) -> PatchAutoencoder:
-    """An autoencoder on the code that was fitted, its decoder untrained."""
-    model: PatchAutoencoder = PatchAutoencoder()
-    model.set_code(**load_file(path))
-    return model
+Through = Callable[[world.Picture, torch.Tensor], torch.Tensor]
 
 
-def begun(folder: Path) -> PatchAutoencoder:
-    """On this run's code: the decoder that the last training left if it reads the same code, else
-    one that begins with the code's transpose."""
-    model, left = open_code(parts.part_folder(folder, "code.safetensors")), parts.start_folder()
-    if (left / "vae").is_dir():
-        known = PatchAutoencoder.from_pretrained(left / "vae", dtype=torch.float32).state_dict()
-        fresh = model.state_dict()
-        code = [name for name in fresh if not name.startswith("decoder.")]
-        if all(torch.allclose(known[name], fresh[name], atol=1e-2) for name in code):
-            model.decoder.load_state_dict(
-                {
-                    n.removeprefix("decoder."): v
-                    for n, v in known.items()
-                    if n.startswith("decoder.")
-                }
-            )
-    return model
+def through_what_is_known(model: PatchAutoencoder) -> Through:
+    """Decoding what the components of a drawing are and what it is known to tell."""
+
+    def through(picture: world.Picture, wanted: torch.Tensor) -> torch.Tensor:
+        pixels, masks = world.draw(picture, CELLS * PATCH)
+        told = world.meanings(picture, who_is_where(masks, PATCH)[1])
+        known = torch.from_numpy(latents_of(model, pixels[None], told[None])).float()
+        return model.draw(known)
+
+    return through
+
+
+def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
+    """(side, side) how much a pixel counts: more in heads, most at eyes."""
+    weights = np.ones((side, side), np.float32)
+    found = [face for face in world.faces(picture) if face is not None]
+    for face in found:
+        weights[_inside(side, face.head)] = HEAD_WEIGHT
+    for face in found:
+        weights[_inside(side, face.eyes)] = EYE_WEIGHT
+    return weights
 
 
 def _inside(side: int, box: Box) -> tuple[slice, slice]:
@@ -85,8 +91,8 @@ class Drawings:
     """Drawings in memory with their latents, some of them new in every step.
 
     pixels   (n, 3, 512, 512) uint8
-    latents  (n, c, 32, 32)
-    guessed  (n, c, 32, 32)  what a denoiser makes of them; the same where there is none
+    latents  (n, c, 16, 16)
+    guessed  (n, c, 16, 16)  what a denoiser makes of them; the same where there is none
     weights  (n, 1, 128, 128)  how much a pixel counts
     heads    of each drawing, boxes in fractions
     """
@@ -114,30 +120,26 @@ class Drawings:
         """Put the next drawing into a row."""
         picture = world.imagine(np.random.default_rng(self.seed))
         self.seed += 1
-        large, small = (
-            torch.from_numpy(world.draw(picture, CELLS * pixels)[0]).permute(2, 0, 1)
-            for pixels in (DRAWN, PATCH)
-        )
+        large, small = (world.draw(picture, CELLS * pixels) for pixels in (DRAWN, PATCH))
+        told = world.meanings(picture, who_is_where(small[1], PATCH)[1])
+        colours = np.arange(3)
         if self.seed % 4 == 3:
             # Concepts bring colours that the world has not.
             colours = np.random.default_rng(self.seed).permutation(3)
-            large, small = large[colours], small[colours]
-        self.pixels[row] = large
-        clean = self.model.code(small[None].float() / 127.5 - 1)
+            told = world.recoloured(told, colours)
+        self.pixels[row] = torch.from_numpy(large[0][..., colours]).permute(2, 0, 1)
+        known = latents_of(self.model, small[0][None][..., colours], told[None])
+        clean = torch.from_numpy(known).float()
         self.latents[row] = clean[0]
         self.guessed[row] = clean[0] if self.guess is None else self.guess([picture], clean)[0]
         found = [face for face in world.faces(picture) if face is not None]
         self.heads[row] = [face.head for face in found]
-        self.weights[row] = 1.0
-        for face in found:
-            self.weights[row, 0][_inside(GRID, face.head)] = HEAD_WEIGHT
-        for face in found:
-            self.weights[row, 0][_inside(GRID, face.eyes)] = EYE_WEIGHT
+        self.weights[row, 0] = torch.from_numpy(eyes_and_heads(picture, GRID))
 
     def crops(
         self, size: int, generator: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 16, 16) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
+        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
         latents, pixels, weights = [], [], []
         for row in generator.integers(len(self.heads), size=size):
             y, x = self._corner(int(row), generator)
@@ -163,7 +165,7 @@ class Drawings:
 
 
 def picture_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """L1, edges, MSE of what the code has read, and colour at 1/4 to 1/16 of the size.
+    """L1, edges, MSE of what the encoder has read, and colour at 1/4 to 1/16 of the size.
 
     made, wanted  (n, 3, h, w) in [−1, 1]
     weights       (n, 1, h/s, w/s) for any s
@@ -189,17 +191,16 @@ class Decoding:
 
     def __init__(self, job: Job, team: Team, rate: float, guess: Guess | None = None) -> None:
         """Go on from the checkpoint, or from where the last training ended; then the clock runs."""
-        self.job, self.team, self.rate = job, team, rate
+        self.job, self.team = job, team
         torch.manual_seed(job.seed)
-        self.model = begun(job.folder)
-        self.decoder = self.model.decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = autoencoder_of(job.folder)
+        self.decoder = self.model.decoder
         self.parameters = list(self.decoder.parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        self.matrices, self.optimizers = two_optimizers(self.decoder, EDGES, rate, 2 * rate)
         self.average = Average(self.decoder, 0.998)
         self.path = job.folder / "decoder.safetensors"
-        self.parts = {"decoder": self.decoder}, {"decoder": self.average}, self.optimizer
+        modules: dict[str, nn.Module] = {"decoder": self.decoder}
+        self.parts = modules, {"decoder": self.average}, self.optimizers
         self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, team.rank, self.step))
@@ -218,7 +219,7 @@ class Decoding:
         return self.drawings.crops(self.job.batch_size, self.generator)
 
     def made(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 16·h, 16·w)."""
+        """(n, c, h, w) to (n, 3, 32·h, 32·w)."""
         with torch.autocast(self.job.device, torch.bfloat16):
             pixels: torch.Tensor = self.decoder(latents)
         return pixels.float()
@@ -226,13 +227,18 @@ class Decoding:
     def learn(self, loss: torch.Tensor, spent: float) -> None:
         """One step down a loss, at what is left of the learning rate."""
         self.step += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * self.clock.factor(spent)
-        self.optimizer.zero_grad()
+        factor = self.clock.factor(spent)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = group["base"] * factor
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        for matrix, parameter in self.matrices:
+            matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.decoder)
         done = spent * self.job.minutes * 60
         if self.team.rank == 0 and self.step % 50 == 0:
@@ -248,14 +254,15 @@ class Decoding:
         kept.load_state_dict(self.model.state_dict())
         kept.decoder.load_state_dict(self.average.values)
         kept.write(PATCH)
-        whole, heads = psnr(kept, [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))])
+        seeds = [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))]
+        whole, heads = psnr(through_what_is_known(kept), seeds)
         say(self.job, step=self.step, psnr=whole, psnr_heads=heads)
         kept.write(DRAWN)
         kept.half().save_pretrained(self.job.folder / "vae")
 
 
 def train_decoder(job: Job, team: Team) -> None:
-    """Train the decoder alone, on noisy latents of the code."""
+    """Train the decoder alone, on noisy latents."""
     learning = Decoding(job, team, rate=1e-3)
     while (spent := learning.spent()) < 1:
         latents, wanted, weights = learning.crops()
@@ -266,26 +273,31 @@ def train_decoder(job: Job, team: Team) -> None:
 
 
 def noisy(latents: torch.Tensor) -> torch.Tensor:
-    """With noise of a strength that each has for itself, or with none."""
-    spread = LATENT_NOISE * torch.randn(len(latents), 1, 1, 1).abs()
-    spread = spread * (torch.rand_like(spread) < 0.5)
-    found = latents + spread * torch.randn_like(latents)
+    """With noise of a strength that each has for itself, or with none; half of them without their
+    finer components, which a denoiser hardly knows: what is told must do.
+    """
+    size = (len(latents), 1, 1, 1)
+    spread = LATENT_NOISE * torch.randn(size).abs() * (torch.rand(size) < 0.5)
+    kept = torch.randint(FEWEST, 2 * COMPONENTS, size)
+    channel = torch.arange(latents.shape[1])[None, :, None, None]
+    known = latents * ((channel < kept) | (channel >= COMPONENTS))
+    found = known + spread * torch.randn_like(latents)
     return found.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def psnr(through: Callable[[torch.Tensor], torch.Tensor], seeds: list[int]) -> tuple[float, float]:
+def psnr(through: Through, seeds: list[int]) -> tuple[float, float]:
     """Mean peak signal-to-noise ratio in dB, of whole drawings and inside their heads.
 
-    through  (1, 3, 256, 256) in [−1, 1] to what an autoencoder makes of it, in the same size: what
-             is decoded larger is averaged to the size that the code has read
+    through  a picture and how it is drawn, (1, 3, 256, 256) in [−1, 1], to what an autoencoder
+             makes of it, in the same size: what is decoded larger is averaged to that
     """
     whole, inside = [], []
     for seed in seeds:
         picture = world.imagine(np.random.default_rng(seed))
         drawn = torch.from_numpy(world.draw(picture, CELLS * PATCH)[0]).permute(2, 0, 1)[None]
         wanted = drawn.float() / 127.5 - 1
-        error = (through(wanted).clamp(-1, 1) - wanted)[0].square().mean(0)
+        error = (through(picture, wanted).clamp(-1, 1) - wanted)[0].square().mean(0)
         whole.append(error.mean().item())
         mask = torch.zeros_like(error, dtype=torch.bool)
         for face in world.faces(picture):

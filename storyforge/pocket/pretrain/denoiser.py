@@ -32,8 +32,8 @@ from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokeniz
 CAPTION_DROPOUT = 0.1
 LABEL_LOSS = 0.4
 CELL_LOSS = 0.1
-NAMED_AT = -2
-"""The block whose features name what is in each cell: the last but one."""
+NAMED_AT = -1
+"""The block whose features name what is in each cell: the last."""
 SUBJECT_WEIGHT = 3.0
 """How much more a cell counts where a subject is: backgrounds are learnt early."""
 HEAD_WEIGHT = 3.0

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
+from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.code import PATCH, Code, fit_code, load_code
-from storyforge.pocket.pretrain.parts import start_folder
+from storyforge.pocket.pretrain.code import fit_code
+from storyforge.pocket.pretrain.parts import new_autoencoder, part_folder
 from storyforge.pocket.pretrain.run import Job, Team, say
 
 FIRST_SEED = 10**6
-CODE = "code.safetensors"
 PIECE = 1000
 """Drawings in a file."""
+BATCH = 20
+"""Drawings that are encoded at once."""
 SEEN = 64
 """From this coverage on, of 255, a cell belongs to a subject."""
 KINDS = ("latents", "cover", "who")
@@ -25,32 +29,38 @@ KINDS = ("latents", "cover", "who")
 FINE_WEIGHT = 0.2
 """The power of a channel's spread by which its error is divided: 0 counts pixels as they are, 1
 every channel the same. Faces are in channels that pixels hardly notice."""
+LEAST_SPREAD = 0.1
 ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
 """How often a drawing with so many subjects comes, beside one with two."""
 
 
-def code_of(folder: Path) -> Code:
-    """The code of this training, or of the last one; fitted where there is none yet."""
-    path = folder / CODE
-    if not path.is_file():
-        known = start_folder() / CODE
-        (load_code(known) if known.is_file() else fit_code()).save(path)
-    return load_code(path)
+def autoencoder_of(folder: Path) -> PatchAutoencoder:
+    """The autoencoder of this training, or of the last one; fitted in closed form where there is
+    none of today's shape yet."""
+    model, path = new_autoencoder(), part_folder(folder, "vae")
+    weights = path / "diffusion_pytorch_model.safetensors"
+    known = load_file(weights) if weights.is_file() else {}
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in known.items()} == shapes:
+        model.load_state_dict({name: value.float() for name, value in known.items()})
+    else:
+        code = fit_code()
+        model.set_code(*(torch.tensor(x) for x in (code.mean, code.basis, code.scale)))
+    return model
 
 
 def draw_latents(job: Job, team: Team) -> None:
     """Write `<folder>/latents/NNNN.*.npy` until there are `job.pictures` drawings."""
-    if team.rank == 0:
-        code_of(job.folder)
-    team.agree(0)
-    code = load_code(job.folder / CODE)
+    model = autoencoder_of(job.folder)
+    if team.rank == 0 and not (job.folder / "vae").is_dir():
+        model.save_pretrained(job.folder / "vae")
     folder = job.folder / "latents"
     folder.mkdir(exist_ok=True)
     size = min(PIECE, job.pictures)
     for index in range(team.rank, job.pictures // size, team.size):
         if _whole(folder, index):
             continue
-        for name, values in _piece(code, seeds_of(index, size)).items():
+        for name, values in _piece(model, seeds_of(index, size)).items():
             part = folder / f"{index:04d}.{name}.part"
             with part.open("wb") as file:
                 np.save(file, values)
@@ -58,31 +68,46 @@ def draw_latents(job: Job, team: Team) -> None:
         say(job, drawings=(index + 1) * size)
 
 
-def _piece(code: Code, seeds: range) -> dict[str, NDArray[np.generic]]:
+def _piece(model: PatchAutoencoder, seeds: range) -> dict[str, NDArray[np.generic]]:
     latents, cover, who = [], [], []
-    for seed in seeds:
-        picture, masks = world.draw(world.imagine(np.random.default_rng(seed)))
-        latents.append(code.encode(picture[None])[0].astype(np.float16))
-        cover.append(_cells(masks.max(0) if len(masks) else np.zeros(picture.shape[:2], np.uint8)))
-        who.append(_who(masks, cover[-1]))
-    return {"latents": np.stack(latents), "cover": np.stack(cover), "who": np.stack(who)}
+    for first in range(seeds.start, seeds.stop, BATCH):
+        drawn, told = [], []
+        for seed in range(first, min(first + BATCH, seeds.stop)):
+            picture = world.imagine(np.random.default_rng(seed))
+            pixels, masks = world.draw(picture)
+            covered, here = who_is_where(masks, PATCH)
+            drawn.append(pixels)
+            told.append(world.meanings(picture, here))
+            cover.append(covered)
+            who.append(here)
+        latents.append(latents_of(model, np.stack(drawn), np.stack(told)))
+    return {"latents": np.concatenate(latents), "cover": np.stack(cover), "who": np.stack(who)}
 
 
-def _who(masks: NDArray[np.uint8], cover: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """The number of the subject that covers most of each cell, -1 where hardly any does."""
+@torch.no_grad()
+def latents_of(
+    model: PatchAutoencoder, drawn: NDArray[np.uint8], told: NDArray[np.float32]
+) -> NDArray[np.float16]:
+    """(n, c, h/16, w/16) of drawings (n, h, w, 3) of which it is known what they tell."""
+    pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return np.concatenate([model.code.plain(pixels).numpy(), told], 1).astype(np.float16)
+
+
+def who_is_where(
+    masks: NDArray[np.uint8], pixels: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    """Of cells so many pixels a side, how much of each subjects cover, 0 to 255, and the number of
+    the subject that covers most of it, -1 where hardly any does.
+
+    masks  (n, h, w) the coverage of each subject
+    """
+    high, wide = (side // pixels for side in masks.shape[1:])
     if not len(masks):
-        return np.full(cover.shape, -1, np.int8)
-    most = np.stack([_cells(mask) for mask in masks]).argmax(0)
-    who: NDArray[np.int8] = np.where(cover < SEEN, -1, most).astype(np.int8)
-    return who
-
-
-def _cells(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w) coverage to its mean in every cell."""
-    high, wide = mask.shape
-    cells = mask.reshape(high // PATCH, PATCH, wide // PATCH, PATCH)
-    means: NDArray[np.uint8] = cells.mean((1, 3)).astype(np.uint8)
-    return means
+        return np.zeros((high, wide), np.uint8), np.full((high, wide), -1, np.int8)
+    means = masks.reshape(-1, high, pixels, wide, pixels).mean((2, 4))
+    cover = masks.max(0).reshape(high, pixels, wide, pixels).mean((1, 3)).astype(np.uint8)
+    who: NDArray[np.int8] = np.where(cover < SEEN, -1, means.argmax(0)).astype(np.int8)
+    return cover, who
 
 
 def _whole(folder: Path, index: int) -> bool:
@@ -113,7 +138,8 @@ class Latents:
         self.pictures: list[world.Picture] = []
         self.odds = np.zeros(0)
         self.refresh()
-        spread = self.latents[0].astype(np.float32).std((0, 2, 3))
+        # What few drawings tell would count without end.
+        spread = np.maximum(self.latents[0].astype(np.float32).std((0, 2, 3)), LEAST_SPREAD)
         self.fineness = (spread**-FINE_WEIGHT / (spread**-FINE_WEIGHT).mean())[:, None, None]
 
     def __len__(self) -> int:

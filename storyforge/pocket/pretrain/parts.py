@@ -9,13 +9,17 @@ from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
+from storyforge.pocket import world
+
 PICTURE = 256
-LATENT_CHANNELS = 16
+COMPONENTS = 32
+LATENT_CHANNELS = COMPONENTS + world.MEANINGS
 TEXT_WIDTH = 160
 POSITIONS = 77
-WIDTHS = (64, 96, 128, 192)
-HEADS = (4, 6, 8, 12)
-DOWNSCALE = 8
+WIDTHS = (96, 128, 192)
+HEADS = (6, 8, 12)
+DOWNSCALE = 16
 """Pixels a side of one latent cell."""
 
 
@@ -37,20 +41,29 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Four levels (32, 16, 8, 4 cells), two layers each, the finest without attention: 16
-    cross-attention sites, as in SD 1.5."""
+    """Three levels (16, 8, 4 cells), two layers each: 16 cross-attention sites, as in SD 1.5."""
     return UNet2DConditionModel(
         sample_size=PICTURE // DOWNSCALE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=WIDTHS,
         layers_per_block=2,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
-        up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D",) * 3,
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
         attention_head_dim=HEADS,
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
     )
+
+
+def new_autoencoder() -> PatchAutoencoder:
+    """Cells of 16 pixels a side as they are read; untrained."""
+    model: PatchAutoencoder = PatchAutoencoder(
+        latent_channels=LATENT_CHANNELS,
+        told=world.MEANINGS,
+        sample_size=PICTURE // DOWNSCALE * DRAWN,
+    )
+    return model
 
 
 def new_controlnet(colours: int = 3) -> ControlNetModel:
@@ -64,12 +77,12 @@ def new_controlnet(colours: int = 3) -> ControlNetModel:
         in_channels=LATENT_CHANNELS,
         block_out_channels=WIDTHS,
         layers_per_block=2,
-        down_block_types=(*["DownBlock2D"] * 3, "CrossAttnDownBlock2D"),
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2D",
         attention_head_dim=HEADS,
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
-        conditioning_embedding_out_channels=(8, 16, 24, 32),
+        conditioning_embedding_out_channels=(8, 16, 24, 32, 64),
     )
     for name, weight in net.controlnet_cond_embedding.named_parameters():
         if name.endswith("bias"):

@@ -181,6 +181,34 @@ class Average:
                 self.values[name].lerp_(value, 1 - keep)
 
 
+def two_optimizers(
+    module: nn.Module, edges: tuple[str, ...], rate: float, muon_rate: float
+) -> tuple[list[tuple[nn.Parameter, nn.Parameter]], tuple[torch.optim.Optimizer, ...]]:
+    """Muon's views of a module's inner matrices beside the parameters, and AdamW and Muon.
+
+    Muon (Jordan 2024) sees convolutions as (out, in·3·3). AdamW has vectors and the layers whose
+    names begin with one of `edges`. Each group keeps its peak rate as `base`.
+    """
+    plain, matrices = [], []
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2 or name.startswith(edges):
+            plain.append(parameter)
+        else:
+            matrices.append((nn.Parameter(parameter.data.flatten(1)), parameter))
+    adam = torch.optim.AdamW(
+        [{"params": plain, "base": rate}], lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99)
+    )
+    muon = torch.optim.Muon(
+        [{"params": [matrix for matrix, _ in matrices], "base": muon_rate}],
+        lr=0.0,
+        weight_decay=0.01,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return matrices, (adam, muon)
+
+
 def save_checkpoint(
     path: Path,
     modules: dict[str, nn.Module],

@@ -12,7 +12,6 @@ from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter
 from storyforge.pocket.pretrain.denoiser import assemble
-from storyforge.pocket.pretrain.latents import CODE, code_of
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer")
@@ -39,7 +38,6 @@ def keep_start(job: Job, team: Team) -> None:
     assemble_averages(job)
     target = parts.start_folder()
     _copy_parts(job.folder / "pipeline", target, PARTS)
-    code_of(job.folder).save(target / CODE)
     heads = under(load_file(job.folder / "unet.safetensors"), "model.heads.")
     save_file({name: weight.half() for name, weight in heads.items()}, target / "heads.safetensors")
     for file in target.glob("*.safetensors"):

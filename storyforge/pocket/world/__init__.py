@@ -12,6 +12,7 @@ from storyforge.pocket.world.imagination import imagine, random_look, random_thi
 from storyforge.pocket.world.instances import is_held_out, look_held_out
 from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
 from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
+from storyforge.pocket.world.meaning import MEANINGS, kinds, meanings, recoloured
 from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
 from storyforge.pocket.world.places import PLACES
 
@@ -21,6 +22,7 @@ __all__ = [
     "FURS",
     "HOLDABLE",
     "LABELS",
+    "MEANINGS",
     "PLACES",
     "SAID",
     "SIDES",
@@ -38,12 +40,15 @@ __all__ = [
     "imagine",
     "ink_width",
     "is_held_out",
+    "kinds",
     "labels",
     "look_held_out",
     "look_words",
+    "meanings",
     "put",
     "random_look",
     "random_thing",
+    "recoloured",
     "sheet",
     "tell",
 ]

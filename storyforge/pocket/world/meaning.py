@@ -1,0 +1,220 @@
+"""What each part of a picture shows, as a few numbers: what the embedded model's latents tell.
+
+Numbers of a subject are the same all over it but for the place in it, so that noise hides them
+last. Kinds and the like are corners of cubes, far from each other; colours are colours. What is
+not there is 0. Not covered: how a picture is read for it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storyforge.pocket.world.looks import (
+    ACCESSORIES,
+    BUILDS,
+    COLOURS,
+    CROWNS,
+    DYES,
+    GARMENTS,
+    HAIRS,
+    MARKS,
+    PATTERNS,
+    PEOPLE,
+    POSES,
+    SPECIES,
+    Look,
+)
+from storyforge.pocket.world.picture import Picture, Subject
+from storyforge.pocket.world.places import PLACES, SKY_KINDS, TIMES, WEATHERS
+from storyforge.pocket.world.things import THINGS
+
+Vector = NDArray[np.float32]
+
+FIELDS: Final = {
+    "covered": 1,
+    "spot": 2,
+    "size": 1,
+    "kind": 8,
+    "colour": 3,
+    "garment": 2,
+    "garment colour": 3,
+    "accessory": 4,
+    "pose": 3,
+    "mirror": 1,
+    "pattern": 3,
+    "pattern colour": 3,
+    "crown": 2,
+    "marks": 2,
+    "other colour": 3,
+    "build": 2,
+    "wings": 1,
+    "glow": 1,
+    "held": 3,
+}
+"""Names of the numbers and how many they are. `colour` is that of fur, skin or object, `other
+colour` that of marks or hair. Where there is no subject, `pose` tells the weather, `pattern` the
+sky, and `garment` the time."""
+
+MEANINGS: Final = sum(FIELDS.values())
+_starts = np.cumsum([0, *FIELDS.values()])
+PLACE_OF: Final = {
+    name: slice(int(start), int(start) + size)
+    for (name, size), start in zip(FIELDS.items(), _starts, strict=False)
+}
+
+
+def _corners(size: int) -> Vector:
+    """The corners of a cube around 0, those that differ most from the ones before first."""
+    every = np.array(np.meshgrid(*[[1.0, -1.0]] * size, indexing="ij"), np.float32)
+    left = list(every.reshape(size, -1).T)
+    found = [left.pop(0)]
+    while left:
+        near = [min(float(np.abs(one - other).sum()) for other in found) for one in left]
+        found.append(left.pop(int(np.argmax(near))))
+    return np.array(found, np.float32)
+
+
+def _axes(size: int) -> Vector:
+    """The tips of the axes: one way, then the other."""
+    one = np.eye(size, dtype=np.float32)
+    return np.concatenate([one, -one])
+
+
+def _codes(names: Sequence[str], points: Vector, first: int = 0) -> dict[str, Vector]:
+    return {name: points[first + index] for index, name in enumerate(names)}
+
+
+_KINDS = _corners(FIELDS["kind"])
+_CODES: Final[dict[str, dict[str, Vector]]] = {
+    # Creatures get the first sixteen corners, of which no two share more than half their signs.
+    "kind": _codes((*SPECIES,), _KINDS)
+    | _codes((*THINGS,), _KINDS, 16)
+    | _codes((*PLACES,), _KINDS, 64),
+    "garment": _codes(GARMENTS, _corners(2)),
+    "accessory": _codes(ACCESSORIES, _corners(4)),
+    "pose": _codes(POSES, _axes(3)),
+    "pattern": _codes(PATTERNS, _axes(3)),
+    "crown": _codes(CROWNS, _axes(2)),
+    "marks": _codes(MARKS, _axes(2)),
+    "build": _codes(BUILDS[1:], _axes(2)),
+    "held": _codes((*THINGS,), np.concatenate([_corners(3), _axes(3), 0.5 * _corners(3)])),
+    "weather": _codes(WEATHERS, _axes(3)),
+    "sky": _codes(SKY_KINDS[1:], np.concatenate([_axes(3), _corners(3)])),
+    "time": _codes(TIMES, _corners(2)),
+}
+
+
+KINDS: Final = tuple(_CODES["kind"])
+
+
+def _colour(value: str) -> Vector:
+    """`#rrggbb` in [−1, 1]."""
+    rgb = [int(value[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.array(rgb, np.float32) / 127.5 - 1
+
+
+def meanings(picture: Picture, who: NDArray[np.int8]) -> NDArray[np.float32]:
+    """(`MEANINGS`, h, w) what is told of each of h × w equal parts of a picture.
+
+    who  (h, w) the number of the subject that is there, −1 where there is none
+    """
+    high, wide = who.shape
+    table = np.stack([*map(_of_subject, picture.subjects), _of_place(picture)])
+    told: NDArray[np.float32] = table[who].transpose(2, 0, 1).copy()
+    y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
+    for index, subject in enumerate(picture.subjects):
+        here = who == index
+        across = (x[here] + 0.5) / wide - subject.x
+        down = (y[here] + 0.5) / high - subject.ground
+        told[PLACE_OF["spot"].start][here] = 2 * across / subject.size
+        told[PLACE_OF["spot"].start + 1][here] = 2 * down / subject.size + 1
+    return told
+
+
+def recoloured(told: NDArray[np.float32], colours: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What is told of a picture whose red, green and blue are exchanged.
+
+    told     (`MEANINGS`, h, w)
+    colours  (3,) which colour each becomes
+    """
+    made = told.copy()
+    for name in ("colour", "garment colour", "pattern colour", "other colour"):
+        made[PLACE_OF[name]] = told[PLACE_OF[name]][colours]
+    return made
+
+
+def kinds(told: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(n, h, w) the number of the kind or place whose code is nearest, in the order of `KINDS`.
+
+    told  (n, `MEANINGS`, h, w)
+    """
+    found: NDArray[np.int64] = np.einsum(
+        "nchw,kc->nkhw", told[:, PLACE_OF["kind"]], np.stack([*_CODES["kind"].values()])
+    ).argmax(1)
+    return found
+
+
+def _written(values: dict[str, Vector | float]) -> Vector:
+    made = np.zeros(MEANINGS, np.float32)
+    for name, value in values.items():
+        made[PLACE_OF[name]] = value
+    return made
+
+
+def _of_place(picture: Picture) -> Vector:
+    values: dict[str, Vector | float] = {
+        "covered": -1.0,
+        "kind": _CODES["kind"][picture.place],
+        "garment": _CODES["time"][picture.time],
+        "pose": _CODES["weather"][picture.weather],
+    }
+    if picture.sky in _CODES["sky"]:
+        values["pattern"] = _CODES["sky"][picture.sky]
+    return _written(values)
+
+
+def _of_subject(subject: Subject) -> Vector:
+    what = subject.what
+    values: dict[str, Vector | float] = {
+        "covered": 1.0,
+        "size": 1.5 * float(np.log(subject.size)) + 1.3,
+    }
+    if not isinstance(what, Look):
+        values |= {"kind": _CODES["kind"][what.name], "colour": _colour(COLOURS[what.colour])}
+        if what.pattern:
+            values["pattern"] = _CODES["pattern"][what.pattern]
+            values["pattern colour"] = _colour(DYES[what.pattern_colour])
+        values["glow"] = 1.0 if what.glow else -1.0
+        return _written(values)
+    return _written(values | _of_creature(what))
+
+
+def _of_creature(look: Look) -> dict[str, Vector | float]:
+    values: dict[str, Vector | float] = {
+        "kind": _CODES["kind"][look.species],
+        "colour": _colour(look.coat_of_fur()),
+        "pose": _CODES["pose"][look.pose],
+        "mirror": -1.0 if look.mirror else 1.0,
+        "wings": 1.0 if look.extra("wings") else -1.0,
+        "glow": 1.0 if look.extra("glow") else -1.0,
+    }
+    if look.garment:
+        values["garment"] = _CODES["garment"][look.garment]
+        values["garment colour"] = _colour(COLOURS[look.garment_colour])
+    if look.accessory:
+        values["accessory"] = _CODES["accessory"][look.accessory]
+    if look.build in _CODES["build"]:
+        values["build"] = _CODES["build"][look.build]
+    if look.holding:
+        values["held"] = _CODES["held"][look.holding]
+    for field, names in (("pattern", PATTERNS), ("crown", CROWNS), ("marks", MARKS)):
+        name = look.one_of(names)
+        if dye := look.extra(name):
+            values[field] = _CODES[field][name]
+            if field != "crown":
+                values["pattern colour" if field == "pattern" else "other colour"] = _colour(dye)
+    if look.species in PEOPLE:
+        values["other colour"] = _colour(HAIRS[look.hair])
+    return values

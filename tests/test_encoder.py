@@ -1,0 +1,58 @@
+"""The encoder of the embedded model in training: it reads what the cells of a drawing tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+pytest.importorskip("skia")
+
+from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.pocket import world
+from storyforge.pocket.pretrain import parts
+from storyforge.pocket.pretrain.encoder import CELLS, read_well, shown, train_encoder
+from storyforge.pocket.pretrain.run import Job, Team
+
+
+def pictures(count: int) -> list[world.Picture]:
+    return [world.imagine(np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_every_cell_of_a_drawing_has_all_that_it_tells() -> None:
+    seen, told = shown(pictures(2))
+    assert seen.shape == (2, 3, parts.PICTURE, parts.PICTURE)
+    assert told.shape == (2, world.MEANINGS, CELLS, CELLS)
+    assert seen.min() >= -1
+    assert seen.max() <= 1
+
+
+def test_who_reads_nothing_is_as_far_off_as_what_there_is_to_read() -> None:
+    some = pictures(3)
+    found = read_well(parts.new_autoencoder(), some)
+    assert found["error"] == pytest.approx(shown(some)[1].square().mean().item(), rel=1e-3)
+    assert found["kinds"] < 0.5
+
+
+def progress(folder: Path) -> int:
+    with safe_open(folder / "encoder.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+def test_the_encoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    before = parts.new_autoencoder()
+    before.save_pretrained(tmp_path / "vae")
+    job = Job("encoder", tmp_path, 0.01, 0.0, "cpu", 1, 2, 2, 0)
+    with torch.random.fork_rng():
+        train_encoder(job, Team(0, 1))
+        steps = progress(tmp_path)
+        train_encoder(job, Team(0, 1))
+    assert 0 < steps < progress(tmp_path)
+    made = PatchAutoencoder.from_pretrained(tmp_path / "vae").float()
+    assert torch.equal(made.code.plain.weight, before.code.plain.weight.half().float())
+    assert not torch.equal(made.code.out.weight, before.code.out.weight)
+    assert str(tmp_path) not in (tmp_path / "vae" / "config.json").read_text()

@@ -1,0 +1,101 @@
+"""What the cells of a picture of the world tell, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("skia")
+
+from storyforge.pocket import world
+from storyforge.pocket.world.looks import SPECIES, Look
+from storyforge.pocket.world.meaning import FIELDS, KINDS, PLACE_OF, kinds, meanings, recoloured
+from storyforge.pocket.world.picture import Picture, Subject, Thing
+from storyforge.pocket.world.things import THINGS
+
+FOX = Subject(Look("fox", "orange", "coat", "blue", extras=(("stripes", "gold"),)), 0.25, 0.9, 0.5)
+BALL = Subject(Thing("ball", "red"), 0.75, 0.9, 0.3)
+WHO = np.full((4, 4), -1, np.int8)
+WHO[1:, :2], WHO[2:, 3] = 0, 1
+PICTURE = Picture("meadow", "night", "rain", (FOX, BALL), 0)
+
+
+def told(picture: Picture = PICTURE) -> NDArray[np.float32]:
+    return meanings(picture, WHO)
+
+
+def changed(**look: object) -> Picture:
+    fox = replace(FOX, what=replace(FOX.what, **look))
+    return replace(PICTURE, subjects=(fox, BALL))
+
+
+def different(one: NDArray[np.float32], other: NDArray[np.float32]) -> set[str]:
+    return {name for name, at in PLACE_OF.items() if not np.array_equal(one[at], other[at])}
+
+
+def test_the_kind_of_every_cell_is_found_again() -> None:
+    found = np.array(KINDS)[kinds(told()[None])[0]]
+    assert (found[WHO == 0] == "fox").all()
+    assert (found[WHO == 1] == "ball").all()
+    assert (found[WHO == -1] == "meadow").all()
+
+
+def test_every_kind_and_place_has_a_code_that_differs_in_two_signs_at_least() -> None:
+    codes = []
+    for name in (*SPECIES, *THINGS):
+        what = Look(name, "light" if name in ("girl", "boy") else "brown")
+        subject = replace(FOX, what=what if name in SPECIES else Thing(name, "red"))
+        codes.append(meanings(replace(PICTURE, subjects=(subject,)), np.zeros((1, 1), np.int8)))
+    for place in world.PLACES:
+        codes.append(meanings(replace(PICTURE, place=place), np.full((1, 1), -1, np.int8)))
+    rows = np.stack(codes)[:, PLACE_OF["kind"], 0, 0]
+    apart = np.abs(rows[:, None] - rows[None]).sum(-1) / 2 + 99 * np.eye(len(rows))
+    assert apart.min() >= 2
+    assert apart[: len(SPECIES), : len(SPECIES)].min() >= 4
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"garment_colour": "red"}, {"garment colour"}),
+        ({"pose": "running"}, {"pose"}),
+        ({"mirror": True}, {"mirror"}),
+        ({"accessory": "hat"}, {"accessory"}),
+        ({"fur": "#123456"}, {"colour"}),
+        ({"extras": ()}, {"pattern", "pattern colour"}),
+        ({"extras": (("stripes", "gold"), ("horn", "gold"))}, {"crown"}),
+        ({"extras": (("stripes", "gold"), ("patch", "black"))}, {"marks", "other colour"}),
+        ({"extras": (("stripes", "gold"), ("glow", "gold"))}, {"glow"}),
+        ({"build": "tall"}, {"build"}),
+        ({"pose": "holding", "holding": "star"}, {"pose", "held"}),
+    ],
+)
+def test_what_changes_is_told_and_nothing_else(change: dict[str, object], fields: set[str]) -> None:
+    other = told(changed(**change))
+    assert different(told(), other) == fields
+    assert np.array_equal(told()[:, WHO != 0], other[:, WHO != 0])
+
+
+def test_cells_know_where_in_their_subject_they_are() -> None:
+    across, down = told()[PLACE_OF["spot"]]
+    assert across[1, 0] == pytest.approx(2 * (0.125 - 0.25) / 0.5)
+    assert down[3, 0] == pytest.approx(2 * (0.875 - 0.9) / 0.5 + 1)
+    assert (across[WHO == -1] == 0).all()
+
+
+def test_the_numbers_lie_around_nought_and_are_not_large() -> None:
+    assert sum(FIELDS.values()) == world.MEANINGS == len(told())
+    assert np.abs(told()).max() <= 2.5
+
+
+def test_exchanged_colours_are_told_as_they_are_seen() -> None:
+    order = np.array([2, 0, 1])
+    found = recoloured(told(), order)
+    names = {"colour", "garment colour", "pattern colour"}
+    assert different(told(), found) == names
+    for name in names:
+        at = PLACE_OF[name]
+        assert np.array_equal(found[at], told()[at][order])
