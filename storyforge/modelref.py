@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode
 from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.pictures import beside
 from storyforge.settings import Drawn, Share
 from storyforge.store import fingerprint
 
@@ -212,7 +214,7 @@ def files_here(model: str) -> Path:
     Nothing is fetched: a hub id of which nothing is here stays what it is, and is no path.
     """
     path = weights_at(model)
-    if model == _EMBEDDED or path.exists() or not HUB_ID.fullmatch(model):
+    if model == _EMBEDDED or os.path.exists(path) or not HUB_ID.fullmatch(model):
         return path
     # Late: whoever names no hub id need not wait for its library.
     from huggingface_hub import try_to_load_from_cache
@@ -278,8 +280,8 @@ def _model_at(reference: str, folder: Path) -> ModelRef:
             message = "the embedded model is not in this installation"
             raise EnvironmentProblem(message, hint="install storyforge again")
         return _of_files("pocket", POCKET)
-    path = (folder / Path(reference).expanduser()).absolute()
-    if path.exists():
+    path = beside(folder, reference).absolute()
+    if os.path.exists(path):
         return _of_files(str(path), path)
     if path.suffix == ".safetensors" or not HUB_ID.fullmatch(reference):
         hint = "`base` is `pocket`, a folder, a .safetensors file, or a hub id such as `owner/name`"
@@ -289,8 +291,8 @@ def _model_at(reference: str, folder: Path) -> ModelRef:
 
 def _part_at(name: str, reference: str, folder: Path) -> tuple[str, str]:
     """Where a part of a base is, and its hash."""
-    path = (folder / Path(reference).expanduser()).absolute()
-    if path.exists():
+    path = beside(folder, reference).absolute()
+    if os.path.exists(path):
         return str(path), fingerprint(path, once=True)
     if name == "vae" and path.suffix != ".safetensors" and HUB_ID.fullmatch(reference):
         return reference, reference
@@ -341,7 +343,7 @@ def picture_size(reference: str) -> PictureSize:
     """The size of a base's pictures by its configuration; the usual where that cannot be read."""
     model = BaseParts.of(reference).model
     folder = files_here(model)
-    if (folder / "transformer").is_dir():
+    if os.path.isdir(folder / "transformer"):
         return _size_of_transformer(folder)
     try:
         unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,18 @@ MAX_FILES: Final = 5_000
 
 MAX_PIXELS: Final = 80_000_000
 """Of one picture; larger ones fill the memory, and are scaled down before anything is learnt."""
+
+
+def beside(folder: Path, written: str) -> Path:
+    """Where a file lies that somebody names in a file of this folder; `~` is the home folder.
+
+    One rule for whoever looks whether it is there and whoever opens it; no name makes it raise.
+    """
+    try:
+        named = os.path.expanduser(written)
+    except ValueError:
+        named = written  # it holds a zero byte, which no file's name does
+    return Path(os.path.normpath(folder / named))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from storyforge.headers.bases import look_at_base
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import licence_of
 from storyforge.modelref import is_embedded
+from storyforge.pictures import beside
 from storyforge.provenance.xmp import together
 from storyforge.settings import Made
 from storyforge.story.story import Story
@@ -277,8 +279,8 @@ def shared_licence(path: Path) -> str | None:
 def _base_licence(story: Story) -> str | None:
     if is_embedded(story.base_parts.model):
         return _POCKET_LICENCE
-    path = story.folder / Path(story.base_parts.model).expanduser()
-    return _short(look_at_base(path).licence) if path.exists() else None
+    path = beside(story.folder, story.base_parts.model)
+    return _short(look_at_base(path).licence) if os.path.exists(path) else None
 
 
 def _short(licence: str | None) -> str | None:

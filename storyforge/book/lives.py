@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from storyforge.book.binding import Binding
@@ -12,7 +11,7 @@ from storyforge.book.front import cover_panel
 from storyforge.book.leaf import Art, Leaf, Picture, Rect, TextBlock
 from storyforge.book.own import made_by
 from storyforge.book.unsettable import Unsettable
-from storyforge.pictures import picture_size
+from storyforge.pictures import beside, picture_size
 from storyforge.story.book_settings import Person
 
 _NAME_SIZES: Final = (20.0, 18.0, 16.0, 14.0)
@@ -79,11 +78,11 @@ def _told(
         hint = "take a larger `book.trim`, fewer people, or leave the pictures out"
         raise Unsettable(message, place=place, hint=hint)
     aside = across + _GAP if person.picture else 0.0
-    beside = Rect(room.x + (0 if binding.writing == "rtl" else aside), room.y, 0, room.height)
-    words = _words(binding, person, replace(beside, width=room.width - aside), place)
+    left = room.x + (0 if binding.writing == "rtl" else aside)
+    words = _words(binding, person, replace(room, x=left, width=room.width - aside), place)
     if person.picture is None:
         return [], words
-    file = binding.story.folder / Path(person.picture).expanduser()
+    file = beside(binding.story.folder, person.picture)
     width, height = picture_size(file)
     art = Art(f"portrait {index + 1}", file, width, height, made_by(file, None))
     side = min(width, height)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from storyforge.book import compose, cover, front, grid, lives, spread
@@ -24,7 +23,7 @@ from storyforge.book.picture import changed
 from storyforge.book.recording import Recording, recording
 from storyforge.book.unsettable import Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
-from storyforge.pictures import picture_size
+from storyforge.pictures import beside, picture_size
 from storyforge.provenance.xmp import together
 from storyforge.settings import Made
 from storyforge.story.gridform import pattern_of, room_in
@@ -100,7 +99,7 @@ def undrawn(story: Story) -> dict[str, Art]:
 def _undrawn(story: Story, panel: Panel) -> Art:
     if panel.picture is None:
         return Art(panel.id, story.path, *(panel.size or story.size or _UNDRAWN))
-    file = story.folder / Path(panel.picture).expanduser()
+    file = beside(story.folder, panel.picture)
     return Art(panel.id, story.path, *picture_size(file), made_by(file, panel.made))
 
 

@@ -7,6 +7,7 @@ Vertical writing is not covered.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from storyforge.book.inline import MARKS, SOFT_HYPHEN, Style, carried, runs, unm
 from storyforge.book.leaf import Face
 from storyforge.book.unsettable import StoryPlace, Unprintable
 from storyforge.errors import EnvironmentProblem
+from storyforge.pictures import beside
 
 _BREAKING_SPACE: Final = re.compile(r"[ \t\r\n\f\v\u1680\u2000-\u2006\u2008-\u200a\u205f\u3000]+")
 """Unlike `str.split`, which takes no-break spaces, too: French sets one before `?` and `!`."""
@@ -139,8 +141,8 @@ def text_face(name: str | None, folder: Path) -> Face:
         return ANDIKA
     if name.casefold() in TEXT_FACES:
         return TEXT_FACES[name.casefold()]
-    path = folder / name
-    if path.suffix.lower() not in {".ttf", ".otf"} or not path.is_file():
+    path = beside(folder, name)
+    if path.suffix.lower() not in {".ttf", ".otf"} or not os.path.isfile(path):
         known = ", ".join(f"`{face.family}`" for face in TEXT_FACES.values())
         hint = f"`book.font` is {known}, or a .ttf or .otf file beside the story"
         raise EnvironmentProblem(f"no font `{name}`", hint=hint)

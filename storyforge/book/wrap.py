@@ -7,7 +7,6 @@ it is larger by what is turned in. Dust jackets are not made.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from storyforge.book import back
@@ -18,6 +17,7 @@ from storyforge.book.leaf import Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.press import Press
 from storyforge.book.typeface import metrics
 from storyforge.book.unsettable import Unsettable
+from storyforge.pictures import beside
 from storyforge.story.story import Story
 from storyforge.story.trims import POINTS_PER_INCH, Trim, spine_of
 
@@ -44,7 +44,7 @@ def press_of(story: Story) -> Press | None:
     said = story.book.print
     if said.profile is None and not said.marks:
         return None
-    profile = story.folder / Path(said.profile).expanduser() if said.profile else None
+    profile = beside(story.folder, said.profile) if said.profile else None
     return Press(profile, said.colors == "cmyk", said.marks)
 
 

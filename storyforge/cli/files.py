@@ -14,6 +14,7 @@ from storyforge.cli.program import app
 from storyforge.cli.terminal import show_table, tell, tell_json
 from storyforge.errors import StoryForgeError
 from storyforge.modelref import is_embedded
+from storyforge.pictures import beside
 
 if TYPE_CHECKING:
     from storyforge.model.formats.export import Target
@@ -162,9 +163,9 @@ def _file_of(what: str, story: Path | None, store: Path | None) -> tuple[Path, s
         hint = f"run `storyforge train {story} {what}`"
         raise StoryForgeError(f"`{what}` is not learnt yet, or has changed since", hint=hint)
     base = project.story.base_parts.model
-    beside = project.story.folder / Path(base).expanduser()
-    apart = not is_embedded(base) and beside.exists()
-    return cards[0].path, str(beside) if apart else base
+    here = beside(project.story.folder, base)
+    apart = not is_embedded(base) and here.exists()
+    return cards[0].path, str(here) if apart else base
 
 
 @app.command()

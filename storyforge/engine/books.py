@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from storyforge.errors import Diagnostic, EnvironmentProblem, Report, TaskFailed
 from storyforge.executor import OnProgress
+from storyforge.pictures import beside
 from storyforge.plan.keys import KeyInputs, key_of
 from storyforge.plan.pins import Pin
 from storyforge.plan.status import subject_of
@@ -128,7 +129,7 @@ class Books:
                 raise TaskFailed(message, hint="run the same command again")
 
     def _model(self, method: str) -> Path:
-        path = self.story.folder / Path(method).expanduser()
+        path = beside(self.story.folder, method)
         if not path.is_file():
             hint = "`book.upscale` is `none`, `lanczos`, or a model file"
             raise EnvironmentProblem(f"no file at `{path}` to enlarge pictures with", hint=hint)

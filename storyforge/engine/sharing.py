@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.pictures import beside
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of
 from storyforge.store import Shelf, Store
@@ -36,7 +37,7 @@ def cache_of(story: Story) -> SharedCache | None:
         return None
     where, trusted = (said.at, said.trust) if isinstance(said, CacheFile) else (said, ())
     if "://" not in where:
-        where = str((story.folder / Path(where).expanduser()).absolute())
+        where = str(beside(story.folder, where).absolute())
     key = os.environ.get(KEY)
     return shared_cache(where, trusted, Path(key) if key else None)
 

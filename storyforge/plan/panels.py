@@ -9,6 +9,7 @@ from pathlib import Path
 from storyforge.errors import Diagnostic, StoryError
 from storyforge.geometry.pose import Stand, head_box
 from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter, picture_size
+from storyforge.pictures import beside
 from storyforge.settings import Control
 from storyforge.story.concept import text_in
 from storyforge.story.continuity import drawn_as
@@ -69,7 +70,7 @@ def panel_task(
             for number in range(len(panel.control))
         ),
         refine=_refine_task(story, panel),
-        loras=tuple((beside(story, each.file), each.weight) for each in sampling.lora),
+        loras=tuple((named_file(story, each.file), each.weight) for each in sampling.lora),
         defaults=base.defaults.drawing,
         guided=_guided(story, base),
         heads=_heads(story, panel, base),
@@ -158,16 +159,16 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
             weight=shape.weight,
             z=shape.z,
             concept=drawn_as(story, panel, name),
-            mask=beside(story, shape.mask) if shape.mask else None,
+            mask=named_file(story, shape.mask) if shape.mask else None,
             polygon=shape.polygon,
             soft=shape.soft,
             guidance_scale=region.guidance_scale,
         )
 
 
-def beside(story: Story, path: str) -> Path:
+def named_file(story: Story, path: str) -> Path:
     """A file that the story names, wherever storyforge was started."""
-    return (story.folder / Path(path).expanduser()).absolute()
+    return beside(story.folder, path).absolute()
 
 
 def control_findings(story: Story) -> tuple[Diagnostic, ...]:
@@ -187,7 +188,7 @@ def _control_task(story: Story, panel: Panel, number: int, base: str) -> Control
     where: StoryPlace = ("panel", panel.id, "control", number)
     return ControlTask(
         adapter=_adapter(story, where, control, base),
-        picture=beside(story, control.picture) if control.picture else None,
+        picture=named_file(story, control.picture) if control.picture else None,
         weight=control.weight,
         start=control.start,
         end=control.end,
@@ -205,7 +206,7 @@ def _adapter(story: Story, where: StoryPlace, control: Control, base: str) -> Pa
     if name is None:
         message = f"this needs an `adapter` made for `{base}`; only `pocket` brings its own"
         raise refused(story, where, "SF327", message)
-    folder = beside(story, name)
+    folder = named_file(story, name)
     if name.startswith("pocket/") and not folder.is_dir():
         folder = ADAPTERS / name.removeprefix("pocket/")
     elif not folder.is_dir() and HUB_ID.fullmatch(name):
@@ -239,5 +240,5 @@ def _stands(story: Story, panel: Panel, where: StoryPlace, control: Control) -> 
 def _refine_task(story: Story, panel: Panel) -> RefineTask | None:
     if panel.refine is None:
         return None
-    picture = beside(story, panel.refine.picture) if panel.refine.picture else None
+    picture = named_file(story, panel.refine.picture) if panel.refine.picture else None
     return RefineTask(picture, panel.refine.scale, panel.refine.strength)

@@ -18,9 +18,9 @@ from storyforge import __version__
 from storyforge.errors import StoryForgeError
 from storyforge.headers.kinds import is_foreign
 from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
-from storyforge.pictures import files_read, picture_names
+from storyforge.pictures import beside, files_read, picture_names
 from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of, own_recipe
-from storyforge.plan.panels import beside, panel_task
+from storyforge.plan.panels import named_file, panel_task
 from storyforge.plan.pins import Pin
 from storyforge.settings import Format, FuseSettings, Kind
 from storyforge.store import fingerprint
@@ -251,7 +251,7 @@ def _clip_of(spec: ConceptSpec, base: ModelRef) -> str | None:
         return None
     if spec.train.clip is None:
         return own_clip(base.reference)
-    path = (spec.folder / Path(spec.train.clip).expanduser()).absolute()
+    path = beside(spec.folder, spec.train.clip).absolute()
     return str(path) if path.exists() else spec.train.clip
 
 
@@ -309,7 +309,7 @@ def _panel_tasks(
 def _own_tasks(story: Story, key_inputs: dict[str, KeyInputs]) -> Iterator[OwnPictureTask]:
     for page, panel in story.panels():
         if panel.picture is not None:
-            file = beside(story, panel.picture)
+            file = named_file(story, panel.picture)
             key = _entered(key_inputs, own_recipe(file, panel.made))
             yield OwnPictureTask(key, panel.id, page, file, panel.made)
 
@@ -343,28 +343,31 @@ def _book_recipe(story: Story) -> KeyInputs:
         language: {str(number): path for number, path in narrations(story, language).items()}
         for language in story.languages()
     }
-    font = story.folder / story.book.font if story.book.font else None
+    named = {
+        "title font": _file_named(story, story.book.title_font),
+        "upscale": _file_named(story, story.book.upscale),
+        "profile": _file_named(story, story.book.print.profile),
+    }
     return {
         "make": f"book 4, storyforge {__version__}",
         "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
         "concepts": concepts,
-        "font": font if font is not None and font.is_file() else None,
-        **({"profile": profile} if (profile := _profile(story)) is not None else {}),
+        "font": _file_named(story, story.book.font),
+        **{name: path for name, path in named.items() if path is not None},
         **({"portraits": portraits} if (portraits := _portraits(story)) else {}),
         **({"narration": spoken} if any(spoken.values()) else {}),
     }
 
 
-def _profile(story: Story) -> Path | None:
-    """The press's colour profile, if there is one."""
-    named = story.book.print.profile
-    path = beside(story, named) if named else None
+def _file_named(story: Story, named: str | None) -> Path | None:
+    """The file of that name; None for what names none, such as a bundled font."""
+    path = named_file(story, named) if named else None
     return path if path is not None and path.is_file() else None
 
 
 def _portraits(story: Story) -> list[Path]:
     """The pictures of those who made the book."""
-    named = [beside(story, person.picture) for person in story.book.people if person.picture]
+    named = [named_file(story, person.picture) for person in story.book.people if person.picture]
     return [path for path in named if path.is_file()]
 
 

@@ -7,6 +7,7 @@ Diffusion reads CLIP's tokens; a base that brings a vocabulary of its own is cou
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from storyforge.model.card import WORDS, Card
 from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.vocabulary import TOKENS, clip_vocabulary
 from storyforge.modelref import DEFAULTS_FILE, Defaults, weights_at
+from storyforge.pictures import beside
 from storyforge.story.lint.cast import PLACEHOLDER
 from storyforge.story.places import StoryPlace
 from storyforge.story.prompts import head_prompt, negative_prompt, panel_prompt, region_prompt
@@ -38,8 +40,8 @@ def prompt_findings(story: Story) -> tuple[Diagnostic, ...]:
 
     Nothing of a base that is not on this machine, nor of a transformer, which reads far more.
     """
-    folder = story.folder / weights_at(story.base_parts.model).expanduser()
-    if not folder.exists() or (folder / "transformer").is_dir():
+    folder = beside(story.folder, str(weights_at(story.base_parts.model)))
+    if not os.path.exists(folder) or (folder / "transformer").is_dir():
         return ()
     room, counted = _longest(folder) - _ENDS, _counter(folder / "tokenizer")
     own = {name: _words_of(spec) for name, spec in story.concepts.items() if isinstance(spec, Path)}

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from storyforge import __version__
 from storyforge.engine.engine import concept_file
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.pictures import files_read
+from storyforge.pictures import beside, files_read
 from storyforge.plan.lockfile import lock_path, read_lock
 from storyforge.plan.pins import Pin, keep, picture_path
 from storyforge.plan.plan import Plan
@@ -232,7 +232,7 @@ def _beside(story: Story) -> Iterator[Path]:
     yield from (path for lang in story.languages() for path in narrations(story, lang).values())
     for written in named:
         # What names a font, a place or a bundled thing names no file.
-        if written and (path := folder / Path(written).expanduser()).is_file():
+        if written and os.path.isfile(path := beside(folder, written)):
             yield path
     yield from _pinned(story)
 

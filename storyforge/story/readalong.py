@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from storyforge.pictures import beside
 from storyforge.story.concept import text_in
 from storyforge.story.story import Page, Story
 
@@ -14,7 +15,7 @@ def narration_of(story: Story, number: int, language: str) -> Path | None:
     if page.narration is not None:
         if isinstance(page.narration, dict) and language not in page.narration:
             return None
-        return story.folder / Path(text_in(page.narration, language, story.language)).expanduser()
+        return beside(story.folder, text_in(page.narration, language, story.language))
     if story.book.read_along:
         path = spoken_file(story, number, language)
         return path if path.is_file() else None

@@ -11,7 +11,7 @@ from typing import Final
 
 from storyforge.errors import Report
 from storyforge.modelref import is_embedded, picture_size
-from storyforge.pictures import PICTURES
+from storyforge.pictures import PICTURES, beside
 from storyforge.story.lint.cast import (
     GROUPS,
     PLACEHOLDER,
@@ -144,7 +144,4 @@ def _aspect(node: Node) -> float | None:
 def _base(root: Node, folder: Path) -> str:
     """How to find the story's base from here."""
     base = root.text_at("base") or (root.get("base") or root).text_at("model") or "pocket"
-    try:
-        return base if is_embedded(base) else str(folder / Path(base).expanduser())
-    except (RuntimeError, ValueError):
-        return base
+    return base if is_embedded(base) else str(beside(folder, base))

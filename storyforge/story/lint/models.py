@@ -26,6 +26,7 @@ from storyforge.headers.kinds import (
     trigger_of,
 )
 from storyforge.modelref import POCKET, BaseParts, base_at, files_here, is_embedded
+from storyforge.pictures import beside
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.joint import check_joint
 from storyforge.story.yaml import Node
@@ -72,11 +73,8 @@ def _cast(root: Node) -> Iterator[Node]:
 
 def _there(node: Node | None, folder: Path) -> Path | None:
     """The model's file that is written there; None if there is none, which others tell."""
-    try:
-        path = folder / Path((node.text if node is not None else None) or ".").expanduser()
-        return path if is_model_file(path) else None
-    except (RuntimeError, ValueError, OSError):
-        return None
+    path = beside(folder, (node.text if node is not None else None) or ".")
+    return path if is_model_file(path) else None
 
 
 def transformer_of(root: Node, folder: Path) -> str | None:
@@ -119,12 +117,9 @@ def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
 
 def _base_here(said: str, folder: Path) -> Path | None:
     """Where a base or a part of one lies, as the author names it; None if it is elsewhere."""
-    try:
-        path = folder / Path(said).expanduser()
-        path = path if path.exists() else files_here(said)
-        return path if said and path.exists() else None
-    except (RuntimeError, ValueError, OSError):
-        return None
+    path = beside(folder, said)
+    path = path if os.path.exists(path) else files_here(said)
+    return path if said and os.path.exists(path) else None
 
 
 def _check_adapter(node: Node, path: Path, base: BaseHeader | None, report: Report) -> None:

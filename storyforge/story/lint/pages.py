@@ -10,6 +10,7 @@ from typing import Final
 
 from storyforge.errors import Report, shortened
 from storyforge.modelref import HUB_ID, PictureSize, is_embedded
+from storyforge.pictures import beside
 from storyforge.story.families import FAMILIES
 from storyforge.story.gridform import room_in
 from storyforge.story.lint.cast import no_such, regions_of
@@ -302,11 +303,7 @@ def _check_profile(said: Node | None, folder: Path, report: Report) -> None:
 def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:
     if upscale is None or upscale.text in {None, "none", "lanczos"}:
         return
-    try:
-        there = os.path.isfile(folder / Path(upscale.text or "").expanduser())
-    except (RuntimeError, ValueError):
-        there = False
-    if not there:
+    if not os.path.isfile(beside(folder, upscale.text or "")):
         message = no_such("way of enlarging", upscale.text or "", ("none", "lanczos"))
         known = "`book.upscale` is `none`, `lanczos`, or a model file beside the story"
         report.error(upscale.mark, "SF303", f"{message}; {known}")
@@ -320,10 +317,7 @@ def check_base(root: Node, folder: Path, report: Report) -> None:
     if base is None or base.text is None or is_embedded(base.text):
         return
     is_path = base.text.startswith((".", "/", "~")) or base.text.endswith(".safetensors")
-    try:
-        there = os.path.exists(folder / Path(base.text).expanduser())
-    except (RuntimeError, ValueError):
-        there = False
+    there = os.path.exists(beside(folder, base.text))
     if not is_path and not there and not HUB_ID.fullmatch(base.text):
         remedy = "`base` is `pocket`, a folder, a .safetensors file or a hub id, `owner/name`"
         report.error(base.mark, "SF330", f"{no_such('base', base.text, ('pocket',))}; {remedy}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
-from storyforge.pictures import MAX_FILES, PICTURES, check_readable, picture_size
+from storyforge.pictures import MAX_FILES, PICTURES, beside, check_readable, picture_size
 from storyforge.story.yaml import Node
 
 _REPEATED: Final = re.compile(r"\d+_")
@@ -22,10 +22,10 @@ def located(node: Node, folder: Path, what: str, report: Report) -> Path | None:
         message = f"`{shortened(written)}` is not on this machine; download it and name the {what}"
         report.error(node.mark, "SF307", message)
         return None
-    if os.path.isabs(written):
+    if os.path.isabs(written) or written.startswith("~"):
         message = f"`{shortened(written)}` leads out of the project; the story runs only here"
         report.warning(node.mark, "SF407", message)
-    return Path(os.path.normpath(folder / written))
+    return beside(folder, written)
 
 
 def check_own_picture(panel: Node, folder: Path, report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -13,7 +14,7 @@ from PIL import Image, ImageChops, ImageDraw
 from pydantic import ValidationError
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
-from storyforge.pictures import open_picture, picture_size
+from storyforge.pictures import beside, open_picture, picture_size
 from storyforge.story.layout import Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_picture, located
@@ -86,9 +87,8 @@ def _check_mask(
     if not said:
         return
     mark = _regions_mark(panel, name) if written is None else written.mark
-    path = (
-        around.folder / said if written is None else located(written, around.folder, "file", report)
-    )
+    folder = around.folder
+    path = beside(folder, said) if written is None else located(written, folder, "file", report)
     if path is None:
         return
     check_picture(mark, path, "mask", report)
@@ -107,8 +107,10 @@ def check_mask_shapes(panel: Node, aspect: float, folder: Path, report: Report) 
     """Whether masks are of the picture's shape, width over height; others are stretched."""
     for _, region in regions_of(panel):
         mask = region.get("mask")
-        path = None if mask is None or not mask.text else folder / mask.text
-        if mask is None or path is None or not path.is_file():
+        if mask is None or not mask.text:
+            continue
+        path = beside(folder, mask.text)
+        if not os.path.isfile(path):
             continue
         try:
             width, height = picture_size(path)
