@@ -238,7 +238,18 @@ ELSEWHERE |= {"SF333", "SF438", "SF439"}
 """Those of models and files of other tools; test_check_models, test_transformers and
 test_pictures_of_others test them."""
 
-ELSEWHERE |= {"SF323", "SF324", "SF326", "SF327", "SF329", "SF333", "SF334", "SF335", "SF423"}
+ELSEWHERE |= {
+    "SF323",
+    "SF324",
+    "SF326",
+    "SF327",
+    "SF329",
+    "SF333",
+    "SF334",
+    "SF335",
+    "SF336",
+    "SF423",
+}
 ELSEWHERE |= {"SF435", "SF436", "SF437"}
 """Those of what is set and planned; test_fit, test_check_and_plan and test_typography test them."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from pinning import edit
 from test_continuity import written
+from test_press import press_profile
 
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE
 from storyforge.errors import Severity, StoryForgeError
@@ -81,3 +85,84 @@ def test_what_lies_in_the_home_folder_is_found_and_told_to_be_out_of_the_project
     edit(story, "{id: dry,", "{id: dry, picture: ~/a.png,")
     assert [found.code for found in check(story)] == ["SF407"]
     assert [task.panel for task in Project(story).plan().own] == ["dry"]
+
+
+def own(folder: Path, name: str = "a.png") -> Path:
+    """A story whose first panel is a picture of its author's."""
+    story = written(folder)
+    edit(story, "{id: dry,", f"{{id: dry, picture: {name},")
+    return story
+
+
+def cut_jpeg(path: Path) -> None:
+    """A photograph of which the second half is lost."""
+    Image.effect_noise((400, 300), 90).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garbled_png(path: Path) -> None:
+    """A PNG whose every sum is right, and whose pixels are none."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        sums = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + sums
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"no pixels" * 99) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("name", "spoil"), [("a.jpg", cut_jpeg), ("a.png", garbled_png)])
+@pytest.mark.parametrize("key", ["picture", "mask", "portrait"])
+def test_a_picture_that_is_cut_off_is_found_by_check(
+    tmp_path: Path, key: str, name: str, spoil: Callable[[Path], None]
+) -> None:
+    spoil(tmp_path / name)
+    story = written(tmp_path)
+    old, new = KEYS[key]
+    edit(story, old, new.replace("NAME", name))
+    assert "SF328" in [found.code for found in check(story)]
+    Image.new("RGB", (64, 64), "white").save(tmp_path / name)
+    assert "SF328" not in [found.code for found in check(story)]
+
+
+def test_a_mask_has_the_shape_of_the_authors_own_picture(tmp_path: Path) -> None:
+    story = own(tmp_path)
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    Image.new("L", (200, 100), "white").save(tmp_path / "mask.png")
+    edit(story, "{concept: pip, at: left}}, alt: A.", "{concept: pip, mask: mask.png}}, alt: A.")
+    assert [found.code for found in check(story)] == []
+    Image.new("L", (100, 100), "white").save(tmp_path / "mask.png")
+    assert "SF438" in [found.code for found in check(story)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("time: at night", "time: at the hour of <nobody>"),
+        ("weather: in the rain", "weather: under <nobody>"),
+        ("raincoat: in a yellow raincoat", "raincoat: in the coat of <nobody>"),
+        ("prompt: in shining armour", "prompt: in the armour of <nobody>"),
+        ("reeds: seen from the reeds", "reeds: seen by <nobody>"),
+    ],
+)
+def test_a_concept_that_is_none_is_found_wherever_the_model_reads_it(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    story = written(tmp_path)
+    edit(story, old, new)
+    assert [found.code for found in check(story)] == ["SF311"]
+    edit(story, "<nobody>", "<pond>")
+    assert [found.code for found in check(story)] == []
+
+
+def test_a_profile_of_no_press_is_found_by_check(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    story = written(tmp_path)
+    edit(story, "title:", "book: {print: {profile: a.icc}}\ntitle:")
+    for content in (srgb, b"no profile", b""):
+        (tmp_path / "a.icc").write_bytes(content)
+        assert [found.code for found in check(story)] == ["SF336"]
+    press_profile(tmp_path / "a.icc")
+    assert [found.code for found in check(story)] == []

@@ -21,7 +21,7 @@ from storyforge.book.page import bind, undrawn
 from storyforge.book.picture import jpeg
 from storyforge.book.typeface import ANDIKA
 from storyforge.book.wrap import inside, wrap
-from storyforge.errors import StoryForgeError
+from storyforge.errors import StoryError, StoryForgeError
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import SOURCES
 from storyforge.story.story import check, read
@@ -211,8 +211,9 @@ def test_check_says_what_a_press_would_lack(tmp_path: Path, said: str, code: str
 def test_a_screens_profile_is_no_presss(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     (tmp_path / "screen.icc").write_bytes(srgb.tobytes())
-    outcome = Project(story_of(tmp_path, "profile: screen.icc")).render(formats=("inside",))
-    assert "no printer's" in outcome.troubles[0].error.message
+    with pytest.raises(StoryError) as raised:
+        Project(story_of(tmp_path, "profile: screen.icc")).render(formats=("inside",))
+    assert "no printer's" in raised.value.diagnostics[0].message
 
 
 def bound(path: Path) -> Book:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image, ImageCms
 
 from storyforge.book.archive import MADE_ON
-from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import describe_pdf
 from storyforge.settings import Made
+from storyforge.story.icc import PressProfile
 
 if TYPE_CHECKING:
     import pikepdf
@@ -58,7 +58,7 @@ def pressed(pdf: bytes, press: Press, title: str, made: Made = "model") -> bytes
     written = io.BytesIO()
     with pikepdf.open(io.BytesIO(pdf)) as opened:
         if press.profile is not None:
-            profile = _Profile.read(press.profile)
+            profile = PressProfile.read(press.profile)
             if press.cmyk:
                 _Converter(opened, profile).convert()
             _intend(opened, profile)
@@ -71,31 +71,7 @@ def pressed(pdf: bytes, press: Press, title: str, made: Made = "model") -> bytes
     return written.getvalue()
 
 
-@dataclass(frozen=True, slots=True)
-class _Profile:
-    """An ICC profile of a press: its bytes, its name, and how many inks it has."""
-
-    content: bytes
-    name: str
-    inks: int
-
-    @classmethod
-    def read(cls, path: Path) -> _Profile:
-        """The profile in a file."""
-        try:
-            content = path.read_bytes()
-            opened = ImageCms.ImageCmsProfile(io.BytesIO(content))
-        except (OSError, ImageCms.PyCMSError) as exc:
-            message = f"cannot read the colour profile `{path}`"
-            raise StoryForgeError(message, hint="`book.print.profile` is an ICC file") from exc
-        inks = {"CMYK": 4, "GRAY": 1, "RGB ": 3}.get(opened.profile.xcolor_space, 0)
-        if opened.profile.device_class.strip() != "prtr" or inks == 0:
-            message = f"the colour profile `{path.name}` is no printer's"
-            raise StoryForgeError(message, hint="take the one that your printer names")
-        return cls(content, (opened.profile.profile_description or path.stem).strip(), inks)
-
-
-def _intend(pdf: pikepdf.Pdf, profile: _Profile) -> None:
+def _intend(pdf: pikepdf.Pdf, profile: PressProfile) -> None:
     """Say that the file is a PDF/X-4 for this profile."""
     import pikepdf
 
@@ -156,14 +132,12 @@ class _Converter:
     """Turns pictures and flat colours of an open PDF into a profile's CMYK."""
 
     pdf: pikepdf.Pdf
-    profile: _Profile
+    profile: PressProfile
     transform: ImageCms.ImageCmsTransform = field(init=False)
 
     def __post_init__(self) -> None:
         """Prepare the one transform that everything goes through."""
-        if self.profile.inks != 4:
-            message = f"the colour profile `{self.profile.name}` is no CMYK"
-            raise StoryForgeError(message, hint="leave `book.print.colors` out")
+        self.profile.check_cmyk()
         self.transform = ImageCms.buildTransform(
             ImageCms.createProfile("sRGB"),
             ImageCms.ImageCmsProfile(io.BytesIO(self.profile.content)),

@@ -49,6 +49,7 @@ from storyforge.story.lint.paths import (
     check_own_picture,
     check_pictures,
     located,
+    shape_of_own,
 )
 from storyforge.story.lint.regions import (
     Surroundings,
@@ -108,7 +109,8 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
         check_scene(panel, cast, report)
         check_shown(panel, cast, report)
         check_regions(panel, around, report)
-        check_mask_shapes(panel, _aspect(panel) or _aspect(root) or 1.0, around.folder, report)
+        asked = _aspect(panel) or _aspect(root) or 1.0
+        check_mask_shapes(panel, shape_of_own(panel, around.folder) or asked, around.folder, report)
         check_own_picture(panel, around.folder, report)
         if panel.get("picture") is None:
             check_room(panel, around, size.coarsest, report)

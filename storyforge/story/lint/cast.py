@@ -21,7 +21,8 @@ MOST_REGIONS: Final = 32
 _MOST_MISSPELT: Final = 50
 """Names that are none; of so many it is asked which concept they meant."""
 
-_PROMPTS: Final = ("style", "prompt", "negative", "state")
+_PROMPTS: Final = ("style", "prompt", "negative", "state", "time", "weather")
+"""Keys of a story, a panel or a region whose texts the model reads."""
 
 
 def cast_of(root: Node, report: Report) -> dict[str, str]:
@@ -185,3 +186,6 @@ def _prompts(root: Node, panels: Iterable[Node]) -> Iterator[Node]:
         for node in (panel, *(region for _, region in regions_of(panel))):
             yield from (found for key in _PROMPTS if (found := node.get(key)) is not None)
     yield from (found for key in _PROMPTS if (found := root.get(key)) is not None)
+    for group in ("outfits", "views"):
+        for owner in root.named(group).values():
+            yield from (each.get("prompt") or each for each in (owner.entries or {}).values())

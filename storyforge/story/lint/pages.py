@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from storyforge.errors import Report, shortened
+from storyforge.errors import Report, StoryForgeError, shortened
 from storyforge.modelref import HUB_ID, PictureSize, is_embedded
 from storyforge.pictures import beside
 from storyforge.story.families import FAMILIES
 from storyforge.story.gridform import room_in
+from storyforge.story.icc import PressProfile
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_own_picture, located
 from storyforge.story.trims import TRIMS
@@ -296,8 +297,17 @@ def _check_profile(said: Node | None, folder: Path, report: Report) -> None:
         message = "`colors: cmyk` needs the press's `profile`, an ICC file"
         report.error(said.mark_of("colors"), "SF202", message)
     path = located(profile, folder, "file", report) if profile is not None else None
-    if profile is not None and path is not None and not os.path.isfile(path):
+    if said is None or profile is None or path is None:
+        return
+    if not os.path.isfile(path):
         report.error(profile.mark, "SF303", f"no colour profile at `{path}`")
+        return
+    try:
+        found = PressProfile.read(path)
+        if said.text_at("colors") == "cmyk":
+            found.check_cmyk()
+    except StoryForgeError as exc:
+        report.error(profile.mark, "SF336", f"{exc.message}; {exc.hint}")
 
 
 def _check_upscale(upscale: Node | None, folder: Path, report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -34,16 +35,18 @@ def check_own_picture(panel: Node, folder: Path, report: Report) -> None:
     if named is None or named.text is None:
         return
     path = located(named, folder, "file", report)
-    if path is None:
-        return
-    if not os.path.isfile(path):
-        report.error(named.mark, "SF303", f"no picture at `{path}`")
-        return
+    if path is not None:
+        check_picture(named.mark, path, "picture", report)
+
+
+def shape_of_own(panel: Node, folder: Path) -> float | None:
+    """Width over height of the picture that a panel brings; None without one that can be read."""
+    named = panel.text_at("picture")
     try:
-        picture_size(path)
-    except StoryForgeError as exc:
-        remedy = exc.hint or "PNG, JPEG, TIFF and WebP are fine"
-        report.error(named.mark, "SF328", f"{exc.message}; {remedy}")
+        width, height = picture_size(beside(folder, named)) if named else (0, 1)
+    except StoryForgeError:
+        return None  # which is told elsewhere
+    return width / height or None
 
 
 def check_narration(page: Node, folder: Path, report: Report) -> None:
@@ -61,9 +64,17 @@ def check_picture(mark: Mark, path: Path, what: str, report: Report) -> None:
         report.error(mark, "SF303", f"no {what} at `{path}`")
         return
     try:
-        check_readable(path)
+        _check_whole(path, path.stat().st_mtime_ns)
     except StoryForgeError as exc:
         report.error(mark, "SF328", f"this is no {what}: {exc.message}", exc.hint)
+    except OSError as exc:
+        report.error(mark, "SF328", f"this is no {what}: {exc}")
+
+
+@lru_cache(maxsize=256)
+def _check_whole(path: Path, changed: int) -> None:
+    """Raise as `check_readable` does; what was whole need not be read again until it `changed`."""
+    check_readable(path)
 
 
 def check_pictures(folder: Path, mark: Mark, report: Report, most: int = MAX_FILES) -> None:
