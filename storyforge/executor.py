@@ -114,7 +114,7 @@ def _run_here(
         try:
             function(task, on_progress)
         except MENDABLE as exc:
-            failures.append(Failure(task, _logged(translated(exc))))
+            failures.append(Failure(task, logged(translated(exc))))
         else:
             done(task, peak_memory())
     return tuple(failures)
@@ -141,7 +141,7 @@ def translated(error: Exception, jobs: int = 1) -> StoryForgeError:
     return told
 
 
-def _logged(error: StoryForgeError) -> StoryForgeError:
+def logged(error: StoryForgeError) -> StoryForgeError:
     """The error, after the log has heard of it: the author hears a sentence, not where it broke."""
     _log.error("a task failed: %s\n%s", error.message, error.trace)
     return error
@@ -183,7 +183,7 @@ def _run_beside(
                 if error is None:
                     done(worker.task, worker.memory)
                 else:
-                    failures.append(Failure(worker.task, _logged(error)))
+                    failures.append(Failure(worker.task, logged(error)))
     finally:
         for worker in workers:
             worker.process.terminate()

@@ -41,6 +41,12 @@ _EMBEDDED: Final = "pocket"
 _OF_POCKET: Final[dict[Drawn, str]] = {"pose": "pocket/keypose", "sketch": "pocket/sketch"}
 """Which of its adapters reads what is drawn."""
 
+DEVICE: Final = "STORYFORGE_DEVICE"
+"""Names the device where bases lie, as `--device` does."""
+
+VRAM: Final = "STORYFORGE_VRAM"
+"""Names the GB of a GPU's memory that may be used, as `--vram` does."""
+
 HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 DEFAULTS_FILE: Final = "storyforge.json"

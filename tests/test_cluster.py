@@ -9,14 +9,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from time import sleep
+from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 from tiny import save_base
 from tinystory import products, write_story
 
-from storyforge.engine.cluster import Cluster, ClusterSpec, hosts_in, opened_cluster, work
+from storyforge.engine.cluster import Cluster, work
+from storyforge.engine.opening import ClusterSpec, hosts_in, opened_cluster
 from storyforge.engine.orders import RemoteTask, Sendable, Sender
 from storyforge.engine.token import new_token, security_of
 from storyforge.engine.worker import STORE, Unfinished, own_store, perform
@@ -32,8 +36,8 @@ from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of
 from storyforge.project.project import Project
 from storyforge.store import Store
-from storyforge.store.packs import Pack, packed
-from storyforge.tasks import PanelTask, TrainTask
+from storyforge.store.packs import Pack, pack_of_file, packed
+from storyforge.tasks import PanelTask, Task, TrainTask
 
 Work = Callable[..., bytes]
 
@@ -91,7 +95,7 @@ def sent(
     client: Client, story: Path, panels: tuple[PanelTask, ...], store: Store, do: Work = work
 ) -> tuple[Failure[PanelTask], ...]:
     """Draw panels by workers who do not see the store."""
-    cluster = Cluster(client, shared=False, work=do)
+    cluster = Cluster(client, work=do)
     sender = Sender(Project(story).plan(), store)
     return cluster.perform(panels, sender, silent, lambda task, memory: None)
 
@@ -258,13 +262,11 @@ def test_what_is_no_order_is_refused(text: str) -> None:
 def test_another_base_is_not_drawn_with(here: Path, tmp_path: Path) -> None:
     plan = Project(here).plan()
     task = replace(plan.panels[0], base_hash="0" * 64)
-    order = replace(Sender(plan, Store(tmp_path)).order(task), store=tmp_path)
-    packs = [Sender(plan, Store(tmp_path)).order(task)]
     sender = Sender(plan, Store(tmp_path))
-    sender.order(task)
-    given = [sender.input(key) for key in packs[0].inputs]
+    order = sender.order(task)
+    given = [sender.input(key) for key in order.inputs]
     with pytest.raises(Unfinished, match="is another one on this machine"):
-        perform(order.text(), given, "here", silent)
+        perform(order.text(), given, "here", silent, own=Store(tmp_path))
 
 
 def test_an_error_comes_home_as_it_was() -> None:
@@ -308,22 +310,50 @@ def test_a_token_is_its_owners_alone_and_must_be_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_cluster_is_said_in_a_word(text: str, spec: ClusterSpec) -> None:
-    assert ClusterSpec.read(text) == spec
+    token = Path("token")
+    assert ClusterSpec.read(text, token) == replace(spec, token=token)
 
 
-@pytest.mark.parametrize("text", ["", "local:0", "ssh:", "http://x:1", "tls://x", "tls://x:1/y"])
+NO_CLUSTERS = (
+    *("", "local:0", "ssh:", "http://x:1", "tls://x", "tls://x:1/y"),
+    *("tls://x:65536", "tls://x:٣", "local:٣", "tcp://localhost:99999999999"),
+)
+
+
+@pytest.mark.parametrize("text", NO_CLUSTERS)
 def test_what_is_no_cluster_is_told(text: str) -> None:
     with pytest.raises(StoryForgeError, match="is no cluster"):
+        ClusterSpec.read(text, Path("token"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tcp://10.0.0.1:8786", "tls://10.0.0.1:1", "tls://localhost:1", "slurm:2", "ssh:hosts.txt"],
+)
+def test_no_cluster_that_others_reach_is_without_a_token(text: str) -> None:
+    with pytest.raises(StoryForgeError, match="without a token"):
         ClusterSpec.read(text)
 
 
-def test_nobody_connects_far_away_without_a_token(tmp_path: Path) -> None:
-    spec = ClusterSpec.read("tcp://10.0.0.1:8786")
+def test_a_token_where_nothing_is_encrypted_is_refused() -> None:
+    with pytest.raises(StoryForgeError, match="is not encrypted") as caught:
+        ClusterSpec.read("tcp://localhost:8786", Path("token"))
+    assert caught.value.hint == "write `tls://localhost:8786`"
+
+
+def test_whatever_fails_while_a_cluster_starts_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_token(tmp_path / "token")
+    (tmp_path / "hosts").write_text("localhost\n")
+    spec = ClusterSpec.read(f"ssh:{tmp_path / 'hosts'}", tmp_path / "token")
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
     with (
-        pytest.raises(StoryForgeError, match="without a token"),
-        opened_cluster(spec, Store(tmp_path)),
+        pytest.raises(EnvironmentProblem, match="needs the package `asyncssh`") as caught,
+        opened_cluster(spec, Store(tmp_path / "store")),
     ):
         pass
+    assert caught.value.hint == "pip install 'storyforge[ssh]'"
 
 
 def test_hosts_are_listed_one_a_line(tmp_path: Path) -> None:
@@ -382,3 +412,155 @@ def test_a_worker_serves_whoever_has_its_token(folder: Path, here: Path, tmp_pat
         except subprocess.TimeoutExpired:
             serving.kill()
             serving.communicate()
+
+
+@pytest.fixture
+def panels(here: Path) -> tuple[PanelTask, ...]:
+    """Panels that read nothing, and are nobody else's."""
+    plan = Project(here).plan()
+    name = os.environ["PYTEST_CURRENT_TEST"]
+    keys = [key_of({"test": name, "panel": number}) for number in range(40)]
+    return tuple(replace(plan.panels[0], key=key) for key in keys)
+
+
+class CountingClient(Client):
+    """Counts the messages by which tasks go out and products come in."""
+
+    submits = maps = gathers = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        type(self).submits += 1
+        return super().submit(*args, **kwargs)
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        type(self).maps += 1
+        futures = super().map(*args, **kwargs)
+        wait(futures)
+        return futures
+
+    def gather(self, *args: Any, **kwargs: Any) -> Any:
+        type(self).gathers += 1
+        return super().gather(*args, **kwargs)
+
+
+def drawn_at_once(text: str, *given: bytes) -> bytes:
+    key = str(RemoteTask.read(text).task["key"])
+    return pack_of_file("panels", key, key.encode())
+
+
+def test_many_tasks_go_out_and_come_in_together(
+    here: Path, workers: LocalCluster, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    store = without_panels(here, tmp_path / "store")
+    with CountingClient(workers) as client:
+        assert not sent(client, here, panels, store, drawn_at_once)
+    assert all(store.path("panels", task.key).read_text() == task.key for task in panels)
+    assert CountingClient.maps == 1
+    assert CountingClient.submits <= 5
+    assert CountingClient.gathers < len(panels) / 2
+
+
+def test_a_scheduler_that_is_lost_ends_the_run_in_words(
+    here: Path, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    store = without_panels(here, tmp_path / "store")
+    kept: list[Task] = []
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster.scheduler_address, timeout=3) as client,
+    ):
+
+        def lose(task: Task, memory: int) -> None:
+            kept.append(task)
+            cluster.close()
+
+        tired = Cluster(client, work=drawn_slowly)
+        with pytest.raises(EnvironmentProblem, match="the cluster is gone") as caught:
+            tired.perform(panels, Sender(Project(here).plan(), store), silent, lose)
+    assert caught.value.hint == "run the same command again: what has arrived is kept"
+    assert kept
+    assert all(store.has("panels", task.key) for task in kept)
+
+
+def drawn_slowly(text: str, *given: bytes) -> bytes:
+    sleep(0.2)
+    return drawn_at_once(text, *given)
+
+
+def test_a_task_that_some_refused_is_not_lost_with_the_others(
+    here: Path, workers: LocalCluster, client: Client, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    """One worker refuses it, and the only one that may do it now goes away."""
+    store = without_panels(here, tmp_path / "store")
+    cluster = Cluster(client, work=refused_once)
+    assert not cluster.perform(
+        panels[:1], Sender(Project(here).plan(), store), silent, lambda *_: None
+    )
+
+
+def refused_once(text: str, *given: bytes) -> bytes:
+    """Refuse it on one worker; end the process of the other, once."""
+    from distributed import get_worker
+
+    if once(text, "refused"):
+        raise Unfinished(EnvironmentProblem("no base here"), get_worker().address)
+    if once(text, "ended"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return drawn_at_once(text, *given)
+
+
+def test_a_store_of_the_same_name_is_not_taken_for_the_shared_one(
+    here: Path, client: Client, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    store = without_panels(here, tmp_path / "store")
+    cluster = Cluster(client, seen="seen-by-nobody")
+    failures = cluster.perform(
+        panels[:1], Sender(Project(here).plan(), store), silent, lambda *_: None
+    )
+    (failure,) = failures
+    assert "does not see the store" in failure.error.message
+    assert failure.error.hint == "mount the same folder there, or end the worker on it"
+
+
+def test_what_is_said_to_be_made_and_is_not_here_has_failed(
+    here: Path, client: Client, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    store = without_panels(here, tmp_path / "store")
+    (failure,) = sent(client, here, panels[:1], store, says_it_is_done)
+    assert "is not here" in failure.error.message
+
+
+def says_it_is_done(text: str, *given: bytes) -> bytes:
+    return b""
+
+
+def test_a_strange_worker_takes_one_task_with_it_and_no_more(
+    here: Path, client: Client, panels: tuple[PanelTask, ...], tmp_path: Path
+) -> None:
+    store = without_panels(here, tmp_path / "store")
+    odd = panels[7].key
+    failures = sent(client, here, panels, store, partial(fails_strangely, odd))
+    assert [failure.task.key for failure in failures] == [odd]
+    assert failures[0].error.message == "a worker failed by KeyError: 'storyforge'"
+    assert sum(store.has("panels", task.key) for task in panels) == len(panels) - 1
+
+
+def fails_strangely(odd: str, text: str, *given: bytes) -> bytes:
+    if RemoteTask.read(text).task["key"] == odd:
+        raise KeyError("storyforge")
+    return drawn_at_once(text, *given)
+
+
+def test_a_cluster_of_ones_own_is_closed_to_others(here: Path, tmp_path: Path) -> None:
+    spec = ClusterSpec.read("local:1")
+    store = Store(tmp_path / "store")
+    with opened_cluster(spec, store) as cluster:
+        address = cluster.client.scheduler.address
+        assert address.startswith("tls://")
+        assert cluster.seen is not None
+        assert (store.root / "locks" / f"{cluster.seen}.lock").exists()
+        with pytest.raises((OSError, TimeoutError)):
+            Client(address.replace("tls", "tcp"), timeout=2)
+    assert not list((store.root / "locks").glob("seen-*"))

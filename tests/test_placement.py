@@ -15,9 +15,7 @@ from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.lora import Delta, merged
 from storyforge.model.placement import (
-    DEVICE,
     GIB,
-    VRAM,
     Placement,
     asked_placement,
     open_placed,
@@ -26,6 +24,7 @@ from storyforge.model.placement import (
     weights_of,
 )
 from storyforge.model.tokens import encode
+from storyforge.modelref import DEVICE, VRAM
 from storyforge.project import project
 from storyforge.project.project import Project
 

@@ -5,7 +5,8 @@
 `efficiency` is the time of one worker by N times that of N, on tasks that sleep: what is lost to
 planning, sending and keeping. Tasks that compute are another matter: a machine of two processors
 does two at a time. `many` plans, sends and keeps tasks that take no time; `kills` ends a worker
-every ten seconds and counts what is not there, or not the same, in the end.
+every ten seconds and counts what is not there, or not the same, in the end. `load` says how many
+processes wanted a processor in the last minute, the benchmark's own among them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from benchmarks.cluster.work import SLEEP, is_right, own_process, slept
 from benchmarks.faults.life import write_story
 from storyforge.engine.cluster import Cluster
 from storyforge.engine.orders import Sender
-from storyforge.executor import silent
+from storyforge.executor import processors, silent
 from storyforge.plan.keys import key_of
 from storyforge.plan.plan import Plan
 from storyforge.project.project import Project
@@ -62,7 +63,9 @@ def main() -> None:
         told["seconds_a_task"] = {str(n): round(pace[n], 4) for n in counts}
         told["efficiency"] = {str(n): round(alone / (n * pace[n]), 3) for n in counts}
         told["many"] = bench.many(asked.many, counts[-1])
-        told |= bench.killed(counts[-1], asked.kills)
+        if asked.kills:
+            told |= bench.killed(counts[-1], asked.kills)
+        told["load"] = {"processors": processors(), "busy": round(os.getloadavg()[0], 1)}
     print(json.dumps(told, indent=1) if asked.json else told)
 
 

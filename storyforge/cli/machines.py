@@ -35,7 +35,7 @@ def worker(
     ] = None,
 ) -> None:
     """Learn, fuse and draw for others: `render --cluster` elsewhere."""
-    from storyforge.engine.cluster import ClusterSpec
+    from storyforge.engine.opening import ClusterSpec
     from storyforge.engine.serving import Serving, serve
     from storyforge.engine.token import new_token as write_token
 

@@ -10,7 +10,7 @@ import typer
 from storyforge.errors import StoryForgeError, closest
 
 if TYPE_CHECKING:
-    from storyforge.engine.cluster import ClusterSpec
+    from storyforge.engine.opening import ClusterSpec
     from storyforge.settings import Format
 
 _FORMATS = "pdf, html, web, epub, epub-reflow, cbz, png, cover, inside, booklet, mp4"
@@ -66,7 +66,7 @@ PlaceOption = Annotated[
 
 def cluster_at(where: str | None, token: Path | None) -> ClusterSpec | None:
     """The cluster asked for; None for this machine."""
-    from storyforge.engine.cluster import ClusterSpec
+    from storyforge.engine.opening import ClusterSpec
 
     return None if where is None else ClusterSpec.read(where, token)
 

@@ -128,8 +128,10 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:
+    from storyforge.modelref import DEVICE, VRAM
+
     # What workers in processes of their own are to know goes by the environment.
-    for name, asked in (("STORYFORGE_DEVICE", device), ("STORYFORGE_VRAM", vram)):
+    for name, asked in ((DEVICE, device), (VRAM, vram)):
         if asked is not None:
             os.environ[name] = str(asked)
     if verbose:

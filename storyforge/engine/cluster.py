@@ -2,28 +2,24 @@
 
 What travels is an order in plain JSON and the products that it reads; Dask brings these to whoever
 needs them from whoever has them, and prefers workers that do. A worker that is lost loses the task
-that it was at. Not covered: a scheduler that is lost ends the run; what was made is kept.
+that it was at. Orders go out and products come in by the batch: a message for each would take
+longer than small tasks do. Not covered: a scheduler that is lost ends the run; what was made is
+kept.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import re
 import secrets
-from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from storyforge.engine.orders import RemoteTask, Sendable, Sender, products_of
-from storyforge.engine.token import check_dask, security_of
-from storyforge.engine.worker import DEVICE, Unfinished, gpus, perform, settle
+from storyforge.engine.orders import RemoteTask, Sendable, Sender, appears, products_of
+from storyforge.engine.worker import Unfinished, perform, take_gpu
 from storyforge.errors import (
     Damaged,
     EnvironmentProblem,
@@ -32,10 +28,9 @@ from storyforge.errors import (
     StoryForgeError,
     TaskFailed,
 )
-from storyforge.executor import Done, Failure, OnProgress, processors
+from storyforge.executor import Done, Failure, OnProgress, logged, translated
 from storyforge.plan.status import shelf_of, subject_of
 from storyforge.store import Store
-from storyforge.store.durable import make_folder
 from storyforge.store.packs import Pack, packed
 from storyforge.store.products import Source
 
@@ -48,8 +43,17 @@ TRIES: Final = 3
 PROGRESS: Final = "storyforge-progress"
 """The topic under which workers tell how far they are."""
 
-WAITING: Final = 120.0
-"""Seconds to wait for the first worker."""
+SENT_AT_ONCE: Final = 500
+"""Orders in one message; some 2 kB each."""
+
+FETCHED_AT_ONCE: Final = 64
+"""Products in one message; pictures of a few MB at most, so it fits into the memory."""
+
+LONELY: Final = 600.0
+"""Seconds without a single worker after which a run ends."""
+
+_LOOK: Final = 5.0
+"""Seconds between two looks at which workers are still there."""
 
 _PACE: Final = 0.5
 """Seconds between two words of a worker about how far it is."""
@@ -57,46 +61,12 @@ _PACE: Final = 0.5
 T = TypeVar("T", bound=Sendable)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
-    """Where tasks are to be done, as `--cluster` says it.
-
-    kind   `local`, `slurm`, `ssh`, or `scheduler` for one that is there
-    where  the address of a scheduler, or the file that lists hosts
-    count  workers to start; None for as many as there is room for
-    token  the file that all members share; None on one machine alone
-    """
-
-    kind: str
-    where: str = ""
-    count: int | None = None
-    token: Path | None = None
-
-    @staticmethod
-    def read(text: str, token: Path | None = None) -> ClusterSpec:
-        """What `--cluster` says.
-
-        Raises StoryForgeError for anything else.
-        """
-        started = re.fullmatch(r"(local|slurm)(?::([1-9]\d{0,3}))?", text)
-        if started:
-            return ClusterSpec(started[1], "", int(started[2]) if started[2] else None, token)
-        if text.startswith("ssh:") and len(text) > len("ssh:"):
-            return ClusterSpec("ssh", text.removeprefix("ssh:"), token=token)
-        if re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", text):
-            return ClusterSpec("scheduler", text, token=token)
-        raise StoryForgeError(
-            f"`{text}` is no cluster",
-            hint="write `local:4`, `slurm:8`, `ssh:hosts.txt` or `tls://host:8786`",
-        )
-
-
 def work(text: str, *given: bytes) -> bytes:
     """What a worker of Dask's does: one order, with what it reads."""
     from distributed import get_worker
 
     worker = get_worker()
-    settle(worker.name)
+    take_gpu(worker.name)
     told = 0.0
 
     def tell(what: str, done: int, total: int) -> None:
@@ -113,51 +83,76 @@ def work(text: str, *given: bytes) -> bytes:
 class Cluster:
     """Workers that are connected.
 
-    shared  whether all of them see the store of whoever asks
+    seen    the mark in the store of whoever asks, if all workers see it; None if they do not
     work    what they do with an order
+    lonely  seconds without a worker after which a run ends
     given   what they were given to read, by name
     """
 
     client: Client
-    shared: bool = False
+    seen: str | None = None
     work: Callable[..., bytes] = work
+    lonely: float = LONELY
     given: dict[str, Future] = field(default_factory=dict)
 
     def perform(
         self, tasks: Sequence[T], sender: Sender, on_progress: OnProgress, done: Done[T]
     ) -> tuple[Failure[T], ...]:
-        """Do every task somewhere, keep each product as it arrives, and say which failed."""
-        sender.shared = self.shared
-        round_ = _Round[T](self, sender)
+        """Do every task somewhere, keep each product as it arrives, and say which failed.
+
+        Raises EnvironmentProblem if the cluster is lost; what has arrived is kept.
+        """
+        sender.seen = self.seen
+        round_ = _Round[T](self, sender, on_progress)
 
         def hear(event: tuple[float, Any]) -> None:
             """Hear of a worker how far it is."""
             round_.news.put(tuple(event[1]))
 
-        self.client.subscribe_topic(PROGRESS, hear)
+        with _reaching(self.client):
+            self.client.subscribe_topic(PROGRESS, hear)
         try:
-            for task in tasks:
-                round_.send(_Sent(task))
-            for number, (task, error) in enumerate(round_.ends(on_progress), start=1):
+            for number, (task, error) in enumerate(round_.ends(tasks), start=1):
                 ended = "failed" if error else "done"
                 on_progress(f"{subject_of(task)}: {ended}", number, len(tasks))
                 if error is None:
                     done(task, 0)
         finally:
-            round_.give_up()
-            with suppress(OSError, ValueError):
+            # Whatever ended the round is what is told, not that nobody hears of its end.
+            with suppress(EnvironmentProblem, ValueError), _reaching(self.client):
+                round_.give_up()
                 self.client.unsubscribe_topic(PROGRESS)
         return tuple(round_.failures)
 
-    def submit(self, order: RemoteTask, sender: Sender, name: str, but: Sequence[str]) -> Future:
-        """Send an order under a name, to any worker but these."""
-        sources: list[Source] = [] if self.shared else products_of(order)
+    def given_to(self, order: RemoteTask, sender: Sender) -> list[Future]:
+        """What a worker needs beside the order."""
+        sources: list[Source] = [] if self.seen is not None else products_of(order)
         given = [self._product(source, sender.store) for source in sources]
-        given += [self._give(f"inputs-{key}", sender.input(key)) for key in order.inputs]
-        others = [where for where in self.client.nthreads() if where not in but] if but else None
-        return self.client.submit(
-            self.work, order.text(), *given, key=name, workers=others or None, pure=False
+        return given + [self._give(f"inputs-{key}", sender.input(key)) for key in order.inputs]
+
+    def submit(
+        self, orders: Sequence[tuple[str, str, Sequence[Future]]], only: Sequence[str]
+    ) -> list[Future]:
+        """Send orders: each its name, its text, and equally many things to read.
+
+        only  the workers that may do them; any if none
+        """
+        names, texts, given = zip(*orders, strict=True)
+        # A wish that Dask may overrule would not do: the one that refused is idle, and steals it.
+        sent: list[Future] = self.client.map(
+            self.work,
+            list(texts),
+            *map(list, zip(*given, strict=True)),
+            key=list(names),
+            workers=list(only) or None,
+            pure=False,
         )
+        return sent
+
+    def addresses(self) -> set[str]:
+        """The workers that are there."""
+        with _reaching(self.client):
+            return set(self.client.nthreads())
 
     def _product(self, source: Source, store: Store) -> Future:
         name = "-".join(source)
@@ -178,14 +173,39 @@ def _same(data: bytes) -> bytes:
     return data
 
 
+def _gone(why: object) -> EnvironmentProblem:
+    hint = "run the same command again: what has arrived is kept"
+    return EnvironmentProblem(f"the cluster is gone: {why}", hint=hint)
+
+
+@contextmanager
+def _reaching(client: Client) -> Iterator[None]:
+    """Say that the cluster is gone, where its scheduler does not answer."""
+    if client.status == "closed":
+        raise _gone("its scheduler was lost")
+    try:
+        yield
+    except (CancelledError, OSError) as exc:
+        raise _gone(exc) from exc
+
+
+class _Strange(EnvironmentProblem):
+    """Something that no worker of storyforge's says."""
+
+
 @dataclass(slots=True)
 class _Sent(Generic[T]):
-    """A task that is somewhere; `refused` are workers that could not do it."""
+    """A task that is somewhere.
+
+    refused  workers that could not do it
+    only     those that may do it, since others refused; empty if any may
+    """
 
     task: T
     tries: int = 0
     tight: bool = False
     refused: list[str] = field(default_factory=list)
+    only: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -194,69 +214,113 @@ class _Round(Generic[T]):
 
     cluster: Cluster
     sender: Sender
+    on_progress: OnProgress
     failures: list[Failure[T]] = field(default_factory=list)
     sent: dict[str, tuple[_Sent[T], Future]] = field(default_factory=dict)
     news: SimpleQueue[Any] = field(default_factory=SimpleQueue)
     unsent: list[tuple[_Sent[T], StoryForgeError]] = field(default_factory=list)
+    looked: float = 0.0
+    lonely_since: float | None = None
 
-    def send(self, each: _Sent[T]) -> None:
-        """Send a task, once more if need be."""
-        each.tries += 1
-        name = f"{shelf_of(each.task)}-{each.task.key}-{secrets.token_hex(4)}"
-        try:
-            order = self.sender.order(each.task, tight=each.tight)
-            future = self.cluster.submit(order, self.sender, name, each.refused)
-        except StoryForgeError as exc:
-            self.unsent.append((each, exc))
-            return
-        self.sent[future.key] = each, future
-        future.add_done_callback(self.news.put)
-
-    def ends(self, on_progress: OnProgress) -> Iterator[tuple[T, StoryForgeError | None]]:
-        """Each task when it has come to its end, and what went wrong if anything did."""
+    def ends(self, tasks: Sequence[T]) -> Iterator[tuple[T, StoryForgeError | None]]:
+        """Send tasks; each when it has come to its end, and what went wrong if anything did."""
+        self.looked = monotonic()
+        for start in range(0, len(tasks), SENT_AT_ONCE):
+            self.send([_Sent(task) for task in tasks[start : start + SENT_AT_ONCE]])
+            yield from self._ended(wait=0.0)
         while self.sent or self.unsent:
-            if self.unsent:
-                each, why = self.unsent.pop()
-                yield each.task, self._regretted(each, why)
-                continue
-            news = self.news.get()
-            if isinstance(news, tuple):
-                on_progress(*news)
-                continue
-            each, _ = self.sent.pop(news.key)
-            error = self._arrived(each, news)
-            if error is not None and self._may_go(each, error):
-                self.send(each)
-            else:
-                yield each.task, error if error is None else self._regretted(each, error)
+            yield from self._ended(wait=_LOOK)
+            self._look_after()
 
-    def _regretted(self, each: _Sent[T], error: StoryForgeError) -> StoryForgeError:
-        self.failures.append(Failure(each.task, error))
+    def send(self, several: Sequence[_Sent[T]]) -> None:
+        """Send tasks, once more if need be: one message for all that are alike."""
+        groups: dict[tuple[int, tuple[str, ...]], list[tuple[_Sent[T], str, list[Future]]]] = {}
+        there = self.cluster.addresses() if any(each.refused for each in several) else set()
+        for each in several:
+            each.tries += 1
+            each.only = tuple(sorted(there - set(each.refused))) if each.refused else ()
+            try:
+                order = self.sender.order(each.task, tight=each.tight)
+                given = self.cluster.given_to(order, self.sender)
+            except StoryForgeError as exc:
+                self.unsent.append((each, exc))
+            else:
+                group = groups.setdefault((len(given), each.only), [])
+                group.append((each, order.text(), given))
+        for (_, only), group in groups.items():
+            orders = [(_name(each.task), text, given) for each, text, given in group]
+            with _reaching(self.cluster.client):
+                futures = self.cluster.submit(orders, only)
+            for (each, _, _), future in zip(group, futures, strict=True):
+                self.sent[future.key] = each, future
+                future.add_done_callback(self.news.put)
+
+    def _ended(self, wait: float) -> Iterator[tuple[T, StoryForgeError | None]]:
+        """Those that have come to an end by now, or within so many seconds if none has."""
+        for each, error in self._arrived(self._heard(0.0 if self.unsent else wait)):
+            if error is None:
+                yield each.task, None
+            elif self._may_go(each, error):
+                self.send([each])
+            else:
+                yield each.task, self._failed(each, error)
+        while self.unsent:
+            each, why = self.unsent.pop()
+            yield each.task, self._failed(each, why)
+
+    def _failed(self, each: _Sent[T], error: StoryForgeError) -> StoryForgeError:
+        self.failures.append(Failure(each.task, logged(error)))
         return error
 
-    def _arrived(self, each: _Sent[T], future: Future) -> StoryForgeError | None:
-        """Keep what a task has made, verified; what went wrong, if anything did."""
-        from distributed import KilledWorker
+    def _heard(self, wait: float) -> list[Future]:
+        """Tasks that came to an end; how far others are is told on the way."""
+        ended: list[Future] = []
+        until = monotonic() + wait
+        with suppress(Empty):
+            while len(ended) < FETCHED_AT_ONCE:
+                # Nobody waits for more once there is something to keep.
+                left = 0.0 if ended else until - monotonic()
+                news = self.news.get(left > 0, max(left, 0.0))
+                if isinstance(news, tuple):
+                    self.on_progress(*news)
+                elif news.key in self.sent:
+                    ended.append(news)
+        return ended
 
+    def _arrived(
+        self, ended: Sequence[Future]
+    ) -> Iterator[tuple[_Sent[T], StoryForgeError | None]]:
+        """Keep what tasks have made, fetched together; what went wrong with each, if anything."""
+        client = self.cluster.client
+        with _reaching(client):
+            # Of those that failed, now or while they were fetched, there is None.
+            data = client.gather({future.key: future for future in ended}, errors="skip")
+        for future in ended:
+            if future.status == "cancelled":
+                raise _gone("its scheduler was lost")
+            each, _ = self.sent.pop(future.key)
+            if future.status == "error":
+                yield each, _told(each, future)
+            else:
+                yield each, self._kept(each, data.pop(future.key))
+
+    def _kept(self, each: _Sent[T], data: object) -> StoryForgeError | None:
+        """Keep what has arrived, verified; what is wrong with it, if anything is."""
+        source = shelf_of(each.task), each.task.key
+        store = self.sender.store
+        if not data:
+            if appears(store.path(*source)) and store.has(*source):
+                return None
+            return EnvironmentProblem(f"`{store.path(*source)}` was made elsewhere and is not here")
         try:
-            data = future.result()
-            if data:
-                pack = Pack.read(data)
-                if pack.source != (shelf_of(each.task), each.task.key):
-                    raise Damaged("what arrived is not what was asked for")
-                pack.keep(self.sender.store)
-        except Unfinished as exc:
-            each.refused.append(exc.where)
-            return exc.error
+            if not isinstance(data, bytes):
+                raise Damaged("what arrived is no product")
+            pack = Pack.read(data)
+            if pack.source != source:
+                raise Damaged("what arrived is not what was asked for")
+            pack.keep(store)
         except StoryForgeError as exc:
             return exc
-        except KilledWorker as exc:
-            hint = "if memory ran out there, draw smaller pictures"
-            error = TaskFailed("every worker that tried it was lost", hint=hint)
-            error.trace = str(exc)
-            return error
-        except (CancelledError, OSError) as exc:
-            return EnvironmentProblem(f"the cluster is gone: {exc}")
         return None
 
     def _may_go(self, each: _Sent[T], error: StoryForgeError) -> bool:
@@ -268,124 +332,55 @@ class _Round(Generic[T]):
             each.tight = True
             each.refused.clear()
             return True
-        left = set(self.cluster.client.nthreads()) - set(each.refused)
-        return isinstance(error, Damaged) or bool(each.refused and left)
+        if isinstance(error, Damaged | _Strange):
+            return True
+        return bool(each.refused) and bool(self.cluster.addresses() - set(each.refused))
+
+    def _look_after(self) -> None:
+        """Send anew what waits for workers that are gone; end where none comes any more."""
+        if monotonic() - self.looked < _LOOK:
+            return
+        self.looked, there = monotonic(), self.cluster.addresses()
+        if there:
+            self.lonely_since = None
+        elif self.lonely_since is None:
+            self.lonely_since = self.looked
+            self.on_progress("no worker is left: waiting for one", 0, 1)
+        elif self.looked - self.lonely_since > self.cluster.lonely:
+            raise _gone("no worker is left")
+        for key, (each, future) in list(self.sent.items()):
+            if each.only and there and not there & set(each.only):
+                del self.sent[key]
+                future.cancel()
+                each.tries -= 1
+                self.send([each])
 
     def give_up(self) -> None:
         """Let go of what is not done yet."""
         self.cluster.client.cancel([future for _, future in self.sent.values()])
 
 
-@contextmanager
-def opened_cluster(spec: ClusterSpec, store: Store) -> Iterator[Cluster]:
-    """Connect to a cluster, or start one that ends with this.
+def _told(each: _Sent[T], future: Future) -> StoryForgeError:
+    """What went wrong with a task on its worker."""
+    from distributed import KilledWorker
 
-    Raises EnvironmentProblem if nobody answers.
-    """
-    check_dask()
-    import dask
-    from distributed import Client
-
-    quiet = {"distributed.admin.large-graph-warning-threshold": "1GiB"}
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set(quiet))
-        security = security_of(spec.token)
-        address = _started(spec, security, stack)
-        try:
-            client = stack.enter_context(Client(address, security=security, timeout=WAITING))
-            client.wait_for_workers(1, timeout=WAITING)
-        except (OSError, TimeoutError) as exc:
-            message = f"no worker answers at `{spec.where or spec.kind}`: {exc}"
-            hint = "start some with `storyforge worker`; all need the same token"
-            raise EnvironmentProblem(message, hint=hint) from exc
-        yield Cluster(client, shared=_is_shared(client, store))
+    error = future.exception()
+    match error:
+        case Unfinished():
+            each.refused.append(error.where)
+            return error.error
+        case StoryForgeError():
+            return error
+        case KilledWorker():
+            hint = "if memory ran out there, draw smaller pictures"
+            lost = TaskFailed("every worker that tried it was lost", hint=hint)
+            lost.trace = str(error)
+            return lost
+    hint = "install the same storyforge on every machine of the cluster"
+    strange = _Strange(f"a worker failed by {type(error).__name__}: {error}", hint=hint)
+    strange.trace = translated(error).trace
+    return strange
 
 
-def _started(spec: ClusterSpec, security: Any, stack: ExitStack) -> Any:  # noqa: ANN401
-    """What a client connects to: an address, or a cluster of Dask's that ends with the stack."""
-    if spec.kind == "scheduler":
-        check_guarded(spec)
-        return spec.where
-    if spec.kind == "local":
-        return stack.enter_context(_local(spec))
-    if spec.kind == "slurm":
-        try:
-            from dask_jobqueue import SLURMCluster
-        except ImportError as exc:
-            hint = "pip install 'storyforge[slurm]'"
-            raise EnvironmentProblem("Slurm needs the package `dask-jobqueue`", hint=hint) from exc
-        # Queue, memory and account stand in dask's jobqueue.yaml, as the site wants them.
-        made = stack.enter_context(SLURMCluster(processes=1, security=security))
-        made.scale(spec.count or 1)
-        return made
-    from distributed import SSHCluster
-
-    hosts = hosts_in(Path(spec.where))
-    options = {"nthreads": 1, "memory_limit": 0}
-    return stack.enter_context(
-        SSHCluster([hosts[0], *hosts], worker_options=options, security=security)
-    )
-
-
-def _local(spec: ClusterSpec) -> Any:  # noqa: ANN401
-    from distributed import LocalCluster
-
-    count = spec.count or gpus() or processors()
-    threads = {"OMP_NUM_THREADS": str(max(1, processors() // count))}
-    return LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        memory_limit=0,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
-        env=threads,
-    )
-
-
-def usual_cluster() -> ClusterSpec | None:
-    """All GPUs of this machine, if it has several and Dask is there; None for doing it here."""
-    # Looked up where the driver lists them: loading torch to ask would take seconds.
-    if len(list(Path("/dev").glob("nvidia[0-9]*"))) < 2 or find_spec("distributed") is None:
-        return None
-    count = gpus()
-    return ClusterSpec("local", count=count) if count > 1 and not os.environ.get(DEVICE) else None
-
-
-def hosts_in(path: Path) -> list[str]:
-    """The hosts that a file lists, one a line.
-
-    Raises EnvironmentProblem if there are none.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as exc:
-        raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
-    hosts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not hosts:
-        raise EnvironmentProblem(f"`{path}` lists no host", hint="write one a line")
-    return hosts
-
-
-def check_guarded(spec: ClusterSpec) -> None:
-    """Raise StoryForgeError for a connection that others could listen to, or answer."""
-    host = spec.where.partition("://")[2].rpartition(":")[0]
-    if spec.token is None and host not in {"localhost", "127.0.0.1", "[::1]"}:
-        raise StoryForgeError(
-            f"without a token nobody knows who answers at `{host}`",
-            hint="name it with `--token FILE`; `storyforge worker --new-token FILE` makes one",
-        )
-
-
-def _is_shared(client: Client, store: Store) -> bool:
-    """Whether every worker sees the store."""
-    mark = store.root / "locks" / f"seen-{secrets.token_hex(8)}"
-    make_folder(mark.parent)
-    mark.touch()
-    try:
-        return all(client.run(_sees, str(mark)).values())
-    finally:
-        mark.unlink(missing_ok=True)
-
-
-def _sees(path: str) -> bool:
-    return Path(path).exists()
+def _name(task: Sendable) -> str:
+    return f"{shelf_of(task)}-{task.key}-{secrets.token_hex(4)}"

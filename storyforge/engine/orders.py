@@ -8,7 +8,9 @@ compared by its hash.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeVar
@@ -56,6 +58,8 @@ class RemoteTask:
     concepts  the files of its concepts by name: a product's key, or one of `paths`
     sums      what a concept's pictures were when its key was made
     store     a store that whoever does it sees, too; None if products travel
+    seen      the mark that stands in this store, so that another at the same path is not taken
+              for it
     tight     whether to do with little memory, for it did not fit before
     """
 
@@ -66,6 +70,7 @@ class RemoteTask:
     concepts: tuple[tuple[str, str], ...] = ()
     sums: tuple[tuple[str, str], ...] = ()
     store: Path | None = None
+    seen: str = ""
     tight: bool = False
     version: str = __version__
 
@@ -117,13 +122,13 @@ class Sender:
     """Writes orders for the tasks of a plan, and knows the author's files that they name.
 
     store   what products are taken from
-    shared  whether whoever does the tasks sees the store
+    seen    the mark by which those who do the tasks know the store; None if they do not see it
     files   what is in each input: a file or folder, and its files by their names there
     """
 
     plan: Plan
     store: Store
-    shared: bool = False
+    seen: str | None = None
     files: dict[str, dict[str, Path]] = field(default_factory=dict)
     known: dict[Path, str] = field(default_factory=dict)
 
@@ -150,7 +155,8 @@ class Sender:
             reads=tuple(reads),
             concepts=concepts,
             sums=tuple(sums.items()),
-            store=self.store.root if self.shared else None,
+            store=None if self.seen is None else self.store.root,
+            seen=self.seen or "",
             tight=tight,
         )
 
@@ -175,6 +181,26 @@ class Sender:
             self.files[key] = files
             self.known[path] = f"{_INPUT}{key}/{path.name}"
         return self.known[path]
+
+
+def mark_in(store: Path, seen: str) -> Path:
+    """Where a store's mark stands."""
+    return store / "locks" / f"{seen}.lock"
+
+
+def sees(store: str | Path, seen: str) -> bool:
+    """Whether this machine sees a store, by the mark that stands in it for as long as is asked."""
+    return appears(mark_in(Path(store), seen))
+
+
+def appears(path: Path) -> bool:
+    """Whether a file is there that another machine may just have written."""
+    if path.exists():
+        return True
+    # Network file systems remember what was not there, until the folder is read again.
+    with suppress(OSError):
+        os.listdir(path.parent)
+    return path.exists()
 
 
 def products_of(order: RemoteTask) -> list[Source]:

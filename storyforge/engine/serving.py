@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from storyforge.engine.cluster import ClusterSpec, check_guarded
+from storyforge.engine.opening import ClusterSpec
 from storyforge.engine.token import check_dask, security_of
-from storyforge.engine.worker import DEVICE, STORE, gpus
+from storyforge.engine.worker import STORE, gpus
 from storyforge.errors import EnvironmentProblem
 from storyforge.executor import processors
+from storyforge.modelref import DEVICE
 
 Hear = Callable[[str], None]
 """Hears what is going on, in words."""
@@ -49,7 +50,7 @@ def serve(serving: Serving, hear: Hear) -> None:
     Raises EnvironmentProblem if no scheduler answers, or the port is taken.
     """
     check_dask()
-    check_guarded(serving.spec)
+    serving.spec.check_guarded()
     logging.getLogger("distributed").setLevel(logging.WARNING)
     # Asked before anybody connects: whoever loads torch does not answer for seconds.
     cards = gpus()

@@ -30,7 +30,7 @@ def new_token(path: Path) -> None:
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
     except ImportError as exc:
-        raise _lacking("cryptography") from exc
+        raise lacking("cryptography") from exc
     if path.exists():
         raise StoryForgeError(f"`{path}` is there already", hint="name a new file")
     key = ec.generate_private_key(ec.SECP256R1())
@@ -66,14 +66,38 @@ def security_of(token: Path | None) -> Security | None:
     return Security(tls_ca_file=file, require_encryption=True, **parts)
 
 
+def own_security() -> Security:
+    """How members are connected that are all of one run: by a token that is in no file.
+
+    Without it every user of this machine could let them run anything.
+    """
+    from distributed.security import Security
+
+    try:
+        return Security.temporary()
+    except ImportError as exc:
+        raise lacking("cryptography") from exc
+
+
+def comm_settings(token: Path) -> dict[str, object]:
+    """The same as settings of Dask's, for members that are started with these alone.
+
+    The token is to lie at the same path on their machines.
+    """
+    file, tls = str(token.absolute()), "distributed.comm.tls"
+    parts = {f"{tls}.{who}.{what}": file for who in _WHO for what in ("cert", "key")}
+    return {"distributed.comm.require-encryption": True, f"{tls}.ca-file": file, **parts}
+
+
 _WHO: Final = ("client", "scheduler", "worker")
 
 
-def _lacking(package: str) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"work on other machines needs the package `{package}`",
-        hint="pip install 'storyforge[cluster]'",
-    )
+def lacking(
+    package: str, what: str = "work on other machines", extra: str = "cluster"
+) -> EnvironmentProblem:
+    """What to say where a package is not installed that something needs; `extra` brings it."""
+    hint = f"pip install 'storyforge[{extra}]'"
+    return EnvironmentProblem(f"{what} needs the package `{package}`", hint=hint)
 
 
 def check_dask() -> None:
@@ -81,4 +105,4 @@ def check_dask() -> None:
     from importlib.util import find_spec
 
     if find_spec("distributed") is None:
-        raise _lacking("distributed")
+        raise lacking("distributed")

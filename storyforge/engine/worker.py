@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.engine import stages
-from storyforge.engine.orders import RemoteTask, Sendable
+from storyforge.engine.orders import RemoteTask, Sendable, sees
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import MENDABLE, OnProgress, translated
-from storyforge.modelref import base_at
+from storyforge.modelref import DEVICE, VRAM, base_at
 from storyforge.plan.status import shelf_of
 from storyforge.store import Store
 from storyforge.store.packs import Pack, packed
@@ -29,9 +29,6 @@ STORE: Final = "STORYFORGE_WORKER_STORE"
 
 TIGHT: Final = "1"
 """GB of a GPU's memory with which a task is tried that did not fit: layer by layer."""
-
-_VRAM: Final = "STORYFORGE_VRAM"
-DEVICE: Final = "STORYFORGE_DEVICE"
 
 
 class Unfinished(StoryForgeError):
@@ -57,7 +54,7 @@ def own_store() -> Path:
 
 
 @lru_cache(maxsize=1)
-def settle(name: object) -> None:
+def take_gpu(name: object) -> None:
     """Take a GPU of one's own, by one's number among the workers of a machine with several."""
     count = gpus()
     if count > 1 and isinstance(name, int) and not os.environ.get(DEVICE):
@@ -88,6 +85,7 @@ def perform(
     """
     try:
         order = RemoteTask.read(text)
+        _check_seen(order)
         store = own or Store(order.store or own_store())
         with store.at_work(), _room(tight=order.tight):
             for data in given:
@@ -101,6 +99,14 @@ def perform(
             return b"" if order.store else packed(store, shelf, task.key)
     except (*MENDABLE, ValueError) as exc:
         raise Unfinished(translated(exc), where) from exc
+
+
+def _check_seen(order: RemoteTask) -> None:
+    """Raise EnvironmentProblem where the store that an order names is not the one that is meant."""
+    if order.store is not None and not sees(order.store, order.seen):
+        message = f"this machine does not see the store `{order.store}` that the others share"
+        hint = "mount the same folder there, or end the worker on it"
+        raise EnvironmentProblem(message, hint=hint)
 
 
 def _take_in(pack: Pack, store: Store) -> None:
@@ -146,15 +152,15 @@ def _room(*, tight: bool) -> Iterator[None]:
     if not tight:
         yield
         return
-    before = os.environ.get(_VRAM)
-    os.environ[_VRAM] = TIGHT
+    before = os.environ.get(VRAM)
+    os.environ[VRAM] = TIGHT
     stages.close_base()
     gc.collect()
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_VRAM]
+            del os.environ[VRAM]
         else:
-            os.environ[_VRAM] = before
+            os.environ[VRAM] = before
         stages.close_base()

@@ -21,10 +21,7 @@ from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.components import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.modelref import BaseParts, weights_at
-
-DEVICE: Final = "STORYFORGE_DEVICE"
-VRAM: Final = "STORYFORGE_VRAM"
+from storyforge.modelref import DEVICE, VRAM, BaseParts, weights_at
 
 GIB: Final = 1 << 30
 

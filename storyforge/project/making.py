@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
-from storyforge.engine.cluster import Cluster, ClusterSpec, opened_cluster, usual_cluster
+from storyforge.engine.cluster import Cluster
 from storyforge.engine.engine import Engine
 from storyforge.engine.inputs import checked
 from storyforge.engine.maker import Counts, Trouble
+from storyforge.engine.opening import ClusterSpec, opened_cluster, usual_cluster
 from storyforge.engine.sharing import Sharing, cache_of
 from storyforge.errors import Damaged, Diagnostic
 from storyforge.executor import OnProgress

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from storyforge.engine.books import art_of
-from storyforge.engine.cluster import ClusterSpec
 from storyforge.engine.engine import Engine, ledger_of
+from storyforge.engine.opening import ClusterSpec
 from storyforge.errors import (
     Diagnostic,
     EnvironmentProblem,
