@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from storyforge.project.making import Outcome
 from storyforge.project.project import Project
 from storyforge.store import Store
 from storyforge.store.packs import Pack, packed
-from storyforge.store.shared import new_key, shared_cache
+from storyforge.store.shared import new_key, public_key, shared_cache
 
 
 @pytest.fixture
@@ -91,6 +93,53 @@ def test_whatever_arrives_is_a_pack_or_is_refused(at: int, byte: int, cut: int) 
         with suppress(StoryForgeError):
             pack = Pack.read(tried)
             assert not any(".." in Path(name).parts for name in pack.files)
+
+
+def parts(told: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The way to every part of a JSON document."""
+    yield way
+    if isinstance(told, dict | list):
+        for name, part in told.items() if isinstance(told, dict) else enumerate(told):
+            yield from parts(part, (*way, name))
+
+
+def changed(told: object, way: tuple[str | int, ...], to: object) -> object:
+    """The document with something else in one place."""
+    if not way:
+        return to
+    made: Any = told.copy() if isinstance(told, dict | list) else told
+    made[way[0]] = changed(made[way[0]], way[1:], to)
+    return made
+
+
+MAGIC, HEAD, CONTENT = PACKED.split(b"\n", 2)
+OTHERS = (None, True, False, 0, 5, -1, 10**40, 1.5, "", "x", "\ud800", [], [[]], {}, {"a": 1})
+
+
+def test_whatever_a_packs_head_says_it_is_refused_in_words() -> None:
+    for way in parts(json.loads(HEAD)):
+        for other in OTHERS:
+            head = json.dumps(changed(json.loads(HEAD), way, other)).encode()
+            if way[2:] == (0,) and other == "x":
+                continue  # another name of a file is a pack, whose sum does not fit
+            with pytest.raises(Damaged, match="what arrived is no product"):
+                Pack.read(b"\n".join((MAGIC, head, CONTENT)))
+
+
+def test_nothing_that_strangers_signed_is_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs"):
+        new_key(tmp_path / name)
+    put(store)
+    shared_cache(str(tmp_path / "kept"), (), tmp_path / "theirs").offer(store, "panels", PANEL)
+    monkeypatch.setattr(Pack, "read", lambda data: pytest.fail("it was read"))
+    ours = shared_cache(str(tmp_path / "kept"), (), tmp_path / "ours")
+    assert not ours.fetch(Store(tmp_path / "other"), "panels", PANEL)
+    entry = tmp_path / "kept" / "panels" / PANEL
+    signer = public_key(ours.own).encode() if ours.own else b""
+    entry.write_bytes(entry.read_bytes().replace(entry.read_bytes().split()[1], signer))
+    assert not ours.fetch(Store(tmp_path / "other"), "panels", PANEL)
 
 
 @pytest.fixture

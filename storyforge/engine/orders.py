@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, TypeVar
 
@@ -225,13 +226,23 @@ def _cast(task: Sendable) -> tuple[tuple[str, str], ...]:
 def _with_paths(part: Part, change: Callable[[Path], Path], texts: Collection[str] = ()) -> Part:
     """The same with every path changed; `texts` are those that JSON has made plain text."""
     made: object = part
+    kind: type[object] = type(part)
     if isinstance(part, Path) or (isinstance(part, str) and part in texts):
         made = change(Path(part))
     elif isinstance(part, tuple):
-        made = tuple(_with_paths(each, change, texts) for each in part)
-    elif is_dataclass(part) and not isinstance(part, type):
+        parts = tuple(_with_paths(each, change, texts) for each in part)
+        made = part if all(new is old for new, old in zip(parts, part, strict=True)) else parts
+    elif names := _fields(kind):
         values: Mapping[str, object] = {
-            each.name: _with_paths(getattr(part, each.name), change, texts) for each in fields(part)
+            name: _with_paths(getattr(part, name), change, texts) for name in names
         }
-        made = replace(part, **values)
+        # Few parts name a path, and thousands of orders are written in a moment.
+        if any(values[name] is not getattr(part, name) for name in names):
+            made = replace(part, **values)  # type: ignore[type-var]
     return made  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: type[object]) -> tuple[str, ...]:
+    """The names of a dataclass's fields; none for other types."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()

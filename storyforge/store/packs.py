@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from storyforge.errors import Damaged
+from storyforge.errors import Damaged, shortened
 from storyforge.store.products import PLACES, Shelf, Source, Store
 from storyforge.store.sums import Note, files_of
 
@@ -22,21 +22,25 @@ _MAGIC: Final = b"storyforge pack 1\n"
 
 _KEY: Final = re.compile(r"[0-9a-f]{8,64}")
 
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Halves of letters, which JSON can name and no file can."""
+
 _MOST: Final = 10_000
 """Files in one product."""
+
+_LONGEST_HEAD: Final = 10_000_000
+"""Bytes of the line that says what they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
     """A product on its way.
 
-    head   the line that says what it is, as it came: what a signature is of
     files  content by name below the product's folder; by "" if it is a file itself
     """
 
     source: Source
     note: Note
-    head: bytes
     files: Mapping[str, memoryview]
 
     @staticmethod
@@ -45,9 +49,10 @@ class Pack:
 
         Raises Damaged if they are no pack.
         """
+        head = head_of(data)
         try:
-            return _read(data)
-        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            return _read(head, memoryview(data)[len(_MAGIC) + len(head) :])
+        except (ValueError, RecursionError) as exc:
             raise Damaged(f"what arrived is no product: {exc}") from exc
 
     def keep(self, store: Store) -> None:
@@ -105,31 +110,46 @@ def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix()
 
 
-def _read(data: bytes) -> Pack:
-    if not data.startswith(_MAGIC):
-        raise ValueError("it does not begin like one")
-    end = data.index(b"\n", len(_MAGIC)) + 1
-    head = data[len(_MAGIC) : end]
-    told = json.loads(head)
-    shelf, key, note = told["shelf"], told["key"], Note.parsed(told["note"])
+def head_of(data: bytes) -> bytes:
+    """The line that says what a pack is, which nobody has read yet.
+
+    Raises Damaged if there is none.
+    """
+    end = data.find(b"\n", len(_MAGIC), len(_MAGIC) + _LONGEST_HEAD) + 1
+    if not data.startswith(_MAGIC) or not end:
+        raise Damaged("what arrived is no product: it does not begin like one")
+    return data[len(_MAGIC) : end]
+
+
+def _read(head: bytes, content: memoryview) -> Pack:
+    """A pack by its head, of which every part may be anything at all, and what follows it."""
+    match json.loads(head):
+        case {"shelf": str(shelf), "key": str(key), "note": str(noted), "files": list(listed)}:
+            note = Note.parsed(noted)
+        case _:
+            raise ValueError("its head is none")
     if shelf not in PLACES or not _KEY.fullmatch(key) or note is None:
         raise ValueError("its head names no product")
     files: dict[str, memoryview] = {}
-    rest = memoryview(data)
-    for name, size in told["files"][:_MOST]:
-        if not isinstance(size, int) or size < 0 or not _stays_below(name):
-            raise ValueError(f"{name!r} is no file of a product")
-        files[name] = rest[end : end + size]
-        end += size
-    if end != len(data):
+    end = 0
+    for each in listed[:_MOST]:
+        match each:
+            # JSON's `true` is an integer to Python.
+            case [str(name), int(size)] if size >= 0 and size is not True and _stays_below(name):
+                files[name] = content[end : end + size]
+                end += size
+            case _:
+                raise ValueError(f"{shortened(str(each))} is no file of a product")
+    if end != len(content) or len(files) != len(listed):
         raise ValueError("it is longer or shorter than its head says")
-    if (list(files) == [""]) != bool(PLACES[shelf][1]) or ("" in files and len(files) > 1):
+    place: Shelf = shelf  # type: ignore[assignment]
+    if (list(files) == [""]) != bool(PLACES[place][1]) or ("" in files and len(files) > 1):
         raise ValueError("it is a folder where a file should be, or a file for a folder")
-    return Pack((shelf, key), note, head, files)
+    return Pack((place, key), note, files)
 
 
 def _stays_below(name: str) -> bool:
     """Whether a file's name leads nowhere else; a product without a folder has none."""
     path = PurePosixPath(name)
-    plain = "\\" not in name and "\0" not in name and ":" not in name and not path.is_absolute()
+    plain = not (set(name) & set("\\:\0") or path.is_absolute() or _HALF.search(name))
     return plain and not any(part.startswith(".") for part in path.parts)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.store.durable import write_whole
-from storyforge.store.packs import Pack, packed
+from storyforge.store.packs import Pack, head_of, packed
 from storyforge.store.products import Shelf, Store
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SharedCache:
         if self.own is None:
             return False
         data = packed(store, shelf, key)
-        mark = base64.b64encode(self.own.sign(Pack.read(data).head)).decode()
+        mark = base64.b64encode(self.own.sign(head_of(data))).decode()
         self._write(f"{shelf}/{key}", f"signed {public_key(self.own)} {mark}\n".encode() + data)
         return True
 
@@ -84,12 +84,13 @@ class SharedCache:
         match = _SIGNED.match(data)
         if match is None:
             raise StoryForgeError("nobody has signed it")
-        signer, pack = match[1].decode(), Pack.read(data[match.end() :])
+        signer, packed_up = match[1].decode(), data[match.end() :]
+        # What nobody trusted has signed is not read at all.
         if signer not in self.trusted:
             raise StoryForgeError(f"nobody trusts {signer}")
-        if not _is_signed(signer, base64.b64decode(match[2]), pack.head):
+        if not _is_signed(signer, base64.b64decode(match[2]), head_of(packed_up)):
             raise StoryForgeError("its signature does not fit")
-        return pack
+        return Pack.read(packed_up)
 
     def _read(self, name: str) -> bytes | None:
         import fsspec
