@@ -20,6 +20,7 @@ pytest.importorskip("starlette")
 
 from starlette.testclient import TestClient
 
+from storyforge.desk import guard
 from storyforge.desk.app import make_app
 from storyforge.desk.guard import Guard
 from storyforge.desk.hand import Change, changed
@@ -273,6 +274,22 @@ def test_a_change_without_an_origin_is_refused(studio: Studio) -> None:
     app = Guard(make_app(studio), "look", "write", frozenset({HOST}))
     bare = TestClient(app, base_url=f"http://{HOST}", headers={"host": HOST})
     assert bare.post("/write/api/undo", json={}).status_code == 403
+
+
+def test_what_is_too_large_is_refused_as_such(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_MOST", 1_000)
+
+    def pieces() -> Iterator[bytes]:
+        yield from (b"x" * 400 for _ in range(4))
+
+    for content in (b"x" * 1_600, pieces()):
+        answer = client.post("/write/api/retouch/found", content=content)
+        assert answer.status_code == 413
+        assert "at most" in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.post("/write/api/book", json={"have": []}).status_code == 200
 
 
 def test_who_looks_on_changes_nothing(client: TestClient, path: Path) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
@@ -70,7 +72,23 @@ class Guard:
             await PlainTextResponse(reason, status_code=403)(scope, receive, answer)
             return
         inner = {**scope, "root_path": f"/{word}", "may_write": may_write}
-        await self.app(inner, _bounded(receive), answer)
+        if _said_length(headers) > _MOST:
+            await _too_large(scope, receive, answer)
+            return
+        body = _Body(receive)
+        begun = False
+
+        async def heard(message: Message) -> None:
+            """Answer, unless the request has turned out to be too large."""
+            nonlocal begun
+            if not body.too_large:
+                begun = True
+                await answer(message)
+
+        with suppress(ClientDisconnect):
+            await self.app(inner, body.part, heard)
+        if body.too_large and not begun:
+            await _too_large(scope, receive, answer)
 
     def _reason(
         self, method: str, path: str, headers: Mapping[bytes, str], *, may_write: bool
@@ -108,16 +126,30 @@ def _with_headers(send: Send) -> Send:
     return answer
 
 
-def _bounded(receive: Receive) -> Receive:
-    """The request's body, which ends where it becomes too large."""
-    taken = 0
+def _said_length(headers: Mapping[bytes, str]) -> int:
+    said = headers.get(b"content-length", "")
+    return int(said[:20]) if said.isascii() and said.isdigit() else 0
 
-    async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > _MOST:
-            return {"type": "http.disconnect"}
-        return message
 
-    return bounded
+async def _too_large(scope: Scope, receive: Receive, answer: Send) -> None:
+    reason = f"a request has at most {_MOST // 1_000_000} MB"
+    await PlainTextResponse(reason, status_code=413)(scope, receive, answer)
+
+
+@dataclass(slots=True)
+class _Body:
+    """A request's body, which ends where it becomes too large."""
+
+    receive: Receive
+    taken: int = 0
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it was cut."""
+        return self.taken > _MOST
+
+    async def part(self) -> Message:
+        """What comes next of it."""
+        message = await self.receive()
+        self.taken += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.too_large else message
