@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
     write_whole(path, b"old")
     kill_while_writing(path)
     assert path.read_bytes() == b"old"
+
+
+def test_a_secret_is_its_owners_alone_from_the_first_byte_on(tmp_path: Path) -> None:
+    def seen() -> Iterator[bytes]:
+        (partial,) = tmp_path.iterdir()
+        modes.append(partial.stat().st_mode & 0o777)
+        yield b"secret"
+
+    modes: list[int] = []
+    write_whole(tmp_path / "key", seen(), mode=0o600)
+    assert modes == [0o600]
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_killed_process_left_is_swept_up(tmp_path: Path) -> None:

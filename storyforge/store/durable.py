@@ -33,12 +33,16 @@ _PARTIAL: Final = re.compile(r"\..*\.(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{8}\.par
 
 
 def write_whole(
-    path: Path, data: bytes | Iterable[bytes], proof: Callable[[Path], None] | None = None
+    path: Path,
+    data: bytes | Iterable[bytes],
+    proof: Callable[[Path], None] | None = None,
+    mode: int = 0o666,
 ) -> None:
     """Write a file so that it is never seen half written, and is there after a loss of power.
 
     data   in one piece, or in pieces that are made while they are written
     proof  sees the file before it has its name; what it raises leaves the old one in its place
+    mode   who may read it, from its first byte on, as far as the umask lets them
 
     Raises EnvironmentProblem, naming the file, if that cannot be.
     """
@@ -47,7 +51,7 @@ def write_whole(
         _sweep_once(path.parent)
         partial = path.with_name(_partial_name(path.name))
         try:
-            with partial.open("wb") as file:
+            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 for piece in [data] if isinstance(data, bytes) else data:
                     file.write(piece)
                 file.flush()
