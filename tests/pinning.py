@@ -49,7 +49,11 @@ def make(project: Project, *, only: str = "") -> Plan:
         kind = subject_of(task).split()[0]
         shelf = {"concept": "concepts", "fused": "fused", "panel": "panels"}.get(kind)
         with store.make(shelf or task.format, task.key) as out:  # type: ignore[union-attr]
-            out.write_bytes(f"{subject_of(task)} {task.key}".encode())
+            file = out
+            if shelf == "fused":
+                out.mkdir()
+                file = out / "manifest.json"
+            file.write_bytes(f"{subject_of(task)} {task.key}".encode())
     ledger = ledger_of(store, plan.story)
     entries = ledger.entries()
     for task in plan.tasks():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +22,7 @@ from storyforge.errors import Damaged, StoryError, StoryForgeError
 from storyforge.project.making import Outcome
 from storyforge.project.project import Project
 from storyforge.store import Store
-from storyforge.store.packs import Pack, packed
+from storyforge.store.parcels import Parcel, parcel_of
 from storyforge.store.shared import new_key, public_key, shared_cache
 
 
@@ -35,7 +39,7 @@ def other(tmp_path: Path) -> Store:
 PANEL, FUSED = "aa" * 10, "bb" * 10
 
 PACKED = (
-    b"storyforge pack 1\n"
+    b"storyforge parcel 1\n"
     b'{"files": [["deep/deltas", 7], ["manifest.json", 2]], "key": "bbbbbbbbbbbbbbbbbbbb", "note": '
     b'"0000000000000000000000000000000000000000000000000000000000000000 9\\n", "shelf": "fused"}\n'
     b"numbers{}"
@@ -54,45 +58,45 @@ def put(store: Store) -> None:
 def test_what_is_packed_arrives_as_it_was(store: Store, other: Store) -> None:
     put(store)
     for shelf, key in (("panels", PANEL), ("fused", FUSED)):
-        Pack.read(packed(store, shelf, key)).keep(other)
+        Parcel.read(parcel_of(store, shelf, key)).keep(other)
         assert other.sound(shelf, key)
     assert (other.path("fused", FUSED) / "deep" / "deltas").read_bytes() == b"numbers"
 
 
-def test_a_pack_tells_what_its_product_was_made_from(store: Store, other: Store) -> None:
+def test_a_parcel_tells_what_its_product_was_made_from(store: Store, other: Store) -> None:
     put(store)
-    pack = Pack.read(packed(store, "fused", FUSED))
-    assert list(pack.note.made_from) == [f"panels/{PANEL}"]
+    parcel = Parcel.read(parcel_of(store, "fused", FUSED))
+    assert list(parcel.note.made_from) == [f"panels/{PANEL}"]
 
 
-def test_a_pack_that_was_damaged_on_the_way_leaves_nothing(store: Store, other: Store) -> None:
+def test_a_parcel_that_was_damaged_on_the_way_leaves_nothing(store: Store, other: Store) -> None:
     put(store)
-    data = bytearray(packed(store, "panels", PANEL))
+    data = bytearray(parcel_of(store, "panels", PANEL))
     data[-1] ^= 1
     with pytest.raises(Damaged, match="arrived damaged"):
-        Pack.read(bytes(data)).keep(other)
+        Parcel.read(bytes(data)).keep(other)
     assert not other.path("panels", PANEL).exists()
     assert not list((other.root / "partial").glob("*"))
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", ".x", "a\\x", "c:x"])
-def test_no_name_in_a_pack_leads_out_of_its_product(name: str, store: Store, other: Store) -> None:
+def test_no_name_in_a_parcel_leads_out_of_it(name: str, store: Store, other: Store) -> None:
     put(store)
-    data = packed(store, "fused", FUSED).replace(
+    data = parcel_of(store, "fused", FUSED).replace(
         b"manifest.json", name.replace("\\", "\\\\").encode()
     )
     with pytest.raises(Damaged, match="is no file of a product"):
-        Pack.read(data).keep(other)
+        Parcel.read(data).keep(other)
 
 
 @given(at=st.integers(0, 600), byte=st.integers(0, 255), cut=st.integers(0, 600))
-def test_whatever_arrives_is_a_pack_or_is_refused(at: int, byte: int, cut: int) -> None:
+def test_whatever_arrives_is_a_parcel_or_is_refused(at: int, byte: int, cut: int) -> None:
     data = bytearray(PACKED)
     data[at % len(data)] = byte
     for tried in (bytes(data), bytes(data[:cut])):
         with suppress(StoryForgeError):
-            pack = Pack.read(tried)
-            assert not any(".." in Path(name).parts for name in pack.files)
+            parcel = Parcel.read(tried)
+            assert not any(".." in Path(name).parts for name in parcel.files)
 
 
 def parts(told: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -116,14 +120,14 @@ MAGIC, HEAD, CONTENT = PACKED.split(b"\n", 2)
 OTHERS = (None, True, False, 0, 5, -1, 10**40, 1.5, "", "x", "\ud800", [], [[]], {}, {"a": 1})
 
 
-def test_whatever_a_packs_head_says_it_is_refused_in_words() -> None:
+def test_whatever_a_parcels_head_says_it_is_refused_in_words() -> None:
     for way in parts(json.loads(HEAD)):
         for other in OTHERS:
             head = json.dumps(changed(json.loads(HEAD), way, other)).encode()
             if way[2:] == (0,) and other == "x":
-                continue  # another name of a file is a pack, whose sum does not fit
+                continue  # another name of a file is a parcel, whose sum does not fit
             with pytest.raises(Damaged, match="what arrived is no product"):
-                Pack.read(b"\n".join((MAGIC, head, CONTENT)))
+                Parcel.read(b"\n".join((MAGIC, head, CONTENT)))
 
 
 def test_nothing_that_strangers_signed_is_read(
@@ -133,7 +137,7 @@ def test_nothing_that_strangers_signed_is_read(
         new_key(tmp_path / name)
     put(store)
     shared_cache(str(tmp_path / "kept"), (), tmp_path / "theirs").offer(store, "panels", PANEL)
-    monkeypatch.setattr(Pack, "read", lambda data: pytest.fail("it was read"))
+    monkeypatch.setattr(Parcel, "read", lambda data: pytest.fail("it was read"))
     ours = shared_cache(str(tmp_path / "kept"), (), tmp_path / "ours")
     assert not ours.fetch(Store(tmp_path / "other"), "panels", PANEL)
     entry = tmp_path / "kept" / "panels" / PANEL
@@ -239,6 +243,34 @@ def test_a_cache_that_cannot_be_reached_stops_nothing(
     outcome = rendered(told(tmp_path / "one", "nowhere://x/y"), None, monkeypatch)
     assert outcome.made.panels == 2
     assert "cannot reach the cache" in outcome.warnings[0]
+
+
+class Faraway(MemoryFileSystem):  # type: ignore[misc]
+    """A place that a package reaches which has errors of its own."""
+
+    protocol = ("faraway",)
+    error: Exception = OSError()
+
+    def cat_file(self, *args: Any, **kwargs: Any) -> bytes:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "name", ["aiohttp.ClientError", "botocore.exceptions.BotoCoreError", "RuntimeError"]
+)
+@pytest.mark.usefixtures("_cheap")
+def test_what_packages_raise_that_reach_a_cache_stops_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, kind = name.rpartition(".")
+    error: type[Exception] = type(kind, (Exception,), {}) if module else RuntimeError
+    if module:
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{kind: error}))
+    monkeypatch.setattr(Faraway, "error", error("no host"))
+    fsspec.register_implementation("faraway", Faraway, clobber=True)
+    outcome = rendered(told(tmp_path / "one", "faraway://x/y"), None, monkeypatch)
+    assert outcome.made.panels == 2
+    assert outcome.warnings == ("cannot reach the cache `faraway://x/y`: no host",)
 
 
 def test_a_cache_is_whatever_fsspec_reaches(store: Store, other: Store, tmp_path: Path) -> None:

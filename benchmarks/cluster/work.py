@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from storyforge.store.packs import pack_of_file
+from storyforge.store.parcels import parcel_of_file
 
 SLEEP: Final = "STORYFORGE_BENCHMARK_SLEEP"
 """Names the seconds that a task takes."""
@@ -24,7 +24,7 @@ def slept(text: str, *given: bytes) -> bytes:
     """Take as long as a picture would, and need no processor for it."""
     time.sleep(float(os.environ.get(SLEEP, "0.25")))
     key = str(json.loads(text)["task"]["key"])
-    return pack_of_file("panels", key, bytes_of(key))
+    return parcel_of_file("panels", key, bytes_of(key))
 
 
 def own_process() -> int:

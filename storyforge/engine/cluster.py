@@ -31,7 +31,7 @@ from storyforge.errors import (
 from storyforge.executor import Done, Failure, OnProgress, logged, translated
 from storyforge.plan.status import shelf_of, subject_of
 from storyforge.store import Store
-from storyforge.store.packs import Pack, packed
+from storyforge.store.parcels import Parcel, parcel_of
 from storyforge.store.products import Source
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Cluster:
 
     def _product(self, source: Source, store: Store) -> Future:
         name = "-".join(source)
-        return self.given.get(name) or self._give(name, packed(store, *source))
+        return self.given.get(name) or self._give(name, parcel_of(store, *source))
 
     def _give(self, name: str, data: bytes) -> Future:
         """Hand out bytes to read; a task of Dask's, so that they outlive the worker that has them.
@@ -315,10 +315,10 @@ class _Round(Generic[T]):
         try:
             if not isinstance(data, bytes):
                 raise Damaged("what arrived is no product")
-            pack = Pack.read(data)
-            if pack.source != source:
+            parcel = Parcel.read(data)
+            if parcel.source != source:
                 raise Damaged("what arrived is not what was asked for")
-            pack.keep(store)
+            parcel.keep(store)
         except StoryForgeError as exc:
             return exc
         return None

@@ -21,7 +21,8 @@ from storyforge.executor import MENDABLE, OnProgress, translated
 from storyforge.modelref import DEVICE, VRAM, base_at
 from storyforge.plan.status import shelf_of
 from storyforge.store import Store
-from storyforge.store.packs import Pack, packed
+from storyforge.store.known import user_cache
+from storyforge.store.parcels import Parcel, parcel_of
 from storyforge.tasks import FuseTask, ImportTask, PanelTask, TrainTask
 
 STORE: Final = "STORYFORGE_WORKER_STORE"
@@ -47,10 +48,7 @@ class Unfinished(StoryForgeError):
 def own_store() -> Path:
     """Where a worker keeps things: what STORYFORGE_WORKER_STORE names, or the user's cache."""
     named = os.environ.get(STORE)
-    if named:
-        return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "storyforge" / "worker"
+    return Path(named) if named else user_cache() / "worker"
 
 
 @lru_cache(maxsize=1)
@@ -89,14 +87,14 @@ def perform(
         store = own or Store(order.store or own_store())
         with store.at_work(), _room(tight=order.tight):
             for data in given:
-                _take_in(Pack.read(data), store)
+                _take_in(Parcel.read(data), store)
             task = order.opened(store)
             _check_base(task.base, task.base_hash)
             shelf = shelf_of(task)
             while not store.sound(shelf, task.key):
                 _attempt(order, task, store, on_progress)
                 store.wait_for(shelf, task.key)
-            return b"" if order.store else packed(store, shelf, task.key)
+            return b"" if order.store else parcel_of(store, shelf, task.key)
     except (*MENDABLE, ValueError) as exc:
         raise Unfinished(translated(exc), where) from exc
 
@@ -109,11 +107,11 @@ def _check_seen(order: RemoteTask) -> None:
         raise EnvironmentProblem(message, hint=hint)
 
 
-def _take_in(pack: Pack, store: Store) -> None:
+def _take_in(parcel: Parcel, store: Store) -> None:
     """Keep what was sent, or wait for whoever on this machine is keeping the same."""
-    while not store.sound(*pack.source):
-        pack.keep(store)
-        store.wait_for(*pack.source)
+    while not store.sound(*parcel.source):
+        parcel.keep(store)
+        store.wait_for(*parcel.source)
 
 
 def _attempt(order: RemoteTask, task: Sendable, store: Store, on_progress: OnProgress) -> None:
@@ -131,11 +129,7 @@ def _attempt(order: RemoteTask, task: Sendable, store: Store, on_progress: OnPro
             own = {key for name, key in task.concepts if ("concepts", key) not in order.reads}
             files = order.concept_files(store)
             job = stages.DrawingJob((task,), model, files, frozenset(own))
-            stages.draw_panels(store, None, _unheard, job, on_progress)
-
-
-def _unheard(task: PanelTask, seconds: float) -> None:
-    """Hear nothing of a picture that is drawn."""
+            stages.draw_panels(store, None, stages.unheard, job, on_progress)
 
 
 @lru_cache(maxsize=16)

@@ -21,7 +21,7 @@ from storyforge.executor import OnProgress, silent
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of, subject_of
 from storyforge.store import Store, fingerprint
-from storyforge.store.packs import Pack, packed
+from storyforge.store.parcels import Parcel, parcel_of
 from storyforge.store.products import Source
 from storyforge.tasks import BookTask, OwnPictureTask, Task
 
@@ -80,4 +80,4 @@ def _made(task: Task, plan: Plan, store: Store, other: Store, on_progress: OnPro
 
 def _lend(sources: list[Source], store: Store, other: Store) -> None:
     for source in sources:
-        Pack.read(packed(store, *source)).keep(other)
+        Parcel.read(parcel_of(store, *source)).keep(other)

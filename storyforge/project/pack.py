@@ -30,6 +30,7 @@ from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of
 from storyforge.store import Store, fingerprint, write_whole
 from storyforge.store.durable import make_folder, writing
+from storyforge.store.parcels import Parcel, parcel_of
 from storyforge.story.edit import quoted, set_value
 from storyforge.story.layout import find
 from storyforge.story.lint.cast import GROUPS
@@ -42,7 +43,8 @@ ENDING: Final = ".storyforge.zip"
 _MANIFEST: Final = "pack.json"
 _MADE_ON: Final = (2000, 1, 1, 0, 0, 0)
 _PLAIN_FILE: Final = 0o100644 << 16
-_STORED: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".safetensors", ".woff2"})
+_PARCEL: Final = ".parcel"
+_STORED: Final = frozenset({_PARCEL, ".png", ".jpg", ".jpeg", ".webp", ".safetensors", ".woff2"})
 """These hardly grow smaller."""
 
 _LARGEST: Final = 64 * 10**9
@@ -59,18 +61,8 @@ class PackedFile(BaseModel):
     sha256: str
 
 
-class PackedProduct(BaseModel):
-    """One finished product, a file or a folder of files; `name` is where it lies in the pack."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    shelf: str
-    key: str
-    name: str
-
-
 class Manifest(BaseModel):
-    """What a pack says of itself."""
+    """What a pack says of itself; `products` are finished ones, each a file ready to travel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -79,7 +71,7 @@ class Manifest(BaseModel):
     base: str
     base_hash: str | None = None
     files: list[PackedFile]
-    products: list[PackedProduct] = []
+    products: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,23 +265,18 @@ def _copy(source: Path, target: Path) -> None:
         raise EnvironmentProblem(f"cannot read `{source}`: {exc.strerror}") from exc
 
 
-def _products(plan: Plan, store: Store, tree: Path) -> list[PackedProduct]:
-    """Copy what is finished of the plan, books apart: these are bound in seconds."""
-    found = []
+def _products(plan: Plan, store: Store, tree: Path) -> list[str]:
+    """Lay down what is finished of the plan, books apart: these are bound in seconds."""
+    names: dict[str, None] = {}
     for task in plan.tasks():
-        if isinstance(task, BookTask):
-            continue
         shelf = shelf_of(task)
-        if not store.sound(shelf, task.key):
+        if isinstance(task, BookTask) or not store.sound(shelf, task.key):
             continue
-        path = store.path(shelf, task.key)
-        name = f"products/{shelf}/{path.name}"
-        if path.is_dir():
-            shutil.copytree(path, tree / name, dirs_exist_ok=True)
-        else:
-            _copy(path, tree / name)
-        found.append(PackedProduct(shelf=shelf, key=task.key, name=name))
-    return list({(each.shelf, each.key): each for each in found}.values())
+        name = f"products/{shelf}-{task.key}{_PARCEL}"
+        if name not in names:
+            write_whole(tree / name, parcel_of(store, shelf, task.key))
+            names[name] = None
+    return list(names)
 
 
 def _write(target: Path, tree: Path, manifest: Manifest) -> None:
@@ -344,7 +331,7 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
     if not PurePosixPath(manifest.story).parts[1:] or not manifest.story.startswith("story/"):
         raise StoryForgeError("this is no pack of storyforge's")
     names = [file.name for file in manifest.files]
-    names += [manifest.story, *(product.name for product in manifest.products)]
+    names += [manifest.story, *manifest.products]
     for name in names:
         parts = PurePosixPath(name).parts
         bad = ".." in parts or set(name) & set("\\:\0") or PurePosixPath(name).is_absolute()
@@ -377,12 +364,9 @@ def _extract(archive: zipfile.ZipFile, manifest: Manifest, folder: Path) -> None
 def _shelve(manifest: Manifest, folder: Path) -> None:
     """Put the products into the story's store."""
     store = Store((folder / manifest.story).parent / ".storyforge")
-    for product in manifest.products:
-        source = folder / product.name
-        if product.shelf not in {"concepts", "fused", "panels"} or not product.key.isalnum():
-            raise StoryForgeError(f"the pack holds a product of a strange kind, `{product.shelf}`")
-        with store.make(product.shelf, product.key) as out:  # type: ignore[arg-type]
-            if source.is_dir():
-                shutil.copytree(source, out)
-            else:
-                shutil.copyfile(source, out)
+    for name in manifest.products:
+        parcel = Parcel.read((folder / name).read_bytes())
+        if parcel.source[0] not in {"concepts", "fused", "panels"}:
+            message = f"the pack holds a product of a strange kind, `{parcel.source[0]}`"
+            raise StoryForgeError(message)
+        parcel.keep(store)

@@ -79,10 +79,15 @@ def check_known() -> Iterator[Path]:
             yield path
 
 
+def user_cache() -> Path:
+    """What this user's machine remembers beside any story; nothing is lost with it."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "storyforge"
+
+
 def folder() -> Path:
     """Where sums are remembered."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "storyforge" / "sums"
+    return user_cache() / "sums"
 
 
 def _memory_of(path: Path) -> Path:

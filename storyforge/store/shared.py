@@ -11,6 +11,7 @@ import base64
 import binascii
 import logging
 import re
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.store.durable import write_whole
-from storyforge.store.packs import Pack, head_of, packed
+from storyforge.store.parcels import Parcel, head_of, parcel_of
 from storyforge.store.products import Shelf, Store
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class SharedCache:
         if data is None:
             return False
         try:
-            pack = self._vouched(data)
-            if pack.source != (shelf, key):
-                raise StoryForgeError(f"it is {'/'.join(pack.source)}")
-            pack.keep(store)
+            parcel = self._vouched(data)
+            if parcel.source != (shelf, key):
+                raise StoryForgeError(f"it is {'/'.join(parcel.source)}")
+            parcel.keep(store)
         except StoryForgeError as exc:
             _log.warning("not taken from the cache: %s/%s: %s", shelf, key, exc.message)
             return False
@@ -74,23 +75,23 @@ class SharedCache:
         """
         if self.own is None:
             return False
-        data = packed(store, shelf, key)
+        data = parcel_of(store, shelf, key)
         mark = base64.b64encode(self.own.sign(head_of(data))).decode()
         self._write(f"{shelf}/{key}", f"signed {public_key(self.own)} {mark}\n".encode() + data)
         return True
 
-    def _vouched(self, data: bytes) -> Pack:
-        """The pack in an entry, if somebody trusted has signed it."""
+    def _vouched(self, data: bytes) -> Parcel:
+        """The parcel in an entry, if somebody trusted has signed it."""
         match = _SIGNED.match(data)
         if match is None:
             raise StoryForgeError("nobody has signed it")
-        signer, packed_up = match[1].decode(), data[match.end() :]
+        signer, parcelled = match[1].decode(), data[match.end() :]
         # What nobody trusted has signed is not read at all.
         if signer not in self.trusted:
             raise StoryForgeError(f"nobody trusts {signer}")
-        if not _is_signed(signer, base64.b64decode(match[2]), head_of(packed_up)):
+        if not _is_signed(signer, base64.b64decode(match[2]), head_of(parcelled)):
             raise StoryForgeError("its signature does not fit")
-        return Pack.read(packed_up)
+        return Parcel.read(parcelled)
 
     def _read(self, name: str) -> bytes | None:
         import fsspec
@@ -139,7 +140,7 @@ def new_key(path: Path) -> str:
 
 def write_private(path: Path, data: bytes) -> None:
     """Write a file that only its owner reads."""
-    write_whole(path, data, lambda partial: partial.chmod(0o600))
+    write_whole(path, data, mode=0o600)
 
 
 def public_key(own: Ed25519PrivateKey) -> str:
@@ -177,10 +178,28 @@ def _signatures() -> ModuleType:
     return ed25519
 
 
+_FOREIGN: Final = (
+    ("aiohttp", "ClientError"),
+    ("azure.core.exceptions", "AzureError"),
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("gcsfs.retry", "HttpError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("paramiko", "SSHException"),
+)
+"""What the packages behind fsspec raise that is no OSError: no credentials, no host, no bucket."""
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What may be raised where a cache is not reached; by packages that are loaded by then."""
+    found = (getattr(sys.modules.get(module), name, None) for module, name in _FOREIGN)
+    return (OSError, ValueError, ImportError, RuntimeError, *filter(None, found))
+
+
 @contextmanager
 def _reaching(where: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, ImportError) as exc:
+    except _unreachable() as exc:
         hint = "`cache:` is a folder or a URL; for `s3://` install s3fs"
         raise EnvironmentProblem(f"cannot reach the cache `{where}`: {exc}", hint=hint) from exc

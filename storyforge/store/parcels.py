@@ -1,6 +1,6 @@
 """Products on their way between machines: a file or folder and its note in one piece of bytes.
 
-A pack is believed only as far as its content fits its note; who vouches for the note is
+A parcel is believed only as far as its content fits its note; who vouches for the note is
 `shared`'s question, or that of whoever opened the connection.
 """
 
@@ -18,7 +18,7 @@ from storyforge.errors import Damaged, shortened
 from storyforge.store.products import PLACES, Shelf, Source, Store
 from storyforge.store.sums import Note, files_of
 
-_MAGIC: Final = b"storyforge pack 1\n"
+_MAGIC: Final = b"storyforge parcel 1\n"
 
 _KEY: Final = re.compile(r"[0-9a-f]{8,64}")
 
@@ -33,7 +33,7 @@ _LONGEST_HEAD: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class Parcel:
     """A product on its way.
 
     files  content by name below the product's folder; by "" if it is a file itself
@@ -44,10 +44,10 @@ class Pack:
     files: Mapping[str, memoryview]
 
     @staticmethod
-    def read(data: bytes) -> Pack:
+    def read(data: bytes) -> Parcel:
         """What the bytes say.
 
-        Raises Damaged if they are no pack.
+        Raises Damaged if they are no parcel.
         """
         head = head_of(data)
         try:
@@ -69,7 +69,7 @@ class Pack:
             file.write_bytes(content)
 
 
-def packed(store: Store, shelf: Shelf, key: str) -> bytes:
+def parcel_of(store: Store, shelf: Shelf, key: str) -> bytes:
     """A product of a store, ready to travel.
 
     Raises Damaged if it is not what it was when it was finished.
@@ -80,7 +80,7 @@ def packed(store: Store, shelf: Shelf, key: str) -> bytes:
     return _joined(shelf, key, note, {name: file.read_bytes() for name, file in found.items()})
 
 
-def pack_of(shelf: Shelf, key: str, content: Mapping[str, bytes]) -> bytes:
+def parcel_of_folder(shelf: Shelf, key: str, content: Mapping[str, bytes]) -> bytes:
     """A folder that is no product yet, ready to travel; its files by their names there."""
     whole = hashlib.sha256()
     # In the order of `sums.files_of`, whose sum the note holds.
@@ -90,7 +90,7 @@ def pack_of(shelf: Shelf, key: str, content: Mapping[str, bytes]) -> bytes:
     return _joined(shelf, key, note, content)
 
 
-def pack_of_file(shelf: Shelf, key: str, data: bytes) -> bytes:
+def parcel_of_file(shelf: Shelf, key: str, data: bytes) -> bytes:
     """A product of one file that lies in no store, ready to travel."""
     return _joined(shelf, key, Note(hashlib.sha256(data).hexdigest(), len(data)), {"": data})
 
@@ -111,7 +111,7 @@ def _name(file: Path, folder: Path) -> str:
 
 
 def head_of(data: bytes) -> bytes:
-    """The line that says what a pack is, which nobody has read yet.
+    """The line that says what a parcel is, which nobody has read yet.
 
     Raises Damaged if there is none.
     """
@@ -121,8 +121,8 @@ def head_of(data: bytes) -> bytes:
     return data[len(_MAGIC) : end]
 
 
-def _read(head: bytes, content: memoryview) -> Pack:
-    """A pack by its head, of which every part may be anything at all, and what follows it."""
+def _read(head: bytes, content: memoryview) -> Parcel:
+    """A parcel by its head, of which every part may be anything at all, and what follows it."""
     match json.loads(head):
         case {"shelf": str(shelf), "key": str(key), "note": str(noted), "files": list(listed)}:
             note = Note.parsed(noted)
@@ -142,10 +142,10 @@ def _read(head: bytes, content: memoryview) -> Pack:
                 raise ValueError(f"{shortened(str(each))} is no file of a product")
     if end != len(content) or len(files) != len(listed):
         raise ValueError("it is longer or shorter than its head says")
-    place: Shelf = shelf  # type: ignore[assignment]
+    place: Shelf = shelf
     if (list(files) == [""]) != bool(PLACES[place][1]) or ("" in files and len(files) > 1):
         raise ValueError("it is a folder where a file should be, or a file for a folder")
-    return Pack((place, key), note, files)
+    return Parcel((place, key), note, files)
 
 
 def _stays_below(name: str) -> bool:
