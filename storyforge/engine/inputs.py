@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from storyforge.errors import InputChanged
-from storyforge.plan.keys import KeyInputs, drawn_from, key_of, own_recipe
+from storyforge.plan.keys import KeyInputs, drawn_from, import_recipe, key_of, own_recipe
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import subject_of
 from storyforge.store import Shelf, Store, fingerprint
 from storyforge.store.products import Source
-from storyforge.tasks import FuseTask, OwnPictureTask, PanelTask, TrainTask
+from storyforge.tasks import FuseTask, ImportTask, OwnPictureTask, PanelTask, TrainTask
 
 InputSums = Mapping[str, str]
 """Files by their name below a folder, and how their SHA-256 begins."""
@@ -87,6 +87,13 @@ def check_panel(task: PanelTask) -> None:
         )
 
 
+def check_import(task: ImportTask) -> None:
+    """Raise InputChanged if another tool's file is not what it was when its concept was named."""
+    said = task.kind, task.class_phrase, task.base_hash
+    if key_of(import_recipe(task.file, *said)) != task.key:
+        raise _changed(task.file)
+
+
 def check_own(task: OwnPictureTask) -> None:
     """Raise InputChanged if a picture of the author's own is not what it was."""
     if key_of(own_recipe(task.file, task.made)) != task.key:
@@ -105,5 +112,5 @@ def _changed(path: Path) -> InputChanged:
 
 def learnt_of(task: FuseTask | PanelTask, plan: Plan) -> list[Source]:
     """The concepts of a task that are products; what the author brought is none."""
-    learnt = {each.key for each in plan.train} | {each.key for each in plan.imports}
+    learnt = plan.learnt_keys
     return [("concepts", key) for _, key in task.concepts if key in learnt]

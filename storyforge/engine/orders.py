@@ -20,13 +20,13 @@ from pydantic import TypeAdapter
 
 from storyforge import __version__
 from storyforge.engine.inputs import learnt_of, sums_of
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import EnvironmentProblem, InputChanged
 from storyforge.modelref import ADAPTERS
 from storyforge.pictures import files_read
 from storyforge.plan.keys import KEY_DIGITS
 from storyforge.plan.plan import Plan
 from storyforge.store import Store, fingerprint
-from storyforge.store.packs import pack_of
+from storyforge.store.parcels import parcel_of_folder
 from storyforge.store.products import Source
 from storyforge.store.sums import files_of
 from storyforge.tasks import FuseTask, ImportTask, PanelTask, TrainTask
@@ -162,8 +162,16 @@ class Sender:
         )
 
     def input(self, key: str) -> bytes:
-        """The author's files under this key, ready to travel."""
-        return pack_of("inputs", key, {n: f.read_bytes() for n, f in self.files[key].items()})
+        """The author's files under this key, ready to travel.
+
+        Raises InputChanged if they are not any more what the key says.
+        """
+        content = {name: file.read_bytes() for name, file in self.files[key].items()}
+        if _input_key({n: hashlib.sha256(c).hexdigest() for n, c in content.items()}) != key:
+            changed = next(iter(self.files[key].values())).parent
+            message = f"files in `{changed}` were changed while they were used"
+            raise InputChanged(message, hint="run the same command again")
+        return parcel_of_folder("inputs", key, content)
 
     def _concept(self, name: str, key: str, there: Callable[[Path], Path]) -> str:
         spec = self.plan.story.concepts[name]
@@ -177,11 +185,16 @@ class Sender:
         if path not in self.known:
             found = [path] if path.is_file() else files_in(path)
             files = {file.relative_to(path.parent).as_posix(): file for file in found}
-            told = "".join(f"{fingerprint(file)}  {name}\n" for name, file in files.items())
-            key = hashlib.sha256(told.encode()).hexdigest()[:KEY_DIGITS]
+            key = _input_key({name: fingerprint(file) for name, file in files.items()})
             self.files[key] = files
             self.known[path] = f"{_INPUT}{key}/{path.name}"
         return self.known[path]
+
+
+def _input_key(sums: Mapping[str, str]) -> str:
+    """What files are called together, by the SHA-256 of each."""
+    told = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    return hashlib.sha256(told.encode()).hexdigest()[:KEY_DIGITS]
 
 
 def mark_in(store: Path, seen: str) -> Path:
@@ -226,7 +239,7 @@ def _cast(task: Sendable) -> tuple[tuple[str, str], ...]:
 def _with_paths(part: Part, change: Callable[[Path], Path], texts: Collection[str] = ()) -> Part:
     """The same with every path changed; `texts` are those that JSON has made plain text."""
     made: object = part
-    kind: type[object] = type(part)
+    kind: type = type(part)
     if isinstance(part, Path) or (isinstance(part, str) and part in texts):
         made = change(Path(part))
     elif isinstance(part, tuple):
@@ -243,6 +256,6 @@ def _with_paths(part: Part, change: Callable[[Path], Path], texts: Collection[st
 
 
 @lru_cache(maxsize=256)
-def _fields(kind: type[object]) -> tuple[str, ...]:
+def _fields(kind: type) -> tuple[str, ...]:
     """The names of a dataclass's fields; none for other types."""
     return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()

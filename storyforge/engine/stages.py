@@ -13,7 +13,14 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
-from storyforge.engine.inputs import InputSums, check_files, check_own, check_panel, check_pictures
+from storyforge.engine.inputs import (
+    InputSums,
+    check_files,
+    check_import,
+    check_own,
+    check_panel,
+    check_pictures,
+)
 from storyforge.executor import OnProgress
 from storyforge.plan.status import subject_of
 from storyforge.store import Store
@@ -27,6 +34,10 @@ if TYPE_CHECKING:
 
 Drawn = Callable[[PanelTask, float], None]
 """Hears of every picture that is kept, and of the seconds that it took."""
+
+
+def unheard(task: PanelTask, seconds: float) -> None:
+    """Hear nothing of a picture that is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,7 @@ class Importer:
         with self.store.make_missing("concepts", task.key) as path:
             if path is not None:
                 import_concept(self.base, task.file, wanted).concept.save(path)
+                check_import(task)
         tell("importing", 1, 1)
 
 

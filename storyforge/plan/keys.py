@@ -79,6 +79,11 @@ def own_recipe(file: Path, made: Made | None) -> KeyInputs:
     return {"make": f"{_OWN} 1", "file": file, "made": made}
 
 
+def import_recipe(file: Path, kind: str, words: str, base_hash: str) -> KeyInputs:
+    """What a concept is made from that comes out of another tool's file."""
+    return {"make": "import 1", "file": file, "kind": kind, "class": words, "base": base_hash}
+
+
 def is_own(recipe: Mapping[str, object]) -> bool:
     """Whether a picture's recipe is that of an author's own."""
     return str(recipe.get("make", "")).startswith(_OWN)

@@ -19,7 +19,15 @@ from storyforge.errors import StoryForgeError
 from storyforge.headers.kinds import is_foreign
 from storyforge.modelref import ModelRef, NamedValues, base_at, clip_at, own_clip
 from storyforge.pictures import beside, files_read, picture_names
-from storyforge.plan.keys import KEY_DIGITS, KeyInputs, canonical, drawn_from, key_of, own_recipe
+from storyforge.plan.keys import (
+    KEY_DIGITS,
+    KeyInputs,
+    canonical,
+    drawn_from,
+    import_recipe,
+    key_of,
+    own_recipe,
+)
 from storyforge.plan.panels import named_file, panel_task
 from storyforge.plan.pins import Pin
 from storyforge.settings import Format, FuseSettings, Kind
@@ -65,6 +73,12 @@ class Plan:
     imports: tuple[ImportTask, ...] = ()
     own: tuple[OwnPictureTask, ...] = ()
 
+    @property
+    def learnt_keys(self) -> frozenset[str]:
+        """The keys of the concepts that are products; what the author brought is none."""
+        learnt = (task.key for task in self.train)
+        return frozenset((*learnt, *(task.key for task in self.imports)))
+
     def pictures(self) -> Iterator[PanelTask | OwnPictureTask]:
         """Every task that gives a panel its picture."""
         yield from self.own
@@ -102,7 +116,7 @@ def only(plan: Plan, key: str) -> Plan:
 
 def needs(plan: Plan, task: Task) -> tuple[str, ...]:
     """The keys of the tasks whose products a task reads."""
-    made = {each.key for each in plan.train} | {each.key for each in plan.imports}
+    made = plan.learnt_keys
     match task:
         case FuseTask():
             keys = [key for _, key in task.concepts if key in made]
@@ -190,8 +204,7 @@ def _import_task(
     if name in story.objects or name in story.scenes:
         kind = "object" if name in story.objects else "scene"
     words = name.replace("-", " ").replace("_", " ")
-    made = {"make": "import 1", "file": file, "kind": kind, "class": words, "base": base.hash}
-    key = _entered(key_inputs, made)
+    key = _entered(key_inputs, import_recipe(file, kind, words, base.hash))
     return ImportTask(key, name, kind, words, file, base.reference, base.hash)
 
 
