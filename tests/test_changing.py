@@ -13,11 +13,16 @@ from PIL import Image
 from benchmarks.faults import life
 from benchmarks.faults.life import left, stages_for_nothing, write_story
 from storyforge.engine import maker
-from storyforge.engine.inputs import InputSums, check_pictures
+from storyforge.engine.inputs import InputSums, check_import, check_pictures
+from storyforge.engine.maker import Counts, Trouble
+from storyforge.engine.orders import Sender
+from storyforge.errors import Damaged, InputChanged, TaskFailed
 from storyforge.executor import OnProgress
+from storyforge.plan.keys import import_recipe, key_of
+from storyforge.project.making import Outcome
 from storyforge.project.project import Project
 from storyforge.store import Store
-from storyforge.tasks import TrainTask
+from storyforge.tasks import ImportTask, TrainTask
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +133,80 @@ def test_two_runs_that_fuse_the_same_at_once_fuse_it_once(tmp_path: Path) -> Non
     plan = Project(story).plan()
     assert plan.fuse is not None
     assert Store(story.parent / ".storyforge").sound("fused", plan.fuse.key)
+
+
+def test_another_tools_file_that_changed_is_not_kept_under_its_old_name(tmp_path: Path) -> None:
+    file = tmp_path / "lora.safetensors"
+    file.write_bytes(b"before")
+    key = key_of(import_recipe(file, "character", "pip", "base"))
+    task = ImportTask(key, "pip", "character", "pip", file, "pocket", "base")
+    check_import(task)
+    file.write_bytes(b"after")
+    with pytest.raises(InputChanged, match="was changed while it was used"):
+        check_import(task)
+
+
+def test_a_file_that_changed_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
+    story = made(tmp_path / "one", 3)
+    project = Project(story)
+    sender = Sender(project.plan(), project.store)
+    order = sender.order(project.plan().train[0])
+    (key,) = order.inputs
+    assert sender.input(key)
+    repaint(story, 99)
+    with pytest.raises(InputChanged, match="were changed while they were used"):
+        sender.input(key)
+
+
+def test_only_what_was_damaged_is_told_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = made(tmp_path / "one", 3)
+    tried = []
+
+    def learn(
+        root: Path,
+        logs: None,
+        sums: Mapping[str, InputSums],
+        task: TrainTask,
+        on_progress: OnProgress,
+    ) -> None:
+        tried.append(task.concept)
+        if task.concept == "owl":
+            raise TaskFailed("no owl can be learnt")
+        if tried.count("pip") == 1:
+            raise Damaged("it was damaged")
+        life._learn(root, logs, sums, task, on_progress)
+
+    monkeypatch.setattr(maker, "learn_concept", learn)
+    outcome = Project(story).train(jobs=1)
+    assert outcome.damaged == ("concept pip",)
+    assert outcome.made.concepts == 1
+    assert [each.subject for each in outcome.troubles] == ["concept owl"]
+
+
+def test_two_runs_after_each_other_tell_what_both_did() -> None:
+    first = Outcome(
+        Counts(panels=1),
+        Counts(panels=3),
+        (),
+        (Trouble("panel a", TaskFailed("changed")),),
+        2.0,
+        damaged=("panel b",),
+        taken=("panel c",),
+        warnings=("cannot reach the cache",),
+    )
+    again = Outcome(
+        Counts(panels=2),
+        Counts(panels=4),
+        (Path("book"),),
+        (),
+        3.0,
+        taken=("panel d",),
+        warnings=("cannot reach the cache",),
+    )
+    both = first.then(again)
+    assert (both.made.panels, both.skipped.panels, both.seconds) == (3, 3, 5.0)
+    assert (both.books, both.troubles, both.damaged) == ((Path("book"),), (), ("panel b",))
+    assert both.taken == ("panel c", "panel d")
+    assert both.warnings == ("cannot reach the cache",)

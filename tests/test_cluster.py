@@ -18,7 +18,9 @@ import pytest
 from distributed import Client, LocalCluster, wait
 from tiny import save_base
 from tinystory import products, write_story
+from typer.testing import CliRunner
 
+from storyforge.cli.program import app
 from storyforge.engine.cluster import Cluster, work
 from storyforge.engine.opening import ClusterSpec, hosts_in, opened_cluster
 from storyforge.engine.orders import RemoteTask, Sendable, Sender
@@ -34,10 +36,13 @@ from storyforge.executor import Failure, silent
 from storyforge.plan.keys import drawn_from, key_of
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import shelf_of
+from storyforge.project import making
+from storyforge.project.making import Making
 from storyforge.project.project import Project
 from storyforge.store import Store
-from storyforge.store.packs import Pack, pack_of_file, packed
+from storyforge.store.parcels import Parcel, parcel_of, parcel_of_file
 from storyforge.tasks import PanelTask, Task, TrainTask
+from storyforge.train.logs import Logs
 
 Work = Callable[..., bytes]
 
@@ -111,7 +116,7 @@ def without_panels(story: Path, other: Path) -> Store:
     assert plan.fuse is not None
     source = Store(story.parent / ".storyforge")
     for task in (*plan.train, plan.fuse):
-        Pack.read(packed(source, shelf_of(task), task.key)).keep(store)
+        Parcel.read(parcel_of(source, shelf_of(task), task.key)).keep(store)
     return store
 
 
@@ -125,15 +130,15 @@ def test_products_travel_where_no_store_is_shared(
 
 def picture_of(text: str) -> bytes:
     order = RemoteTask.read(text)
-    return pack_of_panel(str(order.task["key"]))
+    return parcel_of_panel(str(order.task["key"]))
 
 
-def pack_of_panel(key: str) -> bytes:
+def parcel_of_panel(key: str) -> bytes:
     store = Store(Path(os.environ[STORE]))
     with store.make_missing("panels", key) as path:
         if path is not None:
             path.write_bytes(f"picture {key}".encode())
-    return packed(store, "panels", key)
+    return parcel_of(store, "panels", key)
 
 
 def once(text: str, name: str) -> bool:
@@ -216,6 +221,33 @@ def test_what_is_damaged_here_is_not_sent(here: Path, client: Client, tmp_path: 
     assert len(failures) == len(plan.panels)
 
 
+@pytest.mark.parametrize("option", ["--jobs=2", "--previews=seen"])
+def test_what_a_cluster_does_not_obey_is_refused(option: str, here: Path) -> None:
+    for more in ((), ("--takes=2", "p0")):
+        asked = ["render", str(here), "--cluster=local:1", option, *more]
+        result = CliRunner().invoke(app, asked)
+        assert result.exit_code == 1
+        assert f"a cluster does not obey `{option.partition('=')[0]}`" in result.stderr
+
+
+def test_a_token_without_a_cluster_is_refused(here: Path) -> None:
+    result = CliRunner().invoke(app, ["render", str(here), "--token=token"])
+    assert result.exit_code == 1
+    assert "`--token` belongs to a `--cluster`" in result.stderr
+
+
+def test_what_only_this_machine_does_is_done_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All GPUs are used of itself only where nothing is asked that they would not obey."""
+    several = ClusterSpec("local", count=2)
+    monkeypatch.setattr(making, "usual_cluster", lambda: several)
+    assert Making().usual_cluster(9) == several
+    assert Making().usual_cluster(1) is None
+    for how in (Making(jobs=1), Making(logs=Logs(tmp_path)), Making(previews=tmp_path)):
+        assert how.usual_cluster(9) is None
+
+
 STORIES = sorted((ROOT / "stories").glob("*.yaml"))
 
 
@@ -227,7 +259,7 @@ def test_an_order_says_on_the_other_side_what_it_said_here(story: Path, tmp_path
     for task in tasks:
         order = RemoteTask.read(sender.order(task).text())
         for key in order.inputs:
-            Pack.read(sender.input(key)).keep(there)
+            Parcel.read(sender.input(key)).keep(there)
         arrived = order.opened(there)
         if isinstance(arrived, PanelTask):
             assert key_of(drawn_from(arrived)) == task.key
@@ -445,7 +477,7 @@ class CountingClient(Client):
 
 def drawn_at_once(text: str, *given: bytes) -> bytes:
     key = str(RemoteTask.read(text).task["key"])
-    return pack_of_file("panels", key, key.encode())
+    return parcel_of_file("panels", key, key.encode())
 
 
 def test_many_tasks_go_out_and_come_in_together(

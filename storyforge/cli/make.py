@@ -241,7 +241,8 @@ def _show_takes(
     from storyforge.plan.plan import Order
     from storyforge.project.making import Making
 
-    how, order = Making(project.out, jobs, previews=previews), Order(steps=steps)
+    how = Making(project.out, jobs, previews=previews, cluster=project.cluster)
+    order = Order(steps=steps)
     with ProgressLine() as progress:
         drawn = project.takes(panels, count, order, how=how, clip=clip, on_progress=progress)
     _tell_outcome(drawn.outcome)

@@ -68,7 +68,11 @@ def cluster_at(where: str | None, token: Path | None) -> ClusterSpec | None:
     """The cluster asked for; None for this machine."""
     from storyforge.engine.opening import ClusterSpec
 
-    return None if where is None else ClusterSpec.read(where, token)
+    if where is not None:
+        return ClusterSpec.read(where, token)
+    if token is not None:
+        raise StoryForgeError("`--token` belongs to a `--cluster`", hint="say which, too")
+    return None
 
 
 def formats(to: str | None) -> tuple[Format, ...] | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from storyforge.engine.books import Books
 from storyforge.engine.inputs import learnt_of
@@ -23,18 +23,7 @@ from storyforge.plan.status import subject_of
 from storyforge.plan.takes import picture_of
 from storyforge.store import Entry, Ledger, Store
 from storyforge.story.story import Story
-from storyforge.tasks import (
-    BookTask,
-    FuseTask,
-    ImportTask,
-    OwnPictureTask,
-    PanelTask,
-    Task,
-    TrainTask,
-)
-
-if TYPE_CHECKING:
-    from storyforge.train.logs import Logs
+from storyforge.tasks import BookTask, FuseTask, PanelTask, Task
 
 S = TypeVar("S", bound=Sendable)
 
@@ -90,21 +79,6 @@ class Engine:
 
         self.maker.send = send
 
-    def learn(self, tasks: Sequence[TrainTask], jobs: int | None, logs: Logs | None = None) -> None:
-        """Learn concepts, several at a time; by-products of each go to its folder in `logs`."""
-        if tasks:
-            self.maker.learn(tasks, jobs, logs)
-
-    def take_in(self, tasks: Sequence[ImportTask]) -> None:
-        """Make concepts of other tools' files."""
-        if tasks:
-            self.maker.take_in(tasks)
-
-    def take_own(self, tasks: Sequence[OwnPictureTask]) -> None:
-        """Make the author's own pictures ready for books."""
-        if tasks:
-            self.maker.take_own(tasks)
-
     def fuse(self, task: FuseTask | None) -> None:
         """Fuse the concepts, if every one of them was learnt."""
         if task is None or self.maker.troubles:
@@ -128,8 +102,7 @@ class Engine:
             return
         fuse = self.plan.fuse
         fused = self.store.path("fused", fuse.key) if fuse is not None else None
-        learnt = {t.key for t in self.plan.train} | {t.key for t in self.plan.imports}
-        brought = {key for task in tasks for _, key in task.concepts} - learnt
+        brought = {key for task in tasks for _, key in task.concepts} - self.plan.learnt_keys
         job = DrawingJob(tuple(tasks), fused, self._own_files(tasks), frozenset(brought))
         self.maker.draw([job], previews=previews)
 

@@ -25,6 +25,7 @@ from storyforge.engine.stages import (
     fuse_concepts,
     learn_concept,
     ready_picture,
+    unheard,
 )
 from storyforge.errors import EnvironmentProblem, StoryForgeError, TaskFailed
 from storyforge.executor import Failure, OnProgress, peak_memory, processors, run
@@ -105,10 +106,6 @@ def raise_first(troubles: Sequence[Trouble]) -> None:
             raise trouble.error
         message = f"{trouble.subject}: {trouble.error.message}"
         raise TaskFailed(message, hint=trouble.error.hint) from trouble.error
-
-
-def unheard(task: PanelTask, seconds: float) -> None:
-    """Hear nothing of a picture that is drawn."""
 
 
 @dataclass(slots=True)

@@ -151,7 +151,7 @@ def _prepare(plan: Plan, store: Store, config: StoryConfig, on_progress: OnProgr
     engine = Engine(plan, store, on_progress)
     with store.at_work():
         lacking = missing(plan, store)
-        engine.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
+        engine.maker.learn([t for t in plan.train if not store.has("concepts", t.key)], None)
         if plan.fuse and not store.has("fused", plan.fuse.key):
             engine.fuse(plan.fuse)
         if config.panels:

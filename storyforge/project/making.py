@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from storyforge.engine.inputs import checked
 from storyforge.engine.maker import Counts, Trouble
 from storyforge.engine.opening import ClusterSpec, opened_cluster, usual_cluster
 from storyforge.engine.sharing import Sharing, cache_of
-from storyforge.errors import Damaged, Diagnostic
+from storyforge.errors import Damaged, Diagnostic, StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.plan.pins import tidied
 from storyforge.plan.plan import Plan, only
@@ -50,6 +50,22 @@ class Outcome:
     taken: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def then(self, again: Outcome) -> Outcome:
+        """What both runs did, of which the second knows what is there and what is wrong now."""
+        return replace(
+            again,
+            made=self.made + again.made,
+            skipped=self.skipped,
+            seconds=self.seconds + again.seconds,
+            damaged=_together(self.damaged, again.damaged),
+            taken=_together(self.taken, again.taken),
+            warnings=_together(self.warnings, again.warnings),
+        )
+
+
+def _together(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
 
 @dataclass(frozen=True, slots=True)
 class Making:
@@ -61,6 +77,8 @@ class Making:
     previews  a folder where every picture can be seen while it is drawn
     names     what the ledger calls a product, by key, where it is not the plan's own
     cluster   where the tasks are done; None for here, or on all GPUs that are here
+
+    Raises StoryForgeError for what a cluster is asked that it does not do.
     """
 
     out: Path | None = None
@@ -69,6 +87,23 @@ class Making:
     previews: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     cluster: ClusterSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would not be obeyed."""
+        if self.cluster is not None and (asked := self._only_here()):
+            hint = f"leave out {asked}, or `--cluster`"
+            if self.jobs is not None:
+                hint += "; how many workers there are, `local:4` says"
+            raise StoryForgeError(f"a cluster does not obey {asked}", hint=hint)
+
+    def _only_here(self) -> str:
+        """What is asked that this machine alone does, in words."""
+        asked = {"--jobs": self.jobs, "--logs": self.logs, "--previews": self.previews}
+        return " and ".join(f"`{name}`" for name, each in asked.items() if each is not None)
+
+    def usual_cluster(self, count: int) -> ClusterSpec | None:
+        """Where so many tasks are done if nobody says: on all GPUs, if nothing forbids it."""
+        return None if count < 2 or self._only_here() else usual_cluster()
 
 
 def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Outcome:
@@ -86,9 +121,11 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
             if cluster is not None:
                 engine.go_to(cluster)
             _stages(engine, wanted, how)
-            if any(isinstance(trouble.error, Damaged) for trouble in engine.maker.troubles):
-                damaged += tuple(trouble.subject for trouble in engine.maker.troubles)
-                engine.maker.troubles.clear()
+            troubles = engine.maker.troubles
+            if found := [each.subject for each in troubles if isinstance(each.error, Damaged)]:
+                damaged += tuple(found)
+                # All are tried once more: others may have failed for want of what was damaged.
+                troubles.clear()
                 _stages(engine, _wanted(asked, store), how)
             complete = [task for task in wanted.books if engine.all_drawn(task)]
             engine.maker.check_made([*wanted.panels, *complete])
@@ -139,7 +176,7 @@ def _elsewhere(wanted: Plan, how: Making, store: Store) -> Iterator[Cluster | No
     if not (count or wanted.imports or wanted.fuse):
         yield None
         return
-    spec = how.cluster or (usual_cluster() if count > 1 else None)
+    spec = how.cluster or how.usual_cluster(count)
     if spec is None:
         yield None
         return
@@ -159,10 +196,10 @@ def _skipped(asked: Plan, wanted: Plan) -> Counts:
 
 def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
     """Make what is wanted, each stage from what those before it made."""
-    engine.take_own(wanted.own)
+    engine.maker.take_own(wanted.own)
     engine.compose(wanted.books)
-    engine.learn(wanted.train, how.jobs, how.logs)
-    engine.take_in(wanted.imports)
+    engine.maker.learn(wanted.train, how.jobs, how.logs)
+    engine.maker.take_in(wanted.imports)
     engine.fuse(wanted.fuse)
     engine.draw(wanted.panels, how.previews)
     engine.bind(wanted.books)

@@ -314,7 +314,7 @@ class Project:
         drawn = self._complete(replace(order, formats=("pdf",)))
         engine = Engine(drawn, self.store, on_progress)
         with self.store.at_work():
-            engine.take_own(missing(drawn, self.store).own)
+            engine.maker.take_own(missing(drawn, self.store).own)
             return engine.books.judged(drawn.books, on_progress)
 
     def preview(
@@ -360,7 +360,7 @@ class Project:
         on_progress: OnProgress = silent,
     ) -> approve.Takes:
         """Draw takes 0 to `count` - 1 of each panel, and lay them on a contact sheet."""
-        how = how or Making(self.out)
+        how = how or self._how(None)
         return approve.draw_takes(
             self.plan(order), self.store, panels, count, how, on_progress, clip
         )
@@ -455,8 +455,7 @@ class Project:
                 break
             _log.info("files were changed meanwhile: reading %s again", self.path)
             self._forget_files()
-            again = make(asked(), self.store, how, on_progress)
-            outcome = replace(again, made=outcome.made + again.made)
+            outcome = outcome.then(make(asked(), self.store, how, on_progress))
         return outcome
 
     def _how(
@@ -501,7 +500,7 @@ class Project:
         plan = self.plan(order)
         engine = Engine(plan, self.store, silent)
         with self.store.at_work():
-            engine.take_own(missing(plan, self.store).own)
+            engine.maker.take_own(missing(plan, self.store).own)
         pairs = [(task.panel, task.key) for task in plan.pictures() if drawn or task in plan.own]
         found = {panel: picture_of(plan, self.store, panel, key) for panel, key in pairs}
         return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}
