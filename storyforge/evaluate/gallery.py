@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from storyforge.engine.maker import Maker, raise_first
 from storyforge.engine.stages import DrawingJob
 from storyforge.executor import OnProgress
 from storyforge.plan.keys import canonical, drawn_from, key_of
-from storyforge.store import Ledger, Store
+from storyforge.store import Ledger, Store, write_whole
 from storyforge.tasks import PanelTask, Task
 
 
@@ -72,7 +71,7 @@ class Gallery:
         for task in {task.key: task for job in jobs for task in job.tasks}.values():
             shown = self.folder / f"{task.key}.png"
             if not shown.is_file():
-                shutil.copyfile(self.path(task), shown)
+                write_whole(shown, self.path(task).read_bytes())
         return len(every)
 
     def _lacking(self, jobs: Sequence[DrawingJob]) -> list[DrawingJob]:
@@ -97,7 +96,7 @@ def _clocked(folder: Path, task: PanelTask) -> Path:
 
 def _note_seconds(folder: Path, task: PanelTask, seconds: float) -> None:
     spent = json.dumps({"seconds": round(seconds, 4)})
-    _clocked(folder, task).write_text(spent, encoding="ascii")
+    write_whole(_clocked(folder, task), spent.encode())
 
 
 def _picture_name(task: Task) -> str:
