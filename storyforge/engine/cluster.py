@@ -181,11 +181,15 @@ def _gone(why: object) -> EnvironmentProblem:
 @contextmanager
 def _reaching(client: Client) -> Iterator[None]:
     """Say that the cluster is gone, where its scheduler does not answer."""
+    from distributed import client as dask
+
+    # A client that closes itself meanwhile says so by an error that older versions do not have.
+    closed = getattr(dask, "ClosedClientError", CancelledError)
     if client.status == "closed":
         raise _gone("its scheduler was lost")
     try:
         yield
-    except (CancelledError, OSError) as exc:
+    except (CancelledError, OSError, closed) as exc:
         raise _gone(exc) from exc
 
 
