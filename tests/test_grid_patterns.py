@@ -52,6 +52,15 @@ def test_frames_cover_the_cells_that_are_theirs(tmp_path: Path) -> None:
     assert not any(one.common(other) for one, other in itertools.combinations((a, b, c), 2))
 
 
+@pytest.mark.parametrize("kind", ["grid: AAB/CCB", "grid: 2x2", "kind: strip"])
+def test_words_stand_above_pictures_where_the_author_wants_them(tmp_path: Path, kind: str) -> None:
+    text = STORY.replace('grid: "FORM"', f"text_place: top\n    text: Once.\n    {kind}")
+    story = written(tmp_path, text.replace("LANGUAGE", "en"))
+    leaf = next(e for e in bind(story, placeholders(story, tmp_path)).leaves if e.kind == "story")
+    (words,) = leaf.texts
+    assert words.rect.bottom < min(frame.y for frame in frames(leaf))
+
+
 def test_a_pattern_is_mirrored_where_panels_are_read_from_the_right(tmp_path: Path) -> None:
     a, b, _ = frames(page_of(tmp_path, "AAB/CCB", "he"))
     assert b.right < a.x

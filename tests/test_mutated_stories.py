@@ -248,6 +248,7 @@ ELSEWHERE |= {
     "SF334",
     "SF335",
     "SF336",
+    "SF440",
     "SF423",
 }
 ELSEWHERE |= {"SF435", "SF436", "SF437"}

@@ -23,7 +23,7 @@ from storyforge.plan.lockfile import lock_path
 from storyforge.plan.plan import Order
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import SOURCES, told_by
-from storyforge.story.story import check
+from storyforge.story.story import check, read
 
 STORY = """\
 storyforge: 1
@@ -151,6 +151,47 @@ def test_a_picture_that_shows_whole_stands_inside_the_margins(tmp_path: Path) ->
     ]
     assert (hill.crop.width, hill.crop.height) == pytest.approx((1, 1))
     assert hill.frame.width / hill.frame.height == pytest.approx(2)
+
+
+def test_a_cover_shows_a_picture_whole_that_is_to_show_whole(tmp_path: Path) -> None:
+    story = painted(tmp_path)
+    edit(story, "author: A. Painter", "author: A. Painter\nbook: {cover: {panel: hill}}")
+    from storyforge.book.page import bind, undrawn
+
+    (cover,) = bind(read(story), undrawn(read(story))).leaves[0].pictures
+    assert (cover.crop.width, cover.crop.height) == pytest.approx((1, 1))
+    assert not [found for found in check(story) if found.code == "SF440"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  - text: A night", "  - kind: blank\n  - kind: spread\n    text: A night"),
+        ("author: A. Painter", "book: {cover: {panel: hill, design: band}}"),
+        ("author: A. Painter", "book: {cover: {panel: sea, back: hill}}"),
+    ],
+)
+def test_check_says_where_a_picture_cannot_show_whole(tmp_path: Path, old: str, new: str) -> None:
+    story = painted(tmp_path)
+    edit(story, old, new)
+    (found,) = [found for found in check(story) if found.code == "SF440"]
+    assert story.read_text().splitlines()[found.line - 1].find("fit: contain") == found.column - 1
+
+
+@pytest.mark.parametrize(
+    ("said", "codes"),
+    [
+        ("text_place: top", []),
+        ("kind: text-beside-art\n    text_place: top", ["SF413"]),
+        ("gutter: 5", ["SF413"]),
+    ],
+)
+def test_check_says_where_there_is_nothing_to_place(
+    tmp_path: Path, said: str, codes: list[str]
+) -> None:
+    story = painted(tmp_path)
+    edit(story, "text: A day by the sea.", f"text: A day by the sea.\n    {said}")
+    assert [found.code for found in check(story)] == codes
 
 
 def test_drawn_and_own_pictures_stand_in_one_book(tmp_path: Path) -> None:

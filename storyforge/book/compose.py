@@ -451,9 +451,10 @@ def single(
         return text_beside_art(sheet, subject, words)
     if kind == "auto" and not subject.uncut and _bleeds_well(sheet, subject, words):
         return full_bleed(sheet, subject, words)
-    return art_over_text(sheet, subject, words) or (
-        text_beside_art(sheet, subject, words) if kind == "auto" else None
-    )
+    if made := art_over_text(sheet, subject, words):
+        return made
+    # Beside a picture, words stand neither at the top nor at the foot.
+    return text_beside_art(sheet, subject, words) if kind == "auto" and not words.place else None
 
 
 def _bleeds_well(sheet: Sheet, subject: FramedPicture, words: RunningText) -> bool:

@@ -1,7 +1,7 @@
 """The front cover, in one of three designs: type in the picture, on a band above it, or round it.
 
-`overlay` fills the cover and outlines the letters, `band` gives the title a ground of its own, and
-`framed` sets the picture into paper, as older picture books do.
+`overlay`, the usual one, fills the cover and outlines the letters, `band` gives the title a ground
+of its own, and `framed` sets the picture into paper, as older picture books do.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def cover(binding: Binding, number: int) -> list[Leaf]:
     """
     panel = cover_panel(binding)
     settings = binding.story.book.cover
-    design = settings.design if settings else "overlay"
     if panel is None:
         return [_lettered(binding, number)]
+    design = settings.design if settings else None
+    # What is to show whole is framed, unless the author wants something else.
+    design = design or ("framed" if panel.fit == "contain" else "overlay")
     made = {"overlay": _overlay, "band": _band, "framed": _framed}[design]
     return [made(binding, panel, number)]
 

@@ -1,4 +1,4 @@
-"""Pages of several pictures: equal frames in rows, or strips, with the words beneath them.
+"""Pages of several pictures: equal frames in rows, or strips, the words beneath or above them.
 
 Frames are as large as cropping allows. The first picture stands at the top, on the side where
 reading begins; words may also stand in a cell left free.
@@ -179,9 +179,10 @@ def _text_beneath(
         return None
     top, foot = min(frame.y for frame in frames), max(frame.bottom for frame in frames)
     shift = live.y + (live.height - (foot - top + below)) / 2 - top
-    frames = [replace(frame, y=frame.y + shift) for frame in frames]
+    above = below if words and words.place == "top" else 0.0
+    frames = [replace(frame, y=frame.y + shift + above) for frame in frames]
     if text:
-        text = moved(text, live.x, foot + shift + TEXT_GAP)
+        text = moved(text, live.x, top + shift if above else foot + shift + TEXT_GAP)
     return Composition(tuple(frames), "round", text)
 
 
@@ -194,7 +195,9 @@ def _free_cell(
     gap: float,
 ) -> Composition | None:
     rows, columns = shape
-    if words is None or min(rows, columns) < 2 or rows * columns != len(subjects) + 1:
+    if words is None or words.place or min(rows, columns) < 2:
+        return None
+    if rows * columns != len(subjects) + 1:
         return None
     live = sheet.live
     mean = FramedPicture(sum(subject.aspect for subject in subjects) / len(subjects), ())

@@ -40,8 +40,9 @@ class CoverSettings(BaseModel):
     """a few sentences for the back of a printed cover"""
     back: str | None = None
     """the id of the panel whose picture the back shows; its own ground if left out"""
-    design: Literal["overlay", "band", "framed"] = "overlay"
-    """where the type stands: in the picture, on a band above it, or round a framed picture"""
+    design: Literal["overlay", "band", "framed"] | None = None
+    """where the type stands: in the picture, on a band above it, or round a framed picture;
+    `framed` for a picture of `fit: contain` if left out, else `overlay`"""
 
 
 class Person(BaseModel):

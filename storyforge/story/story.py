@@ -208,7 +208,7 @@ class Panel(BaseModel):
     """who made that picture: a `hand`, a `model`, or a model and a hand after it (`retouched`); as
     its file says if left out, by hand if it says nothing"""
     fit: Literal["cover", "contain"] = "cover"
-    """whether the picture may be cropped to fill its frame, or shows whole"""
+    """whether the picture may be cropped to fill its frame, or shows whole; spreads are filled"""
     regions: dict[str, RegionPrompt] = Field(default_factory=dict, max_length=32)
     """who and what stands where"""
     alt: Text | None = None
@@ -257,7 +257,7 @@ class Page(BaseModel):
     text_color: Color | None = None
     """the colour of this page's letters, such as `#1b2a4a`; the book's if left out"""
     text_place: Literal["top", "bottom"] | None = None
-    """where this page's words stand beside or on one picture; where they hide least if left out"""
+    """where this page's words stand by its pictures or on one; where they suit best if left out"""
 
 
 class BaseFile(BaseModel):

@@ -63,6 +63,39 @@ def check_page(page: Node, report: Report) -> None:
         report.warning(page.mark, "SF408", message)
     if grid is not None and grid.text is not None:
         _check_grid(grid, grid.text, named, count, report)
+    _check_place(page, named, count, words, report)
+
+
+def _check_place(page: Node, kind: str | None, count: int, words: bool, report: Report) -> None:
+    """Whether there is anything to place where `text_place` and `gutter` say."""
+    if page.get("text_place") is not None:
+        why = None if words else "without words"
+        if words and not count:
+            why = "without a picture"
+        elif words and kind == "text-beside-art":
+            why = f"beside `kind: {kind}`"
+        if why is not None:
+            message = f"`text_place` means nothing {why}; take it out"
+            report.warning(page.mark_of("text_place"), "SF413", message)
+    if page.get("gutter") is not None and count < 2:
+        message = "`gutter` means nothing on a page with fewer than two pictures; take it out"
+        report.warning(page.mark_of("gutter"), "SF413", message)
+
+
+def check_whole(root: Node, pages: Sequence[Node], report: Report) -> None:
+    """Whether pictures that are to show whole stand where they can be: spreads are filled."""
+    cover = (root.get("book") or root).get("cover")
+    filled = {cover.text_at("back"): "on the back cover"} if cover is not None else {}
+    if cover is not None and cover.text_at("design") in {"overlay", "band"}:
+        filled[cover.text_at("panel")] = "on this design of the cover"
+    for page in pages:
+        for panel in page.each("panels"):
+            spread = page.text_at("kind") == "spread"
+            where = "on a spread" if spread else filled.get(panel.text_at("id") or "")
+            if panel.text_at("fit") == "contain" and where is not None:
+                message = f"`fit: contain` is not obeyed {where}, which the picture fills"
+                remedy = "take it out, or frame the picture"
+                report.warning(panel.mark_of("fit"), "SF440", f"{message}; {remedy}")
 
 
 def first_page(root: Node) -> int:
