@@ -34,9 +34,11 @@ METADATA: Final = "metadata.jsonl"
 
 _MASK: Final = "-mask"
 _MASKS: Final = (_MASK, "-masklabel")
+"""How the stem of a picture ends that shows where the concept is, white on black."""
+
 _CAPTIONS: Final = (".txt", ".caption")
 _DEEP: Final = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-"""How the stem of a picture ends that shows where the concept is, white on black."""
+"""Pillow's modes of more than eight bits a channel."""
 
 TEMPLATES: Final = {
     "character": ("a {}", "a picture of a {}", "a drawing of a {}", "illustration of a {}"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from epubs import OPF, complaints, metadata, parsed
+from PIL import Image
 
 from storyforge.book.animatic import lasting
 from storyforge.book.page import bind, undrawn
@@ -18,6 +19,7 @@ from storyforge.book.recording import recording
 from storyforge.errors import StoryForgeError
 from storyforge.project.narrate import words_of
 from storyforge.project.project import Project
+from storyforge.story.readalong import narrations, spoken_file
 from storyforge.story.story import check, read
 
 STORY = """\
@@ -96,6 +98,71 @@ def test_each_language_has_its_own_voice(tmp_path: Path) -> None:
         if leaf.narration
     ]
     assert seconds[1] == pytest.approx(2 * seconds[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("{en: One frog sang., de: Ein Frosch sang.}", ["en"]),
+        ("Quak.", ["en", "de"]),
+    ],
+)
+def test_a_recording_of_no_language_is_not_played_beside_other_words(
+    tmp_path: Path, text: str, spoken: list[str]
+) -> None:
+    path = told(tmp_path)
+    said = STORY.replace("{en: audio/1.mp3, de: audio/1-de.mp3}", "audio/1.mp3")
+    path.write_text(said.replace("{en: One frog sang., de: Ein Frosch sang.}", text))
+    story = read(path)
+    heard = [
+        language
+        for language in ("en", "de")
+        if any(leaf.narration for leaf in bind(story, undrawn(story), language).leaves)
+    ]
+    assert heard == spoken
+
+
+def test_what_a_page_lacks_in_one_language_is_spoken_beside_it(tmp_path: Path) -> None:
+    path = told(tmp_path)
+    said = STORY.replace("{en: audio/1.mp3, de: audio/1-de.mp3}", "audio/1.mp3")
+    path.write_text(said.replace("pages:", "book: {read_along: true}\npages:"))
+    spoken = spoken_file(read(path), 1, "de")
+    spoken.parent.mkdir(parents=True)
+    spoken.write_bytes(FRAME)
+    assert narrations(read(path), "de") == {1: spoken}
+
+
+GUIDED = """\
+storyforge: 1
+title: Frogs
+pages:
+  - narration: audio/1.mp3
+    grid: 2x1
+    panels: [{id: a, picture: a.png, alt: A.}, {id: b, picture: a.png, alt: B.}]
+  - text: Nobody answered.
+"""
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+def test_reading_goes_on_while_a_page_is_seen_panel_by_panel(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    story = told(tmp_path)
+    story.write_text(GUIDED)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (html,) = Project(story).render(formats=("html",)).books
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 800, "height": 1000})
+        page.add_init_script(
+            "HTMLMediaElement.prototype.play = function () {"
+            "  setTimeout(() => this.onended?.(), 10); return Promise.resolve(); }"
+        )
+        page.goto(f"{html.as_uri()}#p4")
+        page.click("#guide")
+        page.click("#voice")
+        page.wait_for_url(lambda url: url.endswith("#p5"), timeout=20_000)
+        browser.close()
 
 
 def test_the_web_page_plays_it_and_asks_no_network(tmp_path: Path) -> None:

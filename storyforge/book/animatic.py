@@ -5,6 +5,7 @@ ffmpeg makes it, which is not ours: it has to be on the machine, or come with th
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -36,7 +37,7 @@ _PLAIN: Final = ("-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+
 
 
 def write_film(book: Book, path: Path) -> Path:
-    """Write the film to `path`.
+    """Write the film to `path`, whole or not at all.
 
     Raises EnvironmentProblem without ffmpeg, StoryForgeError if it refuses.
     """
@@ -56,7 +57,9 @@ def write_film(book: Book, path: Path) -> Path:
         joined = ["-f", "concat", "-safe", "0", "-i", str(folder / "clips.txt"), "-c", "copy"]
         _run(tool, [*joined, *_PLAIN, "-movflags", "+faststart", str(whole)])
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(whole, path)
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.copyfile(whole, partial)
+        os.replace(partial, path)
     return path
 
 

@@ -21,7 +21,8 @@ _ROUNDS: Final = 4
 """A page's paper is tinted by its picture, which stands on it: so often, until both agree."""
 
 _COMPRESSION: Final = 6
-_TILE: Final = (256, 256)
+_TILE: Final = 256
+"""Pixels a side that are enough for the mean of a picture's colours."""
 
 
 def made_by(path: Path, said: Made | None) -> Made:
@@ -46,7 +47,8 @@ def on_its_paper(picture: Image.Image) -> Image.Image:
     """An RGB picture: what was clear shows the paper of the page that takes its colours from it."""
     if picture.mode != "RGBA":
         return picture
-    small = picture.resize(_TILE, Image.Resampling.BOX) if picture.size > _TILE else picture
+    tile = (min(picture.width, _TILE), min(picture.height, _TILE))
+    small = picture.resize(tile, Image.Resampling.BOX)
     tones: Tones | None = None
     for _ in range(_ROUNDS):
         tones = tones_of(_on(small, "#ffffff" if tones is None else tones.paper))

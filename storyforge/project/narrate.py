@@ -19,7 +19,7 @@ from storyforge.executor import OnProgress
 from storyforge.store import write_whole
 from storyforge.story.concept import text_in
 from storyforge.story.locales import check_edition
-from storyforge.story.readalong import spoken_file
+from storyforge.story.readalong import recorded, spoken_file
 from storyforge.story.story import Page, Story
 
 
@@ -38,7 +38,7 @@ def narrate(
     wanted = [
         (number, words, spoken_file(story, number, tongue))
         for number, page in enumerate(story.pages, start=1)
-        if (words := words_of(story, page, tongue)) and page.narration is None
+        if (words := words_of(story, page, tongue)) and recorded(story, number, tongue) is None
     ]
     todo = [each for each in wanted if not each[2].is_file()]
     made = []

@@ -245,7 +245,8 @@ class Page(BaseModel):
     panels: tuple[Panel, ...] = ()
     """the pictures, in reading order"""
     narration: Text | None = None
-    """a recording of the page's words, read out: an .mp3 or .m4a beside the story"""
+    """a recording of the page's words, read out: an .mp3 or .m4a beside the story; by language
+    where editions have other words"""
     kind: PageKind = "auto"
     """how pictures and text share the page; a `spread` fills two pages that face each other"""
     grid: Grid | None = None

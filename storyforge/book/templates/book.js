@@ -90,7 +90,8 @@
     if (!reading) return;
     const queue = openings[now].flatMap((leaf) => [...leaf.querySelectorAll("audio")]);
     const last = now === openings.length - 1;
-    const on = () => (last ? toggleVoice() : turn(1));
+    // Panel by panel or not: what is read next are the words of the next opening.
+    const on = () => (last ? toggleVoice() : show(now + 1, 1));
     const next = () => {
       const audio = queue.shift();
       if (!audio) {
@@ -140,7 +141,7 @@
   small.addEventListener("change", relay);
   addEventListener("hashchange", () => {
     const to = opening(location.hash.slice(1));
-    if (to >= 0) show(to, 0);
+    if (to >= 0 && to !== now) show(to, Math.sign(to - now));
   });
   back.addEventListener("click", () => turn(-1));
   forth.addEventListener("click", () => turn(1));
