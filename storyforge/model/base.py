@@ -30,6 +30,7 @@ from storyforge.model.dit.door import PATCH, Door
 from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
+from storyforge.model.strips import decoded, in_strips
 from storyforge.modelref import BaseParts, Defaults, defaults_of, weights_at
 
 
@@ -200,8 +201,16 @@ class BaseModel:
             scaled = self.door.unpacked(self.vae, latents.to(self.vae.dtype))
         else:
             scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        pictures: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0]
+        pictures = self._decoded(scaled)
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+    def _decoded(self, latents: torch.Tensor) -> torch.Tensor:
+        """(b, 3, H, W) in [-1, 1]; strip by strip where memory is the processor's own."""
+        tiled = getattr(self.vae, "use_tiling", False)
+        if latents.device.type == "cpu" and not tiled and in_strips(self.vae, latents):
+            return decoded(self.vae, latents)
+        made: torch.Tensor = self.vae.decode(latents, return_dict=False)[0]
+        return made
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
