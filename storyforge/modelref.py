@@ -226,7 +226,10 @@ def files_here(model: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = model.partition("@")
-    found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    try:
+        found = try_to_load_from_cache(name, "model_index.json", revision=revision or None)
+    except (ValueError, OSError):
+        return path  # the hub has no such names, nor its cache
     return Path(found).parent if isinstance(found, str) else path
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storyforge.modelref import Defaults, defaults_of
+import pytest
+
+from storyforge.modelref import USUAL_SIZE, Defaults, defaults_of, files_here, picture_size
 from storyforge.story.story import check, read
 
 STORY = """\
@@ -40,6 +42,12 @@ def test_a_misspelt_part_of_a_base_is_found_where_it_stands(tmp_path: Path) -> N
 def test_a_model_in_a_map_that_is_not_there_is_found_where_it_stands(tmp_path: Path) -> None:
     found = check(story(tmp_path, "\n  model: ./nowhere"))
     assert [(each.code, each.line) for each in found if each.code == "SF421"] == [("SF421", 4)]
+
+
+@pytest.mark.parametrize("name", ["owner/a..b", "owner/a-", f"o/{'n' * 300}", "o/n@" + "r" * 300])
+def test_an_id_that_the_hub_would_not_take_is_not_looked_for(name: str) -> None:
+    assert files_here(name) == Path(name)
+    assert picture_size(name) == USUAL_SIZE
 
 
 def test_a_base_that_says_nothing_of_itself_likes_what_is_usual(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from time import process_time
 
 import pytest
 from _pytest.mark.structures import ParameterSet
+from headed import base_folder
 from mutating import Mutator, Tree, tree_of
 from PIL import Image
+from support import hub_of
 
 from storyforge.book.page import bind, undrawn
 from storyforge.book.preview.pages import proof_of
@@ -331,6 +333,16 @@ def test_a_prompt_that_the_model_would_refuse_is_found_by_check(
 ) -> None:
     text = PANEL.format("", f"prompt: '{words}'")
     assert told(tmp_path, text) == ([] if read else [(5, 37, "SF334")])
+
+
+def test_a_base_of_the_hub_is_looked_into_where_its_cache_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PANEL.format("base: owner/tiny\n", f"prompt: '{'fox, ' * 39}'")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert told(tmp_path, text) == []
+    hub_of(base_folder(tmp_path / "base"), tmp_path / "hub")
+    assert told(tmp_path, text) == [(6, 37, "SF334")]
 
 
 def test_prompts_are_counted_as_the_model_reads_them(base: BaseModel) -> None:

@@ -19,7 +19,7 @@ from storyforge.errors import Diagnostic, EnvironmentProblem, Report
 from storyforge.model.card import WORDS, Card
 from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.vocabulary import TOKENS, clip_vocabulary
-from storyforge.modelref import DEFAULTS_FILE, Defaults, weights_at
+from storyforge.modelref import DEFAULTS_FILE, Defaults, files_here, weights_at
 from storyforge.pictures import beside
 from storyforge.story.lint.cast import PLACEHOLDER
 from storyforge.story.places import StoryPlace
@@ -40,7 +40,9 @@ def prompt_findings(story: Story) -> tuple[Diagnostic, ...]:
 
     Nothing of a base that is not on this machine, nor of a transformer, which reads far more.
     """
-    folder = beside(story.folder, str(weights_at(story.base_parts.model)))
+    model = story.base_parts.model
+    folder = beside(story.folder, str(weights_at(model)))
+    folder = folder if os.path.exists(folder) else files_here(model)
     if not os.path.exists(folder) or (folder / "transformer").is_dir():
         return ()
     room, counted = _longest(folder) - _ENDS, _counter(folder / "tokenizer")

@@ -16,7 +16,7 @@ from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import ADAPTERS, Described, describe, licence_of, trigger_of
-from storyforge.modelref import base_at, weights_at
+from storyforge.modelref import base_at, files_here
 
 if TYPE_CHECKING:
     from storyforge.model.formats.export import Exported, Target
@@ -164,7 +164,7 @@ def _attention(layer: str) -> bool:
 
 
 def _base(base: str) -> BaseHeader:
-    return look_at_base(weights_at(base))
+    return look_at_base(files_here(base))
 
 
 def repair(path: Path, out: Path) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from storyforge.errors import (
 from storyforge.executor import OnProgress, silent
 from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.card import Card
-from storyforge.modelref import BaseParts, ModelRef, weights_at
+from storyforge.modelref import BaseParts, ModelRef, files_here
 from storyforge.plan.cost import Cost, total
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
@@ -86,7 +86,7 @@ class Survey:
 
 def _placed(reference: str) -> str | None:
     """Where a large base would lie; None for a small one, for which torch is not waited for."""
-    path = weights_at(BaseParts.of(reference).model)
+    path = files_here(BaseParts.of(reference).model)
     try:
         if not path.exists() or weights_in(path) < LARGE:
             return None
