@@ -24,7 +24,7 @@ LARGE: Final = 192 << 20
 """Bytes of the widest layer from which strips are worth their while: Stable Diffusion's own picture
 has 256 MiB of them."""
 
-_ROWS: Final = 32
+_ROWS: Final = 16
 
 
 class Source(Protocol):

@@ -90,7 +90,7 @@ def import_concept(base: BaseModel, path: Path, wanted: Wanted) -> Imported:
         text = wanted.trigger or trigger_of(header) or wanted.class_phrase
         words = _written(base, path, text)
     _check_words(base, told, words)
-    said = text or f"{len(words)} vectors of its own"
+    said = text or ("a vector" if len(words) == 1 else f"{len(words)} vectors") + " of its own"
     recipe: dict[str, object] = {
         "imported": told.kind,
         "writer": told.writer,
