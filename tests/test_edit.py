@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,47 @@ def test_an_empty_map_is_filled() -> None:
 def test_what_is_put_in_comes_out_again(text: str, region: str, key: str) -> None:
     path = (*LEFT[:-1], region, key)
     assert remove_value(set_value(text, path, "left"), path) == text
+
+
+SPELT = {
+    "lines of Unix": lambda text: text,
+    "lines of Windows": lambda text: text.replace("\n", "\r\n"),
+    "a byte order mark": lambda text: f"\ufeff{text}",
+    "both": lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+}
+
+
+@pytest.mark.parametrize("spelt", SPELT.values(), ids=SPELT)
+@pytest.mark.parametrize("text", [FLOW, BLOCK])
+def test_a_files_own_way_of_writing_stays(text: str, spelt: Callable[[str], str]) -> None:
+    path, box = (*LEFT, "pose"), (*LEFT, "box")
+    changed = set_value(spelt(text), path, "waving")
+    assert changed == spelt(set_value(text, path, "waving"))
+    assert remove_value(changed, path) == spelt(text)
+    assert remove_value(set_value(changed, box, "[0, 0, 1, 1]"), box) == spelt(
+        remove_value(set_value(set_value(text, path, "waving"), box, "[0, 0, 1, 1]"), box)
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ("pages:\n  - text: a  # words\n  - text: b\n", "{}  # words", ("pages", 0, "text")),
+        ("pages:\n  - text: a\n", "{}", ("pages", 0, "text")),
+        ("book:\n  trim: a5  # small\npages: []\n", "{}  # small", ("book", "trim")),
+        ("pages:\n  - text: |\n      a\n      b\n  - text: b\n", "{}", ("pages", 0, "text")),
+    ],
+)
+@pytest.mark.parametrize("spelt", SPELT.values(), ids=SPELT)
+def test_without_its_only_key_a_map_is_an_empty_one(
+    before: str, after: str, path: tuple[str | int, ...], spelt: Callable[[str], str]
+) -> None:
+    changed = remove_value(spelt(before), path)
+    assert at(changed, path[:-1]) == {}
+    assert after in changed
+    whole, left = plain(before), plain(changed)
+    assert list(whole) == list(left)
+    assert path[0] != "pages" or whole["pages"][1:] == left["pages"][1:]
 
 
 def test_what_is_not_there_is_not_removed() -> None:

@@ -30,6 +30,10 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 """Not texts to every reader of YAML."""
 
 
+_BOM: Final = "\ufeff"
+"""How some editors begin a file; parsers do not count it, and their marks are of what follows."""
+
+
 def quoted(text: str) -> str:
     """The text as YAML writes it within a line, plain if that is sure to be read back as text."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
@@ -49,6 +53,11 @@ def set_value(text: str, path: KeyPath, written: str) -> str:
 
     Raises StoryForgeError where the value, or what it stands in, is written by an alias.
     """
+    bare = text.removeprefix(_BOM)
+    return text[: len(text) - len(bare)] + _with_value(bare, path, written)
+
+
+def _with_value(text: str, path: KeyPath, written: str) -> str:
     parent, key = _map_at(text, path[:-1]), str(path[-1])
     found = _entry(parent.node, key)
     if found is None:
@@ -64,6 +73,11 @@ def set_value(text: str, path: KeyPath, written: str) -> str:
 
 def remove_value(text: str, path: KeyPath) -> str:
     """The text without the key at `path` and its value; unchanged if there is none."""
+    bare = text.removeprefix(_BOM)
+    return text[: len(text) - len(bare)] + _without_value(bare, path)
+
+
+def _without_value(text: str, path: KeyPath) -> str:
     parent, key = _map_at(text, path[:-1]), str(path[-1])
     found = _entry(parent.node, key)
     if found is None:
@@ -77,6 +91,8 @@ def remove_value(text: str, path: KeyPath) -> str:
         if before is not None:
             return text[: before.start()] + text[end:]
         return text[:start] + text[after.end() if after else end :]
+    if len(parent.node.value) == 1:  # without its only key, the map would be no map
+        return f"{text[:start]}{{}}{text[end:]}"
     line = text.rfind("\n", 0, start) + 1
     if text[line:start].strip():  # the first key behind a `-`
         rest = re.compile(r"[^\n]*\n\s*").match(text, end)
