@@ -111,17 +111,102 @@ def test_a_later_panel_says_nothing_of_an_earlier_one(tmp_path: Path) -> None:
             "  - text: His raincoat.\n    panels:\n      - id: rain",
             [],
         ),
-        ("prompt: sits", "prompt: wearing a hat", ["SF437"]),
+        ("armour: {prompt", "usual: plain\n    armour: {prompt", ["SF329"]),
     ],
 )
 def test_check_hears_where_words_and_looks_disagree(
     tmp_path: Path, old: str, new: str, codes: list[str]
 ) -> None:
     story = written(tmp_path)
-    if codes == ["SF437"]:
-        edit(story, 'outfit: usual, state: ""', "prompt: waving")
     edit(story, old, new)
     assert [found.code for found in check(story)] == codes
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "codes"),
+    [
+        ("prompt: wearing a hat", "prompt: waving", ["SF437"]),
+        ("prompt: wearing a hat", "prompt: wearing a hat", []),
+        ("prompt: wearing a hat", 'outfit: usual, state: ""', []),
+        ("prompt: not wearing a hat", "prompt: waving", []),
+        ("prompt: no longer wearing a hat", "prompt: waving", []),
+        ("prompt: wearing a yellow raincoat and singing", "prompt: waving", []),
+        ("prompt: wearing a hat, state: wearing a hat", "prompt: waving", []),
+    ],
+)
+def test_clothes_vanish_where_nothing_keeps_them_on(
+    tmp_path: Path, first: str, then: str, codes: list[str]
+) -> None:
+    story = written(tmp_path)
+    edit(story, "prompt: sits", first)
+    edit(story, 'outfit: usual, state: ""', then)
+    assert [found.code for found in check(story)] == codes
+
+
+def test_what_was_taken_off_vanishes_no_more(tmp_path: Path) -> None:
+    story = written(tmp_path)
+    edit(story, "outfit: raincoat, state: wet", "prompt: wearing a hat")
+    edit(story, "prompt: sits", 'state: ""')
+    edit(story, 'outfit: usual, state: ""', "prompt: waving")
+    assert [found.code for found in check(story)] == []
+
+
+def test_a_picture_of_ones_own_shows_clothes_that_nobody_wrote(tmp_path: Path) -> None:
+    story = written(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "own.png")
+    edit(story, "prompt: sits", "prompt: wearing a hat")
+    edit(story, "{id: off,", "{id: off, picture: own.png,")
+    edit(story, 'outfit: usual, state: ""', "prompt: waving")
+    edit(story, "outfit: armour", "prompt: wearing a hat")
+    assert [found.code for found in check(story)] == []
+
+
+TWO = STORY.replace("outfits:\n  pip:", "outfits:\n  owl: {raincoat: in a coat}\n  pip:").replace(
+    "characters: {", "characters: {owl: concepts/pip, "
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("His raincoat was wet.", []),
+        ("The armour shone.", ["SF436"]),
+        ("He left without a word. The armour shone.", ["SF436"]),
+        ("He left without his armour.", []),
+    ],
+)
+def test_a_text_may_name_what_one_of_them_wears(
+    tmp_path: Path, text: str, codes: list[str]
+) -> None:
+    story = written(tmp_path)
+    both = "regions: {two: {concept: owl, at: right}, one: {concept: pip, at: left, prompt: sits}}"
+    said = TWO.replace("regions: {one: {concept: pip, at: left, prompt: sits}}", both)
+    story.write_text(
+        said.replace(
+            "  - panels:\n      - {id: after", f"  - text: {text}\n    panels:\n      - {{id: after"
+        )
+    )
+    assert [found.code for found in check(story)] == codes
+
+
+def test_an_outfit_of_one_panel_may_be_named_though_the_next_changes_it(tmp_path: Path) -> None:
+    story = written(tmp_path)
+    edit(story, "  - panels:\n      - {id: off", "      - {id: off")
+    edit(
+        story,
+        "  - panels:\n      - {id: after",
+        "  - text: A raincoat.\n    panels:\n      - {id: after",
+    )
+    assert [found.code for found in check(story)] == []
+
+
+def test_an_empty_text_ends_the_night_and_the_rain(tmp_path: Path) -> None:
+    story = written(tmp_path)
+    edit(story, "{id: after, scene: pond,", '{id: after, scene: pond, time: "", weather: "",')
+    asked = prompts(read(story))
+    assert "at night" in asked["rain"]
+    assert "night" not in asked["after"]
+    assert "rain," not in asked["after"]
 
 
 def test_editors_are_told_that_words_alone_will_do() -> None:

@@ -88,7 +88,9 @@ def _hours(walk: _Walk) -> Mapping[str, Hour]:
     hours: dict[str, Hour] = {}
     for panel in walk.panels():
         before = kept.get(panel.scene or "", Hour())
-        hour = Hour(panel.time or before.time, panel.weather or before.weather)
+        time = before.time if panel.time is None else panel.time
+        weather = before.weather if panel.weather is None else panel.weather
+        hour = Hour(time or None, weather or None)
         if panel.scene:
             kept[panel.scene] = hour
         hours.setdefault(panel.id, hour)

@@ -193,9 +193,9 @@ class Panel(BaseModel):
     view: str | None = None
     """from where the scene is seen, by a name under `views`"""
     time: str | None = None
-    """the hour, such as `at night`; kept while panels show the same scene"""
+    """the hour, such as `at night`; its scene keeps it until an empty text ends it"""
     weather: str | None = None
-    """such as `in the rain`; kept while panels show the same scene"""
+    """such as `in the rain`; its scene keeps it until an empty text ends it"""
     layout: str | None = Field(default=None, json_schema_extra=_known_layouts)
     """the name of a layout, which says where the regions are"""
     prompt: str = ""

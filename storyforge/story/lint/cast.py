@@ -85,6 +85,9 @@ def check_variants(
                 owners = [each for each in cast if cast[each] == owner]
                 report.error(listed.mark_of(name), "SF300", no_such(owner[:-1], name, owners))
             known[group][name] = list((node.entries or {}).keys())
+            if group == "outfits" and _USUAL in known[group][name]:
+                message = f"`{_USUAL}` is what the concept's own pictures show; call it otherwise"
+                report.error(node.mark_of(_USUAL), "SF329", message)
             for variant in (node.entries or {}).values():
                 other = variant.get("concept")
                 if other is not None and other.text is not None and other.text not in cast:

@@ -7,7 +7,7 @@ somebody takes a coat off, and only warns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,9 +16,17 @@ from storyforge.story.lint.cast import regions_of
 from storyforge.story.yaml import Node
 
 _USUAL: Final = "usual"
-_WEARING: Final = re.compile(r"\bwearing (?:an? |the |his |her |their )?(?P<what>[^,.;]+)")
-_ENDED: Final = ("takes off", "took off", "taken off", "without", "no longer", "zieht", "ohne")
-"""With one of these, a text may well name what is not to be seen any more."""
+_WEARING: Final = re.compile(
+    r"(?<!not )(?<!never )(?<!without )(?<!no longer )"
+    r"\bwearing (?:an? |the |his |her |their )?(?P<what>[^,.;]+?)"
+    r"(?=[,.;]|$| (?:and|with|while|as|in|on|at|by|under|beside|over) )"
+)
+_ENDED: Final = re.compile(
+    r"\b(?:takes off|took off|taken off|without|no longer|zieht|zog|ohne|nicht mehr)\b"
+)
+"""With one of these, a sentence may well name what is not to be seen any more."""
+
+_SENTENCE: Final = re.compile(r"[^.!?\u2026]+")
 
 
 @dataclass(slots=True)
@@ -26,46 +34,72 @@ class _Looks:
     """What is known of everybody on the way through the pages.
 
     outfits  who wears what by now
+    states   who is how by now
     worn     what a prompt said last that somebody wears, and in which panel
+    here     who wears what in the panels of this page
     """
 
     outfits: dict[str, str] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
     worn: dict[str, tuple[str, str]] = field(default_factory=dict)
+    here: dict[str, set[str]] = field(default_factory=dict)
 
 
 def check_continuity(root: Node, pages: Sequence[Node], report: Report) -> None:
     """Report outfits that a page's text names and nobody on it wears, and clothes that vanish."""
-    names = {who: set(node.entries or {}) for who, node in root.named("outfits").items()}
+    outfits = {who: dict(node.entries or {}) for who, node in root.named("outfits").items()}
     looks = _Looks()
     language = root.text_at("language") or "en"
     for page in pages:
-        shown: set[str] = set()
+        looks.here.clear()
         for panel in page.each("panels"):
             for _, region in regions_of(panel):
                 who = region.text_at("concept")
                 if who is not None:
-                    shown.add(who)
-                    _see(looks, who, region, panel, report)
+                    _see(looks, who, region, panel, outfits.get(who, {}), report)
         for text in _texts(page, language):
-            _compare(text, shown, names, looks, report)
+            _compare(text, outfits, looks, report)
 
 
-def _see(looks: _Looks, who: str, region: Node, panel: Node, report: Report) -> None:
+def _see(
+    looks: _Looks,
+    who: str,
+    region: Node,
+    panel: Node,
+    outfits: Mapping[str, Node],
+    report: Report,
+) -> None:
     """Take in how somebody looks in a panel; clothes that a prompt forgot are told."""
-    outfit = region.text_at("outfit")
+    outfit, state = region.text_at("outfit"), region.text_at("state")
     if outfit is not None:
         looks.outfits[who] = outfit
+    if state is not None:
+        looks.states[who] = state
+    looks.here.setdefault(who, set()).add(looks.outfits.get(who, _USUAL))
+    if panel.get("picture") is not None:
+        return  # which shows what it shows, whatever prompts say
     found = _WEARING.search(region.text_at("prompt") or "")
-    where = panel.text_at("id") or ""
     if found is not None:
-        looks.worn[who] = (found["what"].strip(), where)
-    elif who in looks.worn and outfit is None and region.text_at("state") is None:
-        what, before = looks.worn.pop(who)
-        message = (
-            f"`{shortened(who)}` wears `{shortened(what)}` in panel `{shortened(before)}` and not "
-            f"here; `state: wearing …` or an outfit stays on until it is changed"
-        )
-        report.warning(region.mark, "SF437", message)
+        looks.worn[who] = (found["what"].strip(), panel.text_at("id") or "")
+        return
+    what, before = looks.worn.pop(who, ("", ""))
+    if not what or outfit is not None or state is not None:
+        return
+    if what.casefold() in _kept(looks, who, outfits).casefold():
+        return
+    message = (
+        f"`{shortened(who)}` wears `{shortened(what)}` in panel `{shortened(before)}` and not "
+        f"here; `state: wearing …` or an outfit stays on until it is changed"
+    )
+    report.warning(region.mark, "SF437", message)
+
+
+def _kept(looks: _Looks, who: str, outfits: Mapping[str, Node]) -> str:
+    """The words that stay with somebody: those of the outfit by now, and of the state."""
+    name = looks.outfits.get(who, _USUAL)
+    node = outfits.get(name)
+    words = "" if node is None else node.text_at("prompt") or node.text or ""
+    return f"{name} {words} {looks.states.get(who, '')}"
 
 
 def _texts(page: Node, language: str) -> Iterator[Node]:
@@ -78,15 +112,33 @@ def _texts(page: Node, language: str) -> Iterator[Node]:
 
 
 def _compare(
-    text: Node, shown: set[str], names: dict[str, set[str]], looks: _Looks, report: Report
+    text: Node, outfits: Mapping[str, Mapping[str, Node]], looks: _Looks, report: Report
 ) -> None:
+    """Tell of outfits that a text names and none of those has on who have one of that name."""
+    owners: dict[str, list[str]] = {}
+    for who in sorted(looks.here.keys() & outfits.keys()):
+        for outfit in outfits[who]:
+            owners.setdefault(outfit, []).append(who)
     words = (text.text or "").casefold()
-    if any(end in words for end in _ENDED):
-        return
-    for who in sorted(shown & names.keys()):
-        for outfit in sorted(names[who]):
-            said = re.search(rf"\b{re.escape(outfit.casefold())}\b", words)
-            if said is not None and looks.outfits.get(who, _USUAL) != outfit:
-                message = f"the text says `{outfit}`, and `{who}` does not wear it here"
-                remedy = f"write `outfit: {outfit}` in the region, or say it elsewhere"
-                report.warning(text.mark_within(said.start()), "SF436", f"{message}; {remedy}")
+    for outfit, named in sorted(owners.items()):
+        said = _named_in(words, outfit)
+        if said is None or any(outfit in looks.here[who] for who in named):
+            continue
+        who = " and ".join(f"`{shortened(each)}`" for each in named)
+        message = f"the text says `{outfit}`, and {who} {_not_worn(named)} it here"
+        remedy = f"write `outfit: {outfit}` in the region, or say it elsewhere"
+        report.warning(text.mark_within(said), "SF436", f"{message}; {remedy}")
+
+
+def _not_worn(named: Sequence[str]) -> str:
+    return "does not wear" if len(named) == 1 else "do not wear"
+
+
+def _named_in(words: str, outfit: str) -> int | None:
+    """Where the words name the outfit as something to be seen; None if they do not."""
+    pattern = re.compile(rf"\b{re.escape(outfit.casefold())}\b")
+    for sentence in _SENTENCE.finditer(words):
+        found = pattern.search(sentence[0])
+        if found is not None and not _ENDED.search(sentence[0]):
+            return sentence.start() + found.start()
+    return None
