@@ -8,9 +8,9 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from storyforge.story.concept import ConceptSpec
+from storyforge.story.form import StoryFile
 from storyforge.story.layout import Layout
 from storyforge.story.locales import LocaleFile
-from storyforge.story.story import StoryFile
 
 What = Literal["story", "concept", "layout", "locale"]
 
