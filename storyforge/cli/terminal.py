@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from storyforge.plan.cost import Cost
     from storyforge.plan.status import StatusLine
     from storyforge.project.making import Outcome
-    from storyforge.project.project import Survey
+    from storyforge.project.survey import Survey
     from storyforge.store import Product
     from storyforge.store.tidying import Waste
 

@@ -1,22 +1,28 @@
-"""Looking at concepts: at the pictures before they are learnt from, at the file afterwards.
+"""Looking before hours are spent: at a story's pages and prompts, at concepts and their pictures.
 
 Opens no model. Nothing here prints.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
 from storyforge.contact_sheet import Cell, write_contact_sheet
-from storyforge.errors import StoryForgeError
+from storyforge.errors import Diagnostic, StoryForgeError
+from storyforge.model.card import Card
 from storyforge.modelref import picture_size
 from storyforge.pictures import ConceptPicture, mask_of, on_paper, open_picture
-from storyforge.story.concept import read_concept
-from storyforge.tasks import TrainTask
-from storyforge.train.report import DataReport, ExaminedPicture, examine_pictures
+from storyforge.plan.panels import control_findings
+from storyforge.plan.plan import Plan
+from storyforge.store import Store
+from storyforge.story.concept import ConceptSpec, read_concept
+from storyforge.story.story import Story
+from storyforge.tasks import ImportTask, TrainTask
+from storyforge.train.report import DataReport, ExaminedPicture, examine_pictures, refusals
 
 _COLUMNS: Final = 6
 
@@ -44,6 +50,41 @@ def examine_task(task: TrainTask) -> DataReport:
     """The same for a concept that is about to be learnt."""
     shaped, side = bool(task.settings.buckets), picture_side(task.base)
     return examine_pictures(task.folder, name=task.concept, side=side, shaped=shaped)
+
+
+def examine_unlearnt(drawn: Plan, store: Store, concepts: Sequence[str]) -> tuple[Diagnostic, ...]:
+    """The same for those of the concepts named, or of all, that a plan has yet to learn."""
+    wanted = [task for task in drawn.train if not concepts or task.concept in concepts]
+    unlearnt = [task for task in wanted if not store.has("concepts", task.key)]
+    return tuple(found for task in unlearnt for found in examine_task(task).findings)
+
+
+def inspected(story: Story) -> Iterator[Diagnostic]:
+    """What is wrong with a story whose files are sound: control, prompts, pages, pictures."""
+    # Typesetting and counting of tokens are waited for by those alone who ask for them.
+    from storyforge.book.fit import fit_findings
+    from storyforge.plan.prompt_length import prompt_findings
+
+    yield from control_findings(story)
+    yield from prompt_findings(story)
+    yield from fit_findings(story)
+    for spec in story.concepts.values():
+        if isinstance(spec, ConceptSpec):
+            yield from refusals(spec.pictures(), composed=spec.train.composed is not None)
+
+
+def learnt_cards(drawn: Plan, store: Store, concepts: Sequence[str]) -> tuple[Card, ...]:
+    """What the files of the concepts named, or of all, say of them; unlearnt are left out."""
+    made: tuple[TrainTask | ImportTask, ...] = (*drawn.train, *drawn.imports)
+    files = {
+        task.concept: store.path("concepts", task.key)
+        for task in made
+        if store.has("concepts", task.key)
+    }
+    taken, known = {task.concept for task in drawn.imports}, drawn.story.concepts
+    given = [each for each in known.items() if each[0] not in taken]
+    files |= {name: spec for name, spec in given if isinstance(spec, Path)}
+    return tuple(Card.read(files[name]) for name in concepts or known if name in files)
 
 
 def picture_side(base: str) -> int:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from storyforge.engine.books import art_of
-from storyforge.engine.engine import Engine, ledger_of
+from storyforge.engine.engine import Engine
 from storyforge.engine.opening import ClusterSpec
 from storyforge.errors import (
     Diagnostic,
@@ -26,30 +25,25 @@ from storyforge.errors import (
     closest,
 )
 from storyforge.executor import OnProgress, silent
-from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.card import Card
-from storyforge.modelref import BaseParts, ModelRef, files_here
-from storyforge.plan.cost import Cost, total
-from storyforge.plan.panels import control_findings
+from storyforge.modelref import ModelRef
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
-from storyforge.plan.plan import Order, Plan, base_of, draw_up, needs
-from storyforge.plan.status import StatusLine, missing, status_lines
+from storyforge.plan.plan import Order, Plan, base_of, draw_up
+from storyforge.plan.status import missing
 from storyforge.plan.takes import check_panels, picture_of, with_pins
 from storyforge.project import approve, fused
 from storyforge.project.again import Remade, remade
-from storyforge.project.inspect import examine_task
+from storyforge.project.inspect import examine_unlearnt, inspected, learnt_cards
 from storyforge.project.making import Making, Outcome, make, make_one
 from storyforge.project.pack import Packed, pack
-from storyforge.project.proofs import write_proofs
+from storyforge.project.proofs import art_there, write_proofs
 from storyforge.project.sheets import draw_sheet
+from storyforge.project.survey import Survey, surveyed
 from storyforge.settings import Format, Made
 from storyforge.store import Store
 from storyforge.store.locks import FOREVER
-from storyforge.story.concept import ConceptSpec
 from storyforge.story.story import Story, examined, sound, untranslated
-from storyforge.tasks import ImportTask, TrainTask
 from storyforge.train.logs import Logs
-from storyforge.train.report import refusals
 
 if TYPE_CHECKING:
     from storyforge.book.leaf import Art
@@ -59,42 +53,6 @@ _log = logging.getLogger(__name__)
 
 _REREADINGS: Final = 2
 """How often a story is read again whose files somebody changes while they are used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """A plan's outline, and where its products are kept.
-
-    total    what everything that is stale may take
-    strange  panels with a pinned picture that the story does not have
-    needs    by a task's key, the keys of those whose products it reads
-    placed   where a large base would lie on this machine, and why; None for others
-    """
-
-    lines: tuple[StatusLine, ...]
-    store: Path
-    total: Cost = Cost()
-    strange: tuple[str, ...] = ()
-    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    placed: str | None = None
-
-    @property
-    def stale(self) -> tuple[StatusLine, ...]:
-        """What is to be made."""
-        return tuple(line for line in self.lines if line.state == "stale")
-
-
-def _placed(reference: str) -> str | None:
-    """Where a large base would lie; None for a small one, for which torch is not waited for."""
-    path = files_here(BaseParts.of(reference).model)
-    try:
-        if not path.exists() or weights_in(path) < LARGE:
-            return None
-    except EnvironmentProblem:
-        return None  # which is told when it is opened
-    from storyforge.model.placement import asked_placement, told
-
-    return told(asked_placement(reference))
 
 
 class Project:
@@ -167,31 +125,11 @@ class Project:
         findings = (*found, *findings_in(self.path))
         if story is None or any(each.severity is Severity.ERROR for each in findings):
             return findings
-        from storyforge.book.fit import fit_findings
-        from storyforge.plan.prompt_length import prompt_findings
-
-        learnt = [spec for spec in story.concepts.values() if isinstance(spec, ConceptSpec)]
-        pictures = [
-            found
-            for spec in learnt
-            for found in refusals(spec.pictures(), composed=spec.train.composed is not None)
-        ]
-        stages = (control_findings(story), prompt_findings(story), fit_findings(story), pictures)
-        return tuple(sorted({*findings, *(found for each in stages for found in each)}))
+        return tuple(sorted({*findings, *inspected(story)}))
 
     def status(self, order: Order = Order()) -> Survey:
         """Say what of the story is made, what is to be made and why; make nothing."""
-        drawn = self.plan(order)
-        own = ledger_of(self.store, drawn.story)
-        others = [ledger for ledger in self.store.ledgers() if ledger != own]
-        known = [entry for ledger in others for entry in ledger.entries().values()]
-        lines = status_lines(drawn, self.store, own.entries(), known, self.base)
-        stale = [line.cost for line in lines if line.state == "stale"]
-        panels = {task.panel for task in drawn.panels}
-        strange = tuple(panel for panel in self.pins if panel not in panels)
-        needed = {task.key: needs(drawn, task) for task in drawn.tasks()}
-        placed = _placed(self.base.reference) if stale else None
-        return Survey(tuple(lines), self.store.root, total(stale), strange, needed, placed)
+        return surveyed(self.plan(order), self.store, self.base, self.pins)
 
     def train(
         self,
@@ -213,9 +151,7 @@ class Project:
 
     def examine(self, concepts: Sequence[str] = ()) -> tuple[Diagnostic, ...]:
         """What is wrong with the pictures that `train` would learn from; nothing if with none."""
-        wanted = [t for t in self.plan().train if not concepts or t.concept in concepts]
-        unlearnt = [task for task in wanted if not self.store.has("concepts", task.key)]
-        return tuple(found for task in unlearnt for found in examine_task(task).findings)
+        return examine_unlearnt(self.plan(), self.store, concepts)
 
     def learnt(self, concepts: Sequence[str] = ()) -> tuple[Card, ...]:
         """What the files of the concepts named, or of all, say of them; unlearnt are left out.
@@ -224,17 +160,7 @@ class Project:
         """
         drawn = self.plan()
         self._check_concepts(concepts)
-        made: tuple[TrainTask | ImportTask, ...] = (*drawn.train, *drawn.imports)
-        files = {
-            task.concept: self.store.path("concepts", task.key)
-            for task in made
-            if self.store.has("concepts", task.key)
-        }
-        taken = {task.concept for task in drawn.imports}
-        given = [each for each in self.story.concepts.items() if each[0] not in taken]
-        files |= {name: spec for name, spec in given if isinstance(spec, Path)}
-        wanted = concepts or list(self.story.concepts)
-        return tuple(Card.read(files[name]) for name in wanted if name in files)
+        return learnt_cards(drawn, self.store, concepts)
 
     def fuse(self, *, jobs: int | None = None, on_progress: OnProgress = silent) -> Outcome:
         """Learn the concepts that panels show and fuse them into one model."""
@@ -497,10 +423,4 @@ class Project:
         """The author's own pictures by panel, and if wanted those that are drawn already."""
         if not drawn and not any(panel.picture for _, panel in self.story.panels()):
             return {}
-        plan = self.plan(order)
-        engine = Engine(plan, self.store, silent)
-        with self.store.at_work():
-            engine.maker.take_own(missing(plan, self.store).own)
-        pairs = [(task.panel, task.key) for task in plan.pictures() if drawn or task in plan.own]
-        found = {panel: picture_of(plan, self.store, panel, key) for panel, key in pairs}
-        return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}
+        return art_there(self.plan(order), self.store, drawn=drawn)

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storyforge.engine.books import art_of
+from storyforge.engine.engine import Engine
+from storyforge.executor import silent
+from storyforge.plan.plan import Plan
+from storyforge.plan.status import missing
+from storyforge.plan.takes import picture_of
 from storyforge.project.output import file_of
-from storyforge.store import write_whole
+from storyforge.store import Store, write_whole
 from storyforge.story.locales import check_edition
 from storyforge.story.story import Story
 
@@ -48,6 +54,16 @@ def write_proofs(
         files.append(folder / f"{name}.html")
         write_whole(files[-1], web.html(made))
     return tuple(files)
+
+
+def art_there(plan: Plan, store: Store, *, drawn: bool) -> dict[str, Art]:
+    """The author's own pictures by panel, and if wanted those that are drawn already."""
+    engine = Engine(plan, store, silent)
+    with store.at_work():
+        engine.maker.take_own(missing(plan, store).own)
+    pairs = [(task.panel, task.key) for task in plan.pictures() if drawn or task in plan.own]
+    found = {panel: picture_of(plan, store, panel, key) for panel, key in pairs}
+    return {panel: art_of(panel, path) for panel, path in found.items() if path is not None}
 
 
 def _pngs(proof: Proof, folder: Path) -> list[Path]:
