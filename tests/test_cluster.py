@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import Queue
 from time import sleep
 from typing import Any
 
+import asyncssh
 import pytest
 from distributed import Client, LocalCluster, wait
 from tiny import save_base
@@ -596,3 +600,50 @@ def test_a_cluster_of_ones_own_is_closed_to_others(here: Path, tmp_path: Path) -
         with pytest.raises((OSError, TimeoutError)):
             Client(address.replace("tls", "tcp"), timeout=2)
     assert not list((store.root / "locks").glob("seen-*"))
+
+
+async def _let_in(ready: Queue[tuple[int, str]]) -> None:
+    """An SSH server that runs whatever it is asked, and lets everybody in."""
+
+    class Door(asyncssh.SSHServer):  # type: ignore[misc]
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    async def run(asked: Any) -> None:
+        done = await asyncio.create_subprocess_shell(
+            asked.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        await asked.redirect(stdout=done.stdout, stderr=done.stderr)
+        asked.exit(await done.wait())
+
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    server = await asyncssh.create_server(
+        Door, "127.0.0.1", 0, server_host_keys=[key], process_factory=run
+    )
+    public = key.export_public_key().decode().strip()
+    ready.put((server.sockets[0].getsockname()[1], public))
+    await asyncio.Event().wait()
+
+
+@pytest.mark.slow
+def test_hosts_are_reached_by_ssh_and_encrypted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready: Queue[tuple[int, str]] = Queue()
+    threading.Thread(target=lambda: asyncio.run(_let_in(ready)), daemon=True).start()
+    port, public = ready.get(timeout=60)
+    own = tmp_path / "home" / ".ssh"
+    own.mkdir(parents=True)
+    (own / "config").write_text(f"Host node\n  HostName 127.0.0.1\n  Port {port}\n")
+    (own / "known_hosts").write_text(f"[127.0.0.1]:{port} {public}\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "hosts").write_text("node\n")
+    new_token(tmp_path / "token")
+    spec = ClusterSpec.read(f"ssh:{tmp_path / 'hosts'}", tmp_path / "token")
+    with opened_cluster(spec, Store(tmp_path / "store")) as cluster:
+        assert cluster.client.scheduler.address.startswith("tls://")
+        assert cluster.seen is not None
+        assert cluster.client.submit(sum, [1, 2]).result(timeout=60) == 3

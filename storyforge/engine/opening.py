@@ -190,6 +190,7 @@ def _ssh(spec: ClusterSpec, security: Any) -> Any:  # noqa: ANN401
     from distributed import SSHCluster
 
     hosts = hosts_in(Path(spec.where))
+    logging.getLogger("distributed.deploy.ssh").setLevel(logging.WARNING)
     return SSHCluster(
         [hosts[0], *hosts],
         worker_options={"nthreads": 1, "memory_limit": 0},
