@@ -14,14 +14,14 @@ from benchmarks.faults import life
 from benchmarks.faults.life import left, stages_for_nothing, write_story
 from storyforge.engine import maker
 from storyforge.engine.inputs import InputSums, check_import, check_pictures
-from storyforge.engine.maker import Counts, Trouble
+from storyforge.engine.maker import Counts, Maker, Trouble
 from storyforge.engine.orders import Sender
 from storyforge.errors import Damaged, InputChanged, TaskFailed
-from storyforge.executor import OnProgress
+from storyforge.executor import OnProgress, silent
 from storyforge.plan.keys import import_recipe, key_of
 from storyforge.project.making import Outcome
 from storyforge.project.project import Project
-from storyforge.store import Store
+from storyforge.store import Entry, Ledger, Store
 from storyforge.tasks import ImportTask, TrainTask
 
 
@@ -210,3 +210,24 @@ def test_two_runs_after_each_other_tell_what_both_did() -> None:
     assert (both.books, both.troubles, both.damaged) == ((Path("book"),), (), ("panel b",))
     assert both.taken == ("panel c", "panel d")
     assert both.warnings == ("cannot reach the cache",)
+
+
+def test_a_ledger_that_takes_long_to_write_is_written_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that each entry moves by a tenth of a second, and each writing by one."""
+    now, writings = [0.0], []
+
+    class Slow(Ledger):
+        def merge(self, entries: Mapping[str, Entry]) -> None:
+            now[0] += 1.0
+            writings.append(len(entries))
+
+    monkeypatch.setattr(maker, "perf_counter", lambda: now[0])
+    at_work = Maker(Store(tmp_path), Slow(tmp_path / "ledger.json"), {}, silent)
+    for number in range(420):
+        now[0] += 0.1
+        at_work.enter({f"panel {number}": Entry("ab" * 10, {})})
+    at_work.flush()
+    assert sum(writings) == 420
+    assert len(writings) <= 5

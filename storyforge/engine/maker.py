@@ -60,7 +60,10 @@ class Send(Protocol):
 
 
 _PACE: Final = 2.0
-"""Seconds between two writings of the ledger; a thousand entries take a tenth of one."""
+"""Seconds between two writings of the ledger, at least."""
+
+_REST: Final = 20.0
+"""How many times what a writing took is waited for the next: ten thousand entries take a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Maker:
     share       hears of every product that was made
     send        does tasks on other machines, and says which failed; None to do them here
     unwritten   entries that the ledger's file does not have yet
+    rest        seconds until they are written
     """
 
     store: Store
@@ -131,6 +135,7 @@ class Maker:
     entries: dict[str, Entry] = field(default_factory=dict)
     unwritten: dict[str, Entry] = field(default_factory=dict)
     written: float = 0.0
+    rest: float = _PACE
     stage_began: float = 0.0
     made_before: int = 0
 
@@ -323,15 +328,17 @@ class Maker:
         """Take entries down; they are written together with others of these seconds."""
         self.entries |= entries
         self.unwritten |= entries
-        if perf_counter() - self.written > _PACE:
+        if perf_counter() - self.written > self.rest:
             self.flush()
 
     def flush(self) -> None:
         """Write what is not in the ledger yet, beside what other runs have entered meanwhile."""
         if self.unwritten:
+            began = perf_counter()
             self.ledger.merge(self.unwritten)
             self.unwritten.clear()
             self.written = perf_counter()
+            self.rest = max(_PACE, _REST * (self.written - began))
 
     def _entry(self, task: Task, seconds: float = 0.0, memory: int = 0) -> Entry:
         size = size_of(self.store.path(shelf_of(task), task.key))
