@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -479,6 +479,17 @@ class CountingClient(Client):
         return super().gather(*args, **kwargs)
 
 
+@dataclass
+class CountingSender(Sender):
+    """Knows what of the author's was read to be sent."""
+
+    reads: list[str] = field(default_factory=list)
+
+    def input(self, key: str) -> bytes:
+        self.reads += [Path(name).stem for name in self.files[key]]
+        return super().input(key)
+
+
 def drawn_at_once(text: str, *given: bytes) -> bytes:
     key = str(RemoteTask.read(text).task["key"])
     return parcel_of_file("panels", key, key.encode())
@@ -488,8 +499,11 @@ def test_many_tasks_go_out_and_come_in_together(
     here: Path, workers: LocalCluster, panels: tuple[PanelTask, ...], tmp_path: Path
 ) -> None:
     store = without_panels(here, tmp_path / "store")
+    sender = CountingSender(Project(here).plan(), store)
     with CountingClient(workers) as client:
-        assert not sent(client, here, panels, store, drawn_at_once)
+        cluster = Cluster(client, work=drawn_at_once)
+        assert not cluster.perform(panels, sender, silent, lambda *_: None)
+    assert sender.reads == ["mask"]
     assert all(store.path("panels", task.key).read_text() == task.key for task in panels)
     assert CountingClient.maps == 1
     assert CountingClient.submits <= 5
@@ -523,6 +537,26 @@ def test_a_scheduler_that_is_lost_ends_the_run_in_words(
 def drawn_slowly(text: str, *given: bytes) -> bytes:
     sleep(0.2)
     return drawn_at_once(text, *given)
+
+
+def test_a_cluster_that_nobody_works_for_any_more_ends_the_run_in_words(
+    here: Path, panels: tuple[PanelTask, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storyforge.engine.cluster._LOOK", 0.05)
+    store = without_panels(here, tmp_path / "store")
+    told: list[str] = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty,
+        Client(empty) as client,
+        pytest.raises(EnvironmentProblem, match="the cluster is gone: no worker is left"),
+    ):
+        Cluster(client, lonely=0.2).perform(
+            panels[:1],
+            Sender(Project(here).plan(), store),
+            lambda what, *_: told.append(what),
+            lambda *_: None,
+        )
+    assert told == ["no worker is left: waiting for one"]
 
 
 def test_a_task_that_some_refused_is_not_lost_with_the_others(

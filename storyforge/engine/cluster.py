@@ -128,7 +128,7 @@ class Cluster:
         """What a worker needs beside the order."""
         sources: list[Source] = [] if self.seen is not None else products_of(order)
         given = [self._product(source, sender.store) for source in sources]
-        return given + [self._give(f"inputs-{key}", sender.input(key)) for key in order.inputs]
+        return given + [self._input(key, sender) for key in order.inputs]
 
     def submit(
         self, orders: Sequence[tuple[str, str, Sequence[Future]]], only: Sequence[str]
@@ -157,6 +157,11 @@ class Cluster:
     def _product(self, source: Source, store: Store) -> Future:
         name = "-".join(source)
         return self.given.get(name) or self._give(name, parcel_of(store, *source))
+
+    def _input(self, key: str, sender: Sender) -> Future:
+        # Thousands of pictures may read the same mask, which is read once.
+        name = f"inputs-{key}"
+        return self.given.get(name) or self._give(name, sender.input(key))
 
     def _give(self, name: str, data: bytes) -> Future:
         """Hand out bytes to read; a task of Dask's, so that they outlive the worker that has them.
