@@ -167,6 +167,21 @@ def test_pictures_that_exist_are_shown_beneath(path: Path, tmp_path: Path) -> No
     assert not any(isinstance(m, Photo) for d in proof_of(story).drawings for m in d.marks)
 
 
+def test_pictures_that_are_not_shown_place_the_balloons_of_the_book(
+    path: Path, tmp_path: Path
+) -> None:
+    story = read(path)
+    drawn = placeholders(story, tmp_path)
+    shown, hidden = proof_of(story, drawn=drawn), proof_of(story, drawn=drawn, unshown=drawn)
+    for one, other in zip(shown.drawings, hidden.drawings, strict=True):
+        assert not any(isinstance(mark, Photo) for mark in other.marks)
+        assert layer(one, "balloons") == layer(other, "balloons")
+
+
+def layer(drawing: Drawing, name: str) -> list[object]:
+    return [mark for mark in drawing.marks if mark.layer == name]
+
+
 def colors(png: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(png)) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)

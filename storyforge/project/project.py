@@ -249,10 +249,20 @@ class Project:
         """Lay out every page as it will be bound, before anything is drawn; what shows it.
 
         formats   `png`, `pdf` and `html`
-        with_art  whether pictures that are drawn already are shown beneath, as the author's own are
+        with_art  whether pictures that are drawn already are shown beneath, as one's own are; shown
+                  or not, balloons stand where the book will have them
         """
-        art = self._art(Order(language=language), drawn=with_art)
-        return write_proofs(self.story, formats, language, art, self.out)
+        order = Order(language=language)
+        try:
+            there = with_art or bool(self.pins) or self.store.root.is_dir()
+            art = self._art(order, drawn=there)
+        except EnvironmentProblem:
+            if with_art:
+                raise
+            art = self._art(order, drawn=False)  # with a base that is not here nothing was drawn
+        own = {panel.id for _, panel in self.story.panels() if panel.picture is not None}
+        unshown = () if with_art else art.keys() - own
+        return write_proofs(self.story, formats, language, art, self.out, unshown=unshown)
 
     def narrate(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,13 @@ def write_proofs(
     language: str | None,
     art: Mapping[str, Art],
     out: Path | None,
+    *,
+    unshown: Collection[str] = (),
 ) -> tuple[Path, ...]:
     """Lay out every page as it will be bound, before anything is drawn; the files that show it.
 
     formats  `png`, `pdf` and `html`
-    art      pictures that are shown beneath, by panel
+    art      pictures that exist, by panel; they are shown beneath, but for those `unshown`
 
     Raises StoryForgeError for a language that no text of the story has.
     """
@@ -40,7 +42,7 @@ def write_proofs(
     from storyforge.book.preview.pages import proof_of
 
     check_edition(language, story.languages())
-    made = proof_of(story, language, art)
+    made = proof_of(story, language, art, unshown=unshown)
     tongue = "" if made.language == story.language else f".{made.language}"
     first = file_of(story, out, f"{tongue}.proof")
     folder, name = first.parent, first.name

@@ -6,7 +6,7 @@ Places come from `book`, so that a proof shows what will be printed; nothing is 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -62,18 +62,21 @@ def proof_of(
     drawn: Mapping[str, Art] | None = None,
     kept: Kept | None = None,
     sheets: Sheets | None = None,
+    *,
+    unshown: Collection[str] = (),
 ) -> Proof:
     """Every page as it will be bound, with the pictures `drawn`, by panel, under the marks.
 
-    kept    pages that need not be composed again
-    sheets  what such pages looked like: filled here, for the next time
+    kept     pages that need not be composed again
+    sheets   what such pages looked like: filled here, for the next time
+    unshown  panels whose pictures only say where balloons will stand, as they do in the book
 
     Raises StoryForgeError, naming the page, where words do not fit or a font lacks a character.
     """
     drawn = drawn or {}
     art = {**undrawn(story), **drawn}
     book = bind(story, art, language, kept, phones=False)
-    desk = _Desk(Binding.of(story, art, language), frozenset(drawn))
+    desk = _Desk(Binding.of(story, art, language), frozenset(drawn), frozenset(unshown))
     return Proof(
         title=book.title,
         language=book.language,
@@ -94,10 +97,11 @@ def _drawing(desk: _Desk, leaf: Leaf, sheets: Sheets | None) -> Drawing:
 
 @dataclass(frozen=True, slots=True)
 class _Desk:
-    """Where pages are drawn: what the book says, and which pictures exist."""
+    """Where pages are drawn: what the book says, which pictures exist, and which of them hide."""
 
     binding: Binding
     drawn: frozenset[str]
+    unshown: frozenset[str] = frozenset()
 
     @property
     def story(self) -> Story:
@@ -155,7 +159,8 @@ class _Desk:
         marks: list[DrawnShape] = []
         if leaf.kind == "lives":
             return [Photo("art", picture.art.path, frame, picture.crop, radius)]
-        if picture.art.panel in self.drawn or picture.art.path != self.story.path:
+        there = picture.art.panel in self.drawn or picture.art.path != self.story.path
+        if there and picture.art.panel not in self.unshown:
             marks.append(Photo("art", picture.art.path, frame, picture.crop, radius))
         else:
             order = [panel.id for _, panel in self.story.panels()].index(picture.art.panel)
