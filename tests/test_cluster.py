@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -390,6 +391,18 @@ def test_whatever_fails_while_a_cluster_starts_is_told(
     ):
         pass
     assert caught.value.hint == "pip install 'storyforge[ssh]'"
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        asked = [sys.executable, "-m", "storyforge", "worker", address, "--listen"]
+        done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert f"cannot work at `{address}`" in done.stderr
+    assert "in use" in done.stderr
+    assert "name a free port" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_hosts_are_listed_one_a_line(tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ _ALONE: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Names under which nobody else reaches a machine."""
 
 
+START_ERRORS: Final = (OSError, TimeoutError, RuntimeError, ValueError, ImportError)
+"""What is raised while members of a cluster start; of most of it Dask makes a RuntimeError."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What it was that went wrong, beneath what Dask says of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """Where tasks are to be done, as `--cluster` says it.
@@ -133,13 +144,12 @@ def _answering(spec: ClusterSpec) -> Iterator[None]:
     """Say that nobody answers, or that it could not be started, and why."""
     try:
         yield
-    # Of what goes wrong while a cluster starts, Dask makes a RuntimeError.
-    except (OSError, TimeoutError, RuntimeError, ValueError, ImportError) as exc:
+    except START_ERRORS as exc:
         if spec.kind == "scheduler":
-            message = f"no worker answers at `{spec.where}`: {exc}"
+            message = f"no worker answers at `{spec.where}`: {reason_of(exc)}"
             hint = "start some with `storyforge worker`; all need the same token"
         else:
-            message = f"cannot start a cluster by `{spec.where or spec.kind}`: {exc}"
+            message = f"cannot start a cluster by `{spec.where or spec.kind}`: {reason_of(exc)}"
             hint = "run `storyforge worker` on each machine, and name its scheduler"
         raise EnvironmentProblem(message, hint=hint) from exc
 

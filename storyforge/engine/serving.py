@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from storyforge.engine.opening import ClusterSpec
+from storyforge.engine.opening import START_ERRORS, ClusterSpec, reason_of
 from storyforge.engine.token import check_dask, security_of
 from storyforge.engine.worker import STORE, gpus
 from storyforge.errors import EnvironmentProblem
@@ -58,8 +58,14 @@ def serve(serving: Serving, hear: Hear) -> None:
     options = [_options(number, count, cards, serving.store) for number in range(count)]
     try:
         asyncio.run(_served(serving, options, hear))
-    except (OSError, TimeoutError) as exc:
-        raise EnvironmentProblem(f"cannot work at `{serving.spec.where}`: {exc}") from exc
+    except START_ERRORS as exc:
+        message = f"cannot work at `{serving.spec.where}`: {reason_of(exc)}"
+        hint = (
+            "name a free port"
+            if serving.listen
+            else "is the scheduler there, and the token its own?"
+        )
+        raise EnvironmentProblem(message, hint=hint) from exc
 
 
 async def _served(serving: Serving, options: Sequence[dict[str, Any]], hear: Hear) -> None:
