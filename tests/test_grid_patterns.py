@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from pathlib import Path
 
 import pikepdf
 import pytest
 from bookmaking import placeholders, written
+from epubs import HTML, complaints, parsed
 
 from storyforge.book.booklet import filled, order, write_booklet
+from storyforge.book.epub import write_epub
 from storyforge.book.leaf import Book, Leaf, Rect
 from storyforge.book.page import bind
 from storyforge.errors import StoryError
@@ -123,6 +126,32 @@ def test_a_folded_booklet_reads_from_first_to_last(pages: int, rtl: bool) -> Non
         leading, following = (back[0], front[1]) if rtl else (back[1], front[0])
         read += [leading, following]
     assert read == list(range(pages))
+
+
+def test_an_epub_leads_from_panel_to_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = book_of(tmp_path)
+    epub = write_epub(book, tmp_path / "b.epub")
+    links = [link.get("href") or "" for link in parsed(epub, "regions.xhtml").iter(f"{HTML}a")]
+    (leaf,) = [leaf for leaf in book.leaves if leaf.kind == "story"]
+    own = [link for link in links if link.startswith(f"page-{leaf.number:03d}")]
+    assert len(own) == len(leaf.pictures)
+    assert len(links) == len(own) + len(book.leaves) - 1
+    for link, item in zip(own, leaf.pictures, strict=True):
+        x, y, wide, high = (int(each) / 100 for each in link.split("percent:")[1].split(","))
+        seen = Rect(612 * x, 612 * y, 612 * wide, 612 * high)
+        assert seen.covered(item.frame) > 0.94
+    assert complaints(epub, "Grid", monkeypatch) == []
+
+
+def test_a_book_of_single_pictures_needs_no_way_through_panels(tmp_path: Path) -> None:
+    text = STORY.replace('grid: "FORM"', "kind: art-over-text\n    text: Once.")
+    text = "\n".join(
+        line for line in text.splitlines() if "id: b" not in line and "id: c" not in line
+    )
+    story = written(tmp_path, text.replace("LANGUAGE", "en").replace("    gutter: 6\n", ""))
+    epub = write_epub(bind(story, placeholders(story, tmp_path)), tmp_path / "b.epub")
+    with zipfile.ZipFile(epub) as archive:
+        assert "EPUB/regions.xhtml" not in archive.namelist()
 
 
 def test_a_count_that_fills_no_sheets_is_a_programmers_mistake() -> None:

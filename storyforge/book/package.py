@@ -157,7 +157,10 @@ class NavigationLink:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that differs between the layouts; `places` are landmarks and table of contents."""
+    """All that differs between the layouts; `places` are landmarks and table of contents.
+
+    regions  what is looked at panel by panel, one part of a page after the other
+    """
 
     layout: BookLayout
     documents: tuple[Document, ...]
@@ -165,6 +168,7 @@ class Content:
     places: tuple[NavigationLink, ...]
     style: bytes
     files: Files
+    regions: tuple[str, ...] = ()
 
 
 def write_package(book: Book, content: Content, path: Path) -> Path:
@@ -186,6 +190,7 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
         "style.css": content.style,
         **{document.file: document.content for document in content.documents},
         **_overlays(content.documents),
+        **_guide(book, content.regions),
         "cover.jpg": cover.content,
         **content.files.contents,
     }
@@ -198,6 +203,12 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
             **{f"EPUB/{name}": data for name, data in inside.items()},
         },
     )
+
+
+def _guide(book: Book, regions: Sequence[str]) -> dict[str, bytes]:
+    """The way through the panels (EPUB Region-Based Navigation 1.0), where pages have several."""
+    said = {"book": book, "regions": regions}
+    return {"regions.xhtml": xml("epub/regions.xhtml", said, "panels")} if regions else {}
 
 
 def _overlays(documents: Sequence[Document]) -> dict[str, bytes]:
@@ -250,6 +261,7 @@ def _about(book: Book, content: Content, inside: Mapping[str, bytes]) -> dict[st
         "source": SOURCES[book.made],
         "accessibility": f"{_LAYOUTS[content.layout][said_in]} {_ACCESSIBILITY[said_in]}",
         "leaves": content.documents,
+        "guided": bool(content.regions),
         "spoken": f"{sum(d.spoken[0].seconds for d in content.documents if d.spoken):.3f}s",
         "resources": [
             {"id": Path(name).stem, "file": name, "mime": _MIME[Path(name).suffix]}
