@@ -44,7 +44,9 @@ def test_a_model_in_a_map_that_is_not_there_is_found_where_it_stands(tmp_path: P
     assert [(each.code, each.line) for each in found if each.code == "SF421"] == [("SF421", 4)]
 
 
-@pytest.mark.parametrize("name", ["owner/a..b", "owner/a-", f"o/{'n' * 300}", "o/n@" + "r" * 300])
+@pytest.mark.parametrize(
+    "name", ["owner/a..b", "owner/a-", f"o/{'n' * 300}", "o/n@" + "r" * 300, "n" * 300]
+)
 def test_an_id_that_the_hub_would_not_take_is_not_looked_for(name: str) -> None:
     assert files_here(name) == Path(name)
     assert picture_size(name) == USUAL_SIZE
