@@ -105,12 +105,12 @@ def reef(stage: Stage) -> None:
         (0.82, 0.34, "#f08a2c"),
         (0.95, 0.46, "#c23a5b"),
     ):
-        x += float(stage.dice.uniform(-0.02, 0.02))
+        x += float(stage.generator.uniform(-0.02, 0.02))
         for lean in (-0.5, 0.0, 0.5):
             top = (x + lean * tall * 0.5, 0.78 - tall)
             b.stroke([(x, 0.8), (x + lean * tall * 0.2, 0.78 - tall * 0.5), top], colour, 0.045)
             b.oval(*top, 0.03, 0.03, mix(colour, "#ffffff", 0.4), line=False)
-    for x, y in stage.dice.uniform((0.05, 0.05), (0.95, 0.6), (9, 2)):
+    for x, y in stage.generator.uniform((0.05, 0.05), (0.95, 0.6), (9, 2)):
         b.oval(x, y, 0.018, 0.018, "#d8fff4", line=False, alpha=0.7)
 
 
@@ -130,7 +130,7 @@ def candy(stage: Stage) -> None:
     b.blob(hill, "#b9ecd4", line=False)
     b.blob([(-0.3, 0.8), (0.4, 0.7), (1.3, 0.78), (1.4, 1.5), (-0.4, 1.5)], "#8fdcbc", line=False)
     for x, y, tall in ((0.06, 0.8, 0.55), (0.25, 0.7, 0.36), (0.78, 0.7, 0.38), (0.95, 0.8, 0.58)):
-        x += float(stage.dice.uniform(-0.02, 0.02))
+        x += float(stage.generator.uniform(-0.02, 0.02))
         b.box(x - 0.012, y - tall * 0.7, 0.024, tall * 0.7, "#fff6da", line=False)
         for radius, colour in ((0.2, "#e2574c"), (0.14, "#fff6da"), (0.08, "#e2574c")):
             b.oval(x, y - tall * 0.75, radius * tall * 1.1, radius * tall * 1.1, colour, line=False)

@@ -83,7 +83,7 @@ def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> No
 
 
 def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
-    """A step's dice come from seed and step alone, so two runs can be compared step by step."""
+    """A step's random numbers come from seed and step alone, so two runs compare step by step."""
     seen = toy(base, "a <pip>")
     frozen = learn(base, trainable(base, FROZEN), seen, FROZEN, tmp_path, silent)
     trained = learn(base, trainable(base), seen, CONFIG, tmp_path, silent)

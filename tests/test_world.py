@@ -31,13 +31,13 @@ SIZE = 64
 FOX = Look("fox", "orange", "coat", "red", accessory="crown", pose="waving")
 
 
-def dice(seed: int) -> np.random.Generator:
+def seeded(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
 @functools.cache
 def pictures(count: int) -> tuple[Picture, ...]:
-    return tuple(imagine(dice(seed)) for seed in range(count))
+    return tuple(imagine(seeded(seed)) for seed in range(count))
 
 
 def scene(*subjects: Subject) -> Picture:
@@ -51,7 +51,7 @@ def fox(x: float = 0.5) -> Subject:
 def test_a_seed_imagines_draws_and_says_the_same_every_time() -> None:
     for seed in range(5):
         (one, pixels, words), (other, same, again) = (
-            (p := imagine(d := dice(seed)), draw(p, SIZE), describe(p, d)) for _ in range(2)
+            (p := imagine(d := seeded(seed)), draw(p, SIZE), describe(p, d)) for _ in range(2)
         )
         assert one == other
         assert words == again
@@ -128,7 +128,7 @@ def test_captions_of_a_fixed_picture_say_what_is_there_and_nothing_else() -> Non
     others = [name for name in (*SPECIES, *THINGS) if name not in ("fox", "book")]
     said: set[str] = set()
     for seed in range(200):
-        words = describe(scene(fox(0.2)), dice(seed)).replace(",", " ").split()
+        words = describe(scene(fox(0.2)), seeded(seed)).replace(",", " ").split()
         assert "fox" in words or " ".join(words) in world.SAID["place"]["forest"]
         assert not set(words) & set(others)
         assert not set(words) & {"right", "middle", "sunset", "day", "blue", "green"}
@@ -308,7 +308,7 @@ def test_seven_in_ten_captions_of_one_character_say_everything() -> None:
     look = replace(FOX, fur="mint", build="round", extras=(("stripes", "gold"), ("wings", "navy")))
     picture = scene(Subject(look, 0.5, 0.9, 0.6))
     parts = ("mint", "fox", "gold stripes", "navy wings", "crown", "waving")
-    said = [describe(picture, dice(seed)) for seed in range(400)]
+    said = [describe(picture, seeded(seed)) for seed in range(400)]
     whole = np.mean([all(part in words for part in parts) for words in said])
     assert whole == pytest.approx(0.7, abs=0.07)
     assert all(part in world.tell(picture) for part in parts)
@@ -324,7 +324,7 @@ def test_people_have_skins_and_animals_have_furs() -> None:
 
 def test_every_caption_fits_the_encoder_that_knows_its_words() -> None:
     for seed in range(500):
-        caption = describe(imagine(generator := dice(seed)), generator)
+        caption = describe(imagine(generator := seeded(seed)), generator)
         assert len(caption.replace(",", " ,").replace("-", " - ").split()) + 2 <= 77
 
 

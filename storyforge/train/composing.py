@@ -160,7 +160,7 @@ def pasted(
       example: with a mask.
       backdrop: (3, h, w) in [0, 1].
       middle: of the subject, a fraction of the width.
-      dice: decide its size and where it stands.
+      generator: decide its size and where it stands.
 
     Returns:
       (3, h, w) the picture and (h, w) the mask, both in [0, 1].

@@ -94,15 +94,7 @@ def _train(
     save_every: int,
 ) -> None:
     config = config_of(task, base)
-    base.check_asked(
-        {
-            "attention_reg": config.attention_reg > 0,
-            "min_snr_gamma": config.min_snr_gamma is not None,
-            "layers": config.layers is not None,
-            "method: custom-diffusion": config.method == "custom-diffusion",
-            "method: p-plus": config.method == "p-plus",
-        }
-    )
+    _check_asked(base, config)
     examples = _examples(task, base, config)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)
     seen = training_set(
@@ -145,6 +137,19 @@ def _train(
         story["drift"] = round(drift_of(base, trainable.finished(task, base, {})), 5)
         trainable.finished(task, base, story).save(out)
         on_progress("measuring drift", 1, 1)
+
+
+def _check_asked(base: BaseModel, config: TrainConfig) -> None:
+    """Refuse what the base cannot do."""
+    base.check_asked(
+        {
+            "attention_reg": config.attention_reg > 0,
+            "min_snr_gamma": config.min_snr_gamma is not None,
+            "layers": config.layers is not None,
+            "method: custom-diffusion": config.method == "custom-diffusion",
+            "method: p-plus": config.method == "p-plus",
+        }
+    )
 
 
 def _examples(task: TrainTask, base: BaseModel, config: TrainConfig) -> list[Example]:

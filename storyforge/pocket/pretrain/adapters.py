@@ -79,11 +79,11 @@ class Conditions:
         told = [any(_shown(job.stage, each) for each in picture.subjects) for picture in pictures]
         self.odds = np.array(told, dtype=float)
 
-    def tensors(self, rows: np.ndarray, dice: np.random.Generator) -> torch.Tensor:
+    def tensors(self, rows: np.ndarray, generator: np.random.Generator) -> torch.Tensor:
         """(n, channels, h, w) in [0, 1]; some of them black."""
         pixels = [self._pixels(int(row)) for row in rows]
         seen = torch.from_numpy(np.stack(pixels)).float() / 255
-        said = torch.from_numpy(dice.random(len(rows)) >= CONDITION_DROPOUT)
+        said = torch.from_numpy(generator.random(len(rows)) >= CONDITION_DROPOUT)
         return seen.permute(0, 3, 1, 2) * said[:, None, None, None]
 
     def _pixels(self, row: int) -> np.ndarray:
@@ -145,15 +145,15 @@ class Learner:
         """One step; the loss with the adapter and, every fiftieth step, without it (else 0)."""
         self.step += 1
         self.samples += len(rows) * self.team.size
-        dice = np.random.default_rng((self.job.seed, 7, self.team.rank, self.step))
+        generator = np.random.default_rng((self.job.seed, 7, self.team.rank, self.step))
         for group in self.optimizer.param_groups:
             group["lr"] = PEAK[self.job.stage] * factor
-        texts, _ = captions([latents.pictures[i] for i in rows], dice)
-        texts = ["" if dice.random() < CAPTION_DROPOUT else text for text in texts]
+        texts, _ = captions([latents.pictures[i] for i in rows], generator)
+        texts = ["" if generator.random() < CAPTION_DROPOUT else text for text in texts]
         device = self.job.device
-        seen = conditions.tensors(rows, dice).to(device)
+        seen = conditions.tensors(rows, generator).to(device)
         clean, cover = (torch.from_numpy(x).to(device) for x in latents.rows(rows))
-        noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), dice)
+        noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), generator)
         noisy = self.scheduler.add_noise(clean, noise, steps)
         with torch.no_grad():
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
@@ -170,9 +170,9 @@ class Learner:
         self.average.update(self.adapter)
         return loss.item(), _error(plain, clean, cover).item()
 
-    def _noise_levels(self, count: int, dice: np.random.Generator) -> torch.Tensor:
+    def _noise_levels(self, count: int, generator: np.random.Generator) -> torch.Tensor:
         """Mostly high ones, for there a picture's layout is decided (T2I-Adapter, §3.4)."""
-        levels = 1 - dice.random(count) ** 3
+        levels = 1 - generator.random(count) ** 3
         most = self.scheduler.config.num_train_timesteps - 1
         return torch.from_numpy((levels * most).round().astype(np.int64)).to(self.job.device)
 
@@ -195,8 +195,8 @@ def train_adapter(job: Job, team: Team) -> None:
     conditions = Conditions(job, latents.pictures)
     latents.odds = latents.odds * conditions.odds / (latents.odds * conditions.odds).sum()
     scatter(job, team, learner.step)
-    dice = np.random.default_rng((job.seed, 8, team.rank, learner.step))
-    batches = latents.batches(job.batch_size, dice)
+    generator = np.random.default_rng((job.seed, 8, team.rank, learner.step))
+    batches = latents.batches(job.batch_size, generator)
     clock, saved, recent = Clock(job, 50), 0.0, 0.0
     while (spent := team.agree(clock.spent())) < 1:
         loss, plain = learner.learn(latents, conditions, next(batches), clock.factor(spent))

@@ -59,24 +59,24 @@ def _stature(subject: world.Subject) -> float:
     return subject.size * (stature(subject.what) if isinstance(subject.what, Look) else 1.0)
 
 
-def figure_of(subject: world.Subject, dice: np.random.Generator, size: int) -> Skeleton | None:
+def figure_of(subject: world.Subject, generator: np.random.Generator, size: int) -> Skeleton | None:
     """A creature's skeleton in pixels: half of them look at us, half to where they turn."""
     stand = stand_of(subject)
     if stand.pose is None:
         return None
     body = skeleton(stand.pose, stand.facing)
-    if dice.random() < 0.5:
+    if generator.random() < 0.5:
         body = skeleton(stand.pose)
         body = body.mirrored() if stand.facing == "left" else body
-    body = _unsteady(body, dice)
-    high = _stature(subject) * float(dice.uniform(0.92, 1.08))
-    left = subject.x - high * WIDTH / 2 + float(dice.uniform(-0.02, 0.02))
-    top = subject.ground - high + float(dice.uniform(-0.02, 0.02))
+    body = _unsteady(body, generator)
+    high = _stature(subject) * float(generator.uniform(0.92, 1.08))
+    left = subject.x - high * WIDTH / 2 + float(generator.uniform(-0.02, 0.02))
+    top = subject.ground - high + float(generator.uniform(-0.02, 0.02))
     return body.placed(left * size, top * size, high * WIDTH * size, high * size)
 
 
-def _unsteady(body: Skeleton, dice: np.random.Generator) -> Skeleton:
-    offsets = dice.normal(0, UNSTEADY, (len(body.joints), 2))
+def _unsteady(body: Skeleton, generator: np.random.Generator) -> Skeleton:
+    offsets = generator.normal(0, UNSTEADY, (len(body.joints), 2))
     joints = tuple(
         joint and Joint(joint.x + float(dx), joint.y + float(dy))
         for joint, (dx, dy) in zip(body.joints, offsets, strict=True)
@@ -84,15 +84,17 @@ def _unsteady(body: Skeleton, dice: np.random.Generator) -> Skeleton:
     return Skeleton(joints, body.head, body.radius)
 
 
-def keypose(picture: world.Picture, dice: np.random.Generator, size: int = SIDE) -> Image.Image:
+def keypose(
+    picture: world.Picture, generator: np.random.Generator, size: int = SIDE
+) -> Image.Image:
     """RGB: a stick figure for each creature, those in front over those behind."""
-    bodies = [figure_of(subject, dice, size) for subject in picture.subjects]
+    bodies = [figure_of(subject, generator, size) for subject in picture.subjects]
     return stick_figures([body for body in bodies if body is not None], size, size)
 
 
-def sketch(picture: world.Picture, dice: np.random.Generator, size: int = SIDE) -> Image.Image:
-    """Greyscale: white lines on black, of a kind that the dice choose."""
-    kind = int(dice.choice(len(KINDS), p=KINDS))
+def sketch(picture: world.Picture, generator: np.random.Generator, size: int = SIDE) -> Image.Image:
+    """Greyscale: white lines on black, of a kind that the generator choose."""
+    kind = int(generator.choice(len(KINDS), p=KINDS))
     if kind == 0:
         return Image.fromarray(pencil.sketch(picture, size))
     if kind == 1 or any(subject.view != "whole" for subject in picture.subjects):

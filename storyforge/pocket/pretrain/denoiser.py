@@ -139,11 +139,11 @@ class CellHeads(nn.Module):
 
 
 def captions(
-    pictures: list[world.Picture], dice: np.random.Generator
+    pictures: list[world.Picture], generator: np.random.Generator
 ) -> tuple[list[str], torch.Tensor]:
     """Fresh words for each picture, and its labels (n, heads)."""
     rows = [list(world.labels(p).values()) for p in pictures]
-    return [world.describe(p, dice) for p in pictures], torch.tensor(rows)
+    return [world.describe(p, generator) for p in pictures], torch.tensor(rows)
 
 
 def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
@@ -194,8 +194,10 @@ def train_text(job: Job, team: Team) -> None:
     clock, step = Clock(job, 50), 0
     while (spent := team.agree(clock.spent())) < 1:
         step += 1
-        dice = np.random.default_rng((job.seed, 1, team.rank, step))
-        texts, labels = captions([world.imagine(dice) for _ in range(job.batch_size)], dice)
+        generator = np.random.default_rng((job.seed, 1, team.rank, step))
+        texts, labels = captions(
+            [world.imagine(generator) for _ in range(job.batch_size)], generator
+        )
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * clock.factor(spent)
         with torch.autocast(job.device, torch.bfloat16):

@@ -67,7 +67,7 @@ class Encoding:
         self.parts = modules, {"encoder": self.average}, self.optimizers
         self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
         scatter(job, team, self.step)
-        self.dice = np.random.default_rng((job.seed, 6, team.rank, self.step))
+        self.generator = np.random.default_rng((job.seed, 6, team.rank, self.step))
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the mean squared error."""
@@ -76,7 +76,7 @@ class Encoding:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * factor
-        seen, told = shown([world.imagine(self.dice) for _ in range(self.job.batch_size)])
+        seen, told = shown([world.imagine(self.generator) for _ in range(self.job.batch_size)])
         with torch.autocast(self.job.device, torch.bfloat16):
             found = self.encoder(seen)
         loss = (found[:, -told.shape[1] :].float() - told).square().mean()
@@ -97,8 +97,8 @@ class Encoding:
         kept = PatchAutoencoder.from_config(self.model.config)
         kept.load_state_dict(self.model.state_dict())
         kept.code.load_state_dict(self.average.values)
-        dice = np.random.default_rng(HELD_OUT_SEED)
-        found = read_well(kept, [world.imagine(dice) for _ in range(HELD_OUT)])
+        generator = np.random.default_rng(HELD_OUT_SEED)
+        found = read_well(kept, [world.imagine(generator) for _ in range(HELD_OUT)])
         say(self.job, step=self.step, **found)
         kept.register_to_config(_name_or_path="")
         kept.half().save_pretrained(self.job.folder / "vae")

@@ -50,8 +50,8 @@ def ship(job: Job, team: Team) -> None:
     target = parts.weights_folder()
     _copy_parts(job.folder / "pipeline", target, (*PARTS, "scheduler"))
     shutil.copy(job.folder / "pipeline" / "model_index.json", target / "model_index.json")
-    dice = np.random.default_rng(2024)
-    prompts = [world.describe(world.imagine(dice), dice) for _ in range(PRIOR_PICTURES)]
+    generator = np.random.default_rng(2024)
+    prompts = [world.describe(world.imagine(generator), generator) for _ in range(PRIOR_PICTURES)]
     habits = {**HABITS, "prior_prompts": prompts}
     (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
 

@@ -46,20 +46,20 @@ TINTS = {
 
 
 class Stage:
-    """One scene being painted: brush, hour, weather and the dice for its small props."""
+    """One scene being painted: brush, hour, weather and the generator for its small props."""
 
     def __init__(
         self,
         b: Brush,
         time: str,
         weather: str,
-        dice: np.random.Generator,
+        generator: np.random.Generator,
         *,
         sky: str = "plain",
         tint: str | None = None,
     ) -> None:
         """Paint with `b`; `sky` is one of `SKY_KINDS`, `tint` of `TINTS`."""
-        self.b, self.time, self.weather, self.dice = b, time, weather, dice
+        self.b, self.time, self.weather, self.generator = b, time, weather, generator
         self.sky_kind, self.tint = sky, TINTS.get(tint or "")
 
     def tone(self, dye: str) -> str:
@@ -72,10 +72,10 @@ class Stage:
         """Gradient, sun or moon, clouds or stars."""
         top, bottom = self.sky_colours()
         self.b.gradient((0, 0, 1, 0.8), top, bottom)
-        side = float(self.dice.choice([0.14, 0.86]))
+        side = float(self.generator.choice([0.14, 0.86]))
         lights = lights and self.sky_kind != "big moon"
         if self.time == "night" and lights:
-            for x, y in self.dice.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
+            for x, y in self.generator.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
                 self.b.oval(x, y, 0.0045, 0.0045, "#fff9da", line=False)
             self.b.oval(side, 0.14, 0.07, 0.07, "#fdf3c4", line=False)
             self.b.oval(side + 0.035, 0.12, 0.06, 0.06, top, line=False)
@@ -100,15 +100,15 @@ class Stage:
         return top, bottom
 
     def _clouds(self) -> None:
-        for x in self.dice.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
-            y = float(self.dice.uniform(0.08, 0.18))
+        for x in self.generator.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
+            y = float(self.generator.uniform(0.08, 0.18))
             for dx, r in ((-0.06, 0.03), (0, 0.045), (0.06, 0.032)):
                 self.b.oval(x + dx, y, r * 1.4, r, "#ffffff", line=False, alpha=0.9)
 
     def _wonder(self) -> None:
         """What is odd in the sky, other than its colour."""
         if self.sky_kind == "big moon":
-            x = float(self.dice.choice([0.3, 0.5, 0.7]))
+            x = float(self.generator.choice([0.3, 0.5, 0.7]))
             self.b.oval(x, 0.25, 0.25, 0.25, "#fff1c9", line=False, alpha=0.25)
             self.b.oval(x, 0.25, 0.185, 0.185, "#fff4d6", line=False)
             for dx, dy, r in ((-0.07, -0.06, 0.032), (0.06, 0.04, 0.042), (-0.03, 0.08, 0.024)):
@@ -119,8 +119,8 @@ class Stage:
                 arc = paint.arc(0.5, 0.72, 0.52 - 0.026 * index)
                 self.b.trace(arc, dye, 0.028)
         elif self.sky_kind == "stars":
-            for x, y in self.dice.uniform((0.05, 0.04), (0.95, 0.45), (11, 2)):
-                r = float(self.dice.uniform(0.016, 0.034))
+            for x, y in self.generator.uniform((0.05, 0.04), (0.95, 0.45), (11, 2)):
+                r = float(self.generator.uniform(0.016, 0.034))
                 self.b.path(paint.star(x, y, r, 0.45 * r), "#ffe27a", line=False)
 
     def ground(self, dye: str, *, y: float = HORIZON, wave: float = 0.03) -> None:
@@ -154,22 +154,22 @@ class Stage:
     def fall(self) -> None:
         """Rain or snowflakes over everything."""
         if self.weather == "rain":
-            for x, y in self.dice.uniform(0, 1, (26, 2)):
+            for x, y in self.generator.uniform(0, 1, (26, 2)):
                 self.b.stroke([(x, y), (x - 0.015, y + 0.055)], "#cfe6f7", 0.006, line=False)
         elif self.weather == "snowfall":
-            for x, y in self.dice.uniform(0, 1, (34, 2)):
+            for x, y in self.generator.uniform(0, 1, (34, 2)):
                 self.b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
         elif self.weather == "fog":
             self.b.box(0, 0, 1, 1, "#f4f6fa", line=False, alpha=0.14)
-            for x, y in self.dice.uniform((0, 0.74), (1, 1), (7, 2)):
+            for x, y in self.generator.uniform((0, 0.74), (1, 1), (7, 2)):
                 self.b.oval(x, y, 0.4, 0.04, "#f4f6fa", line=False, alpha=0.35)
         elif self.weather == "leaves":
-            for x, y, turn in self.dice.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
+            for x, y, turn in self.generator.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
                 dye = ("#e2873c", "#d9534a", "#f0c04a")[int(turn) % 3]
                 with self.b.at(x, y, turn=turn):
                     self.b.oval(0, 0, 0.018, 0.008, dye, line=False)
         elif self.weather == "fireflies":
-            for x, y in self.dice.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
+            for x, y in self.generator.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
                 self.b.oval(x, y, 0.016, 0.016, "#fff3a0", line=False, alpha=0.35)
                 self.b.oval(x, y, 0.007, 0.007, "#fffbd6", line=False)
 
@@ -188,7 +188,9 @@ class Stage:
 
     def leaf(self, dye: str) -> str:
         """The colour of leaves: `dye`, or one of the tint's."""
-        return self.tint.leaves[int(1000 * float(self.dice.random())) % 2] if self.tint else dye
+        return (
+            self.tint.leaves[int(1000 * float(self.generator.random())) % 2] if self.tint else dye
+        )
 
     def round_tree(self, x: float, y: float, tall: float, dye: str) -> None:
         """A tree like a ball on a stick, standing at (x, y)."""
@@ -208,13 +210,13 @@ def _meadow(s: Stage) -> None:
         line=False,
     )
     s.ground("#83c655")
-    for x, y in s.dice.uniform((0.02, 0.74), (0.98, 0.97), (9, 2)):
+    for x, y in s.generator.uniform((0.02, 0.74), (0.98, 0.97), (9, 2)):
         s.b.oval(
             x,
             y,
             0.011,
             0.011,
-            s.tone(str(s.dice.choice(["#ffffff", "#ffd84d", "#f48cb6"]))),
+            s.tone(str(s.generator.choice(["#ffffff", "#ffd84d", "#f48cb6"]))),
             line=False,
         )
 
@@ -227,16 +229,20 @@ def _forest(s: Stage) -> None:
             mist = (mix(s.tint.ground, "#ffffff", 0.55), mix(s.tint.ground, "#ffffff", 0.3))
         s.b.gradient((0, 0.25, 1, 0.8), s.tone(mist[0]), s.tone(mist[1]))
     for x in np.linspace(0.02, 0.98, 7):
-        s.pine(x + s.dice.uniform(-0.04, 0.04), 0.66, s.dice.uniform(0.5, 0.62), "#5d9f77")
+        s.pine(
+            x + s.generator.uniform(-0.04, 0.04), 0.66, s.generator.uniform(0.5, 0.62), "#5d9f77"
+        )
     s.ground("#6fae5a")
     for x in (0.0, 0.16, 0.86, 1.0):
-        s.pine(x + s.dice.uniform(-0.03, 0.03), 0.76, s.dice.uniform(0.62, 0.75), "#33755a")
+        s.pine(
+            x + s.generator.uniform(-0.03, 0.03), 0.76, s.generator.uniform(0.62, 0.75), "#33755a"
+        )
 
 
 def _beach(s: Stage) -> None:
     s.sky()
     s.b.gradient((0, 0.48, 1, 0.75), s.tone("#3a9fd0"), s.tone("#7fd0e6"))
-    for x, y in s.dice.uniform((0.05, 0.52), (0.9, 0.66), (6, 2)):
+    for x, y in s.generator.uniform((0.05, 0.52), (0.9, 0.66), (6, 2)):
         s.b.stroke([(x, y), (x + 0.06, y)], s.tone("#e8f7fc"), 0.008, line=False)
     s.ground("#f6dd9c", y=0.7)
 
@@ -244,7 +250,7 @@ def _beach(s: Stage) -> None:
 def _mountains(s: Stage) -> None:
     s.sky()
     for x, y, w in ((0.2, 0.3, 0.32), (0.78, 0.26, 0.36), (0.5, 0.38, 0.3)):
-        x += float(s.dice.uniform(-0.04, 0.04))
+        x += float(s.generator.uniform(-0.04, 0.04))
         s.b.polygon([(x - w, 0.75), (x, y), (x + w, 0.75)], s.tone("#8e94b8"), line=False)
         s.b.polygon(
             [
@@ -265,8 +271,8 @@ def _town(s: Stage) -> None:
     walls = ["#f2b8a0", "#f6d68f", "#a9cfe8", "#c6b4e3", "#b9dba6", "#ef9f8f"]
     x = -0.05
     while x < 1.0:
-        w, h = float(s.dice.uniform(0.17, 0.23)), float(s.dice.uniform(0.26, 0.42))
-        wall = s.tone(str(s.dice.choice(walls)))
+        w, h = float(s.generator.uniform(0.17, 0.23)), float(s.generator.uniform(0.26, 0.42))
+        wall = s.tone(str(s.generator.choice(walls)))
         s.b.box(x, 0.7 - h, w, h, wall, line=False)
         s.b.polygon(
             [(x - 0.01, 0.7 - h), (x + w / 2, 0.6 - h), (x + w + 0.01, 0.7 - h)],
@@ -291,7 +297,9 @@ def _town(s: Stage) -> None:
 def _snow(s: Stage) -> None:
     s.sky()
     for x in (0.1, 0.27, 0.8, 0.93):
-        s.pine(x + s.dice.uniform(-0.04, 0.04), 0.69, s.dice.uniform(0.3, 0.42), "#6f9f98")
+        s.pine(
+            x + s.generator.uniform(-0.04, 0.04), 0.69, s.generator.uniform(0.3, 0.42), "#6f9f98"
+        )
     s.ground("#f7fafd")
 
 
@@ -304,7 +312,7 @@ def _desert(s: Stage) -> None:
     )
     s.ground("#f3cd83")
     for x in (0.1, 0.9):
-        x += float(s.dice.uniform(-0.05, 0.05))
+        x += float(s.generator.uniform(-0.05, 0.05))
         green = s.tone("#58a065")
         s.b.stroke([(x, 0.72), (x, 0.44)], green, 0.05, line=False)
         s.b.stroke([(x, 0.6), (x + 0.08, 0.6), (x + 0.08, 0.5)], green, 0.035, line=False)
@@ -316,7 +324,9 @@ def _pond(s: Stage) -> None:
     s.ground("#8fca63", y=0.56)
     s.b.oval(0.5, 0.68, 0.44, 0.1, s.tone("#63b7de"), line=False)
     for x in (0.3, 0.68):
-        s.b.oval(x + s.dice.uniform(-0.06, 0.06), 0.68, 0.06, 0.02, s.tone("#4fa35a"), line=False)
+        s.b.oval(
+            x + s.generator.uniform(-0.06, 0.06), 0.68, 0.06, 0.02, s.tone("#4fa35a"), line=False
+        )
     for x in (0.05, 0.09, 0.92, 0.96):
         s.b.stroke([(x, 0.72), (x, 0.5)], s.tone("#4b8f4e"), 0.012, line=False)
         s.b.oval(x, 0.5, 0.016, 0.04, s.tone("#8a5a3a"), line=False)
@@ -330,39 +340,43 @@ def _grove(s: Stage) -> None:
         line=False,
     )
     for x in (0.13, 0.3, 0.7, 0.88):
-        s.round_tree(x + s.dice.uniform(-0.04, 0.04), 0.68, s.dice.uniform(0.34, 0.44), "#6fb56a")
+        s.round_tree(
+            x + s.generator.uniform(-0.04, 0.04), 0.68, s.generator.uniform(0.34, 0.44), "#6fb56a"
+        )
     s.ground("#8fcb66")
     for x in (0.02, 0.98):
-        s.round_tree(x + s.dice.uniform(-0.03, 0.03), 0.77, s.dice.uniform(0.58, 0.7), "#4a9a5c")
+        s.round_tree(
+            x + s.generator.uniform(-0.03, 0.03), 0.77, s.generator.uniform(0.58, 0.7), "#4a9a5c"
+        )
 
 
 CORALS = ("#f2795f", "#c23a5b", "#f08a2c", "#f48cb6", "#9a6be0")
 
 
 def _seabed(s: Stage) -> None:
-    top, bottom = [("#0f6fa8", "#5fc3dd"), ("#1b4f9c", "#7fb5ea")][int(s.dice.integers(2))]
+    top, bottom = [("#0f6fa8", "#5fc3dd"), ("#1b4f9c", "#7fb5ea")][int(s.generator.integers(2))]
     s.b.gradient((0, 0, 1, 1), s.tone(top), s.tone(bottom))
     s.ground("#f3d98b", y=0.76, wave=0.02)
     for x, tall in ((0.07, 0.4), (0.22, 0.24), (0.8, 0.3), (0.94, 0.44)):
-        x += float(s.dice.uniform(-0.03, 0.03))
-        dye = s.tone(str(s.dice.choice(CORALS)))
+        x += float(s.generator.uniform(-0.03, 0.03))
+        dye = s.tone(str(s.generator.choice(CORALS)))
         for sway in (-0.5, 0.0, 0.5):
             tip = (x + sway * tall * 0.5, 0.8 - tall)
             s.b.stroke(
                 [(x, 0.82), (x + sway * tall * 0.2, 0.8 - tall / 2), tip], dye, 0.04, line=False
             )
-    for x, y in s.dice.uniform((0.05, 0.05), (0.95, 0.6), (9, 2)):
+    for x, y in s.generator.uniform((0.05, 0.05), (0.95, 0.6), (9, 2)):
         s.b.oval(x, y, 0.016, 0.016, "#e4fbff", line=False, alpha=0.7)
 
 
 def _bedroom(s: Stage) -> None:
-    wall = s.tone(str(s.dice.choice(["#e6d5f0", "#fbdcc0", "#cfe5f2", "#f8d3dc"])))
+    wall = s.tone(str(s.generator.choice(["#e6d5f0", "#fbdcc0", "#cfe5f2", "#f8d3dc"])))
     s.b.box(-0.1, -0.1, 1.2, 1.2, wall, line=False)
     for x in np.linspace(0.05, 0.95, 7):
         s.b.box(x, -0.1, 0.018, 0.85, mix(wall, INK, 0.06), line=False)
     s.b.box(-0.1, 0.7, 1.2, 0.4, s.tone("#c98f5d"), line=False)
     s.b.box(-0.1, 0.69, 1.2, 0.022, s.tone("#fdf3e4"), line=False)
-    side = float(s.dice.choice([0.12, 0.66]))
+    side = float(s.generator.choice([0.12, 0.66]))
     s.b.box(side, 0.12, 0.22, 0.24, SKIES[s.time][0], radius=0.01)
     s.b.stroke([(side + 0.11, 0.12), (side + 0.11, 0.36)], s.tone("#8a5a3a"), 0.014, line=False)
     s.b.stroke([(side, 0.24), (side + 0.22, 0.24)], s.tone("#8a5a3a"), 0.014, line=False)
@@ -373,7 +387,7 @@ def _bedroom(s: Stage) -> None:
         0.87,
         0.36,
         0.075,
-        s.tone(str(s.dice.choice(["#dd6a6a", "#6f95cf", "#7fb77a"]))),
+        s.tone(str(s.generator.choice(["#dd6a6a", "#6f95cf", "#7fb77a"]))),
         line=False,
     )
 
@@ -385,9 +399,9 @@ def _library(s: Stage) -> None:
         s.b.box(0.03, y, 0.94, 0.17, s.tone("#5d3d29"), line=False)
         x = 0.05
         while x < 0.92:
-            w, h = float(s.dice.uniform(0.03, 0.055)), float(s.dice.uniform(0.11, 0.155))
-            s.b.box(x, y + 0.17 - h, w, h, s.tone(str(s.dice.choice(books))), line=False)
-            x += w + float(s.dice.choice([0.004, 0.004, 0.05]))
+            w, h = float(s.generator.uniform(0.03, 0.055)), float(s.generator.uniform(0.11, 0.155))
+            s.b.box(x, y + 0.17 - h, w, h, s.tone(str(s.generator.choice(books))), line=False)
+            x += w + float(s.generator.choice([0.004, 0.004, 0.05]))
     s.b.box(-0.1, 0.68, 1.2, 0.5, s.tone("#b5794b"), line=False)
     s.b.oval(0.5, 0.87, 0.36, 0.075, s.tone("#a8434b"), line=False)
 
@@ -417,12 +431,12 @@ def draw_place(
     name: str,
     time: str,
     weather: str,
-    dice: np.random.Generator,
+    generator: np.random.Generator,
     *,
     sky: str = "plain",
     tint: str | None = None,
 ) -> Stage:
     """Paint the scene `name`; the returned stage paints what falls in front with `fall()`."""
-    stage = Stage(b, time, weather, dice, sky=sky, tint=tint)
+    stage = Stage(b, time, weather, generator, sky=sky, tint=tint)
     PLACES[name][0](stage)
     return stage
