@@ -6,12 +6,9 @@ a few lines at a time, tells decoded pictures from drawings: what is uncertain c
 rather than as the mean of all that it could be.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
@@ -19,7 +16,6 @@ from storyforge.pocket import world
 from storyforge.pocket.pretrain.decoder import (
     CELLS,
     Decoding,
-    Guess,
     noisy,
     picture_loss,
 )
@@ -27,8 +23,6 @@ from storyforge.pocket.pretrain.run import Clock, Job, Team, say
 
 CRITIC_SHARE = 0.25
 """Of the gradient of the other losses at the last layer: what the critic may add to it."""
-LATEST = 0.4
-"""The most noise that latents get before the denoiser guesses them, as a part of the schedule."""
 WIDTHS = (32, 64, 96)
 
 
@@ -52,38 +46,9 @@ class Critic(nn.Module):
         return said
 
 
-def guessing(folder: Path) -> Guess:
-    """Clean latents as the pipeline in `folder` guesses them, in one step, from noised ones."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-    unet, scheduler = pipe.unet.eval(), pipe.scheduler
-    generator = np.random.default_rng(0)
-    latest = int(LATEST * scheduler.config.num_train_timesteps)
-
-    @torch.no_grad()
-    def guess(pictures: list[world.Picture], clean: torch.Tensor) -> torch.Tensor:
-        words = [world.describe(picture, generator) for picture in pictures]
-        ids = pipe.tokenizer(
-            words, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-        ).input_ids
-        times = torch.from_numpy(generator.integers(0, latest, len(clean)))
-        noise = torch.randn_like(clean)
-        seen = scheduler.add_noise(clean, noise, times)
-        with torch.autocast("cpu", torch.bfloat16):
-            said: torch.Tensor = unet(
-                seen, times, pipe.text_encoder(ids).last_hidden_state
-            ).sample.float()
-        if scheduler.config.prediction_type != "sample":
-            raise ValueError("the denoiser is to predict clean latents")
-        return said
-
-    return guess
-
-
 def train_with_critic(job: Job, team: Team) -> None:
     """Go on with the decoder on guessed latents and against a critic."""
-    folder = job.folder / "pipeline"
-    guess = guessing(folder) if folder.is_dir() else None
-    learning = Decoding(job, team, rate=3e-4, guess=guess)
+    learning = Decoding(job, team, rate=3e-4)
     critic = Critic().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     against = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     last = learning.decoder.refiner.second.weight

@@ -6,17 +6,27 @@ Latents are given noise, since a denoiser's are not as clean as an encoder's.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import nn
+from transformers import CLIPTokenizer
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
+from storyforge.pocket.pretrain.denoiser import token_ids
 from storyforge.pocket.pretrain.latents import autoencoder_of, latents_of, who_is_where
-from storyforge.pocket.pretrain.parts import COMPONENTS
+from storyforge.pocket.pretrain.parts import (
+    COMPONENTS,
+    new_scheduler,
+    new_text_encoder,
+    new_unet,
+    part_folder,
+)
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
@@ -27,6 +37,7 @@ from storyforge.pocket.pretrain.run import (
     say,
     scatter,
     two_optimizers,
+    under,
 )
 
 HELD_OUT_SEED = 1 << 40
@@ -34,6 +45,8 @@ LATENT_NOISE = 0.2
 """Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
+GUESSED_FROM = (0.1, 0.6)
+"""How much noise latents get before a denoiser guesses them, as parts of the schedule."""
 FEWEST = 6
 """Components that are always there."""
 AT_HEADS = 0.4
@@ -42,7 +55,7 @@ CROP = 8
 """Cells a side of a crop: a quarter of a picture, for variety."""
 EDGES = ("plain", "into", "out", "refiner", "doubler")
 """Layers that read latents or write pixels."""
-KEPT = 600
+KEPT = 400
 """Drawings in memory, of which two are drawn anew in every step."""
 GRID = 128
 """Cells a side of the map of weights."""
@@ -79,6 +92,33 @@ def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
     for face in found:
         weights[_inside(side, face.eyes)] = EYE_WEIGHT
     return weights
+
+
+def guessing(folder: Path) -> Guess | None:
+    """Clean latents as the denoiser that is being trained guesses them, in one step, from noised
+    ones; None where none is trained yet."""
+    checkpoint = folder / "unet.safetensors"
+    if not checkpoint.is_file():
+        return None
+    tokenizer = CLIPTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
+    unet, text = new_unet().eval(), new_text_encoder(tokenizer).eval()
+    tensors = load_file(checkpoint)
+    unet.load_state_dict(under(tensors, "ema.unet-short."))
+    text.load_state_dict(under(tensors, "ema.text-short."))
+    scheduler, generator = new_scheduler(), np.random.default_rng(0)
+    least, most = (round(share * scheduler.config.num_train_timesteps) for share in GUESSED_FROM)
+
+    @torch.no_grad()
+    def guess(pictures: list[world.Picture], clean: torch.Tensor) -> torch.Tensor:
+        words = [world.describe(picture, generator) for picture in pictures]
+        times = torch.from_numpy(generator.integers(least, most, len(clean)))
+        seen = scheduler.add_noise(clean, torch.randn_like(clean), times)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = text(token_ids(tokenizer, words)).last_hidden_state
+            said: torch.Tensor = unet(seen, times, features).sample.float()
+        return said
+
+    return guess
 
 
 def _inside(side: int, box: Box) -> tuple[slice, slice]:
@@ -189,8 +229,11 @@ def picture_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor
 class Decoding:
     """The decoder in training, with its average, its optimiser and its drawings."""
 
-    def __init__(self, job: Job, team: Team, rate: float, guess: Guess | None = None) -> None:
-        """Go on from the checkpoint, or from where the last training ended; then the clock runs."""
+    def __init__(self, job: Job, team: Team, rate: float) -> None:
+        """Go on from the checkpoint, or from where the last training ended; then the clock runs.
+
+        Half of the crops are what the denoiser makes of them, if there is one.
+        """
         self.job, self.team = job, team
         torch.manual_seed(job.seed)
         self.model = autoencoder_of(job.folder)
@@ -205,7 +248,7 @@ class Decoding:
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, team.rank, self.step))
         first = job.seed + 10**9 * team.rank + 10 * self.step
-        self.drawings = Drawings(self.model, min(KEPT, job.pictures), first, guess)
+        self.drawings = Drawings(self.model, min(KEPT, job.pictures), first, guessing(job.folder))
         self.clock, self.saved = Clock(job, 100), 0.0
 
     def spent(self) -> float:
@@ -262,7 +305,7 @@ class Decoding:
 
 
 def train_decoder(job: Job, team: Team) -> None:
-    """Train the decoder alone, on noisy latents."""
+    """Train the decoder alone, on noisy latents and on what a denoiser guesses."""
     learning = Decoding(job, team, rate=1e-3)
     while (spent := learning.spent()) < 1:
         latents, wanted, weights = learning.crops()

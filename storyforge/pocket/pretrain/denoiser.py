@@ -38,7 +38,7 @@ SUBJECT_WEIGHT = 3.0
 """How much more a cell counts where a subject is: backgrounds are learnt early."""
 HEAD_WEIGHT = 3.0
 """How much more again where a head is: what one looks at first is small."""
-LEAST_NOISE = 0.1
+LEAST_NOISE = 0.2
 """Errors are divided by the share of noise, but by no less than this."""
 WARM_UP = 20
 """Steps until the learning rate is whole."""
@@ -52,8 +52,9 @@ MUON_RATE = 1.5e-3
 EDGE_RATE = 3e-4
 """Of the layers that read and write latents: eight hundred inputs go into each number written, and
 one step of Adam moves all of them; at .0008 the finest channels were nothing but the last step."""
-SHIFT = 2.5
-"""How far timesteps lean towards noise: the more cells, the more is seen through noise."""
+SHIFT = 4.0
+"""How far timesteps lean towards noise: what is told is seen through most of it, and pictures are
+drawn on timesteps that lean as far."""
 AVERAGES = {"": 0.998, "-short": 0.99}
 """Moving averages that are kept; a judge chooses."""
 
