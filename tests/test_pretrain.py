@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -337,6 +337,20 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     assert base.defaults == Defaults()
     noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     assert noise["prediction_type"] == "sample"
+
+
+def test_the_schedule_leans_towards_noise_and_ends_in_nothing_else() -> None:
+    power = parts.new_scheduler().alphas_cumprod
+    usual = DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        rescale_betas_zero_snr=True,
+    ).alphas_cumprod
+    assert (power.diff() < 0).all()
+    assert power[-1] == 0
+    # Half of the way is four fifths of the usual one.
+    assert power[499] == pytest.approx(float(usual[799]), rel=1e-3)
 
 
 def test_the_shipped_weights_open_with_the_stock_pipeline() -> None:

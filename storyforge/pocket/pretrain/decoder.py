@@ -45,7 +45,7 @@ LATENT_NOISE = 0.2
 """Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
-GUESSED_FROM = (0.1, 0.6)
+GUESSED_FROM = (0.02, 0.3)
 """How much noise latents get before a denoiser guesses them, as parts of the schedule."""
 FEWEST = 6
 """Components that are always there."""

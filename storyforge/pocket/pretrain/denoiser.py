@@ -52,9 +52,6 @@ MUON_RATE = 1.5e-3
 EDGE_RATE = 3e-4
 """Of the layers that read and write latents: eight hundred inputs go into each number written, and
 one step of Adam moves all of them; at .0008 the finest channels were nothing but the last step."""
-SHIFT = 4.0
-"""How far timesteps lean towards noise: what is told is seen through most of it, and pictures are
-drawn on timesteps that lean as far."""
 AVERAGES = {"": 0.998, "-short": 0.99}
 """Moving averages that are kept; a judge chooses."""
 
@@ -420,9 +417,7 @@ def _diffusion_loss(
     through it whole (Li and He 2025, Back to Basics).
     """
     noise = torch.randn_like(clean)
-    uniform = rng.random(len(clean))
-    late = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
-    timesteps = torch.from_numpy((late * scheduler.config.num_train_timesteps).astype(np.int64))
+    timesteps = torch.from_numpy(rng.integers(0, len(scheduler.betas), len(clean)))
     noisy = scheduler.add_noise(clean, noise, timesteps.to(clean.device))
     noise_share = (1 - scheduler.alphas_cumprod[timesteps]).clamp(min=LEAST_NOISE).to(clean.device)
     made = unet(noisy, timesteps.to(clean.device), features).sample

@@ -5,6 +5,7 @@ It is that of the second edition, which is being trained; what the package ships
 
 from pathlib import Path
 
+import numpy as np
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -21,6 +22,8 @@ WIDTHS = (96, 128, 192)
 HEADS = (6, 8, 12)
 DOWNSCALE = 16
 """Pixels a side of one latent cell."""
+LEAN = 4.0
+"""How far timesteps lean towards noise: half of them have more than four fifths of the usual."""
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -94,11 +97,25 @@ def new_controlnet(colours: int = 3) -> ControlNetModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Clean latents are predicted, on a schedule that ends in pure noise."""
-    return DDIMScheduler(
+    """Clean latents are predicted, on a schedule that leans towards noise and ends in nothing else.
+
+    It is Stable Diffusion's, its terminal signal taken away, run through sooner where there is
+    little noise: at those a narrow network passes noise on, and what is told is decided long
+    before (Esser et al. 2024, Scaling Rectified Flow Transformers, §5.3.2, lean alike).
+    """
+    usual = DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,
+        rescale_betas_zero_snr=True,
+    )
+    signal = usual.alphas_cumprod.double().sqrt().numpy()
+    done = np.arange(1, len(signal) + 1) / len(signal)
+    leaning = LEAN * done / (1 + (LEAN - 1) * done)
+    power = np.interp(leaning, done, signal) ** 2
+    betas = 1 - power / np.concatenate([[1.0], power[:-1]])
+    return DDIMScheduler(
+        trained_betas=[round(float(beta), 9) for beta in betas],
         clip_sample=False,
         prediction_type="sample",
         rescale_betas_zero_snr=True,
