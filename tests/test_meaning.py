@@ -20,11 +20,15 @@ FOX = Subject(Look("fox", "orange", "coat", "blue", extras=(("stripes", "gold"),
 BALL = Subject(Thing("ball", "red"), 0.75, 0.9, 0.3)
 WHO = np.full((4, 4), -1, np.int8)
 WHO[1:, :2], WHO[2:, 3] = 0, 1
+COVER = np.where(WHO >= 0, 255, 0).astype(np.uint8)
+FAR = np.zeros((4, 4), bool)
+"""Cells without a neighbour that is covered."""
+FAR[0, 3] = True
 PICTURE = Picture("meadow", "night", "rain", (FOX, BALL), 0)
 
 
 def told(picture: Picture = PICTURE) -> NDArray[np.float32]:
-    return meanings(picture, WHO)
+    return meanings(picture, WHO, COVER)
 
 
 def changed(**look: object) -> Picture:
@@ -40,17 +44,17 @@ def test_the_kind_of_every_cell_is_found_again() -> None:
     found = np.array(KINDS)[kinds(told()[None])[0]]
     assert (found[WHO == 0] == "fox").all()
     assert (found[WHO == 1] == "ball").all()
-    assert (found[WHO == -1] == "meadow").all()
+    assert (found[FAR] == "meadow").all()
 
 
 def test_every_kind_and_place_has_a_code_that_differs_in_two_signs_at_least() -> None:
-    codes = []
+    codes, one = [], np.zeros((1, 1), np.int8)
     for name in (*SPECIES, *THINGS):
         what = Look(name, "light" if name in ("girl", "boy") else "brown")
         subject = replace(FOX, what=what if name in SPECIES else Thing(name, "red"))
-        codes.append(meanings(replace(PICTURE, subjects=(subject,)), np.zeros((1, 1), np.int8)))
+        codes.append(meanings(replace(PICTURE, subjects=(subject,)), one, one.astype(np.uint8)))
     for place in world.PLACES:
-        codes.append(meanings(replace(PICTURE, place=place), np.full((1, 1), -1, np.int8)))
+        codes.append(meanings(replace(PICTURE, place=place), one - 1, one.astype(np.uint8)))
     rows = np.stack(codes)[:, PLACE_OF["kind"], 0, 0]
     apart = np.abs(rows[:, None] - rows[None]).sum(-1) / 2 + 99 * np.eye(len(rows))
     assert apart.min() >= 2
@@ -76,14 +80,33 @@ def test_every_kind_and_place_has_a_code_that_differs_in_two_signs_at_least() ->
 def test_what_changes_is_told_and_nothing_else(change: dict[str, object], fields: set[str]) -> None:
     other = told(changed(**change))
     assert different(told(), other) == fields
-    assert np.array_equal(told()[:, WHO != 0], other[:, WHO != 0])
+    elsewhere = FAR | (WHO == 1)
+    assert np.array_equal(told()[:, elsewhere], other[:, elsewhere])
+
+
+def test_cells_beside_a_subject_tell_of_it_and_how_much_of_them_it_covers() -> None:
+    cover = COVER.copy()
+    cover[0, 0] = 51
+    made = meanings(PICTURE, WHO, cover)
+    assert KINDS[kinds(made[None])[0, 0, 0]] == "fox"
+    assert made[PLACE_OF["covered"]][0][0, 0] == pytest.approx(-0.6)
+    assert made[PLACE_OF["covered"]][0][1, 0] == 1
+    down = made[PLACE_OF["spot"]][1]
+    assert down[1, 0] - down[0, 0] == pytest.approx(down[2, 0] - down[1, 0])
+
+
+def test_a_cell_between_two_tells_of_the_one_that_covers_its_neighbour_more() -> None:
+    who = np.array([[0, -1, 1]], np.int8)
+    for cover, name in (([200, 0, 90], "fox"), ([90, 0, 200], "ball")):
+        made = meanings(PICTURE, who, np.array([cover], np.uint8))
+        assert KINDS[kinds(made[None])[0, 0, 1]] == name
 
 
 def test_cells_know_where_in_their_subject_they_are() -> None:
     across, down = told()[PLACE_OF["spot"]]
     assert across[1, 0] == pytest.approx(2 * (0.125 - 0.25) / 0.5)
     assert down[3, 0] == pytest.approx(2 * (0.875 - 0.9) / 0.5 + 1)
-    assert (across[WHO == -1] == 0).all()
+    assert (across[FAR] == 0).all()
 
 
 def test_the_numbers_lie_around_nought_and_are_not_large() -> None:

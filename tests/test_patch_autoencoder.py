@@ -28,6 +28,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         latent_channels=CHANNELS,
         pixels_per_cell=pixels_per_cell,
         told=TOLD,
+        spot=(CHANNELS - 2, CHANNELS - 1),
         reading=(8, 8, 8, 8),
         widths=(16, 8, 8, 8),
         depths=(1, 1, 1),

@@ -209,7 +209,7 @@ def test_latents_and_covers_stand_beside_the_pictures_that_were_drawn(folder: Pa
     assert len(kept) == 6
     latents, cover = kept.rows(np.array([4, 0]))
     picture, masks = world.draw(kept.pictures[4])
-    told = world.meanings(kept.pictures[4], who_is_where(masks, parts.DOWNSCALE)[1])
+    told = world.meanings(kept.pictures[4], *who_is_where(masks, parts.DOWNSCALE))
     wanted = latents_of(model, picture[None], told[None])[0]
     np.testing.assert_allclose(latents[0], wanted, rtol=2e-3, atol=2e-3)
     covered = masks.max(0) / 255

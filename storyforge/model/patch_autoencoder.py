@@ -13,6 +13,7 @@ vectors, and their lines are as crisp at twice the size. Not covered: photograph
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,8 @@ PATCH, DRAWN = PIXELS[:2]
 """Pixels a side of the patches that the encoder reads, and of what the decoder itself writes."""
 FINE = 4
 """Parts a side into which the decoder splits a cell before it writes pixels."""
+WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Half turns in a subject's half size: the finest is a sixteenth of it."""
 GROUPS = 4
 """Of channels that the encoder norms together."""
 
@@ -178,33 +181,58 @@ def _grown(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class Decoder(nn.Module):
-    """Cells to pixels: residual blocks at cells, at halves, at quarters, then a pixel shuffle."""
+    """Cells to pixels: residual blocks at cells, at halves, at quarters, then a pixel shuffle.
+
+    Two of the channels say where in its subject a cell is. Waves over that place, finer than
+    cells, are what halves and quarters draw along (Tancik et al. 2020, Fourier Features Let
+    Networks Learn High Frequency Functions).
+    """
 
     def __init__(
-        self, channels: int, widths: tuple[int, int, int, int], depths: tuple[int, int, int]
+        self,
+        channels: int,
+        spot: tuple[int, int],
+        widths: tuple[int, int, int, int],
+        depths: tuple[int, int, int],
     ) -> None:
-        """`widths` at cells, halves, quarters and of the refiner; `depths` of the first three."""
+        """`spot` are two channels; `widths` at cells, halves, quarters and of the refiner; `depths`
+        of the first three."""
         super().__init__()
         cells, halves, quarters, pixels = widths
+        self.spot = spot
         self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
         self.into = nn.Conv2d(channels, cells, 3, padding=1)
         self.cells = _residuals(cells, depths[0])
+        self.where = nn.Conv2d(cells, 2, 1)
         self.split = nn.Conv2d(cells, halves * 4, 1)
+        self.waves_in_halves = nn.Conv2d(4 * len(WAVES), halves, 1)
         self.halves = _residuals(halves, depths[1])
         self.again = nn.Conv2d(halves, quarters * 4, 1)
+        self.waves_in_quarters = nn.Conv2d(4 * len(WAVES), quarters, 1)
         self.quarters = _residuals(quarters, depths[2])
         self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
-        _silence(self.out)
+        for silent in (self.where, self.waves_in_halves, self.waves_in_quarters, self.out):
+            _silence(silent)
         self.refiner = Refiner(pixels, 1)
         self.doubler = Refiner(pixels, 2)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x = F.pixel_shuffle(self.split(self.cells(self.into(latents))), 2)
-        x = self.quarters(F.pixel_shuffle(self.again(self.halves(x)), 2))
+        x = self.cells(self.into(latents))
+        where = latents[:, list(self.spot)] + self.where(x)
+        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(_waves(where, 2))
+        x = F.pixel_shuffle(self.again(self.halves(x)), 2)
+        x = self.quarters(x + self.waves_in_quarters(_waves(where, FINE)))
         pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE)
         made: torch.Tensor = self.refiner(pixels + F.pixel_shuffle(self.plain(latents), DRAWN))
         return made
+
+
+def _waves(where: torch.Tensor, times: int) -> torch.Tensor:
+    """(n, 2, h, w) places to (n, 4·waves, times·h, times·w), at parts of cells between them."""
+    fine = F.interpolate(where.float(), scale_factor=float(times), mode="bilinear")
+    turned = torch.cat([fine * (math.pi * wave) for wave in WAVES], 1)
+    return torch.cat([turned.sin(), turned.cos()], 1)
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -220,6 +248,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         latent_channels: int = 80,
         told: int = 48,
+        spot: tuple[int, int] = (33, 34),
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int] = (64, 96, 192, 192),
         widths: tuple[int, int, int, int] = (192, 96, 48, 24),
@@ -231,13 +260,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
         told     how many of the channels, the last ones, tell what a cell is part of
+        spot     the channels that tell where in it the cell is
         reading  widths of the encoder: at quarters and halves of cells, at cells, above
         widths   of the decoder: at cells, halves, quarters, pixels
         depths   residual blocks of the decoder's first three
         """
         super().__init__()
         self.code = Encoder(latent_channels - told, told, reading)
-        self.decoder = Decoder(latent_channels, widths, depths)
+        self.decoder = Decoder(latent_channels, spot, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:

@@ -47,13 +47,13 @@ HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
 GUESSED_FROM = (0.02, 0.3)
 """How much noise latents get before a denoiser guesses them, as parts of the schedule."""
-FEWEST = 6
+FEWEST = 3
 """Components that are always there."""
 AT_HEADS = 0.4
 """Share of the crops that are laid around a head."""
 CROP = 8
 """Cells a side of a crop: a quarter of a picture, for variety."""
-EDGES = ("plain", "into", "out", "refiner", "doubler")
+EDGES = ("plain", "into", "where", "waves", "out", "refiner", "doubler")
 """Layers that read latents or write pixels."""
 KEPT = 400
 """Drawings in memory, of which two are drawn anew in every step."""
@@ -76,7 +76,7 @@ def through_what_is_known(model: PatchAutoencoder) -> Through:
 
     def through(picture: world.Picture, wanted: torch.Tensor) -> torch.Tensor:
         pixels, masks = world.draw(picture, CELLS * PATCH)
-        told = world.meanings(picture, who_is_where(masks, PATCH)[1])
+        told = world.meanings(picture, *who_is_where(masks, PATCH))
         known = torch.from_numpy(latents_of(model, pixels[None], told[None])).float()
         return model.draw(known)
 
@@ -161,7 +161,7 @@ class Drawings:
         picture = world.imagine(np.random.default_rng(self.seed))
         self.seed += 1
         large, small = (world.draw(picture, CELLS * pixels) for pixels in (DRAWN, PATCH))
-        told = world.meanings(picture, who_is_where(small[1], PATCH)[1])
+        told = world.meanings(picture, *who_is_where(small[1], PATCH))
         colours = np.arange(3)
         if self.seed % 4 == 3:
             # Concepts bring colours that the world has not.

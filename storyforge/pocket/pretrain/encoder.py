@@ -44,7 +44,7 @@ def shown(pictures: list[world.Picture]) -> Batch:
     for picture in pictures:
         pixels, masks = world.draw(picture, CELLS * PATCH)
         drawn.append(pixels)
-        told.append(world.meanings(picture, who_is_where(masks, PATCH)[1]))
+        told.append(world.meanings(picture, *who_is_where(masks, PATCH)))
     seen = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return seen, torch.from_numpy(np.stack(told))
 

@@ -75,9 +75,9 @@ def _piece(model: PatchAutoencoder, seeds: range) -> dict[str, NDArray[np.generi
         for seed in range(first, min(first + BATCH, seeds.stop)):
             picture = world.imagine(np.random.default_rng(seed))
             pixels, masks = world.draw(picture)
-            covered, here = who_is_where(masks, PATCH)
+            here, covered = who_is_where(masks, PATCH)
             drawn.append(pixels)
-            told.append(world.meanings(picture, here))
+            told.append(world.meanings(picture, here, covered))
             cover.append(covered)
             who.append(here)
         latents.append(latents_of(model, np.stack(drawn), np.stack(told)))
@@ -95,19 +95,19 @@ def latents_of(
 
 def who_is_where(
     masks: NDArray[np.uint8], pixels: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """Of cells so many pixels a side, how much of each subjects cover, 0 to 255, and the number of
-    the subject that covers most of it, -1 where hardly any does.
+) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
+    """Of cells so many pixels a side, the number of the subject that covers most of each, -1 where
+    hardly any does, and how much of it they cover, 0 to 255.
 
     masks  (n, h, w) the coverage of each subject
     """
     high, wide = (side // pixels for side in masks.shape[1:])
     if not len(masks):
-        return np.zeros((high, wide), np.uint8), np.full((high, wide), -1, np.int8)
+        return np.full((high, wide), -1, np.int8), np.zeros((high, wide), np.uint8)
     means = masks.reshape(-1, high, pixels, wide, pixels).mean((2, 4))
     cover = masks.max(0).reshape(high, pixels, wide, pixels).mean((1, 3)).astype(np.uint8)
     who: NDArray[np.int8] = np.where(cover < SEEN, -1, means.argmax(0)).astype(np.int8)
-    return cover, who
+    return who, cover
 
 
 def _whole(folder: Path, index: int) -> bool:

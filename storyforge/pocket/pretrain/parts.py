@@ -16,6 +16,7 @@ from storyforge.pocket import world
 PICTURE = 256
 COMPONENTS = 32
 LATENT_CHANNELS = COMPONENTS + world.MEANINGS
+SPOT = (COMPONENTS + world.SPOT, COMPONENTS + world.SPOT + 1)
 TEXT_WIDTH = 160
 POSITIONS = 77
 WIDTHS = (96, 128, 192)
@@ -64,6 +65,7 @@ def new_autoencoder() -> PatchAutoencoder:
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
+        spot=SPOT,
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     return model

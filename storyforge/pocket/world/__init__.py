@@ -12,7 +12,7 @@ from storyforge.pocket.world.imagination import imagine, random_look, random_thi
 from storyforge.pocket.world.instances import is_held_out, look_held_out
 from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
 from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
-from storyforge.pocket.world.meaning import MEANINGS, kinds, meanings, recoloured
+from storyforge.pocket.world.meaning import MEANINGS, SPOT, kinds, meanings, recoloured
 from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
 from storyforge.pocket.world.places import PLACES
 
@@ -28,6 +28,7 @@ __all__ = [
     "SIDES",
     "SKINS",
     "SLOTS",
+    "SPOT",
     "VIEWS",
     "Face",
     "Look",

@@ -64,6 +64,9 @@ PLACE_OF: Final = {
     for (name, size), start in zip(FIELDS.items(), _starts, strict=False)
 }
 
+SPOT: Final = PLACE_OF["spot"].start
+"""The first of the two numbers that tell where in its subject a part is."""
+
 
 def _corners(size: int) -> Vector:
     """The corners of a cube around 0, those that differ most from the ones before first."""
@@ -115,22 +118,42 @@ def _colour(value: str) -> Vector:
     return np.array(rgb, np.float32) / 127.5 - 1
 
 
-def meanings(picture: Picture, who: NDArray[np.int8]) -> NDArray[np.float32]:
+def meanings(
+    picture: Picture, who: NDArray[np.int8], cover: NDArray[np.uint8]
+) -> NDArray[np.float32]:
     """(`MEANINGS`, h, w) what is told of each of h × w equal parts of a picture.
 
-    who  (h, w) the number of the subject that is there, −1 where there is none
+    who    (h, w) the number of the subject that is there, −1 where there is none
+    cover  (h, w) how much of a part subjects cover, 0 to 255
+
+    Parts beside a subject tell of it, too: its outline lies in them.
     """
     high, wide = who.shape
+    near = _widened(who, cover)
     table = np.stack([*map(_of_subject, picture.subjects), _of_place(picture)])
-    told: NDArray[np.float32] = table[who].transpose(2, 0, 1).copy()
+    told: NDArray[np.float32] = table[near].transpose(2, 0, 1).copy()
+    told[PLACE_OF["covered"]] = cover[None] / np.float32(127.5) - 1
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
     for index, subject in enumerate(picture.subjects):
-        here = who == index
+        here = near == index
         across = (x[here] + 0.5) / wide - subject.x
         down = (y[here] + 0.5) / high - subject.ground
         told[PLACE_OF["spot"].start][here] = 2 * across / subject.size
         told[PLACE_OF["spot"].start + 1][here] = 2 * down / subject.size + 1
     return told
+
+
+def _widened(who: NDArray[np.int8], cover: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """With the number of the neighbour that is covered most where there is nobody."""
+    high, wide = who.shape
+    names, parts = np.pad(who, 1, constant_values=-1), np.pad(cover, 1)
+    found, most = who.copy(), np.zeros((high, wide), np.uint8)
+    for dy in range(3):
+        for dx in range(3):
+            name, part = (each[dy : dy + high, dx : dx + wide] for each in (names, parts))
+            better = (who < 0) & (name >= 0) & (part > most)
+            found[better], most[better] = name[better], part[better]
+    return found
 
 
 def recoloured(told: NDArray[np.float32], colours: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -165,7 +188,6 @@ def _written(values: dict[str, Vector | float]) -> Vector:
 
 def _of_place(picture: Picture) -> Vector:
     values: dict[str, Vector | float] = {
-        "covered": -1.0,
         "kind": _CODES["kind"][picture.place],
         "garment": _CODES["time"][picture.time],
         "pose": _CODES["weather"][picture.weather],
@@ -177,10 +199,7 @@ def _of_place(picture: Picture) -> Vector:
 
 def _of_subject(subject: Subject) -> Vector:
     what = subject.what
-    values: dict[str, Vector | float] = {
-        "covered": 1.0,
-        "size": 1.5 * float(np.log(subject.size)) + 1.3,
-    }
+    values: dict[str, Vector | float] = {"size": 1.5 * float(np.log(subject.size)) + 1.3}
     if not isinstance(what, Look):
         values |= {"kind": _CODES["kind"][what.name], "colour": _colour(COLOURS[what.colour])}
         if what.pattern:
