@@ -128,7 +128,7 @@ class Normed(nn.Module):
         return x + found
 
 
-class Encoder(nn.Module):
+class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
     `plain` is closed form. What is told is read by a small pyramid: lines, parts, cells that see
@@ -266,7 +266,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         depths   residual blocks of the decoder's first three
         """
         super().__init__()
-        self.code = Encoder(latent_channels - told, told, reading)
+        self.code = CellEncoder(latent_channels - told, told, reading)
         self.decoder = Decoder(latent_channels, spot, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
