@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import zipfile
 from pathlib import Path
@@ -10,11 +11,13 @@ import pikepdf
 import pytest
 from bookmaking import placeholders, written
 from epubs import HTML, complaints, parsed
+from PIL import Image
 
 from storyforge.book.booklet import filled, order, write_booklet
 from storyforge.book.epub import write_epub
 from storyforge.book.leaf import Book, Leaf, Rect
 from storyforge.book.page import bind
+from storyforge.book.pdf import page_images
 from storyforge.errors import StoryError
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import DIGITAL_SOURCE
@@ -126,6 +129,69 @@ def test_a_folded_booklet_reads_from_first_to_last(pages: int, rtl: bool) -> Non
         leading, following = (back[0], front[1]) if rtl else (back[1], front[0])
         read += [leading, following]
     assert read == list(range(pages))
+
+
+INSET = """\
+storyforge: 1
+title: Grid
+pages:
+  - kind: full-bleed
+    text: Once upon a time, somebody looked up.
+    panels:
+      - {id: a, prompt: a, alt: A, say: [{who: x, tail: [0.2, 0.9], text: Look!}]}
+      - {id: b, prompt: b, alt: B, inset: [0.55, 0.5, 0.95, 0.9], say: [{text: Oh., kind: caption}]}
+"""
+
+
+def test_a_panel_lies_over_the_one_before_it_and_words_keep_off(tmp_path: Path) -> None:
+    story = written(tmp_path, INSET)
+    book = bind(story, placeholders(story, tmp_path))
+    leaf = next(each for each in book.leaves if each.kind == "story")
+    host, inset = leaf.pictures
+    (words,) = leaf.texts
+    assert (host.corner, inset.corner) == ("square", "rimmed")
+    assert inset.frame.covered(host.frame) == pytest.approx(1)
+    assert inset.frame.width == pytest.approx(0.4 * host.frame.width)
+    assert words.plate is not None
+    assert not words.plate.common(inset.frame)
+    assert not host.balloons[0].text.common(inset.frame)
+    assert inset.balloons[0].text.covered(inset.frame) == pytest.approx(1)
+
+
+def test_an_inset_is_drawn_with_a_rim_in_every_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = written(tmp_path, INSET)
+    book = bind(story, placeholders(story, tmp_path))
+    assert complaints(write_epub(book, tmp_path / "b.epub"), "Grid", monkeypatch) == []
+    page = Image.open(io.BytesIO(page_images(book, 72)[3])).convert("RGB")
+    frame = next(each for each in book.leaves if each.kind == "story").pictures[1].frame
+    rim = [page.getpixel((round(frame.x), round(frame.centre().y + shift))) for shift in (-9, 9)]
+    assert rim == [(255, 255, 255)] * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{id: a, prompt: a,", "{id: a, prompt: a, inset: [0, 0, 0.5, 0.5],"),
+        ("  - kind: full-bleed", "  - kind: blank\n  - kind: blank\n  - kind: spread"),
+    ],
+)
+def test_what_lies_over_nothing_is_found_by_check(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(StoryError) as raised:
+        written(tmp_path, INSET.replace(old, new))
+    assert "SF337" in [found.code for found in raised.value.diagnostics]
+
+
+def test_panels_touch_where_nothing_is_between_them(tmp_path: Path) -> None:
+    story = written(
+        tmp_path,
+        STORY.replace("FORM", "AB/CC").replace("LANGUAGE", "en").replace("gutter: 6", "gutter: 0"),
+    )
+    leaf = next(e for e in bind(story, placeholders(story, tmp_path)).leaves if e.kind == "story")
+    a, b, _ = frames(leaf)
+    assert a.right == pytest.approx(b.x)
+    assert {item.corner for item in leaf.pictures} == {"square"}
 
 
 def test_an_epub_leads_from_panel_to_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,9 +231,11 @@ def _silent_leaves(binding: Binding, page: Page, number: int, leaf_number: int) 
             place=("page", number, "text"),
             hint="shorten it, share it over two pages, or choose another `kind` of page",
         )
+    hosts = zip(_with_insets(page.panels), composition.frames, strict=True)
     pictures = tuple(
-        _picture(binding, panel, frame, composition, sheet, number)
-        for panel, frame in zip(page.panels, composition.frames, strict=True)
+        picture
+        for (host, insets), frame in hosts
+        for picture in _pictures(binding, (host, *insets), frame, composition, sheet, number)
     )
     text = composition.text
     if text is not None and binding.story.book.drop_capitals:
@@ -263,10 +265,10 @@ def _composed(
     binding: Binding, page: Page, sheet: Sheet, words: RunningText | None, number: int
 ) -> Composition | None:
     """The page's composition; None if its text is too long."""
-    count = len(page.panels)
+    subjects = [_subject(binding, *each) for each in _with_insets(page.panels)]
+    count = len(subjects)
     if count == 0:
         return compose.words_alone(sheet, words)
-    subjects = [binding.subject(panel) for panel in page.panels]
     if page.kind == "strip":
         made = grid.strips(sheet, subjects, words, grid.GAP if page.gutter is None else page.gutter)
     elif count == 1 and page.grid is None and page.kind != "grid":
@@ -279,7 +281,31 @@ def _composed(
             place=("page", number, "panels"),
             hint="share them over two pages, or choose a larger `book.trim`",
         )
-    return made
+    # Panels that touch have no round corners, between which the paper would show.
+    return replace(made, corner="square") if made and page.gutter == 0 and count > 1 else made
+
+
+def _with_insets(panels: Sequence[Panel]) -> list[tuple[Panel, list[Panel]]]:
+    """Every panel that has a frame of its own, with those that lie over it."""
+    hosts: list[tuple[Panel, list[Panel]]] = []
+    for panel in panels:
+        if panel.inset is None or not hosts:
+            hosts.append((panel, []))
+        else:
+            hosts[-1][1].append(panel)
+    return hosts
+
+
+def _subject(binding: Binding, host: Panel, insets: Sequence[Panel]) -> FramedPicture:
+    """What a panel's picture shows; words keep off where others lie over it."""
+    subject = binding.subject(host)
+    return replace(subject, asked=(*subject.asked, *(_inset(panel) for panel in insets)))
+
+
+def _inset(panel: Panel) -> Rect:
+    """Where a panel lies over another, in fractions of that one's picture."""
+    box = panel.inset
+    return Rect(box.x0, box.y0, box.width, box.height) if box else Rect(0, 0, 1, 1)
 
 
 def _gridded(
@@ -308,18 +334,50 @@ def _gridded(
     return grid.grid(sheet, subjects, words, (rows, columns), gutter)
 
 
-def _picture(
-    binding: Binding, panel: Panel, frame: Rect, composition: Composition, sheet: Sheet, number: int
-) -> Picture:
-    subject = binding.subject(panel)
-    text = composition.text
+def _pictures(
+    binding: Binding,
+    panels: Sequence[Panel],
+    frame: Rect,
+    composition: Composition,
+    sheet: Sheet,
+    number: int,
+) -> Iterator[Picture]:
+    """A panel's picture in its frame, then those of the panels that lie over it."""
+    host, *insets = panels
+    subject, text = _subject(binding, host, insets), composition.text
     frame = compose.contained(sheet, frame, subject)
+    crop = compose.crop_to(frame, subject)
+    plates = (text.plate,) if text and text.plate else ()
+    over = [_over(panel, frame, crop, number) for panel in insets]
     setting = Setting(
         frame=frame,
-        crop=compose.crop_to(frame, subject),
+        crop=crop,
         corner=composition.corner,
         safe=sheet.safe,
-        taken=(text.plate,) if text and text.plate else (),
-        where=f"page {number}, panel `{panel.id}`",
+        taken=(*plates, *over),
+        where=f"page {number}, panel `{host.id}`",
     )
-    return pictured(binding, panel, subject, setting, binding.alt(panel))
+    yield pictured(binding, host, subject, setting, binding.alt(host))
+    for panel, place in zip(insets, over, strict=True):
+        shown = binding.subject(panel)
+        place = compose.contained(sheet, place, shown)
+        where = f"page {number}, panel `{panel.id}`"
+        crop = compose.crop_to(place, shown)
+        inlaid = Setting(place, crop, "rimmed", sheet.safe, plates, where)
+        yield pictured(binding, panel, shown, inlaid, binding.alt(panel))
+
+
+_SMALLEST_INSET: Final = 48.0
+"""Points a side; in less, nothing is seen."""
+
+
+def _over(panel: Panel, frame: Rect, crop: Rect, number: int) -> Rect:
+    """Where a panel lies on the page, over another's frame."""
+    place = compose.on_page(_inset(panel), frame, crop)
+    if place is None or min(place.width, place.height) < _SMALLEST_INSET:
+        raise Unsettable(
+            f"page {number}, panel `{panel.id}`: what shows of its `inset` is too small",
+            place=("panel", panel.id, "inset"),
+            hint="make it larger, or move it towards the middle of the picture that it lies over",
+        )
+    return place

@@ -362,7 +362,7 @@ def _book_recipe(story: Story) -> KeyInputs:
         "profile": _file_named(story, story.book.print.profile),
     }
     return {
-        "make": f"book 4, storyforge {__version__}",
+        "make": f"book 5, storyforge {__version__}",
         "story": story.model_dump(mode="json", exclude={"path", "concepts", *drawn}),
         "concepts": concepts,
         "font": _file_named(story, story.book.font),

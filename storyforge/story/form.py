@@ -158,6 +158,8 @@ class Panel(BaseModel):
     """whether the picture may be cropped to fill its frame, or shows whole; spreads are filled"""
     regions: dict[str, RegionPrompt] = Field(default_factory=dict, max_length=32)
     """who and what stands where"""
+    inset: Box | None = None
+    """where the panel lies over the one before it, in fractions of that one's picture"""
     alt: Text | None = None
     """the picture in words, for those who do not see it"""
     decorative: bool = False

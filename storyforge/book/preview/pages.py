@@ -155,7 +155,7 @@ class _Desk:
     def _picture(self, picture: Picture, leaf: Leaf) -> list[DrawnShape]:
         """The picture, or a field of colour with what it will show."""
         frame = picture.frame
-        radius = {"square": 0.0, "round": 12.0, "circle": frame.width / 2}[picture.corner]
+        radius = {"round": 12.0, "circle": frame.width / 2}.get(picture.corner, 0.0)
         marks: list[DrawnShape] = []
         if leaf.kind == "lives":
             return [Photo("art", picture.art.path, frame, picture.crop, radius)]

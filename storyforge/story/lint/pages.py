@@ -45,7 +45,14 @@ _SAID_ANYWAY: Final = ("image of", "picture of", "photo of", "illustration of", 
 
 def check_page(page: Node, report: Report) -> None:
     """Whether the page's kind and grid suit what is on it."""
-    count = sum(1 for _ in page.each("panels"))
+    panels = list(page.each("panels"))
+    insets = [panel for panel in panels if panel.get("inset") is not None]
+    count = len(panels) - len(insets)
+    if insets and (page.text_at("kind") == "spread" or panels[0] is insets[0]):
+        why = "a spread has none" if panels[0] is not insets[0] else "here is none"
+        message = f"`inset` lays a panel over the one before it, and {why}"
+        report.error(insets[0].mark_of("inset"), "SF337", f"{message}; take it out")
+        count = len(panels)
     kind, grid = page.get("kind"), page.get("grid")
     words, named = _says_something(page.get("text")), page.text_at("kind")
     if named == "blank" and kind is not None and (count or words):
