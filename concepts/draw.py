@@ -98,8 +98,8 @@ def moonwood(stage: Stage) -> None:
         (0.8, 0.71, 0.44),
         (0.97, 0.77, 0.62),
     ):
-        x += float(stage.dice.uniform(-0.025, 0.025))
-        trunk, leaf = "#2a9d9a", str(stage.dice.choice(["#6b3fa0", "#7c4fb5"]))
+        x += float(stage.generator.uniform(-0.025, 0.025))
+        trunk, leaf = "#2a9d9a", str(stage.generator.choice(["#6b3fa0", "#7c4fb5"]))
         b.box(x - 0.025, y - tall * 0.55, 0.05, tall * 0.55, trunk, line=False)
         b.oval(x, y - tall * 0.66, tall * 0.24, tall * 0.28, leaf, line=False)
         b.oval(
@@ -110,7 +110,7 @@ def moonwood(stage: Stage) -> None:
             mix(leaf, "#ffffff", 0.3),
             line=False,
         )
-    for x, y in stage.dice.uniform((0.03, 0.75), (0.97, 0.97), (7, 2)):
+    for x, y in stage.generator.uniform((0.03, 0.75), (0.97, 0.97), (7, 2)):
         b.oval(x, y, 0.012, 0.012, "#fff1a8", line=False)
 
 
