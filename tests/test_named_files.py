@@ -62,16 +62,23 @@ def test_no_name_makes_check_or_plan_raise(tmp_path: Path, old: str, new: str, n
             Project(story).plan()
 
 
-@pytest.mark.parametrize("key", ["font", "title_font", "upscale", "print.profile"])
+@pytest.mark.parametrize("key", ["font", "title_font", "upscale"])
 def test_another_file_of_the_same_name_is_another_book(tmp_path: Path, key: str) -> None:
     story = written(tmp_path)
     name = "f.ttf" if "font" in key else "f.bin"
     shutil.copyfile(ANDIKA.path, tmp_path / name)
-    outer, _, inner = key.partition(".")
-    said = f"{{{inner}: {name}}}" if inner else name
-    edit(story, "title:", f"book: {{{outer}: {said}}}\ntitle:")
+    edit(story, "title:", f"book: {{{key}: {name}}}\ntitle:")
     before = Project(story).plan().books[0].key
     shutil.copyfile(COMIC_NEUE.path, tmp_path / name)
+    assert Project(story).plan().books[0].key != before
+
+
+def test_another_profile_of_the_same_name_is_another_book(tmp_path: Path) -> None:
+    story = written(tmp_path)
+    profile = press_profile(tmp_path / "p.icc")
+    edit(story, "title:", "book: {print: {profile: p.icc}}\ntitle:")
+    before = Project(story).plan().books[0].key
+    profile.write_bytes(profile.read_bytes().replace(b"press\0", b"other\0"))
     assert Project(story).plan().books[0].key != before
 
 
