@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from clothing import STORY, written
 from PIL import Image
 from pinning import edit
 
@@ -12,46 +13,6 @@ from storyforge.plan.plan import base_of, draw_up
 from storyforge.story.continuity import worn_in
 from storyforge.story.schema import schema
 from storyforge.story.story import Story, check, read
-
-STORY = """\
-storyforge: 1
-title: The Raincoat
-characters: {pip: concepts/pip, pip-in-armour: concepts/pip-in-armour}
-scenes: {pond: concepts/pond}
-outfits:
-  pip:
-    raincoat: in a yellow raincoat
-    armour: {prompt: in shining armour, concept: pip-in-armour}
-views:
-  pond: {reeds: seen from the reeds}
-pages:
-  - panels:
-      - {id: dry, scene: pond, time: at night, regions: {one: {concept: pip, at: left}}, alt: A.}
-  - panels:
-      - id: rain
-        scene: pond
-        weather: in the rain
-        view: reeds
-        regions: {one: {concept: pip, at: left, outfit: raincoat, state: wet}}
-        alt: B.
-  - panels:
-      - {id: after, scene: pond, regions: {one: {concept: pip, at: left, prompt: sits}}, alt: C.}
-  - panels:
-      - {id: off, regions: {one: {concept: pip, at: left, outfit: usual, state: ""}}, alt: D.}
-  - panels:
-      - {id: knight, regions: {one: {concept: pip, at: left, outfit: armour}}, alt: E.}
-"""
-
-
-def written(folder: Path) -> Path:
-    for name, kind in (("pip", "character"), ("pip-in-armour", "character"), ("pond", "scene")):
-        concept = folder / "concepts" / name
-        concept.mkdir(parents=True)
-        (concept / "concept.yaml").write_text(f"kind: {kind}\nclass: {name.split('-')[0]}\n")
-        Image.new("RGB", (8, 8)).save(concept / "1.png")
-    path = folder / "story.yaml"
-    path.write_text(STORY)
-    return path
 
 
 def prompts(story: Story) -> dict[str, str]:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clothing import written
+from inks import press_profile
 from PIL import Image, ImageCms
 from pinning import edit
-from test_continuity import written
-from test_press import press_profile
 
 from storyforge.book.typeface import ANDIKA, COMIC_NEUE
 from storyforge.errors import Severity, StoryForgeError

@@ -25,7 +25,7 @@ from storyforge.model.placement import (
 )
 from storyforge.model.tokens import encode
 from storyforge.modelref import DEVICE, VRAM
-from storyforge.project import project
+from storyforge.project import survey
 from storyforge.project.project import Project
 
 SD1, SDXL = 1_066_000_000, 3_470_000_000
@@ -138,7 +138,7 @@ def test_plan_says_where_a_large_base_would_lie_and_why(
         "pages:\n  - panels: [{id: one, decorative: true, prompt: snow}]\n"
     )
     assert Project(tmp_path / "story.yaml").status().placed is None
-    monkeypatch.setattr(project, "LARGE", 1)
+    monkeypatch.setattr(survey, "LARGE", 1)
     monkeypatch.setattr(placement, "LARGE", 1)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     monkeypatch.setenv(DEVICE, "cpu")

@@ -75,6 +75,12 @@ def test_without_marks_blank_lines_part_pages() -> None:
     ]
 
 
+def test_who_spoke_before_a_mark_says_nothing_after_it() -> None:
+    made = split("PAGE 1\nPIP\nHello.\nPAGE 2\nSome words.\nJUNA\nPAGE 3\nThe end.")
+    assert [page.text for page in made.pages] == ["", "Some words. JUNA", "The end."]
+    assert [(said.who, said.text) for said in made.pages[0].panels[0].says] == [("PIP", "Hello.")]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

@@ -133,10 +133,11 @@ class _Splitter:
     def read(self, line: str) -> None:
         """Take in one line."""
         page = self.pages[-1]
-        if self.speaker is not None and not self.speaker.text and not line:
-            self._unsay(page, self.speaker)
-        if not line:
+        if not line or any(mark.match(line) for mark in (_PAGE, _PANEL, _SCENE, _INLINE)):
+            if self.speaker is not None and not self.speaker.text:
+                self._unsay(page, self.speaker)
             self.speaker = None
+        if not line:
             if not self.marked and not page.empty:
                 self.pages.append(DraftPage())
         elif found := _PAGE.match(line):
