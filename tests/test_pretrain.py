@@ -337,6 +337,7 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     assert base.defaults == Defaults()
     noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     assert noise["prediction_type"] == "sample"
+    assert str(folder) not in (folder / "pipeline" / "vae" / "config.json").read_text()
 
 
 def test_the_schedule_leans_towards_noise_and_ends_in_nothing_else() -> None:

@@ -432,6 +432,8 @@ def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenize
     text.load_state_dict(averages["text"].values)
     unet.load_state_dict(averages["unet"].values)
     vae = PatchAutoencoder.from_pretrained(parts.part_folder(folder, "vae"), dtype=torch.float32)
+    # Where it lay while it learnt is nobody's business.
+    vae.register_to_config(_name_or_path="")
     pipe = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=text.half(),
