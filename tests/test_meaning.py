@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,15 @@ pytest.importorskip("skia")
 
 from storyforge.pocket import world
 from storyforge.pocket.world.looks import SPECIES, Look
-from storyforge.pocket.world.meaning import FIELDS, KINDS, PLACE_OF, kinds, meanings, recoloured
+from storyforge.pocket.world.meaning import (
+    _CODES,
+    FIELDS,
+    KINDS,
+    PLACE_OF,
+    kinds,
+    meanings,
+    recoloured,
+)
 from storyforge.pocket.world.picture import Picture, Subject, Thing
 from storyforge.pocket.world.things import THINGS
 
@@ -59,6 +68,11 @@ def test_every_kind_and_place_has_a_code_that_differs_in_two_signs_at_least() ->
     apart = np.abs(rows[:, None] - rows[None]).sum(-1) / 2 + 99 * np.eye(len(rows))
     assert apart.min() >= 2
     assert apart[: len(SPECIES), : len(SPECIES)].min() >= 4
+
+
+def test_the_codes_are_those_that_the_weights_have_learnt() -> None:
+    said = b"".join(_CODES[name][key].tobytes() for name in sorted(_CODES) for key in _CODES[name])
+    assert hashlib.sha256(said).hexdigest()[:16] == "46ae8c7b5a887bff"
 
 
 @pytest.mark.parametrize(

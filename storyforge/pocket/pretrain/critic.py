@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.decoder import (
     CELLS,
     Decoding,
+    known_latents,
     noisy,
     picture_loss,
 )
@@ -91,13 +92,10 @@ def train_doubler(job: Job, team: Team) -> None:
     while (spent := team.agree(clock.spent())) < 1:
         step += 1
         picture = world.imagine(np.random.default_rng((job.seed, 2, team.rank, step)))
-        small, large = (
-            torch.from_numpy(world.draw(picture, size)[0]).permute(2, 0, 1)[None].float() / 127.5
-            - 1
-            for size in (CELLS * PATCH, 2 * side)
-        )
+        large = torch.from_numpy(world.draw(picture, 2 * side)[0]).permute(2, 0, 1)[None]
+        large = large.float() / 127.5 - 1
         with torch.no_grad():
-            decoded = model.decoder(model.code(small))
+            decoded = model.decoder(known_latents(model, picture))
         at = generator.integers(0, (side - 128) // 2, size=(job.batch_size, 2)) * 2
         seen = torch.cat([decoded[..., y : y + 128, x : x + 128] for y, x in at])
         wanted = torch.cat([large[..., 2 * y : 2 * y + 256, 2 * x : 2 * x + 256] for y, x in at])

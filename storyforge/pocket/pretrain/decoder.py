@@ -71,16 +71,11 @@ Guess = Callable[[list[world.Picture], torch.Tensor], torch.Tensor]
 Through = Callable[[world.Picture, torch.Tensor], torch.Tensor]
 
 
-def through_what_is_known(model: PatchAutoencoder) -> Through:
-    """Decoding what the components of a drawing are and what it is known to tell."""
-
-    def through(picture: world.Picture, wanted: torch.Tensor) -> torch.Tensor:
-        pixels, masks = world.draw(picture, CELLS * PATCH)
-        told = world.meanings(picture, *who_is_where(masks, PATCH))
-        known = torch.from_numpy(latents_of(model, pixels[None], told[None])).float()
-        return model.draw(known)
-
-    return through
+def known_latents(model: PatchAutoencoder, picture: world.Picture) -> torch.Tensor:
+    """(1, c, 16, 16) what the components of a drawing are and what it is known to tell."""
+    pixels, masks = world.draw(picture, CELLS * PATCH)
+    told = world.meanings(picture, *who_is_where(masks, PATCH))
+    return torch.from_numpy(latents_of(model, pixels[None], told[None])).float()
 
 
 def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
@@ -298,7 +293,7 @@ class Decoding:
         kept.decoder.load_state_dict(self.average.values)
         kept.write(PATCH)
         seeds = [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))]
-        whole, heads = psnr(through_what_is_known(kept), seeds)
+        whole, heads = psnr(lambda picture, _: kept.draw(known_latents(kept, picture)), seeds)
         say(self.job, step=self.step, psnr=whole, psnr_heads=heads)
         kept.write(DRAWN)
         kept.half().save_pretrained(self.job.folder / "vae")

@@ -71,11 +71,11 @@ SPOT: Final = PLACE_OF["spot"].start
 def _corners(size: int) -> Vector:
     """The corners of a cube around 0, those that differ most from the ones before first."""
     every = np.array(np.meshgrid(*[[1.0, -1.0]] * size, indexing="ij"), np.float32)
-    left = list(every.reshape(size, -1).T)
-    found = [left.pop(0)]
-    while left:
-        near = [min(float(np.abs(one - other).sum()) for other in found) for one in left]
-        found.append(left.pop(int(np.argmax(near))))
+    left = every.reshape(size, -1).T
+    found, near = [left[0]], np.full(len(left), np.inf)
+    while len(found) < len(left):
+        near = np.minimum(near, np.abs(left - found[-1]).sum(1))
+        found.append(left[near.argmax()])
     return np.array(found, np.float32)
 
 
