@@ -15,7 +15,7 @@ pytest.importorskip("skia")
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
-from storyforge.pocket.pretrain.encoder import CELLS, read_well, shown, train_encoder
+from storyforge.pocket.pretrain.encoder import read_well, shown, train_encoder
 from storyforge.pocket.pretrain.run import Job, Team
 
 
@@ -26,7 +26,7 @@ def pictures(count: int) -> list[world.Picture]:
 def test_every_cell_of_a_drawing_has_all_that_it_tells() -> None:
     seen, told = shown(pictures(2))
     assert seen.shape == (2, 3, parts.PICTURE, parts.PICTURE)
-    assert told.shape == (2, world.MEANINGS, CELLS, CELLS)
+    assert told.shape == (2, world.MEANINGS, *[parts.PICTURE // parts.DOWNSCALE] * 2)
     assert seen.min() >= -1
     assert seen.max() <= 1
 

@@ -1,9 +1,8 @@
 """Stages `keypose`, `sketch` and `controlnet-sketch`: control for the embedded model as it is.
 
-The U-Net and the text encoder that were trained stay as they are; a ControlNet (Zhang et al.,
-2023, https://arxiv.org/abs/2302.05543) learns beside them, from drawings and their conditions. The
-second edition's finest level has no attention, and what diffusers takes from a T2I-Adapter there
-would have to be of the next level's size: what is shipped of that kind is the first edition's.
+The U-Net and the text encoder that were trained stay as they are; a T2I-Adapter (Mou et al.,
+2023, https://arxiv.org/abs/2302.08453) or a ControlNet (Zhang et al., 2023,
+https://arxiv.org/abs/2302.05543) learns beside them, from drawings and their conditions.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, T2IAdapter, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -36,6 +36,8 @@ from storyforge.pocket.pretrain.run import (
     under,
 )
 
+Adapter: TypeAlias = T2IAdapter | ControlNetModel
+
 CAPTION_DROPOUT = 0.3
 """Share of captions that are empty: what the words leave out, the condition has to say."""
 CONDITION_DROPOUT = 0.1
@@ -47,23 +49,28 @@ SUBJECT_WEIGHT = 8.0
 SAVE_EVERY = 240.0
 
 
-def new_adapter(name: str, unet: Path) -> ControlNetModel:
-    """An untrained ControlNet for the U-Net in that folder, that begins as its encoder."""
-    net = parts.new_controlnet(1 if name == "sketch" else 3)
+def new_adapter(name: str, unet: Path) -> Adapter:
+    """An untrained adapter for the U-Net in that folder; a ControlNet begins as its encoder."""
+    if name == "keypose":
+        return T2IAdapter(3, list(parts.WIDTHS), 2, parts.DOWNSCALE)
+    if name == "sketch":
+        return T2IAdapter(1, list(parts.WIDTHS), 2, parts.DOWNSCALE)
+    net = parts.new_controlnet()
     kept = net.state_dict()
     known = load_file(unet / "diffusion_pytorch_model.safetensors")
     net.load_state_dict({k: known[k].float() if k in known else v for k, v in kept.items()})
     return net
 
 
-def _begun(job: Job) -> ControlNetModel:
+def _begun(job: Job) -> Adapter:
     """An untrained adapter, but for sketches one that already knows how to speak to the U-Net."""
     unet, known = parts.part_folder(job.folder, "unet"), job.folder / "keypose.safetensors"
     adapter = new_adapter(job.stage, unet)
     if job.stage == "sketch" and known.is_file():
         weights = under(load_file(known), "ema.adapter.")
-        first = "controlnet_cond_embedding.conv_in.weight"
-        adapter.load_state_dict(weights | {first: weights[first].sum(1, keepdim=True)})
+        first = "adapter.conv_in.weight"
+        colours = weights[first].reshape(parts.WIDTHS[0], 3, -1, *weights[first].shape[2:])
+        adapter.load_state_dict(weights | {first: colours.sum(1)})
     return adapter
 
 
@@ -103,13 +110,15 @@ def _shown(stage: str, subject: world.Subject) -> bool:
 
 
 def residuals(
-    adapter: ControlNetModel,
+    adapter: Adapter,
     noisy: torch.Tensor,
     steps: torch.Tensor,
     features: torch.Tensor,
     seen: torch.Tensor,
 ) -> dict[str, object]:
     """What the adapter adds to the U-Net, as arguments of the U-Net."""
+    if isinstance(adapter, T2IAdapter):
+        return {"down_intrablock_additional_residuals": list(adapter(seen))}
     down, mid = adapter(noisy, steps, features, seen, return_dict=False)
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 

@@ -6,17 +6,14 @@ become pixels again.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
+from storyforge.model.patch_autoencoder import PATCH
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.parts import COMPONENTS
 
-PATCH = 16
 FIT_PICTURES = 800
 FIT_SEED = 1 << 30
 """Seeds of the drawings that the code is fitted on; far from those that the U-Net learns from."""
@@ -42,17 +39,6 @@ class Code:
         flat = patches(pixels.astype(np.float32) / 127.5 - 1)
         latents = ((flat - self.mean) @ self.basis / self.scale).transpose(0, 3, 1, 2)
         return latents.astype(np.float32)
-
-    def save(self, path: Path) -> None:
-        """Write it as safetensors."""
-        tensors = {"mean": self.mean, "basis": self.basis, "scale": np.float32(self.scale)}
-        save_file({k: torch.tensor(np.ascontiguousarray(v)) for k, v in tensors.items()}, path)
-
-
-def load_code(path: Path) -> Code:
-    """What `Code.save` wrote."""
-    found = load_file(path)
-    return Code(found["mean"].numpy(), found["basis"].numpy(), float(found["scale"]))
 
 
 def patches(pictures: Array) -> Array:

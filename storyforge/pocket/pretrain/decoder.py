@@ -19,7 +19,7 @@ from transformers import CLIPTokenizer
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.denoiser import token_ids
-from storyforge.pocket.pretrain.latents import autoencoder_of, latents_of, who_is_where
+from storyforge.pocket.pretrain.latents import autoencoder_of, latents_of, shown_of
 from storyforge.pocket.pretrain.parts import (
     COMPONENTS,
     new_scheduler,
@@ -32,6 +32,8 @@ from storyforge.pocket.pretrain.run import (
     Clock,
     Job,
     Team,
+    at_rate,
+    descend,
     load_checkpoint,
     save_checkpoint,
     say,
@@ -69,13 +71,13 @@ Guess = Callable[[list[world.Picture], torch.Tensor], torch.Tensor]
 
 
 Through = Callable[[world.Picture, torch.Tensor], torch.Tensor]
+"""A picture, and how it is drawn, to what an autoencoder makes of it."""
 
 
 def known_latents(model: PatchAutoencoder, picture: world.Picture) -> torch.Tensor:
     """(1, c, 16, 16) what the components of a drawing are and what it is known to tell."""
-    pixels, masks = world.draw(picture, CELLS * PATCH)
-    told = world.meanings(picture, *who_is_where(masks, PATCH))
-    return torch.from_numpy(latents_of(model, pixels[None], told[None])).float()
+    shown = shown_of(picture)
+    return torch.from_numpy(latents_of(model, shown.pixels[None], shown.told[None])).float()
 
 
 def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
@@ -155,15 +157,14 @@ class Drawings:
         """Put the next drawing into a row."""
         picture = world.imagine(np.random.default_rng(self.seed))
         self.seed += 1
-        large, small = (world.draw(picture, CELLS * pixels) for pixels in (DRAWN, PATCH))
-        told = world.meanings(picture, *who_is_where(small[1], PATCH))
-        colours = np.arange(3)
+        large, shown = world.draw(picture, CELLS * DRAWN)[0], shown_of(picture)
+        colours, told = np.arange(3), shown.told
         if self.seed % 4 == 3:
             # Concepts bring colours that the world has not.
             colours = np.random.default_rng(self.seed).permutation(3)
             told = world.recoloured(told, colours)
-        self.pixels[row] = torch.from_numpy(large[0][..., colours]).permute(2, 0, 1)
-        known = latents_of(self.model, small[0][None][..., colours], told[None])
+        self.pixels[row] = torch.from_numpy(large[..., colours]).permute(2, 0, 1)
+        known = latents_of(self.model, shown.pixels[None][..., colours], told[None])
         clean = torch.from_numpy(known).float()
         self.latents[row] = clean[0]
         self.guessed[row] = clean[0] if self.guess is None else self.guess([picture], clean)[0]
@@ -265,18 +266,11 @@ class Decoding:
     def learn(self, loss: torch.Tensor, spent: float) -> None:
         """One step down a loss, at what is left of the learning rate."""
         self.step += 1
-        factor = self.clock.factor(spent)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * factor
+        at_rate(self.optimizers, self.clock.factor(spent))
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for matrix, parameter in self.matrices:
-            matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        descend(self.matrices, self.optimizers)
         self.average.update(self.decoder)
         done = spent * self.job.minutes * 60
         if self.team.rank == 0 and self.step % 50 == 0:

@@ -23,6 +23,7 @@ from storyforge.pocket.pretrain.run import (
     Clock,
     Job,
     Team,
+    at_rate,
     load_checkpoint,
     save_checkpoint,
     say,
@@ -258,10 +259,7 @@ class Denoiser:
         parts, NaN if it had none."""
         self.step += 1
         self.samples += self.job.batch_size * PARTS
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * factor
+        at_rate(self.optimizers, factor)
         losses = [
             self._part(latents, np.random.default_rng((self.job.seed, 3, self.step, index)))
             for index in self.team.share(f"step {self.step}", PARTS)

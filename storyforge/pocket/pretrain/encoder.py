@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.latents import autoencoder_of, who_is_where
-from storyforge.pocket.pretrain.parts import DOWNSCALE, PICTURE
+from storyforge.pocket.pretrain.latents import autoencoder_of, shown_of
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
     Job,
     Team,
+    at_rate,
+    descend,
     load_checkpoint,
     save_checkpoint,
     say,
@@ -26,7 +27,6 @@ from storyforge.pocket.pretrain.run import (
     two_optimizers,
 )
 
-CELLS: Final = PICTURE // DOWNSCALE
 KEEP_EVERY: Final = 180.0
 RATE, MUON_RATE = 1e-3, 2e-3
 HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
@@ -40,11 +40,8 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 def shown(pictures: list[world.Picture]) -> Batch:
     """(n, 3, 256, 256) drawings in [−1, 1] and (n, t, 16, 16) what they tell."""
-    drawn, told = [], []
-    for picture in pictures:
-        pixels, masks = world.draw(picture, CELLS * PATCH)
-        drawn.append(pixels)
-        told.append(world.meanings(picture, *who_is_where(masks, PATCH)))
+    all_shown = [shown_of(picture) for picture in pictures]
+    drawn, told = [each.pixels for each in all_shown], [each.told for each in all_shown]
     seen = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return seen, torch.from_numpy(np.stack(told))
 
@@ -72,10 +69,7 @@ class Encoding:
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the mean squared error."""
         self.step += 1
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * factor
+        at_rate(self.optimizers, factor)
         seen, told = shown([world.imagine(self.generator) for _ in range(self.job.batch_size)])
         with torch.autocast(self.job.device, torch.bfloat16):
             found = self.encoder(seen)
@@ -83,10 +77,7 @@ class Encoding:
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for matrix, parameter in self.matrices:
-            matrix.grad = None if parameter.grad is None else parameter.grad.flatten(1)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        descend(self.matrices, self.optimizers)
         self.average.update(self.encoder)
         found_loss: float = loss.item()
         return found_loss

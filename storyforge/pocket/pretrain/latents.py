@@ -5,6 +5,7 @@ Pieces are files of their own: a training that runs takes in what a drawing proc
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
-from storyforge.pocket.pretrain.parts import new_autoencoder, part_folder
+from storyforge.pocket.pretrain.parts import PICTURE, new_autoencoder, part_folder
 from storyforge.pocket.pretrain.run import Job, Team, say
 
 FIRST_SEED = 10**6
@@ -73,15 +74,35 @@ def _piece(model: PatchAutoencoder, seeds: range) -> dict[str, NDArray[np.generi
     for first in range(seeds.start, seeds.stop, BATCH):
         drawn, told = [], []
         for seed in range(first, min(first + BATCH, seeds.stop)):
-            picture = world.imagine(np.random.default_rng(seed))
-            pixels, masks = world.draw(picture)
-            here, covered = who_is_where(masks, PATCH)
-            drawn.append(pixels)
-            told.append(world.meanings(picture, here, covered))
-            cover.append(covered)
-            who.append(here)
+            shown = shown_of(world.imagine(np.random.default_rng(seed)))
+            drawn.append(shown.pixels)
+            told.append(shown.told)
+            cover.append(shown.cover)
+            who.append(shown.who)
         latents.append(latents_of(model, np.stack(drawn), np.stack(told)))
     return {"latents": np.concatenate(latents), "cover": np.stack(cover), "who": np.stack(who)}
+
+
+class Shown(NamedTuple):
+    """A drawing and what its cells are known to tell.
+
+    pixels  (256, 256, 3)
+    told    (t, 16, 16)
+    who     (16, 16)       the number of the subject in each cell, or -1
+    cover   (16, 16)       how much of each cell subjects cover, 0 to 255
+    """
+
+    pixels: NDArray[np.uint8]
+    told: NDArray[np.float32]
+    who: NDArray[np.int8]
+    cover: NDArray[np.uint8]
+
+
+def shown_of(picture: world.Picture) -> Shown:
+    """Draw it in the size that is read."""
+    pixels, masks = world.draw(picture, PICTURE)
+    who, cover = who_is_where(masks, PATCH)
+    return Shown(pixels, world.meanings(picture, who, cover), who, cover)
 
 
 @torch.no_grad()

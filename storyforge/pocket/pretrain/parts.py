@@ -71,14 +71,13 @@ def new_autoencoder() -> PatchAutoencoder:
     return model
 
 
-def new_controlnet(colours: int = 3) -> ControlNetModel:
+def new_controlnet() -> ControlNetModel:
     """The U-Net's encoder with attention at its coarsest level alone, to stay under 6 MB.
 
     It adds nothing as it begins, but what it reads is in its features from the first step on:
     where both ends of it are zero (ControlNet, §3.1), hundreds of steps pass before it is heard.
     """
     net = ControlNetModel(
-        conditioning_channels=colours,
         in_channels=LATENT_CHANNELS,
         block_out_channels=WIDTHS,
         layers_per_block=2,

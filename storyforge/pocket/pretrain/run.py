@@ -209,6 +209,25 @@ def two_optimizers(
     return matrices, (adam, muon)
 
 
+def at_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+    """Forget the gradients, and let every group learn at so much of its peak rate, its `base`."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+
+
+def descend(
+    matrices: Iterable[tuple[nn.Parameter, nn.Parameter]],
+    optimizers: Iterable[torch.optim.Optimizer],
+) -> None:
+    """Give Muon's views the gradients of their parameters, and take a step."""
+    for matrix, parameter in matrices:
+        matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
 def save_checkpoint(
     path: Path,
     modules: dict[str, nn.Module],
