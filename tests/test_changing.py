@@ -158,6 +158,18 @@ def test_a_file_that_changed_before_it_was_sent_is_not_sent(tmp_path: Path) -> N
         sender.input(key)
 
 
+def test_a_file_that_is_taken_away_before_it_was_sent_is_told_like_one_that_changed(
+    tmp_path: Path,
+) -> None:
+    story = made(tmp_path / "one", 3)
+    project = Project(story)
+    sender = Sender(project.plan(), project.store)
+    (key,) = sender.order(project.plan().train[0]).inputs
+    next(iter(sender.files[key].values())).unlink()
+    with pytest.raises(InputChanged, match="were changed while they were used"):
+        sender.input(key)
+
+
 def test_only_what_was_damaged_is_told_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

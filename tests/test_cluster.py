@@ -649,6 +649,17 @@ def test_a_cluster_of_ones_own_is_closed_to_others(here: Path, tmp_path: Path) -
     assert not list((store.root / "locks").glob("seen-*"))
 
 
+def test_a_cluster_that_ends_in_an_error_leaves_no_mark(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        opened_cluster(ClusterSpec.read("local:1"), store) as cluster,
+    ):
+        assert list((store.root / "locks").glob(f"{cluster.seen}*"))
+        raise KeyboardInterrupt
+    assert not list((store.root / "locks").glob("seen-*"))
+
+
 async def _let_in(ready: Queue[tuple[int, str]]) -> None:
     """An SSH server that runs whatever it is asked, and lets everybody in."""
 

@@ -160,7 +160,9 @@ def test_every_damaged_byte_is_noticed(story: Path, tmp_path: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["products/x", "story", "story/../x", "story/a\0b"])
+@pytest.mark.parametrize(
+    "name", ["products/x", "story", "story/../x", "story/a\0b", "story/no.yaml"]
+)
 def test_a_story_that_lies_elsewhere_is_refused(story: Path, tmp_path: Path, name: str) -> None:
     def alter(files: dict[str, bytes]) -> None:
         files["pack.json"] = json.dumps(json.loads(files["pack.json"]) | {"story": name}).encode()
@@ -169,6 +171,21 @@ def test_a_story_that_lies_elsewhere_is_refused(story: Path, tmp_path: Path, nam
     with pytest.raises(StoryForgeError):
         unpack(changed(tmp_path / "a.zip", alter), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 0x01), (8, 97)], ids=["locked", "strange"])
+def test_what_is_locked_or_strangely_packed_is_told(
+    story: Path, tmp_path: Path, place: int, value: int
+) -> None:
+    data = bytearray(Project(story).pack(tmp_path / "a.zip").path.read_bytes())
+    for head, skipped in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        at = data.find(head)
+        while at >= 0:
+            data[at + skipped + place] = value
+            at = data.find(head, at + 4)
+    (tmp_path / "b.zip").write_bytes(data)
+    with pytest.raises(StoryForgeError, match="no pack that can be read"):
+        unpack(tmp_path / "b.zip", tmp_path / "new")
 
 
 def test_a_story_is_packed_from_beside_and_opened_in_an_empty_folder(

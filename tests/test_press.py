@@ -340,6 +340,13 @@ def test_a_drop_capital_gives_every_letter_once(words: str) -> None:
     assert letters("".join(made.lines)) == letters(words)
 
 
+@pytest.mark.parametrize("first", ["\u0915\u093f", "\u0e01\u0e33", "\u0e19\u0e35\u0e49"])
+def test_signs_of_vowels_stay_with_their_letter(first: str) -> None:
+    made = initialled(block_of(first + WORDS, 5), ROOM, "hi")
+    assert made.initial is not None
+    assert made.initial.letter == first
+
+
 def test_a_first_word_of_one_letter_stays_a_word() -> None:
     made = initialled(block_of("A fox" + WORDS[20:], 4), ROOM, "en")
     assert made.initial is not None

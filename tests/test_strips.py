@@ -54,6 +54,12 @@ def test_only_what_is_large_is_decoded_in_strips() -> None:
     assert in_strips(vae, torch.empty(1, 4, 512, 512, device="meta"))
 
 
+@pytest.mark.parametrize("act_fn", ["gelu", "mish", "relu"])
+def test_an_autoencoder_of_another_activation_is_left_to_diffusers(act_fn: str) -> None:
+    large = torch.empty(1, 4, 512, 512, device="meta")
+    assert not in_strips(autoencoder(act_fn=act_fn), large)
+
+
 @pytest.mark.parametrize("kind", ["sd1", "flux2", "z-image"])
 def test_a_base_decodes_a_large_picture_as_a_small_one(
     kind: str, monkeypatch: pytest.MonkeyPatch

@@ -66,12 +66,17 @@ def _at_size(text: TextBlock, words: str, room: Rect, language: str | None) -> T
 
 
 def _parted(words: str) -> tuple[str, str, str]:
-    """The first letter with its accents, the space behind it if it is a word, and all else."""
+    """The first letter with its marks, the space behind it if it is a word, and all else."""
     end = 1
-    while end < len(words) and unicodedata.combining(words[end]):
+    while end < len(words) and _belongs(words[end]):
         end += 1
     others = words[end:].lstrip()
     return words[:end], words[end : len(words) - len(others)][:1], others
+
+
+def _belongs(sign: str) -> bool:
+    """Whether a sign is set on or beside the letter before it: accents, signs of vowels."""
+    return unicodedata.category(sign).startswith("M") or sign in "\u0e33\u0eb3"
 
 
 def _behind(words: str, lines: Iterable[str]) -> str:

@@ -246,9 +246,11 @@ def _mark(store: Store) -> Iterator[str]:
             if time() - left.stat().st_mtime > _FORGOTTEN and not is_held(left):
                 left.unlink()
     path = mark_in(store.root, name)
-    with held(path, 0.0):
-        yield name
-    path.unlink(missing_ok=True)
+    try:
+        with held(path, 0.0):
+            yield name
+    finally:
+        path.unlink(missing_ok=True)
 
 
 _MARK: Final = "seen"

@@ -166,9 +166,13 @@ class Sender:
 
         Raises InputChanged if they are not any more what the key says.
         """
-        content = {name: file.read_bytes() for name, file in self.files[key].items()}
+        files = self.files[key]
+        try:
+            content = {name: file.read_bytes() for name, file in files.items()}
+        except OSError:
+            content = {}
         if _input_key({n: hashlib.sha256(c).hexdigest() for n, c in content.items()}) != key:
-            changed = next(iter(self.files[key].values())).parent
+            changed = next(iter(files.values())).parent
             message = f"files in `{changed}` were changed while they were used"
             raise InputChanged(message, hint="run the same command again")
         return parcel_of_folder("inputs", key, content)

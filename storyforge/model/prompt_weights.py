@@ -23,7 +23,7 @@ LESS: Final = 0.9
 """What a `-` of compel's multiplies by."""
 
 _MOST_SIGNS: Final = 99
-"""More of them in a row are a line drawn in signs, and no number is as large."""
+"""More would overflow a float; a line drawn in signs may have thousands."""
 
 _MARKS: Final = re.compile(
     r"\\[()\[\]\\]"  # a bracket that is one

@@ -215,8 +215,9 @@ def in_strips(vae: nn.Module, latents: torch.Tensor) -> bool:
     if not isinstance(decoder, Decoder) or not kinds:
         return False
     resnets = [resnet for block in blocks for resnet in block.resnets]
-    plain = all(
+    plain = isinstance(decoder.conv_act, nn.SiLU) and all(
         isinstance(each, ResnetBlock2D)
+        and isinstance(each.nonlinearity, nn.SiLU)
         and each.time_embedding_norm in {"default", "group"}
         and each.output_scale_factor == 1
         for each in resnets

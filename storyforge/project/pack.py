@@ -318,7 +318,8 @@ def unpack(path: Path, folder: Path | None = None) -> Path:
                     make_folder(target)
                     for child in (Path(new) / "story").iterdir():
                         os.replace(child, target / child.name)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as exc:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as exc:
+        # A RuntimeError is what zipfile says of an encrypted or strangely packed file.
         raise StoryForgeError(f"`{path}` is no pack that can be read: {exc}") from exc
     return target / PurePosixPath(manifest.story).relative_to("story")
 
@@ -328,10 +329,10 @@ def _manifest(archive: zipfile.ZipFile) -> Manifest:
         manifest = Manifest.model_validate_json(archive.read(_MANIFEST))
     except (KeyError, ValidationError) as exc:
         raise StoryForgeError("this is no pack of storyforge's") from exc
-    if not PurePosixPath(manifest.story).parts[1:] or not manifest.story.startswith("story/"):
-        raise StoryForgeError("this is no pack of storyforge's")
     names = [file.name for file in manifest.files]
-    names += [manifest.story, *manifest.products]
+    if manifest.story not in names or not manifest.story.startswith("story/"):
+        raise StoryForgeError("this is no pack of storyforge's")
+    names += manifest.products
     for name in names:
         parts = PurePosixPath(name).parts
         bad = ".." in parts or set(name) & set("\\:\0") or PurePosixPath(name).is_absolute()

@@ -134,8 +134,8 @@ def _read(head: bytes, content: memoryview) -> Parcel:
     end = 0
     for each in listed[:_MOST]:
         match each:
-            # JSON's `true` is an integer to Python.
-            case [str(name), int(size)] if size >= 0 and size is not True and _stays_below(name):
+            # JSON's `true` and `false` are integers to Python.
+            case [str(name), int(size)] if type(size) is int and size >= 0 and _stays_below(name):
                 files[name] = content[end : end + size]
                 end += size
             case _:
