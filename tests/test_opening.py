@@ -18,7 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.bases import look_at_base
 from storyforge.model.base import open_base
-from storyforge.model.components import clip_tokenizer, wanted_files
+from storyforge.model.components import clip_tokenizer
+from storyforge.model.hub import wanted_files
 from storyforge.model.vocabulary import CONFIGS
 from storyforge.modelref import BaseParts, base_at
 

@@ -26,12 +26,12 @@ from storyforge.fuse.terms import Terms
 from storyforge.headers.bases import look_at_base
 from storyforge.model.attention import AttentionContext, RegionText
 from storyforge.model.base import BaseModel, open_base
-from storyforge.model.components import wanted_files
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.dit.door import apart, together
 from storyforge.model.dit.joint import JointText, masked, shares_mask
 from storyforge.model.formats import diffusers_lora
+from storyforge.model.hub import wanted_files
 from storyforge.model.lora import merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.placement import weights_of

@@ -19,16 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.headers.joint import not_there
-from storyforge.model.components import (
-    Vae,
-    components_of,
-    folder_of,
-    scheduler_config_in,
-    vae_of,
-)
+from storyforge.model.autoencoders import Vae, vae_of
+from storyforge.model.components import components_of, scheduler_config_in
 from storyforge.model.dit.door import PATCH, Door
 from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
+from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.model.strips import decoded, in_strips
 from storyforge.modelref import BaseParts, Defaults, defaults_of, weights_at
@@ -250,7 +246,7 @@ def open_base(
     parts, began = BaseParts.of(reference), perf_counter()
     try:
         folder = folder_of(str(weights_at(parts.model)))
-        made = components_of(str(folder), dtype, parts.prediction)
+        made = components_of(folder, dtype, parts.prediction)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the base model `{parts.model}`: {reason}") from exc
@@ -258,11 +254,14 @@ def open_base(
     schedule = made.scheduler_config
     if parts.scheduler is not None:
         schedule = scheduler_config_in(Path(parts.scheduler))
+    vae = made.vae
+    if parts.vae:
+        vae = vae_of(parts.vae, made.vae, made.unet, made.door)
     return BaseModel(
         reference=reference,
         hash=identity,
         unet=made.unet.to(device),
-        vae=(vae_of(parts.vae, made) if parts.vae else made.vae).to(device),
+        vae=vae.to(device),
         text_encoder=made.text_encoder.to(device),
         tokenizer=made.tokenizer,
         scheduler_config=schedule,

@@ -19,7 +19,7 @@ from diffusers.hooks import apply_group_offloading
 from storyforge.errors import StoryForgeError
 from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
-from storyforge.model.components import folder_of
+from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import DEVICE, VRAM, BaseParts, weights_at
 
