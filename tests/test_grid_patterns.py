@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from storyforge.book.booklet import filled, order, write_booklet
 from storyforge.book.epub import write_epub
+from storyforge.book.html import write_html
 from storyforge.book.leaf import Book, Leaf, Rect
 from storyforge.book.page import bind
 from storyforge.book.pdf import page_images
@@ -207,6 +209,13 @@ def test_an_epub_leads_from_panel_to_panel(tmp_path: Path, monkeypatch: pytest.M
         seen = Rect(612 * x, 612 * y, 612 * wide, 612 * high)
         assert seen.covered(item.frame) > 0.94
     assert complaints(epub, "Grid", monkeypatch) == []
+
+
+def test_a_web_page_leads_through_its_comic_pages_alone(tmp_path: Path) -> None:
+    book = book_of(tmp_path)
+    page = write_html(book, tmp_path / "b.html").read_text()
+    (leaf,) = [leaf for leaf in book.leaves if leaf.kind == "story"]
+    assert re.findall(r'id="(p\d+)"[^>]* data-guided>', page) == [f"p{leaf.number}"]
 
 
 def test_a_book_of_single_pictures_needs_no_way_through_panels(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from PIL import Image, ImageCms
 from pinning import edit
 
 from storyforge.book.binding import Binding
+from storyforge.book.epub import write_epub
+from storyforge.book.html import write_html
 from storyforge.book.initial import initialled
 from storyforge.book.inline import emphasised, runs, unmarked
-from storyforge.book.leaf import Book, Picture, Rect, TextBlock
+from storyforge.book.leaf import Art, Book, Picture, Rect, TextBlock
 from storyforge.book.page import bind, undrawn
 from storyforge.book.picture import jpeg
 from storyforge.book.typeface import ANDIKA
@@ -253,6 +255,17 @@ def test_portraits_stay_on_their_page_however_many(tmp_path: Path, trim: str) ->
         assert item.frame.width == item.frame.height
         assert item.frame.covered(live) == pytest.approx(1)
         assert not any(item.frame.common(text.rect) for text in leaf.texts)
+
+
+def test_portraits_are_no_panels_to_be_led_through(tmp_path: Path) -> None:
+    story = read(told_of(tmp_path, 2, "width: 100mm, height: 100mm"))
+    book = bind(story, {"sea": Art("sea", tmp_path / "sea.png", 300, 300)})
+    assert [len(leaf.pictures) for leaf in book.leaves if leaf.kind == "lives"] == [2]
+    with zipfile.ZipFile(write_epub(book, tmp_path / "b.epub")) as archive:
+        assert "EPUB/regions.xhtml" not in archive.namelist()
+    page = write_html(book, tmp_path / "b.html").read_text()
+    assert 'id="guide"' not in page
+    assert "data-guided>" not in page
 
 
 def test_where_no_portrait_has_room_the_author_is_told(tmp_path: Path) -> None:

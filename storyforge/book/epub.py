@@ -72,14 +72,14 @@ def write_epub(book: Book, path: Path) -> Path:
 
 def _regions(book: Book) -> tuple[str, ...]:
     """The panels of pages that have several, and all other pages whole; none in a book of these."""
-    if all(len(leaf.pictures) < 2 for leaf in book.leaves):
+    if not any(leaf.guided for leaf in book.leaves):
         return ()
     width, height = (side * POINTS_PER_INCH for side in (book.trim.width, book.trim.height))
     page = Rect(0, 0, width, height)
     parts = []
     for leaf in book.leaves:
         frames = [item.frame.common(page) or page for item in leaf.pictures]
-        for part in frames if len(frames) > 1 else [page]:
+        for part in frames if leaf.guided else [page]:
             x, y = round(100 * part.x / width), round(100 * part.y / height)
             wide, high = round(100 * part.width / width), round(100 * part.height / height)
             parts.append(f"{_name(leaf)}.xhtml#xywh=percent:{x},{y},{wide},{high}")

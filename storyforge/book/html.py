@@ -107,7 +107,7 @@ def _html(book: Book, source: MediaSource, image_sources: str) -> str:
         "faces": [_font(index, face) for index, face in enumerate(book.faces)],
         "leaves": [page.leaf(leaf) for leaf in book.leaves],
         "spoken": any(leaf.narration for leaf in book.leaves),
-        "guided": any(len(leaf.pictures) > 1 for leaf in book.leaves),
+        "guided": any(leaf.guided for leaf in book.leaves),
         "ui": dict(
             zip(("pages", "back", "forth", "theme", "voice", "guided"), labels, strict=True)
         ),
@@ -215,6 +215,7 @@ class _HtmlPage:
             "ground": leaf.ground,
             "number": leaf.number,
             "label": leaf.label,
+            "guided": leaf.guided,
             "manner": "empty" if empty else "fixed" if fixed else "flowing",
             "style": _style(paper=tones.paper, deep=tones.deep, motif=tones.motif),
             "pictures": [self.picture(item) for item in leaf.pictures],

@@ -273,6 +273,11 @@ class Leaf:
     codes: tuple[Barcode, ...] = ()
     narration: Recording | None = None
 
+    @property
+    def guided(self) -> bool:
+        """Whether it is looked at panel by panel: portraits and single pictures are not."""
+        return self.kind == "story" and len(self.pictures) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:

@@ -51,8 +51,8 @@
   let guided = false;
   let panel = 0;
   const panels = () => openings[now]
-    .flatMap((leaf) => [...leaf.querySelectorAll(".picture")])
-    .filter((picture) => picture.closest(".sheet").querySelectorAll(".picture").length > 1);
+    .filter((leaf) => leaf.hasAttribute("data-guided"))
+    .flatMap((leaf) => [...leaf.querySelectorAll(".picture")]);
   const look = (index) => {
     for (const sheet of main.querySelectorAll(".looking")) {
       sheet.classList.remove("looking");
