@@ -686,7 +686,6 @@ async def _let_in(ready: Queue[tuple[int, str]]) -> None:
     await asyncio.Event().wait()
 
 
-@pytest.mark.slow
 def test_hosts_are_reached_by_ssh_and_encrypted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,7 +220,6 @@ def test_everybody_can_use_every_page(
     assert not page.errors
 
 
-@pytest.mark.slow
 def test_a_picture_is_drawn_picked_and_kept(browser: Browser, desk: Desk) -> None:
     page = opened(browser, desk.told["desk"])
     page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
