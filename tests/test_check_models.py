@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,37 @@ def test_weights_of_a_variant_only_are_weights(folder: Path) -> None:
     file = folder / "base" / "vae" / "model.safetensors"
     file.rename(file.with_name("model.fp16.safetensors"))
     assert findings(folder) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "channels", "said"),
+    [
+        ("model.bin", 4, "has only a pickle (`model.bin`), which may run code when it is opened"),
+        ("model.safetensors", 16, "makes latents of 16 channels, and this base draws in 4"),
+    ],
+)
+def test_a_vae_that_would_not_be_opened_is_named_where_it_stands(
+    folder: Path, file: str, channels: int, said: str
+) -> None:
+    (folder / "vae").mkdir()
+    (folder / "vae" / "config.json").write_text(json.dumps({"latent_channels": channels}))
+    (folder / "vae" / file).write_bytes(b"")
+    found = findings(folder, "{model: base, vae: vae}")
+    assert found.startswith(f"story.yaml:2:26 SF330 `vae` {said}; ")
+
+
+def test_a_vae_that_is_a_pickle_is_named_where_it_stands(folder: Path) -> None:
+    (folder / "old.pt").write_bytes(b"\x80\x02")
+    found = findings(folder, "{model: base, vae: old.pt}")
+    assert found.startswith("story.yaml:2:26 SF330 `old.pt` is a pickle (`.pt`)")
+
+
+def test_a_vae_beside_what_is_pickled_is_sound(folder: Path) -> None:
+    (folder / "vae").mkdir()
+    (folder / "vae" / "config.json").write_text(json.dumps({"latent_channels": 4}))
+    for file in ("model.bin", "model.safetensors"):
+        (folder / "vae" / file).write_bytes(b"")
+    assert findings(folder, "{model: base, vae: vae}") == ""
 
 
 def test_a_pickled_base_is_named_though_it_is_there(folder: Path) -> None:

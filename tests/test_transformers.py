@@ -5,6 +5,7 @@ That every verb works on them is told with the other families, in `test_verbs.py
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import silent
 from storyforge.fuse import fusion, statistics
 from storyforge.fuse.terms import Terms
-from storyforge.headers.bases import look_at_base
+from storyforge.headers.autoencoders import VAES, vae_trouble
+from storyforge.headers.bases import TRANSFORMERS, look_at_base
 from storyforge.model.attention import AttentionContext, RegionText
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.dit.door import apart, together
+from storyforge.model.dit.doors import DOORS
 from storyforge.model.dit.joint import JointText, masked, shares_mask
 from storyforge.model.formats import diffusers_lora
 from storyforge.model.hub import wanted_files
@@ -468,6 +471,19 @@ def test_a_vae_may_come_from_elsewhere_and_must_be_of_its_kind(
     (found,) = check(path)
     assert (found.code, found.line) == ("SF330", 3)
     assert "and this base takes a" in found.message
+
+
+def test_a_vae_of_other_latents_is_found_before_it_is_opened(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "base" / "vae" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"latent_channels": 5}))
+    trouble = vae_trouble(tmp_path, look_at_base(folder / "base"))
+    assert trouble is not None
+    assert trouble.what == "makes latents of 5 channels, and this base draws in 4"
+
+
+def test_what_check_knows_of_transformers_is_what_they_are_drawn_with() -> None:
+    assert {door.name: (door.autoencoder.__name__,) for door in DOORS.values()} == VAES
+    assert {name: door.name for name, door in DOORS.items()} == TRANSFORMERS
 
 
 def test_its_vae_is_not_rounded_with_the_rest(base: BaseModel, folder: Path) -> None:

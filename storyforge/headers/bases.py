@@ -50,6 +50,7 @@ class BaseHeader:
     layers   layer, as adapters name it -> shape of its weight; empty where no header tells
     trouble  why it is not read; None if it is
     licence  as it states it
+    latents  channels of its autoencoder's latents; None if nothing tells
     """
 
     family: str | None
@@ -57,6 +58,7 @@ class BaseHeader:
     layers: Mapping[str, Shape] = field(default_factory=dict)
     trouble: BaseTrouble | None = None
     licence: str | None = None
+    latents: int | None = None
 
     @property
     def joint(self) -> bool:
@@ -71,19 +73,6 @@ def look_at_base(path: Path) -> BaseHeader:
     except EnvironmentProblem as exc:
         return BaseHeader(None, None, trouble=BaseTrouble(str(exc), "get it again"))
 
-
-def vae_trouble(path: Path, base: BaseHeader) -> str | None:
-    """Why a VAE that is named apart is none for a base; None if it is, or nothing tells."""
-    said = _json(path / "vae" / "config.json") or _json(path / "config.json")
-    name = said.get("_class_name")
-    if not isinstance(name, str) or name in (wanted := _VAES.get(base.family or "", _PLAIN)):
-        return None
-    return f"is a {name}, and this base takes a {wanted[0]}"
-
-
-_PLAIN: Final = ("AutoencoderKL", "PatchAutoencoder")
-_VAES: Final = {"FLUX.2-klein": ("AutoencoderKLFlux2",), "Z-Image": ("AutoencoderKL",)}
-"""Classes of autoencoders: most families', and those of some."""
 
 LARGE: Final = 300_000_000
 """Weights from which a base is in half precision: the embedded one has a fortieth of that."""
@@ -103,21 +92,25 @@ def weights_in(path: Path) -> int:
 
 
 def _folder(path: Path) -> BaseHeader:
-    index = _json(path / "model_index.json")
+    index = json_in(path / "model_index.json")
     name = str(index.get("_class_name", ""))
     if name in TRANSFORMERS:
         trouble = _missing(path, "transformer")
         layers = {} if trouble else _layers(path, "transformer")
-        return BaseHeader(TRANSFORMERS[name], None, layers, trouble, _licence(path))
-    unet = _json(path / "unet" / "config.json")
+        own = json_in(path / "vae" / "config.json").get("latent_channels")
+        latents = own if isinstance(own, int) else None
+        return BaseHeader(TRANSFORMERS[name], None, layers, trouble, _licence(path), latents)
+    unet = json_in(path / "unet" / "config.json")
     family, width = _family(name, unet)
-    vae = _json(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
+    vae = json_in(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
     trouble = _kind_trouble(name, unet, family, vae) or _missing(path)
     layers = {} if trouble else _layers(path)
-    return BaseHeader(family, width, layers, trouble, _licence(path))
+    latents = vae if isinstance(vae, int) else None
+    return BaseHeader(family, width, layers, trouble, _licence(path), latents)
 
 
-def _json(path: Path) -> dict[str, object]:
+def json_in(path: Path) -> dict[str, object]:
+    """What a configuration says; nothing if it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -175,21 +168,33 @@ def _missing(path: Path, denoiser: str = "unet") -> BaseTrouble | None:
         folder = path / part
         if not folder.is_dir():
             return BaseTrouble(f"has no `{part}/`", "get the whole model, with all of its parts")
-        found = _weights(folder) if part in _WEIGHED else None
+        found = weights_here(folder) if part in _WEIGHED else None
         if found == []:
             return BaseTrouble(
                 f"has no weights in `{part}/`", "get the .safetensors files of the model as well"
             )
         if found and found[0].suffix != ".safetensors":
-            return BaseTrouble(
-                f"has only a pickle in `{part}/` (`{found[0].name}`), which may run code when it "
-                "is opened",
-                "get the .safetensors files; diffusers' `save_pretrained` writes them, too",
-            )
+            return only_pickle_trouble(found[0], f" in `{part}/`")
     return None
 
 
-def _weights(folder: Path) -> list[Path]:
+def pickle_trouble(file: Path) -> BaseTrouble:
+    """The trouble with a file that was named and is a pickle."""
+    return BaseTrouble(
+        f"is a pickle (`{file.suffix}`), which could run code when it is opened",
+        "convert it to .safetensors, or get it in that form",
+    )
+
+
+def only_pickle_trouble(file: Path, where: str = "") -> BaseTrouble:
+    """The trouble with a folder whose weights are there as a pickle alone; `where`, in words."""
+    return BaseTrouble(
+        f"has only a pickle{where} (`{file.name}`), which may run code when it is opened",
+        "get the .safetensors files; diffusers' `save_pretrained` writes them, too",
+    )
+
+
+def weights_here(folder: Path) -> list[Path]:
     """The files of weights, safetensors before pickles, whole before a variant's."""
     found = [f for ending in ("*.safetensors", "*.bin") for f in sorted(folder.glob(ending))]
     return sorted(found, key=lambda file: (file.suffix != ".safetensors", file.name.count(".")))
@@ -202,7 +207,7 @@ def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
     for part, model in parts:
         if not (path / part).is_dir():
             continue
-        files = _weights(path / part)
+        files = weights_here(path / part)
         if not files or files[0].suffix != ".safetensors" or "-of-" in files[0].name:
             return {}
         for key, shape in read_header(files[0]).shapes.items():
@@ -232,14 +237,7 @@ def _licence(path: Path) -> str | None:
 
 def _file(path: Path) -> BaseHeader:
     if path.suffix in PICKLES:
-        return BaseHeader(
-            None,
-            None,
-            trouble=BaseTrouble(
-                f"is a pickle (`{path.suffix}`), which could run code when it is opened",
-                "convert it to .safetensors, or get it in that form",
-            ),
-        )
+        return BaseHeader(None, None, trouble=pickle_trouble(path))
     header = read_header(path)
     shapes = header.shapes
     licence = header.metadata.get("modelspec.license") or header.metadata.get("license")
@@ -259,7 +257,7 @@ def _file(path: Path) -> BaseHeader:
             trouble = BaseTrouble(
                 f"holds no {part}", "get the whole checkpoint, with all of its parts"
             )
-    return BaseHeader(family, width, {}, trouble, licence)
+    return BaseHeader(family, width, {}, trouble, licence, _CHANNELS)
 
 
 def _strange(shapes: Mapping[str, Shape]) -> BaseTrouble:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem, Report, shortened
-from storyforge.headers.bases import BaseHeader, look_at_base, vae_trouble
+from storyforge.headers.autoencoders import vae_trouble
+from storyforge.headers.bases import BaseHeader, look_at_base
 from storyforge.headers.fewsteps import few_steps_of
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
@@ -111,7 +112,8 @@ def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     there = _base_here(vae.text or "", folder) if vae is not None else None
     why = vae_trouble(there, base) if there is not None else None
     if vae is not None and why is not None:
-        report.error(vae.mark, "SF330", f"`{shortened(vae.text or '')}` {why}")
+        message = f"`{shortened(vae.text or '')}` {why.what}; {why.remedy}"
+        report.error(vae.mark, "SF330", message)
     return base
 
 
