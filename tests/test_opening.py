@@ -16,6 +16,7 @@ from tinybases import tiny_pipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.autoencoders import vae_trouble
 from storyforge.headers.bases import look_at_base
 from storyforge.model.base import open_base
 from storyforge.model.components import clip_tokenizer
@@ -214,6 +215,40 @@ def test_a_vae_of_other_latents_is_refused(folder: Path, tmp_path: Path) -> None
     vae.save_pretrained(tmp_path)
     with pytest.raises(EnvironmentProblem, match="latents of 8 channels, and this base draws in 4"):
         open_base(BaseParts(str(folder), vae=str(tmp_path)).reference, "hash")
+
+
+def makers(name: str) -> str:
+    """A name in a checkpoint of the makers'."""
+    return f"first_stage_model.{name}"
+
+
+@pytest.mark.parametrize("named", [str, makers])
+def test_a_vae_in_one_file_of_other_latents_is_refused_in_one_line(
+    named: Callable[[str], str], folder: Path, tmp_path: Path
+) -> None:
+    like = open_base(str(folder), "hash").vae
+    vae = AutoencoderKL.from_config({**like.config, "latent_channels": 8})
+    save_file({named(k): v for k, v in vae.state_dict().items()}, tmp_path / "vae.safetensors")
+    said = "latents of 8 channels, and this base draws in 4"
+    with pytest.raises(EnvironmentProblem, match=said) as caught:
+        open_base(BaseParts(str(folder), vae=str(tmp_path / "vae.safetensors")).reference, "hash")
+    assert caught.value.hint == "name one that was made for this kind of base"
+    base = look_at_base(folder)
+    trouble = vae_trouble(tmp_path / "vae.safetensors", base)
+    assert trouble is not None
+    assert said in trouble.what
+
+
+@pytest.mark.parametrize("lacking", ["encoder.conv_in.weight", ""])
+def test_a_vae_in_one_file_of_other_sizes_is_refused_in_one_line(
+    lacking: str, folder: Path, tmp_path: Path
+) -> None:
+    like = open_base(str(folder), "hash").vae
+    vae = AutoencoderKL.from_config({**like.config, "block_out_channels": (32, 32)})
+    weights = {name: weight for name, weight in vae.state_dict().items() if name != lacking}
+    save_file(weights, tmp_path / "vae.safetensors")
+    with pytest.raises(EnvironmentProblem, match="an autoencoder like the base's own$"):
+        open_base(BaseParts(str(folder), vae=str(tmp_path / "vae.safetensors")).reference, "hash")
 
 
 def unet_of(folder: Path, copy: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
