@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from storyforge.errors import EnvironmentProblem
+from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel, plain
-from storyforge.model.formats.export import export_concept
+from storyforge.model.formats.export import TARGETS, Target, export_concept
+from storyforge.model.formats.textual_inversion import read_words
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 
@@ -96,6 +97,23 @@ def test_a_concept_names_the_kind_of_its_base_and_no_other(
         with safe_open(path, "pt") as file:
             told = file.metadata().get("modelspec.architecture")
         assert told == (said and f"{said}/{ending}")
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_words_alone_of_no_known_text_encoder_are_not_exported(to: Target, tmp_path: Path) -> None:
+    words = ConceptTokens("pip", torch.ones(2, 1, 2560))
+    learnt = Concept("pip", "object", "fox", words, {}, "a transformer", "hash")
+    with pytest.raises(StoryForgeError, match=f"`{to}` has no place for `pip`: it is words alone"):
+        export_concept(learnt, to, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_alone_of_stable_diffusion_are_exported(tmp_path: Path) -> None:
+    words = ConceptTokens("pip", torch.ones(2, 1, 768))
+    learnt = Concept("pip", "object", "fox", words, {}, "somebody's", "hash")
+    (made,) = export_concept(learnt, "ti", tmp_path).files
+    (read,) = read_words(load_file(made)).values()
+    assert torch.equal(read, torch.ones(2, 768))
 
 
 def test_a_renamed_concept_changes_its_name_alone(concept: Concept) -> None:

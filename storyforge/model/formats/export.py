@@ -45,13 +45,23 @@ class Exported:
 
 
 def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
-    """Write a concept into a folder in the form of another program."""
+    """Write a concept into a folder in the form of another program.
+
+    Raises StoryForgeError if that has no place for it.
+    """
     name, words = concept.name, concept.tokens.words.float().cpu()
     lost = textual_inversion.spread(words)
     if concept.joint and to != "diffusers":
         raise StoryForgeError(
             f"`{to}` has no place for `{name}`, which was learnt on a transformer",
             hint="`--to diffusers` writes its LoRA, which ComfyUI and others read as well",
+        )
+    if not concept.deltas and concept.architecture is None:
+        # Only its layers' names would tell a transformer; words alone tell by their width.
+        raise StoryForgeError(
+            f"`{to}` has no place for `{name}`: it is words alone, of {words.shape[-1]} numbers, "
+            "and other programs read those of Stable Diffusion's text encoders",
+            hint="train it with `method: lora`, which changes the base as well",
         )
     folder.mkdir(parents=True, exist_ok=True)
     match to:
