@@ -200,7 +200,7 @@ def _both(block: ResnetBlock2D, normed: _Normed) -> tuple[torch.Tensor, torch.Te
     return made
 
 
-def give_back() -> None:
+def _trim_heap() -> None:
     """Let the C library give back what was freed: of a U-Net's step, glibc keeps a quarter GiB."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -232,12 +232,12 @@ def decoded(vae: AutoencoderKL | AutoencoderKLFlux2, latents: torch.Tensor) -> t
     """(b, c, h, w) latents to (b, 3, H, W); of an autoencoder that `in_strips` likes."""
     before, decoder = vae.post_quant_conv, vae.decoder
     latents = latents if before is None else before(latents)
-    give_back()
+    _trim_heap()
     source: Source = _Whole(decoder.mid_block(decoder.conv_in(latents)))
     for block in decoder.up_blocks:
         for resnet in block.resnets:
             source = _Whole(_resnet(resnet, source))
-            give_back()
+            _trim_heap()
         if block.upsamplers is not None:
             source = _Convolved(block.upsamplers[0].conv, _Doubled(_written(source)))
     return _written(_Convolved(decoder.conv_out, _Normed.of(decoder.conv_norm_out, source)))
