@@ -21,7 +21,7 @@ from storyforge.project.project import Project
 from storyforge.story.story import check
 from storyforge.write.draft import Cast, drafted
 from storyforge.write.manuscript import split
-from storyforge.write.model import ROUNDS, LanguageModel, written
+from storyforge.write.model import ROUNDS, LanguageModel, _wrong, written
 
 ROOT = Path(__file__).parents[1]
 MARKED = """\
@@ -79,6 +79,69 @@ def test_who_spoke_before_a_mark_says_nothing_after_it() -> None:
     made = split("PAGE 1\nPIP\nHello.\nPAGE 2\nSome words.\nJUNA\nPAGE 3\nThe end.")
     assert [page.text for page in made.pages] == ["", "Some words. JUNA", "The end."]
     assert [(said.who, said.text) for said in made.pages[0].panels[0].says] == [("PIP", "Hello.")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Page 3 was missing from the book.",
+        "Page I turned.",
+        "Picture 2 hung on the wall.",
+        "Page mill lane",
+    ],
+)
+def test_a_sentence_about_pages_is_no_mark(line: str) -> None:
+    made = split(f"PAGE 1\nOnce.\n{line}")
+    assert [page.text for page in made.pages] == [f"Once. {line}"]
+
+
+@pytest.mark.parametrize(
+    "mark", ["PAGE 2", "**Page 2**", "Page ii: ", "# Page 2.", "PAGE 2 -", "Page IV — "]
+)
+def test_a_number_and_its_end_make_a_mark(mark: str) -> None:
+    assert [page.text for page in split(f"PAGE 1\nOnce.\n{mark}\nThen.").pages] == [
+        "Once.",
+        "Then.",
+    ]
+
+
+WORDS = st.lists(st.text("abcdefghij", min_size=3, max_size=9), min_size=1, max_size=50).map(
+    " ".join
+)
+TEMPLATES = (
+    # what is written -> what of it is to be found again
+    ("{words}.", "{words}."),
+    ("Page 3 was {words}.", "Page 3 was {words}."),
+    ("Page I {words}.", "Page I {words}."),
+    ("Picture 9 {words}.", "Picture 9 {words}."),
+    ("PAGE 2: {words}", "{words}"),
+    ("PANEL 2 - {words}", "{words}"),
+    ("EXT. {words}", "{words}"),
+    ("PIP ({words}): Hello.", "{words}"),
+    ("PIP\n({words})\nHello.", "{words}"),
+    ("CAPTION\n({words})\n", "CAPTION ({words})"),
+    ("NARRATOR ({words})\n", "NARRATOR ({words})"),
+    ("JUNA: {words}", "{words}"),
+    ("", ""),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(TEMPLATES), WORDS), max_size=7))
+def test_every_word_of_a_manuscript_lands_somewhere(
+    said: list[tuple[tuple[str, str], str]],
+) -> None:
+    text = "\n".join(line.format(words=words) for (line, _), words in said)
+    draft = drafted(split(f"PAGE 1\n{text}\n\n"), Cast({}, {})).casefold()
+    for (_, found), words in said:
+        assert found.format(words=words).casefold() in draft
+
+
+def test_what_a_speaker_is_called_beside_the_name_stays_in_the_draft(tmp_path: Path) -> None:
+    cast = Cast.of(ROOT / "concepts", tmp_path / "story.yaml")
+    draft = drafted(split("PAGE 1\nOLD PIP: Hello.\nPIP: Hm."), cast)
+    assert "{who: pip, text: Hello.}  # Old Pip\n" in draft
+    assert "{who: pip, text: Hm.}\n" in draft
 
 
 @settings(max_examples=40, deadline=None)
@@ -209,6 +272,34 @@ def test_a_model_names_no_file_however_it_writes_it(asked: tuple[Model, Path], k
     model, story = asked
     write(model, story)
     assert f"`{key}` is not yours to say" in model.asked[1][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    "key", ["book: {upscale: big.safetensors}", "control: {adapter: pocket/sketch}"]
+)
+def test_no_file_may_be_named_in_any_setting(tmp_path: Path, key: str) -> None:
+    story = tmp_path / "story.yaml"
+    named = key.partition("{")[2].partition(":")[0]
+    wrong = _wrong(f"{key}\n{GOOD}", story, Cast({}, {}), lambda _: ())
+    assert f"`{named}` is not yours to say; leave it out" in wrong
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "outfits: {pip: {mask: a red mask, base: plain}}",
+        "views: {people: {picture: from the frame}}",
+        "x: {regions: {mask: {prompt: a mask}, people: {prompt: a crowd}}}",
+    ],
+)
+def test_a_model_may_call_what_it_shows_as_it_likes(tmp_path: Path, said: str) -> None:
+    assert _wrong(f"{said}\n{GOOD}", tmp_path / "s", Cast({}, {}), lambda _: ()) == []
+
+
+def test_below_a_name_keys_are_keys_again(tmp_path: Path) -> None:
+    said = "x: {regions: {mask: {picture: /etc/x.png}}}"
+    (wrong,) = _wrong(f"{said}\n{GOOD}", tmp_path / "s", Cast({}, {}), lambda _: ())
+    assert wrong.startswith("`picture` is not yours")
 
 
 @pytest.mark.parametrize("asked", [(f"characters: {{pip: /etc}}\n{GOOD}", GOOD)], indirect=True)

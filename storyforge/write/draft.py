@@ -110,7 +110,8 @@ def _panel(name: str, page: DraftPage, panel: DraftPanel, cast: Cast) -> Iterato
         yield f"        scene: {scene}\n"
     yield f"        layout: {_LAYOUTS[len(shown)]}\n"
     if words:
-        yield f"        prompt: {quoted(_short(words))}\n"
+        # What stands in the page's text may be cut; nothing else repeats a panel's own words.
+        yield f"        prompt: {quoted(panel.prompt or _short(words))}\n"
     if shown:
         yield "        regions:\n"
     for region, who in zip(regions, shown, strict=False):
@@ -133,7 +134,9 @@ def _speech(said: DraftSpeech, shown: list[str], cast: Cast) -> str:
     names = cast.named(said.who or "", ("character", "object"))
     who = f"who: {names[0]}, " if names and names[0] in shown else ""
     kind = f", kind: {said.kind}" if said.kind != "speech" else ""
-    note = f"  # {said.who.title()}" if said.who and not who else ""
+    called = said.who if said.who and not (who and said.who.lower() == names[0].lower()) else ""
+    told = ", ".join(filter(None, [(called or "").title(), said.how]))
+    note = f"  # {told}" if told else ""
     return f"          - {{{who}text: {quoted(said.text or '…')}{kind}}}{note}\n"
 
 

@@ -13,13 +13,16 @@ from typing import Final
 
 from storyforge.story.yaml import UNPRINTABLE
 
+_ENDS: Final = r"\s*(?:[.:\u2013\u2014-]|[*_#=)\]]*$)"
+"""What follows a mark's number: `Page 3 was missing` is a sentence."""
+
 _PAGE: Final = re.compile(
-    r"^\W*page(?:\s+(?:\d+|[ivxlc]+)\b\s*[.:]?|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
+    rf"^\W*page(?:\s+(?:\d+|[ivxlc]+){_ENDS}|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
 )
 _PANEL: Final = re.compile(
-    r"^\W*(?:panel|picture)(?:\s+\d+\s*[.:]?|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
+    rf"^\W*(?:panel|picture)(?:\s+\d+{_ENDS}|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
 )
-_SCENE: Final = re.compile(r"^(?:INT|EXT|INT\./EXT|I/E)[. ]+(?P<rest>.+)$")
+_SCENE: Final = re.compile(r"^(?:INT\./EXT|INT|EXT|I/E)[. ]+(?P<rest>.+)$")
 _NAME: Final = r"(?P<name>[A-Z][A-Z0-9'’ -]{0,30}?)"
 _HOW: Final = r"\s*(?:\((?P<how>[^)]*)\))?\s*"
 _INLINE: Final = re.compile(rf"^{_NAME}{_HOW}:\s*(?P<words>\S.*)$")
@@ -40,11 +43,15 @@ _NARRATORS: Final = frozenset({"CAPTION", "NARRATOR", "NARRATION", "TEXT"})
 
 @dataclass(slots=True)
 class DraftSpeech:
-    """What somebody says; None is the narrator."""
+    """What somebody says; None is the narrator.
+
+    how  as the manuscript says it
+    """
 
     who: str | None
     text: str
     kind: str = "speech"
+    how: str = ""
 
 
 @dataclass(slots=True)
@@ -124,11 +131,13 @@ class _Splitter:
 
     marked   whether the manuscript says where pages begin
     speaker  whose words the next line is
+    heading  the line above these words, as it is written
     """
 
     marked: bool
     pages: list[DraftPage] = field(default_factory=lambda: [DraftPage()])
     speaker: DraftSpeech | None = None
+    heading: str = ""
 
     def read(self, line: str) -> None:
         """Take in one line."""
@@ -151,7 +160,7 @@ class _Splitter:
         elif self.speaker is not None:
             self._go_on(self.speaker, line)
         elif (found := _ALONE.match(line)) and len(line) > 1:
-            self.speaker = self._say(found["name"], found["how"], "")
+            self.speaker, self.heading = self._say(found["name"], found["how"], ""), line
         else:
             page.text = f"{page.text} {line}".strip()
 
@@ -168,7 +177,7 @@ class _Splitter:
         kind = next((k for word, k in _KINDS.items() if word in (how or "").lower()), "speech")
         narrates = name.strip() in _NARRATORS
         who = None if narrates else name.strip()
-        said = DraftSpeech(who, words, "caption" if narrates else kind)
+        said = DraftSpeech(who, words, "caption" if narrates else kind, (how or "").strip())
         page.panels[-1].says.append(said)
         return said
 
@@ -178,11 +187,13 @@ class _Splitter:
         panel.says.remove(said)
         if panel == DraftPanel():
             page.panels.pop()
-        page.text = f"{page.text} {said.who or ''}".strip()
+        page.text = f"{page.text} {self.heading}".strip()
 
     def _go_on(self, said: DraftSpeech, line: str) -> None:
         if line.startswith("(") and line.endswith(")") and not said.text:
             found = next((k for word, k in _KINDS.items() if word in line.lower()), None)
             said.kind = found or said.kind
+            said.how = f"{said.how} {line[1:-1].strip()}".strip()
+            self.heading = f"{self.heading} {line}"
         else:
             said.text = f"{said.text} {line}".strip()

@@ -33,6 +33,7 @@ _MOST: Final = 2_000_000
 
 _REFUSED: Final = frozenset(
     [
+        "adapter",
         "base",
         "cache",
         "control",
@@ -47,9 +48,13 @@ _REFUSED: Final = frozenset(
         "refine",
         "sampling",
         "title_font",
+        "upscale",
     ]
 )
 """Keys that name files, models or addresses."""
+
+_NAMES: Final = {**dict.fromkeys(GROUPS, 1), "outfits": 2, "views": 2, "regions": 1}
+"""Keys -> how many levels of names lie under them, which their author is free to choose."""
 
 Check = Callable[[Path], Sequence[Diagnostic]]
 
@@ -127,12 +132,16 @@ def _wrong(text: str, story: Path, cast: Cast, check: Check) -> list[str]:
     return [*dict.fromkeys(strange), *told][:40]
 
 
-def _keys(node: Node | None) -> Iterator[str]:
-    """Every key in a tree, wherever it stands."""
+def _keys(node: Node | None, named: int = 0) -> Iterator[str]:
+    """Every key in a tree, wherever it stands, but for names.
+
+    named  how many levels of the tree have names instead of keys
+    """
     if node is not None:
         for name, child in (node.entries or {}).items():
-            yield name
-            yield from _keys(child)
+            if not named:
+                yield name
+            yield from _keys(child, named - 1 if named else _NAMES.get(name, 0))
         for child in node.items or ():
             yield from _keys(child)
 
