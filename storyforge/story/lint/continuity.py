@@ -17,12 +17,14 @@ from storyforge.story.yaml import Node
 
 _USUAL: Final = "usual"
 _WEARING: Final = re.compile(
-    r"(?<!not )(?<!never )(?<!without )(?<!no longer )"
-    r"\bwearing (?:an? |the |his |her |their )?(?P<what>[^,.;]+?)"
-    r"(?=[,.;]|$| (?:and|with|while|as|in|on|at|by|under|beside|over) )"
+    r"(?P<not>(?:\b(?:not|never|without|no longer|stop(?:s|ped|ping)?)|n['’]t)(?: (?:yet|even))? )?"
+    r"\bwearing (?P<none>no |nothing\b)?(?:an? |the |his |her |their )?(?P<what>[^,.;]+?)"
+    r"(?=[,.;]|$| (?:and|but|with|while|as|in|on|at|by|under|beside|over) )"
 )
 _ENDED: Final = re.compile(
-    r"\b(?:takes off|took off|taken off|without|no longer|zieht|zog|ohne|nicht mehr)\b"
+    r"\b(?:takes off|took off|taken off|without|no longer|zieht|zog|ohne|nicht mehr"
+    r"|stop(?:s|ped) wearing|(?:not|never|\w+n['’]t)(?: yet)? (?:wear(?:s|ing)?|wore)"
+    r"|(?:wears?|wore|wearing) no|(?:trägt|trug) kein\w*)\b"
 )
 """With one of these, a sentence may well name what is not to be seen any more."""
 
@@ -78,7 +80,8 @@ def _see(
     looks.here.setdefault(who, set()).add(looks.outfits.get(who, _USUAL))
     if panel.get("picture") is not None:
         return  # which shows what it shows, whatever prompts say
-    found = _WEARING.search(region.text_at("prompt") or "")
+    said = _WEARING.finditer(region.text_at("prompt") or "")
+    found = next((each for each in said if not (each["not"] or each["none"])), None)
     if found is not None:
         looks.worn[who] = (found["what"].strip(), panel.text_at("id") or "")
         return
