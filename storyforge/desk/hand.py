@@ -8,12 +8,9 @@ from typing import Final
 
 from storyforge.errors import Report, StoryForgeError
 from storyforge.geometry.box import Box
-from storyforge.story.edit import numbers, quoted, remove_value, set_value
+from storyforge.story.edit import BOM, numbers, quoted, remove_value, set_value
 from storyforge.story.story import Panel, Story
 from storyforge.story.yaml import load_text
-
-BOM: Final = "\ufeff"
-"""What some editors write before a file's first letter."""
 
 _SAME: Final = 0.0011
 """Fractions of a picture: boxes are written to the thousandth."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from storyforge.book.fit import fit_findings
 from storyforge.book.leaf import Art
-from storyforge.desk.hand import BOM, Change, changed, same
+from storyforge.desk.hand import Change, changed, same
 from storyforge.desk.history import History
 from storyforge.desk.pages import Pages, Values
 from storyforge.errors import Diagnostic, Severity, StoryForgeError
@@ -22,6 +22,7 @@ from storyforge.geometry.box import Box
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import findings_in
 from storyforge.store import write_whole
+from storyforge.story.edit import BOM
 from storyforge.story.story import Story, examined
 
 

@@ -30,7 +30,7 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off"})
 """Not texts to every reader of YAML."""
 
 
-_BOM: Final = "\ufeff"
+BOM: Final = "\ufeff"
 """How some editors begin a file; parsers do not count it, and their marks are of what follows."""
 
 
@@ -53,7 +53,7 @@ def set_value(text: str, path: KeyPath, written: str) -> str:
 
     Raises StoryForgeError where the value, or what it stands in, is written by an alias.
     """
-    bare = text.removeprefix(_BOM)
+    bare = text.removeprefix(BOM)
     return text[: len(text) - len(bare)] + _with_value(bare, path, written)
 
 
@@ -73,7 +73,7 @@ def _with_value(text: str, path: KeyPath, written: str) -> str:
 
 def remove_value(text: str, path: KeyPath) -> str:
     """The text without the key at `path` and its value; unchanged if there is none."""
-    bare = text.removeprefix(_BOM)
+    bare = text.removeprefix(BOM)
     return text[: len(text) - len(bare)] + _without_value(bare, path)
 
 
