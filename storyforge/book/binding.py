@@ -197,14 +197,14 @@ class Binding:
             alive = concept in self.story.characters
             figures.append(Figure(concept, region, stands, alive, seen=body is not None))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
-        asked = tuple(
+        taken = tuple(
             Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)
             for said in panel.say
             if said.at is not None
         )
         uncut = panel.fit == "contain"
         return FramedPicture(
-            art.width / art.height, tuple(figures), quiet, asked, art.height, uncut
+            art.width / art.height, tuple(figures), quiet, taken, art.height, uncut
         )
 
     def alt(self, panel: Panel) -> str | None:

@@ -105,7 +105,7 @@ class FramedPicture:
 
     aspect  width over height
     quiet   where words may stand
-    asked   where the author wants balloons
+    taken   where running words keep off: places of balloons, and of panels that lie over it
     height  of the picture in pixels; 0 if it is not known
     uncut   whether all of it must show
     """
@@ -113,7 +113,7 @@ class FramedPicture:
     aspect: float
     figures: tuple[Figure, ...]
     quiet: tuple[Rect, ...] = ()
-    asked: tuple[Rect, ...] = ()
+    taken: tuple[Rect, ...] = ()
     height: int = 0
     uncut: bool = False
 
@@ -279,9 +279,9 @@ def hiding(figures: Sequence[Figure], plate: Rect) -> float:
     )
 
 
-def in_the_way(plate: Rect, asked: Sequence[Rect]) -> bool:
-    """Whether a plate lies where the author wants a balloon."""
-    return any(plate.common(part) for part in asked)
+def in_the_way(plate: Rect, taken: Sequence[Rect]) -> bool:
+    """Whether a plate lies where something else is to lie."""
+    return any(plate.common(part) for part in taken)
 
 
 def full_bleed(
@@ -300,10 +300,10 @@ def plated(
 ) -> TextBlock | None:
     """The words on a light plate: in a quiet part of the picture, else above or below."""
     figures = figures_in(frame, crop, subject.figures)
-    asked = placed_in(frame, crop, subject.asked)
+    taken = placed_in(frame, crop, subject.taken)
     for spot in placed_in(frame, crop, subject.quiet) if words.place is None else ():
         text = _plated_in(spot.common(sheet.safe), words)
-        if text is None or text.plate is None or in_the_way(text.plate, asked):
+        if text is None or text.plate is None or in_the_way(text.plate, taken):
             continue
         if hiding(figures, text.plate) < _HARMLESS:
             return text
@@ -318,7 +318,7 @@ def plated(
     high = Rect(sheet.cut.centre().x - width / 2, sheet.safe.y, width, height)
     low = replace(high, y=sheet.safe.bottom - height)
     choices = {"top": (high,), "bottom": (low,)}.get(words.place or "", (low, high))
-    plate = min(choices, key=lambda plate: (in_the_way(plate, asked), hiding(figures, plate)))
+    plate = min(choices, key=lambda plate: (in_the_way(plate, taken), hiding(figures, plate)))
     placed = moved(text, room.x, plate.y + pad_y)
     return replace(placed, plate=_grounded(plate, words.ground, frame), ground=words.ground)
 

@@ -299,7 +299,7 @@ def _with_insets(panels: Sequence[Panel]) -> list[tuple[Panel, list[Panel]]]:
 def _subject(binding: Binding, host: Panel, insets: Sequence[Panel]) -> FramedPicture:
     """What a panel's picture shows; words keep off where others lie over it."""
     subject = binding.subject(host)
-    return replace(subject, asked=(*subject.asked, *(_inset(panel) for panel in insets)))
+    return replace(subject, taken=(*subject.taken, *(_inset(panel) for panel in insets)))
 
 
 def _inset(panel: Panel) -> Rect:

@@ -246,8 +246,8 @@ def _plates(
             quiet = compose.placed_in(half.sheet.bled, half.crop, subject.quiet)
             calm = max((text.plate.covered(part) for part in quiet), default=0.0)
             hides = round(compose.hiding(figures, text.plate), 2)
-            asked = compose.placed_in(half.sheet.bled, half.crop, subject.asked)
-            if compose.in_the_way(text.plate, asked):
+            taken = compose.placed_in(half.sheet.bled, half.crop, subject.taken)
+            if compose.in_the_way(text.plate, taken):
                 hides += _ASKED
             choices.append((-round(calm, 1), hides, order, text, half))
     return choices
