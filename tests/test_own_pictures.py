@@ -176,18 +176,44 @@ def test_a_cover_shows_a_picture_whole_that_is_to_show_whole(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "place", "remedy"),
     [
-        ("  - text: A night", "  - kind: blank\n  - kind: spread\n    text: A night"),
-        ("author: A. Painter", "book: {cover: {panel: hill, design: band}}"),
-        ("author: A. Painter", "book: {cover: {panel: sea, back: hill}}"),
+        (
+            "  - text: A night",
+            "  - kind: blank\n  - kind: spread\n    text: A night",
+            "fit: contain",
+            "take it out, or choose another `kind`",
+        ),
+        (
+            "author: A. Painter",
+            "book: {cover: {panel: hill, design: band}}",
+            "design: band",
+            "choose `design: framed`, or another panel",
+        ),
+        (
+            "author: A. Painter",
+            "book: {cover: {panel: sea, back: hill}}",
+            "back: hill",
+            "choose another panel",
+        ),
     ],
 )
-def test_check_says_where_a_picture_cannot_show_whole(tmp_path: Path, old: str, new: str) -> None:
+def test_check_says_where_a_picture_cannot_show_whole(
+    tmp_path: Path, old: str, new: str, place: str, remedy: str
+) -> None:
     story = painted(tmp_path)
     edit(story, old, new)
     (found,) = [found for found in check(story) if found.code == "SF440"]
-    assert story.read_text().splitlines()[found.line - 1].find("fit: contain") == found.column - 1
+    assert story.read_text().splitlines()[found.line - 1].find(place) == found.column - 1
+    assert found.message.endswith(f"; {remedy}")
+
+
+def test_a_cover_that_names_no_panel_crops_the_first(tmp_path: Path) -> None:
+    story = painted(tmp_path)
+    text = story.read_text().replace(", fit: contain", "")
+    text = text.replace("id: sea,", "id: sea, fit: contain,")
+    story.write_text(text.replace("author: A. Painter", "book: {cover: {design: overlay}}"))
+    assert "SF440" in [found.code for found in check(story)]
 
 
 @pytest.mark.parametrize(

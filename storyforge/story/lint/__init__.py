@@ -42,7 +42,7 @@ from storyforge.story.lint.pages import (
     check_size,
     check_syntax,
     check_typed,
-    check_whole,
+    check_uncut,
     first_page,
 )
 from storyforge.story.lint.paths import (
@@ -104,7 +104,7 @@ def check_story(root: Node, around: Surroundings, report: Report) -> None:
             for panel in page.each("panels"):
                 check_fold(panel, cast, 2 * shape, around, report)
     check_sides(pages, first_page(root), report)
-    check_whole(root, pages, report)
+    check_uncut(root, pages, report)
     for panel in panels:
         if report.full:
             break

@@ -48,11 +48,13 @@ def check_page(page: Node, report: Report) -> None:
     panels = list(page.each("panels"))
     insets = [panel for panel in panels if panel.get("inset") is not None]
     count = len(panels) - len(insets)
-    if insets and (page.text_at("kind") == "spread" or panels[0] is insets[0]):
-        why = "a spread has none" if panels[0] is not insets[0] else "here is none"
-        message = f"`inset` lays a panel over the one before it, and {why}"
-        report.error(insets[0].mark_of("inset"), "SF337", f"{message}; take it out")
-        count = len(panels)
+    if insets and panels[0] is insets[0]:
+        message = "`inset` lays a panel over the one before it, and here is none; take it out"
+        report.error(insets[0].mark_of("inset"), "SF337", message)
+        count += 1
+    elif insets and page.text_at("kind") == "spread" and count == 1:
+        message = "no panel lies over the picture of a spread; leave out this panel, or `kind`"
+        report.error(insets[0].mark_of("inset"), "SF337", message)
     kind, grid = page.get("kind"), page.get("grid")
     words, named = _says_something(page.get("text")), page.text_at("kind")
     if named == "blank" and kind is not None and (count or words):
@@ -89,20 +91,34 @@ def _check_place(page: Node, kind: str | None, count: int, words: bool, report: 
         report.warning(page.mark_of("gutter"), "SF413", message)
 
 
-def check_whole(root: Node, pages: Sequence[Node], report: Report) -> None:
+def check_uncut(root: Node, pages: Sequence[Node], report: Report) -> None:
     """Whether pictures that are to show whole stand where they can be: spreads are filled."""
     cover = (root.get("book") or root).get("cover")
-    filled = {cover.text_at("back"): "on the back cover"} if cover is not None else {}
-    if cover is not None and cover.text_at("design") in {"overlay", "band"}:
-        filled[cover.text_at("panel")] = "on this design of the cover"
+    panels = [panel for page in pages for panel in page.each("panels")]
+    front = (cover and cover.text_at("panel")) or (panels[0].text_at("id") if panels else None)
     for page in pages:
         for panel in page.each("panels"):
-            spread = page.text_at("kind") == "spread"
-            where = "on a spread" if spread else filled.get(panel.text_at("id") or "")
-            if panel.text_at("fit") == "contain" and where is not None:
-                message = f"`fit: contain` is not obeyed {where}, which the picture fills"
-                remedy = "take it out, or frame the picture"
+            if panel.text_at("fit") != "contain":
+                continue
+            name = panel.text_at("id")
+            if page.text_at("kind") == "spread":
+                message = "`fit: contain` is not obeyed on a spread, which the picture fills"
+                remedy = "take it out, or choose another `kind`"
                 report.warning(panel.mark_of("fit"), "SF440", f"{message}; {remedy}")
+            elif cover is not None and name is not None:
+                _check_uncut_on(cover, name, front, report)
+
+
+def _check_uncut_on(cover: Node, name: str, front: str | None, report: Report) -> None:
+    """Whether the cover shows a picture whole that is to show whole."""
+    message = f"`{shortened(name)}` is to show whole (`fit: contain`), and is cropped on"
+    if name == front and cover.text_at("design") in {"overlay", "band"}:
+        remedy = "choose `design: framed`, or another panel"
+        mark = cover.mark_of("design")
+        report.warning(mark, "SF440", f"{message} this design of the cover; {remedy}")
+    if name == cover.text_at("back"):
+        remedy = "choose another panel"
+        report.warning(cover.mark_of("back"), "SF440", f"{message} the back cover; {remedy}")
 
 
 def first_page(root: Node) -> int:

@@ -64,7 +64,7 @@ def check_picture(mark: Mark, path: Path, what: str, report: Report) -> None:
         report.error(mark, "SF303", f"no {what} at `{path}`")
         return
     try:
-        _check_whole(path, path.stat().st_mtime_ns)
+        _check_undamaged(path, path.stat().st_mtime_ns)
     except StoryForgeError as exc:
         report.error(mark, "SF328", f"this is no {what}: {exc.message}", exc.hint)
     except OSError as exc:
@@ -72,7 +72,7 @@ def check_picture(mark: Mark, path: Path, what: str, report: Report) -> None:
 
 
 @lru_cache(maxsize=256)
-def _check_whole(path: Path, changed: int) -> None:
+def _check_undamaged(path: Path, changed: int) -> None:
     """Raise as `check_readable` does; what was whole need not be read again until it `changed`."""
     check_readable(path)
 
