@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import signal
@@ -667,6 +668,12 @@ async def _let_in(ready: Queue[tuple[int, str]]) -> None:
         def begin_auth(self, username: str) -> bool:
             return False
 
+    async def passed_on(read: asyncio.StreamReader, write: Any) -> None:
+        # Until its end: what is sent after a channel was closed ends the whole connection.
+        while part := await read.read(4096):
+            write.write(part)
+            await write.drain()
+
     async def run(asked: Any) -> None:
         done = await asyncio.create_subprocess_shell(
             asked.command,
@@ -674,12 +681,17 @@ async def _let_in(ready: Queue[tuple[int, str]]) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        await asked.redirect(stdout=done.stdout, stderr=done.stderr)
-        asked.exit(await done.wait())
+        assert done.stdout
+        assert done.stderr
+        with contextlib.suppress(OSError):
+            await asyncio.gather(
+                passed_on(done.stdout, asked.stdout), passed_on(done.stderr, asked.stderr)
+            )
+            asked.exit(await done.wait())
 
     key = asyncssh.generate_private_key("ssh-ed25519")
     server = await asyncssh.create_server(
-        Door, "127.0.0.1", 0, server_host_keys=[key], process_factory=run
+        Door, "127.0.0.1", 0, server_host_keys=[key], process_factory=run, encoding=None
     )
     public = key.export_public_key().decode().strip()
     ready.put((server.sockets[0].getsockname()[1], public))
