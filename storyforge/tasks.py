@@ -34,6 +34,8 @@ class RegionTask:
     polygon         corners (x, y) in fractions of the picture; None for the whole box
     soft            width of the fading edge, as a fraction of the picture's shorter side
     guidance_scale  None for the panel's
+    found           the words of the panel's prompt by which its place is found while the picture
+                    begins; None if its place is said
     """
 
     name: str
@@ -47,6 +49,7 @@ class RegionTask:
     polygon: Corners | None = None
     soft: float = 0.0
     guidance_scale: float | None = None
+    found: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pinning import made_story
 
 from storyforge.errors import StoryForgeError
@@ -20,6 +21,7 @@ pytest.importorskip("starlette")
 
 from starlette.testclient import TestClient
 
+from storyforge.book.leaf import Art
 from storyforge.desk import guard
 from storyforge.desk.app import make_app
 from storyforge.desk.guard import Guard
@@ -191,6 +193,25 @@ def test_a_pose_and_a_layout_are_written(session: Session, path: Path) -> None:
 BOX = Box(x0=0, y0=0, x1=1, y1=1)
 
 
+def test_regions_that_were_found_are_kept_by_hand(session: Session, tmp_path: Path) -> None:
+    text = STORY.replace("far: {at: top-right,", "far: {at: auto,")
+    session.type(text, session.digest())
+    with pytest.raises(StoryForgeError, match="nobody knows where `far` is"):
+        session.keep_found("found")
+    notes, told = PngInfo(), [{"name": "far", "box": [0.25, 0, 0.5, 0.5], "found": "a moon"}]
+    notes.add_itxt("storyforge", json.dumps({"regions": told}))
+    Image.new("RGB", (8, 8)).save(tmp_path / "p.png", pnginfo=notes)
+    session.show_art({"found": Art("found", tmp_path / "p.png", 8, 8)})
+    assert boxes(session)["far"] == [0.25, 0, 0.5, 0.5]
+    with pytest.raises(StoryForgeError, match="found while the picture is drawn"):
+        session.move("found", "far", BOX)
+    session.keep_found("found")
+    kept = "{prompt: a moon, box: [0.25, 0, 0.5, 0.5]}"
+    assert session.text == text.replace("{at: auto, prompt: a moon}", kept)
+    session.undo()
+    assert session.text == text
+
+
 def test_who_is_not_there_is_not_dragged(path: Path) -> None:
     story, _ = examined(path)
     with pytest.raises(StoryForgeError, match="no region"):
@@ -294,7 +315,7 @@ def test_what_is_too_large_is_refused_as_such(
 
 def test_who_looks_on_changes_nothing(client: TestClient, path: Path) -> None:
     assert client.post("/look/api/book", json={"have": []}).status_code == 200
-    for verb in ("type", "move", "change", "undo", "draw", "queue", "approve", "caption"):
+    for verb in ("type", "move", "change", "keep", "undo", "draw", "queue", "approve", "caption"):
         assert client.post(f"/look/api/{verb}", json={"text": "", "base": ""}).status_code == 403
     assert client.post("/look/api/retouch/found", content=b"x").status_code == 403
     assert path.read_text() == STORY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from storyforge.book.colophon import RIGHT_TO_LEFT, Phrases, phrases, spoken
@@ -27,6 +28,8 @@ from storyforge.book.typeface import COMIC_NEUE, COMIC_NEUE_BOLD, face_for, face
 from storyforge.book.typography import typographic
 from storyforge.book.unsettable import StoryPlace
 from storyforge.errors import StoryForgeError
+from storyforge.geometry.box import Box
+from storyforge.provenance.found import found_boxes
 from storyforge.story.book_settings import TrimSize
 from storyforge.story.concept import text_in
 from storyforge.story.isbn import digits_of
@@ -47,6 +50,22 @@ def _standing(region: Rect, aspect: float) -> Rect:
         return region
     height = _FIGURE * width
     return Rect(region.x, region.bottom - height, region.width, height)
+
+
+def places(story: Story, panel: Panel, picture: Path) -> dict[str, Box]:
+    """Where each of a panel's regions is: as the story says, or as it was found in the picture.
+
+    Until a picture says where those are whose place is found, they stand side by side.
+    """
+    boxes = story.region_boxes(panel)
+    sought = [name for name, shape in story.region_shapes(panel).items() if shape.auto]
+    if not sought:
+        return boxes
+    found, share = found_boxes(picture), 1 / len(sought)
+    for number, name in enumerate(sought):
+        column = Box(x0=number * share, y0=0, x1=min(1.0, (number + 1) * share), y1=1)
+        boxes[name] = found.get(name, column)
+    return boxes
 
 
 def trim_of(said: str | TrimSize) -> Trim:
@@ -184,7 +203,7 @@ class Binding:
         art = self.art[panel.id]
         regions = {
             name: Rect(box.x0, box.y0, box.width, box.height)
-            for name, box in self.story.region_boxes(panel).items()
+            for name, box in places(self.story, panel, art.path).items()
         }
         # Where somebody is in a picture of the author's own, its regions say.
         seen: tuple[Rect | None, ...] = (None,) * len(regions)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from storyforge.cli.make import show_outcome
-from storyforge.cli.options import AsJson, OutFolder, StoreFolder
+from storyforge.cli.options import AsJson, OutFolder, StoreFolder, StoryArgument
 from storyforge.cli.program import app
-from storyforge.cli.terminal import show_path, tell_json
+from storyforge.cli.terminal import show_path, show_table, tell, tell_json
 from storyforge.provenance.xmp import told_by
 
 if TYPE_CHECKING:
+    from storyforge.geometry.box import Box
     from storyforge.provenance.recipe import PictureMetadata
 
 
@@ -54,6 +55,47 @@ def show(
         return
     for line in _lines(shown):
         typer.echo(line)
+
+
+@app.command()
+def regions(
+    story: StoryArgument,
+    panels: Annotated[
+        list[str] | None, typer.Argument(metavar="[PANEL]...", help="Only these.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write them into the story, to be moved by hand.")
+    ] = False,
+    store: StoreFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where `regions: auto` found whom, in the pictures that are drawn."""
+    from storyforge.project.project import Project
+
+    project = Project(story, store=store)
+    auto = [p.id for _, p in project.story.panels() if any(r.auto for r in p.regions.values())]
+    found = {name: project.found(name) for name in panels or auto}
+    kept = project.keep_found(panels or ()) if keep else ()
+    if as_json:
+        told = {name: {r: box_content(b) for r, b in each.items()} for name, each in found.items()}
+        tell_json({"panels": told, "kept": list(kept)})
+        return
+    rows = [
+        (name, region, ", ".join(f"{side:.3g}" for side in box_content(box)))
+        for name, each in found.items()
+        for region, box in each.items()
+    ]
+    if rows:
+        show_table(("panel", "region", "box"), rows)
+    else:
+        tell("no panel that is drawn has regions that were found")
+    if kept:
+        tell(f"written into {story}: {', '.join(kept)}")
+
+
+def box_content(box: Box) -> list[float]:
+    """A box as it is written."""
+    return [box.x0, box.y0, box.x1, box.y1]
 
 
 def _lines(shown: PictureMetadata) -> Iterator[str]:

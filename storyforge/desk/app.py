@@ -115,6 +115,12 @@ def change(studio: Studio, asked: Values) -> object:
     return _changed(studio, asked)
 
 
+def keep(studio: Studio, asked: Values) -> object:
+    """Regions that were found in a picture become the story's."""
+    studio.session.keep_found(_text(asked, "panel"))
+    return _changed(studio, asked)
+
+
 def undo(studio: Studio, asked: Values) -> object:
     """One step back."""
     studio.session.undo()
@@ -181,6 +187,7 @@ _POSTED: Final[dict[str, Answer]] = {
     "type": typed,
     "move": move,
     "change": change,
+    "keep": keep,
     "undo": undo,
     "redo": redo,
     "draw": draw,

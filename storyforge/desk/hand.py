@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from storyforge.errors import Report, StoryForgeError
+from storyforge.errors import StoryForgeError
 from storyforge.geometry.box import Box
 from storyforge.story.edit import BOM, numbers, quoted, remove_value, set_value
+from storyforge.story.keeping import KeyPath, corners, panel_path
 from storyforge.story.story import Panel, Story
-from storyforge.story.yaml import load_text
 
 _SAME: Final = 0.0011
 """Fractions of a picture: boxes are written to the thousandth."""
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def changed(text: str, story: Story, change: Change) -> str:
     panel = next((each for _, each in story.panels() if each.id == change.panel), None)
     if panel is None:
         raise StoryForgeError(f"no panel named `{change.panel}` in this story")
-    path = _path_of(text, change.panel)
+    path = panel_path(text, change.panel)
     if change.region is not None:
         if change.region not in panel.regions:
             raise StoryForgeError(f"panel `{panel.id}` has no region `{change.region}`")
@@ -52,26 +50,25 @@ def changed(text: str, story: Story, change: Change) -> str:
 
 def same(one: Box, other: Box) -> bool:
     """Whether two boxes are written alike."""
-    pairs = zip(_corners(one), _corners(other), strict=True)
+    pairs = zip(corners(one), corners(other), strict=True)
     return all(abs(a - b) < _SAME for a, b in pairs)
 
 
-def _corners(box: Box) -> tuple[float, float, float, float]:
-    return box.x0, box.y0, box.x1, box.y1
-
-
-def _placed(text: str, path: Path, story: Story, panel: Panel, change: Change, box: Box) -> str:
+def _placed(text: str, path: KeyPath, story: Story, panel: Panel, change: Change, box: Box) -> str:
     """The region in another place, written the way in which the author wrote it."""
     region = panel.regions[str(change.region)]
+    if region.auto:
+        message = f"region `{change.region}` is found while the picture is drawn"
+        raise StoryForgeError(message, hint="keep what was found first; then it can be moved")
     if region.polygon is not None:
         old = story.region_boxes(panel)[str(change.region)]
-        corners = [_carried(corner, old, box) for corner in region.polygon]
-        written = f"[{', '.join(numbers(corner) for corner in corners)}]"
+        moved = [_carried(corner, old, box) for corner in region.polygon]
+        written = f"[{', '.join(numbers(corner) for corner in moved)}]"
         return set_value(text, (*path, "polygon"), written)
     if region.mask is not None:
         message = f"region `{change.region}` is where its `mask` is white"
         raise StoryForgeError(message, hint="paint the mask, or take it out to drag a box")
-    made = set_value(text, (*path, "box"), numbers(_corners(box)))
+    made = set_value(text, (*path, "box"), numbers(corners(box)))
     return remove_value(made, (*path, "at")) if region.at is not None else made
 
 
@@ -80,12 +77,3 @@ def _carried(corner: Sequence[float], old: Box, new: Box) -> tuple[float, float]
     x = new.x0 + (corner[0] - old.x0) / old.width * new.width
     y = new.y0 + (corner[1] - old.y0) / old.height * new.height
     return min(1.0, max(0.0, x)), min(1.0, max(0.0, y))
-
-
-def _path_of(text: str, name: str) -> Path:
-    root = load_text(text, Report("story"))
-    for number, page in enumerate(root.each("pages") if root else ()):
-        for index, panel in enumerate(page.each("panels")):
-            if panel.text_at("id") == name:
-                return ("pages", number, "panels", index)
-    raise StoryForgeError(f"no panel named `{name}` in this story")

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from storyforge.book.binding import places
 from storyforge.book.leaf import Art, Face
 from storyforge.book.page import Kept
 from storyforge.book.preview import web
 from storyforge.book.preview.drawing import Drawing, Label, PlacedPanel, Proof
 from storyforge.book.preview.pages import Sheets, proof_of
+from storyforge.provenance.found import found_boxes
 from storyforge.story.prompts import pose_of
 from storyforge.story.story import Story
 
@@ -55,7 +57,7 @@ class Pages:
             "rtl": proof.rtl,
             "spreads": proof.spreads(),
             "faces": [{"name": f"face-{n}", "weight": f.weight} for n, f in enumerate(self.faces)],
-            "pages": self._sheets(story, proof, [digest for digest, _ in painted]),
+            "pages": self._sheets(story, proof, [digest for digest, _ in painted], drawn),
         }
         return told, dict(painted)
 
@@ -72,7 +74,9 @@ class Pages:
         self.faces += [face for face in faces if face not in self.faces]
         return self.faces
 
-    def _sheets(self, story: Story, proof: Proof, digests: list[str]) -> list[Values]:
+    def _sheets(
+        self, story: Story, proof: Proof, digests: list[str], drawn: Mapping[str, Art]
+    ) -> list[Values]:
         return [
             {
                 "id": digest,
@@ -80,16 +84,18 @@ class Pages:
                 "title": drawing.title,
                 "width": round(drawing.width, 2),
                 "height": round(drawing.height, 2),
-                "panels": [_panel(story, placed) for placed in drawing.panels],
+                "panels": [_panel(story, each, drawn) for each in drawing.panels],
             }
             for drawing, digest in zip(proof.drawings, digests, strict=True)
         ]
 
 
-def _panel(story: Story, placed: PlacedPanel) -> Values:
+def _panel(story: Story, placed: PlacedPanel, drawn: Mapping[str, Art]) -> Values:
     """Where a panel stands on its page, and its regions in fractions of its picture."""
     panel = next(each for _, each in story.panels() if each.id == placed.panel)
-    shapes = story.region_shapes(panel)
+    shapes, art = story.region_shapes(panel), drawn.get(panel.id)
+    picture = art.path if art else story.path
+    boxes, found = places(story, panel, picture), found_boxes(picture)
     frame, crop = placed.frame, placed.crop
     return {
         "panel": panel.id,
@@ -107,10 +113,12 @@ def _panel(story: Story, placed: PlacedPanel) -> Values:
                 "box": [box.x0, box.y0, box.x1, box.y1],
                 "pose": pose_of(story, panel, name),
                 "facing": shape.facing,
-                "fixed": shape.mask is not None,
+                "fixed": shape.mask is not None or shape.auto,
+                "auto": shape.auto,
+                "found": shape.auto and name in found,
                 "z": shape.z,
             }
             for name, shape in shapes.items()
-            for box in (shape.bounds(),)
+            for box in (boxes[name],)
         ],
     }

@@ -21,8 +21,10 @@ from storyforge.errors import Diagnostic, Severity, StoryForgeError
 from storyforge.geometry.box import Box
 from storyforge.plan.panels import control_findings
 from storyforge.plan.pins import findings_in
+from storyforge.provenance.found import found_boxes
 from storyforge.store import write_whole
 from storyforge.story.edit import BOM
+from storyforge.story.keeping import with_found
 from storyforge.story.story import Story, examined
 
 
@@ -166,6 +168,17 @@ class Session:
         with self._lock:
             self.look()
             self._write(changed(self.text, self._sound(), change))
+
+    def keep_found(self, panel: str) -> None:
+        """Write the regions that were found in a panel's picture into the story."""
+        with self._lock:
+            self.look()
+            story = self._sound()
+            found = next((each for _, each in story.panels() if each.id == panel), None)
+            if found is None:
+                raise StoryForgeError(f"no panel named `{panel}` in this story")
+            art = self._art_of(story).get(panel)
+            self._write(with_found(self.text, found, found_boxes(art.path) if art else {}))
 
     def undo(self) -> bool:
         """Write the version before; False if there is none."""

@@ -15,6 +15,7 @@ WITHOUT: Final = {
     "enhancement": "there is no cross-attention that could be pulled",
     "isolation": "its regions are kept apart by what they read",
     "reinitialisation": "there is no cross-attention that could tell where a subject begins",
+    "regions: auto": "there is no cross-attention that could tell where somebody is going to stand",
     "scheduler": "its way from noise to a picture is a straight one",
     "layers": "every one of them reads text and picture at once, and all learn",
     "min_snr_gamma": "along its way to a picture all noise counts alike",

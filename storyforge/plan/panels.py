@@ -16,6 +16,7 @@ from storyforge.story.continuity import drawn_as
 from storyforge.story.layout import RegionShape
 from storyforge.story.places import StoryPlace
 from storyforge.story.prompts import (
+    found_words,
     head_prompt,
     negative_prompt,
     panel_prompt,
@@ -96,7 +97,9 @@ def _heads(story: Story, panel: Panel, base: ModelRef) -> tuple[HeadTask, ...]:
     if not (base.defaults.heads if wanted is None else wanted):
         return ()
     shapes, found = story.region_shapes(panel), []
-    for name in sorted(panel.regions, key=lambda name: shapes[name].z):
+    # Where somebody is to be found, nobody knows yet where the head is.
+    names = [name for name in panel.regions if not shapes[name].auto]
+    for name in sorted(names, key=lambda name: shapes[name].z):
         pose = pose_of(story, panel, name)
         if pose is None and panel.regions[name].concept in story.characters:
             pose = "standing"
@@ -163,6 +166,7 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
             polygon=shape.polygon,
             soft=shape.soft,
             guidance_scale=region.guidance_scale,
+            found=found_words(story, panel, name) if shape.auto else None,
         )
 
 
@@ -221,7 +225,8 @@ def _adapter(story: Story, where: StoryPlace, control: Control, base: str) -> Pa
 def _stands(story: Story, panel: Panel, where: StoryPlace, control: Control) -> tuple[Stand, ...]:
     """Who and what is drawn: bodies in their poses, and for a sketch everything else, too."""
     shapes = story.region_shapes(panel)
-    names = [name for name in panel.regions if control.region in {None, name}]
+    asked = [name for name in panel.regions if control.region in {None, name}]
+    names = [name for name in asked if not shapes[name].auto]
     stands = []
     for name in sorted(names, key=lambda name: shapes[name].z):
         pose = pose_of(story, panel, name)
@@ -229,6 +234,9 @@ def _stands(story: Story, panel: Panel, where: StoryPlace, control: Control) -> 
             pose = pose or "standing"
         if control.draw == "sketch" or pose is not None:
             stands.append(Stand(shapes[name].bounds(), pose, shapes[name].facing))
+    if asked and not names:
+        message = f"where `regions: auto` puts somebody is not known yet; `draw: {control.draw}`"
+        raise refused(story, (*where, "draw"), "SF326", f"{message} needs a place")
     if not stands:
         message = "nobody has a pose to draw; give a region one, such as `pose: waving`"
         if control.draw == "sketch":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from storyforge.errors import (
     closest,
 )
 from storyforge.executor import OnProgress, silent
+from storyforge.geometry.box import Box
 from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
@@ -39,10 +40,12 @@ from storyforge.project.pack import Packed, pack
 from storyforge.project.proofs import art_there, write_proofs
 from storyforge.project.sheets import draw_sheet
 from storyforge.project.survey import Survey, surveyed
+from storyforge.provenance.found import found_boxes
 from storyforge.settings import Format, Made
-from storyforge.store import Store
+from storyforge.store import Store, write_whole
 from storyforge.store.locks import FOREVER
-from storyforge.story.story import Story, examined, sound, untranslated
+from storyforge.story.keeping import with_found
+from storyforge.story.story import Panel, Story, examined, sound, untranslated
 from storyforge.train.logs import Logs
 
 if TYPE_CHECKING:
@@ -50,6 +53,12 @@ if TYPE_CHECKING:
     from storyforge.evaluate.story import StoryConfig, StoryReport
 
 _log = logging.getLogger(__name__)
+
+
+def _sought(panel: Panel) -> bool:
+    """Whether some of its regions are to be found."""
+    return any(region.auto for region in panel.regions.values())
+
 
 _REREADINGS: Final = 2
 """How often a story is read again whose files somebody changes while they are used."""
@@ -324,6 +333,35 @@ class Project:
             hint = f"run `storyforge render {self.path} {panel}`"
             raise StoryForgeError(f"panel `{panel}` is not drawn, or changed since", hint=hint)
         return found
+
+    def found(self, panel: str) -> Mapping[str, Box]:
+        """Where those were found whom `regions: auto` asks for, by region, in the book's picture.
+
+        Raises StoryForgeError if the story has no such panel, or it is not drawn.
+        """
+        return found_boxes(self.picture(panel))
+
+    def keep_found(self, panels: Sequence[str] = ()) -> tuple[str, ...]:
+        """Write the regions that were found into the story; of all panels if none is named.
+
+        Returns the panels that were changed. Their pictures are drawn anew unless they are pinned.
+        """
+        asked = [panel for _, panel in self.story.panels() if _sought(panel)]
+        known = {panel.id for panel in asked}
+        for name in panels:
+            if name not in known:
+                check_panels(self.plan(), [name])
+        chosen = [panel for panel in asked if not panels or panel.id in panels]
+        if not chosen:
+            hint = "`regions: auto` asks for them"
+            raise StoryForgeError("no panel has regions that are to be found", hint=hint)
+        boxes = {panel.id: self.found(panel.id) for panel in chosen}
+        text = self.path.read_bytes().decode()
+        for panel in chosen:
+            text = with_found(text, panel, boxes[panel.id])
+        write_whole(self.path, text.encode())
+        self._forget_files()
+        return tuple(boxes)
 
     def pick(self, panel: str, take: int) -> approve.Approval:
         """Approve one take of a panel: it is what the books show from now on."""

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.provenance.xmp import DIGITAL_SOURCE
 
-_RECIPE: Final = "storyforge"
+RECIPE: Final = "storyforge"
 """The name of the text chunk that holds the recipe."""
 
 
@@ -60,7 +60,7 @@ def read_metadata(path: Path) -> PictureMetadata:
         raise StoryForgeError(f"cannot read `{path}` as a PNG", hint=hint) from exc
     said = any(DIGITAL_SOURCE in text for text in texts.values())
     return PictureMetadata(
-        path, *size, _recipe(texts.get(_RECIPE, "")), texts.get("parameters", ""), said
+        path, *size, _recipe(texts.get(RECIPE, "")), texts.get("parameters", ""), said
     )
 
 

@@ -76,6 +76,7 @@ def _region(region: RegionTask) -> dict[str, object]:
         "polygon": region.polygon,
         "soft": region.soft,
         "guidance_scale": region.guidance_scale,
+        **({} if region.found is None else {"found": region.found}),
     }
 
 

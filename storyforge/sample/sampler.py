@@ -28,6 +28,7 @@ from storyforge.model.lorafile import loras_merged
 from storyforge.model.tokens import PromptEmbeds
 from storyforge.pictures import on_paper, open_picture
 from storyforge.sample.control import Rack
+from storyforge.sample.finding import settled
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
 from storyforge.sample.heads import with_heads
 from storyforge.sample.injection import Concepts, Reading, reading_of
@@ -111,7 +112,7 @@ def draw_panels(
                     on_progress(f"drawing {batch[0].panel}", done, len(tasks))
                     with ExitStack() as stack:
                         places = [(task, stack.enter_context(out(task))) for task in batch]
-                        wanted = [(task, path) for task, path in places if path is not None]
+                        wanted = [(_settled(context, t), path) for t, path in places if path]
                         drawn = pictures(context, [task for task, _ in wanted]) if wanted else []
                         for (task, path), pixels in zip(wanted, drawn, strict=True):
                             save_png(pixels, task, base, path)
@@ -160,13 +161,21 @@ def picture(
 
 def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
     """Draw panels at once, as `picture` does one; several are plain and of one kind."""
-    base, first = context.base, tasks[0]
+    base = context.base
+    tasks = [_settled(context, task) for task in tasks]
+    first = tasks[0]
     base.check_asked(_asked(first))
     with base.sized(first.decode):
         made = _with_refinement(context, tasks, first.size or (base.side, base.side))
         if first.heads:
             made = torch.stack([with_heads(base, first, made[0], partial(_over, context))])
     return [_bytes(each) for each in made]
+
+
+def _settled(context: SamplingContext, task: PanelTask) -> PanelTask:
+    """The panel with a place for every region."""
+    drawn_with = context.base, context.model, context.concepts, context.rack
+    return settled(*drawn_with, task, context.on_progress)
 
 
 def _asked(task: PanelTask) -> dict[str, bool]:

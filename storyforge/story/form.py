@@ -41,7 +41,7 @@ from storyforge.store.shared import SIGNER
 from storyforge.story.book_settings import BalloonKind, BookSettings
 from storyforge.story.concept import Language, Text, Version
 from storyforge.story.gridform import Grid
-from storyforge.story.layout import RegionShape, names
+from storyforge.story.layout import AUTO, RegionShape, names
 
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -128,6 +128,17 @@ def _known_layouts(schema: JsonDict) -> None:
     schema["examples"] = list(names())
 
 
+class _AutoRegions:
+    """Tells editors that `auto` may stand for the map; the reader writes it out."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """One word, or the map."""
+        return {"anyOf": [{"const": AUTO}, handler(core_schema)]}
+
+
 class Panel(BaseModel):
     """One picture."""
 
@@ -156,8 +167,10 @@ class Panel(BaseModel):
     its file says if left out, by hand if it says nothing"""
     fit: Literal["cover", "contain"] = "cover"
     """whether the picture may be cropped to fill its frame, or shows whole; spreads are filled"""
-    regions: dict[str, RegionPrompt] = Field(default_factory=dict, max_length=32)
-    """who and what stands where"""
+    regions: Annotated[dict[str, RegionPrompt], _AutoRegions] = Field(
+        default_factory=dict, max_length=32
+    )
+    """who and what stands where; `auto` finds it for all whom the prompt names as `<name>`"""
     inset: Box | None = None
     """where the panel lies over the one before it, in fractions of that one's picture"""
     alt: Text | None = None

@@ -28,9 +28,12 @@ from storyforge.geometry.pose import Facing, Pose
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+AUTO: Final = "auto"
+"""The place of a region that is found while its picture begins."""
+
 _PLACES_FOR_EDITORS: Final[JsonDict] = {
-    "examples": [*PLACES, "A1:B3"],
-    "pattern": f"^({'|'.join(PLACES)}|{re.sub(r'[?]P<[a-z]+>', '', GRID_PLACE.pattern)})$",
+    "examples": [*PLACES, "A1:B3", AUTO],
+    "pattern": f"^({'|'.join(PLACES)}|{AUTO}|{re.sub(r'[?]P<[a-z]+>', '', GRID_PLACE.pattern)})$",
 }
 
 
@@ -42,7 +45,8 @@ class RegionShape(BaseModel):
     box: Box | None = None
     """left, top, right, bottom in fractions of the picture"""
     at: str | None = Field(default=None, json_schema_extra=_PLACES_FOR_EDITORS)
-    """a named place, or cells of a 3x3 grid such as `A1:B3`"""
+    """a named place, or cells of a 3x3 grid such as `A1:B3`; `auto` finds the place while the
+    picture begins"""
     mask: str | None = None
     """a black and white picture, white where the region is; its path is relative to the story's"""
     polygon: Corners | None = Field(default=None, min_length=3, max_length=64)
@@ -61,8 +65,8 @@ class RegionShape(BaseModel):
     @field_validator("at")
     @classmethod
     def _a_place(cls, at: str | None) -> str | None:
-        if at is not None:
-            place(at)
+        if at not in {None, AUTO}:
+            place(str(at))
         return at
 
     @model_validator(mode="after")
@@ -87,6 +91,11 @@ class RegionShape(BaseModel):
         ]
         return (min(xs), min(ys), max(xs), max(ys)) if any(turns) else None
 
+    @property
+    def auto(self) -> bool:
+        """Whether its place is found while the picture begins."""
+        return self.at == AUTO
+
     def placed(self) -> bool:
         """Whether the region says where it is."""
         places = (self.box, self.at, self.mask, self.polygon)
@@ -110,17 +119,17 @@ class RegionShape(BaseModel):
         )
 
     def bounds(self) -> Box:
-        """The box the region lies in; a mask alone may lie anywhere in the frame."""
+        """The box the region lies in; a mask, or what is to be found, may lie anywhere."""
         if self.box is not None:
             return self.box
         if outline := self._outline():
             x0, y0, x1, y1 = outline
             return Box(x0=x0, y0=y0, x1=x1, y1=y1)
-        return FRAME if self.at is None else place(self.at)
+        return FRAME if self.at is None or self.auto else place(self.at)
 
 
 def _with_a_place(shape: RegionShape) -> RegionShape:
-    if not shape.placed():
+    if not shape.placed() or shape.auto:
         message = "this region has no place; give it `at`, `box` or `mask`"
         raise PydanticCustomError("no_place", message)
     return shape

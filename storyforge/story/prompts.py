@@ -14,6 +14,7 @@ from typing import Final, get_args
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import Pose
 from storyforge.pictures import with_article
+from storyforge.story.concept import ConceptSpec
 from storyforge.story.continuity import (
     drawn_as,
     hour_of,
@@ -38,13 +39,45 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 
 def panel_prompt(story: Story, panel: Panel) -> str:
     """What the whole picture shows: everyone by their class and side, the scene, the words."""
-    boxes = story.region_boxes(panel)
+    boxes, found = story.region_boxes(panel), _found(story, panel)
     shown = [
         f"{words} {side}" if (side := side_of(boxes[name])) and side not in words else words
         for name in panel.regions
-        if (words := _class_words(story, panel, name))
+        if name not in found and (words := _class_words(story, panel, name))
     ]
-    return _joined([_list(shown), *_setting(story, panel, alone=not shown), story.style])
+    shown += [_named(words) for words in found.values() if words not in panel.prompt]
+    setting = _setting(story, panel, panel.prompt, alone=not shown)
+    return _joined([_list(shown), *setting, story.style])
+
+
+def found_words(story: Story, panel: Panel, name: str) -> str:
+    """By which words of the panel's prompt a region's place is found: its concept's, or its own."""
+    own, drawn = panel.regions[name].concept, drawn_as(story, panel, name)
+    if own and f"<{own}>" in panel.prompt:
+        return f"<{own}>"
+    return f"<{drawn}>" if drawn else panel.regions[name].prompt.strip(" ,")
+
+
+def _found(story: Story, panel: Panel) -> dict[str, str]:
+    """Those words, by the regions whose place is to be found."""
+    shapes = story.region_shapes(panel)
+    return {name: found_words(story, panel, name) for name in shapes if shapes[name].auto}
+
+
+def _named(words: str) -> str:
+    return f"a {words}" if PLACEHOLDER.fullmatch(words) else words
+
+
+def _alone(story: Story, panel: Panel, name: str) -> str:
+    """The panel's words as a region reads them whose place is found: others by their class."""
+    words = panel.prompt
+    own = found_words(story, panel, name)
+    for other in dict.fromkeys(PLACEHOLDER.findall(words)):
+        spec = story.concepts.get(other)
+        if f"<{other}>" != own and isinstance(spec, ConceptSpec) and spec.kind != "scene":
+            called = re.compile(rf"(?:\b(?:a|an|the) )?<{re.escape(other)}>")
+            words = called.sub(with_article(spec.class_).replace("\\", r"\\"), words)
+    return words
 
 
 def region_prompt(story: Story, panel: Panel, name: str) -> str:
@@ -55,11 +88,15 @@ def region_prompt(story: Story, panel: Panel, name: str) -> str:
 
 def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:
     region, shown = panel.regions[name], drawn_as(story, panel, name)
+    found = story.region_shapes(panel)[name].auto
+    words_of_all = _alone(story, panel, name) if found else panel.prompt
     concept = f"<{shown}>" if shown else ""
-    head = f"a {concept}" if concept and concept not in region.prompt else ""
+    said_of = region.prompt + (words_of_all if found else "")
+    head = f"a {concept}" if concept and concept not in said_of else ""
     said = [head, _posed(_looking(story, panel, name), pose_of(story, panel, name)), side]
     words = " ".join(word for word in said if word)
-    return _joined([words, *_setting(story, panel, alone=False), story.style])
+    setting = _setting(story, panel, words_of_all, alone=False)
+    return _joined([words, *setting, story.style])
 
 
 def _looking(story: Story, panel: Panel, name: str) -> str:
@@ -130,14 +167,14 @@ def _class_words(story: Story, panel: Panel, name: str) -> str:
     return f"{with_article(spec.class_)}{worn}"
 
 
-def _setting(story: Story, panel: Panel, *, alone: bool) -> list[str]:
+def _setting(story: Story, panel: Panel, words: str, *, alone: bool) -> list[str]:
     """The scene, after `in` unless it stands alone, its hour and weather, and the panel's words."""
     shown, view, hour = scene_of(story, panel), view_of(story, panel), hour_of(story, panel)
     scene = f"<{shown}>" if shown else ""
     if scene and scene in panel.prompt:
         scene = ""
     said = [view.prompt if view else "", hour.time or "", hour.weather or ""]
-    return [scene if alone or not scene else f"in {scene}", *said, panel.prompt]
+    return [scene if alone or not scene else f"in {scene}", *said, words]
 
 
 def _list(parts: Sequence[str]) -> str:

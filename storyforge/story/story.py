@@ -17,6 +17,7 @@ from storyforge.errors import Diagnostic, Report, Severity, StoryError
 from storyforge.geometry.box import Box
 from storyforge.modelref import BaseParts
 from storyforge.settings import FuseSettings, Kind, Sampling, TrainSettings
+from storyforge.story.autoregions import with_auto_regions
 from storyforge.story.book_settings import BookSettings, CoverSettings, PrintSettings
 from storyforge.story.concept import (
     ConceptSpec,
@@ -198,6 +199,7 @@ def examined(path: Path, text: str | None = None) -> tuple[Story | None, tuple[D
     root = load(path, report) if text is None else load_text(text, report)
     if root is None:
         return None, tuple(sorted(report.findings()))
+    root = with_auto_regions(root, report)
     file = validated(StoryFile, root, report)
     # A misspelt key makes what it meant seem missing: that would be told twice.
     hidden = CONSEQUENCES if report.has_errors() else ()

@@ -150,6 +150,7 @@ const pages = new Pages(at("pages"), {
 }, write);
 const panel = new PanelView(at("view-panel"), tell, {
   change: (content) => ask("change", content).then(() => panel.open(content.panel, about(content.panel))),
+  keep: (name) => ask("keep", {panel: name}).then(() => panel.open(name, about(name))),
   reveal: (name) => { tab("text"); editor.find(name); },
 });
 const queue = new QueueView(at("view-queue"), tell);

@@ -75,9 +75,9 @@ export class Pages {
 
   #region(page, panel, region) {
     const who = region.concept ?? (region.prompt.slice(0, 24) || region.name);
-    const said = `${who}, region ${region.name} of picture ${panel.panel}` + (region.fixed ? "; its mask says where" :
+    const said = `${who}, region ${region.name} of picture ${panel.panel}` + (region.auto ? (region.found ? "; found while it was drawn, keep it on the picture’s tab" : "; will be found while it is drawn") : region.fixed ? "; its mask says where" :
       `${region.pose ? `, ${region.pose}` : ""}; arrows move, Shift and arrows resize, P pose, F turn`);
-    const button = make("button", {class: `region${region.fixed ? " fixed" : ""}`, type: "button", "aria-label": said,
+    const button = make("button", {class: `region${region.fixed ? " fixed" : ""}${region.auto ? " auto" : ""}`, type: "button", "aria-label": said,
       "data-panel": panel.panel, "data-region": region.name, "data-name": `${panel.panel}/${region.name}`, title: `${region.name}: ${who}`});
     const at = (box) => {
       const [fx, fy, fw, fh] = panel.frame, [cx, cy, cw, ch] = panel.crop;
@@ -88,7 +88,7 @@ export class Pages {
     if (!region.fixed) {
       for (const corner of ["nw", "ne", "sw", "se"]) button.append(make("i", {"data-c": corner, "aria-hidden": "true"}));
       this.#drag(button, page, panel, region, at);
-    }
+    } else button.addEventListener("click", () => this.on.choose(panel.panel));
     button.addEventListener("keydown", (event) => this.#key(event, panel, region, at));
     return button;
   }

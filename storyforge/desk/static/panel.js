@@ -50,10 +50,21 @@ export class PanelView {
       this.live,
       told.pinned ? this.#pinned(told) : "",
       told.takes.length ? takes : make("p", {class: "soft"}, "Nothing is drawn yet. The page shows where everybody will stand."),
+      this.#found(told),
       this.#drop(told),
       make("h3", {}, "Layout"),
       this.#layouts(),
     );
+  }
+
+  /** Whose place was found while the picture was drawn, and a button that makes it the author's. */
+  #found(told) {
+    const auto = (this.about?.regions ?? []).filter((region) => region.auto);
+    if (!auto.length) return "";
+    const known = auto.every((region) => region.found), names = auto.map((region) => region.concept ?? region.name).join(", ");
+    return make("div", {class: "row"},
+      make("span", {class: "soft"}, known ? `Found while it was drawn: ${names}. Kept, they can be dragged.` : `Where ${names} will stand is found while it is drawn.`),
+      known ? make("button", {type: "button", class: "writes", onclick: () => this.on.keep(told.panel)}, "Keep these regions") : "");
   }
 
   #pinned(told) {

@@ -67,3 +67,7 @@ def _asked(root: Node) -> Iterator[tuple[Node, str]]:
         for panel in page.each("panels"):
             for control in panel.each("control"):
                 yield control, "control"
+            for region in panel.named("regions").values():
+                at = region.get("at")
+                if at is not None and at.text == "auto":
+                    yield at, "regions: auto"

@@ -147,7 +147,7 @@ def check_room(panel: Node, around: Surroundings, coarsest: int, report: Report)
     shapes: dict[str, RegionShape] = {}
     for name, node in regions_of(panel):
         shape = _shape(node, None if layout is None else layout.regions.get(name))
-        if shape is not None:
+        if shape is not None and not shape.auto:
             shapes[name] = shape
     for name, shape in shapes.items():
         box = shape.bounds()
@@ -182,7 +182,8 @@ def check_fold(
     layout = around.layouts.get(panel.text_at("layout") or "")
     for name, node in regions_of(panel):
         placed = _shape(node, None if layout is None else layout.regions.get(name))
-        if placed is None or cast.get(node.text_at("concept") or "") != "characters":
+        known = cast.get(node.text_at("concept") or "")
+        if placed is None or placed.auto or known != "characters":
             continue
         box = placed.bounds()
         left, right = box.x0 + _CORE * box.width, box.x1 - _CORE * box.width

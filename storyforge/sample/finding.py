@@ -1,0 +1,248 @@
+"""Where somebody is going to stand, seen by who reads their words while a picture begins.
+
+The first steps of a drawing decide who stands where, long before anybody can be made out. For
+regions without a place of their own the picture is begun by the panel's prompt alone; cells belong
+to the subject whose words they read most (FreeFuse's idea: masks of single subjects from
+cross-attention, made coherent by self-attention). Then it is drawn from the same noise with these
+regions. Costs the first steps twice; subjects that are not in the prompt are not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+
+from storyforge.errors import StoryForgeError
+from storyforge.executor import OnProgress
+from storyforge.geometry.box import Box
+from storyforge.geometry.outline import box_round, largest_part, outline
+from storyforge.model.attention import levels
+from storyforge.model.attention_maps import AttentionRecorder, attention_map
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import FusedModel
+from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.lora import attached_locally
+from storyforge.model.prompt_weights import pieces_of
+from storyforge.model.tokens import counts_of, token_ids, weighed_ids, word_ids
+from storyforge.sample.control import Rack
+from storyforge.sample.injection import Concepts, reading_of
+from storyforge.sample.regions import Size
+from storyforge.tasks import ControlTask, PanelTask, RegionTask
+
+FIRST: Final = 0.3
+"""The part of the steps in which it is seen who stands where."""
+
+_MOST: Final = 32
+"""Rows and columns of the finest level that is looked at: finer ones tell texture, not subjects."""
+
+_SURE: Final = 0.45
+"""Between the least and the most that a cell reads a subject's words: from here on it is its."""
+
+
+@dataclass(slots=True)
+class Lookout:
+    """Adds up, step by step, which cells read which words.
+
+    places  of each subject: the places of its words in the prompt
+    latent  rows and columns of the latent grid
+    size    of the level that is looked at
+    seen    (n, rows, columns), and `own` (cells, cells): sums over steps and sites
+    """
+
+    base: BaseModel
+    places: Sequence[torch.Tensor]
+    latent: Size
+    size: Size = field(init=False)
+    seen: torch.Tensor = field(init=False)
+    own: torch.Tensor = field(init=False)
+    _cross: AttentionRecorder = field(init=False)
+    _self: AttentionRecorder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have seen nothing yet."""
+        self.size = seen_level(self.base, self.latent)
+        cells = self.size[0] * self.size[1]
+        self.seen = torch.zeros(len(self.places), *self.size)
+        self.own = torch.zeros(cells, cells)
+        cross = self.base.family.cross_sites
+        every = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
+        own = [name for name in every if name not in cross]
+        self._cross = AttentionRecorder(self.base, cross)
+        self._self = AttentionRecorder(self.base, own, cells)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record while the block runs."""
+        with self._cross.watching(), self._self.watching():
+            yield
+
+    def look(self) -> None:
+        """Take in what the last call of the model read; the prompt is the last of its batch."""
+        for site, queries in self._cross.queries.items():
+            size = self._size_of(queries.shape[1])
+            if size is None:
+                continue
+            q, k = queries[-1:].float(), self._cross.keys[site][-1:].float()
+            read = attention_map(self._cross.heads(site, q), self._cross.heads(site, k))[0]
+            for index, places in enumerate(self.places):
+                own = read[:, places].mean(1).reshape(1, 1, *size).cpu()
+                self.seen[index] += F.interpolate(own, self.size, mode="bilinear")[0, 0]
+        for site, queries in self._self.queries.items():
+            q, k = queries[-1:].float(), self._self.keys[site][-1:].float()
+            read = attention_map(self._self.heads(site, q), self._self.heads(site, k))
+            self.own += read[0].cpu()
+
+    def _size_of(self, cells: int) -> Size | None:
+        """Rows and columns of a level that counts: the watched one, or the one below it."""
+        for size in levels(self.base, *self.latent):
+            near = 2 * size[0] >= self.size[0] >= size[0]
+            if size[0] * size[1] == cells and near:
+                return size
+        return None
+
+    def maps(self) -> torch.Tensor:
+        """(n, rows, columns): how much each subject is looked for, 0 at its least, 1 at its most.
+
+        What cells that belong together read is shared among them, as they read each other.
+        """
+        flat = self.seen.flatten(1)
+        total = self.own.sum(1, keepdim=True)
+        if bool((total > 0).all()):
+            flat = flat @ (self.own / total).T
+        low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+        return ((flat - low) / (high - low).clamp(min=1e-12)).reshape(self.seen.shape)
+
+
+def seen_level(base: BaseModel, latent: Size) -> Size:
+    """The finest level of the model that is no finer than subjects are."""
+    sizes = levels(base, *latent)
+    return next((size for size in sizes if max(size) <= _MOST), sizes[-1])
+
+
+def parted(maps: torch.Tensor) -> torch.Tensor:
+    """(n, rows, columns), 1 where a subject is: a cell is whose words it reads most, if enough.
+
+    maps  (n, rows, columns) in [0, 1], each with its own most
+
+    Nobody goes without: who has no cell of the kind gets the one that is most theirs.
+    """
+    first = maps.argmax(0)
+    made = torch.stack([(first == index) & (each >= _SURE) for index, each in enumerate(maps)])
+    for index, each in enumerate(maps):
+        if not made[index].any():
+            others = maps.sum(0) - each
+            best = int((each - others).argmax())
+            made[:, best // each.shape[1], best % each.shape[1]] = False
+            made[index, best // each.shape[1], best % each.shape[1]] = True
+    return made.float()
+
+
+def unplaced(regions: Sequence[RegionTask]) -> tuple[RegionTask, ...]:
+    """The regions whose place is to be found."""
+    return tuple(each for each in regions if each.found is not None and each.polygon is None)
+
+
+def placed(regions: Sequence[RegionTask], maps: torch.Tensor) -> tuple[RegionTask, ...]:
+    """The regions, those without a place at that of their map; in the order of `unplaced`."""
+    names = [each.name for each in unplaced(regions)]
+    masks = dict(zip(names, parted(maps), strict=True))
+    made = []
+    for region in regions:
+        if region.name in masks:
+            part = largest_part(masks[region.name].numpy() > 0)
+            x0, y0, x1, y1 = box_round(part)
+            box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
+            region = replace(region, box=box, polygon=outline(part))
+        made.append(region)
+    return tuple(made)
+
+
+class _SeenEnough(Exception):
+    """What was to be seen of a beginning is seen."""
+
+
+@torch.no_grad()
+def settled(
+    base: BaseModel,
+    model: FusedModel,
+    concepts: Concepts,
+    rack: Rack,
+    task: PanelTask,
+    on_progress: OnProgress,
+) -> PanelTask:
+    """The panel with a place for every region; where one has none it is found as it begins.
+
+    base  with the model's deltas merged into it
+
+    Raises StoryForgeError for a region whose words are not in the panel's prompt.
+    """
+    asked = unplaced(task.regions)
+    if not asked:
+        return task
+    base.check_asked({"regions: auto": True, "control": bool(task.controls)})
+    with base.sized(task.decode):
+        size = task.size or (base.side, base.side)
+        noise = start_latents(base, [task.seed], size)
+        latent = (noise.shape[2], noise.shape[3])
+        places = [words_in(base, model, task.prompt, str(region.found)) for region in asked]
+        lookout = Lookout(base, places, latent)
+        alone = replace(task, regions=(), controls=_of_all(task))
+        reading = reading_of(base, model, concepts, alone, latent)
+
+        def look(done: int, total: int, latents: torch.Tensor) -> None:
+            """See who is looked for where."""
+            lookout.look()
+            on_progress(f"finding who stands where in {task.panel}: step", done, total)
+            if done >= max(1, round(FIRST * total)):
+                raise _SeenEnough
+
+        conditions = rack.controls(alone.controls, size, reading.attention.text, {})
+        with attached_locally(base, reading.local), lookout.watching(), suppress(_SeenEnough):
+            denoise(
+                base,
+                reading.attention,
+                noise,
+                steps=task.steps,
+                guidance_scale=task.guidance_scale,
+                guidance_rescale=task.guidance_rescale,
+                guidance_interval=task.guided,
+                scheduler=task.scheduler,
+                extras=Extras(seeds=(task.seed,), conditions=conditions),
+                on_step=look,
+            )
+    return replace(task, regions=placed(task.regions, lookout.maps()))
+
+
+def _of_all(task: PanelTask) -> tuple[ControlTask, ...]:
+    """What controls the whole picture, wherever anybody stands."""
+    return tuple(each for each in task.controls if each.region is None)
+
+
+def words_in(base: BaseModel, model: FusedModel, prompt: str, words: str) -> torch.Tensor:
+    """The places of some words in a prompt, by their tokens, from 0 for the first.
+
+    Raises StoryForgeError if they are not in it.
+    """
+    names, counts = list(model.tokens), counts_of(model.tokens)
+    known = word_ids(base, names, counts)
+    whole, _ = weighed_ids(base.encoders[0], pieces_of(prompt), known)
+    alone = token_ids(base, words, names, counts)
+    wanted = alone[1 : alone.index(base.tokenizer.eos_token_id, 1)]
+    starts = range(len(whole) - len(wanted) + 1)
+    found = [
+        place + offset
+        for place in starts
+        if wanted and whole[place : place + len(wanted)] == wanted
+        for offset in range(len(wanted))
+    ]
+    if not found:
+        raise StoryForgeError(
+            f"`{words}` is not in the prompt “{prompt[:80]}”, so nobody can say where it will be",
+            hint="name it there, or give its region a place",
+        )
+    return torch.tensor(found, device=base.device)

@@ -1,0 +1,288 @@
+"""Who stands where, found while a picture begins: outlines, shares, a story that asks for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tinymodel import open_tiny
+
+from storyforge.book.binding import places
+from storyforge.errors import StoryForgeError
+from storyforge.geometry.box import FRAME, Box
+from storyforge.geometry.outline import box_round, largest_part, outline
+from storyforge.model.base import BaseModel
+from storyforge.model.concept import plain
+from storyforge.plan.keys import drawn_from
+from storyforge.project.project import Project
+from storyforge.provenance.found import found_boxes
+from storyforge.sample.control import Rack
+from storyforge.sample.finding import Lookout, parted, placed, settled, words_in
+from storyforge.sample.regions import region_weights
+from storyforge.sample.sampler import picture
+from storyforge.story.keeping import with_found
+from storyforge.story.story import check, read
+from storyforge.tasks import PanelTask, RegionTask
+
+
+def sought(name: str, words: str) -> RegionTask:
+    return RegionTask(name, FRAME, words, "", 1.0, 0, None, found=words)
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))))
+def test_an_outline_holds_its_cells_and_the_holes_in_them(cells: np.ndarray) -> None:
+    part = largest_part(cells)
+    if not part.any():
+        with pytest.raises(ValueError, match="no cell"):
+            outline(part)
+        return
+    region = replace(sought("r", "x"), polygon=outline(part))
+    inside = region_weights([region], part.shape).reshape(part.shape).numpy() > 0.5
+    holes = inside & ~part
+    assert (inside | ~part).all()
+    edge = np.ones_like(holes)
+    edge[1:-1, 1:-1] = False
+    assert not (holes & edge).any()
+
+
+def test_what_hangs_together_by_a_corner_is_two_parts() -> None:
+    cells = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+    assert largest_part(cells).tolist() == [[True, True, False], [False] * 3, [False] * 3]
+
+
+def test_a_box_is_as_tight_as_the_cells() -> None:
+    cells = np.zeros((4, 8), bool)
+    cells[1:3, 2:5] = True
+    assert box_round(cells) == (0.25, 0.25, 0.625, 0.75)
+
+
+def test_a_cell_is_whose_words_it_reads_most() -> None:
+    maps = torch.tensor([[[1.0, 0.6, 0.1]], [[0.2, 0.7, 1.0]]])
+    assert parted(maps).tolist() == [[[1, 0, 0]], [[0, 1, 1]]]
+
+
+def test_cells_that_nobody_cares_for_are_nobodys() -> None:
+    assert parted(torch.tensor([[[1.0, 0.3]]])).tolist() == [[[1, 0]]]
+
+
+def test_nobody_goes_without_a_place() -> None:
+    maps = torch.tensor([[[1.0, 1.0, 0.9]], [[0.3, 0.4, 0.8]]])
+    assert parted(maps)[1].tolist() == [[0, 0, 1]]
+
+
+def panel(base: BaseModel, *regions: RegionTask, prompt: str = "a fox and an owl") -> PanelTask:
+    usual = ("", "one", 1, base.reference, base.hash, None, prompt, "")
+    side = 8 * base.vae_scale
+    return PanelTask(*usual, regions, (side, side), 4, None, None, 1.0, 5, None)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> BaseModel:
+    return open_tiny()
+
+
+def planted(tiny: BaseModel, left: torch.Tensor, right: torch.Tensor) -> Lookout:
+    """What is seen when the left half of the picture reads one word, and the right half another."""
+    lookout = Lookout(tiny, [left, right], (8, 8))
+    cells = torch.arange(64) % 8 < 4
+    for site in tiny.family.cross_sites:
+        attn = tiny.unet.get_submodule(site)
+        keys = torch.zeros(2, 77, attn.inner_dim)
+        keys[1, left, 0], keys[1, right, 0] = 9.0, -9.0
+        queries = torch.zeros(2, 64, attn.inner_dim)
+        queries[1, :, 0] = torch.where(cells, 9.0, -9.0)
+        lookout._cross.queries[site], lookout._cross.keys[site] = queries, keys
+    lookout.look()
+    return lookout
+
+
+def test_planted_attention_is_found_where_it_was_planted(tiny: BaseModel) -> None:
+    lookout = planted(tiny, torch.tensor([2]), torch.tensor([5]))
+    found = placed([sought("fox", "a fox"), sought("owl", "an owl")], lookout.maps())
+    assert [each.box for each in found] == [
+        Box(x0=0, y0=0, x1=0.5, y1=1),
+        Box(x0=0.5, y0=0, x1=1, y1=1),
+    ]
+    assert all(len(each.polygon) == 4 for each in found)
+
+
+def test_regions_with_a_place_keep_it(tiny: BaseModel) -> None:
+    lookout = planted(tiny, torch.tensor([2]), torch.tensor([5]))
+    own = RegionTask("tree", Box(x0=0.1, y0=0, x1=0.2, y1=1), "a tree", "", 1.0, 0, None)
+    asked = [sought("fox", "a fox"), own, sought("owl", "an owl")]
+    assert placed(asked, lookout.maps())[1] == own
+
+
+def test_words_are_found_in_a_prompt_wherever_they_stand(tiny: BaseModel) -> None:
+    prompt = "a fox, and an owl by a fox"
+    assert words_in(tiny, plain(tiny), prompt, "an owl").tolist() == [5, 6]
+    assert words_in(tiny, plain(tiny), prompt, "fox").tolist() == [2, 9]
+
+
+def test_who_is_not_in_the_prompt_is_told(tiny: BaseModel) -> None:
+    with pytest.raises(StoryForgeError, match="is not in the prompt"):
+        words_in(tiny, plain(tiny), "a meadow", "an owl")
+
+
+def test_a_panel_is_drawn_as_if_what_was_found_were_written(tiny: BaseModel) -> None:
+    task = panel(tiny, sought("fox", "a fox"), sought("owl", "an owl"))
+    model = plain(tiny)
+    known = settled(tiny, model, {}, Rack(tiny), task, lambda *_: None)
+    written = replace(known, regions=tuple(replace(r, found=None) for r in known.regions))
+    assert (picture(tiny, model, task) == picture(tiny, model, written)).all()
+    assert (picture(tiny, model, task) != picture(tiny, model, replace(task, regions=()))).any()
+
+
+def test_finding_leaves_the_model_as_it_was(tiny: BaseModel) -> None:
+    before = {name: value.clone() for name, value in tiny.unet.state_dict().items()}
+    hooks = sum(len(module._forward_hooks) for module in tiny.unet.modules())
+    task = panel(tiny, sought("fox", "a fox"))
+    settled(tiny, plain(tiny), {}, Rack(tiny), task, lambda *_: None)
+    assert all((before[name] == value).all() for name, value in tiny.unet.state_dict().items())
+    assert sum(len(module._forward_hooks) for module in tiny.unet.modules()) == hooks
+
+
+STORY = """\
+storyforge: 1
+title: Auto
+characters: {pip: pip, juna: juna}
+pages:
+  - panels:
+      - id: hug
+        prompt: <pip> hugs a <juna> in the snow
+        regions: auto   # wherever
+        alt: They hug.
+"""
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    for name, word in (("pip", "fox"), ("juna", "owl")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "concept.yaml").write_text(f"kind: character\nclass: {word}\n")
+        Image.new("RGB", (64, 64), "teal").save(tmp_path / name / "1.png")
+    path = tmp_path / "story.yaml"
+    path.write_text(STORY)
+    return path
+
+
+def test_auto_is_a_region_for_everybody_who_is_named(story: Path) -> None:
+    (task,) = Project(story).plan().panels
+    assert task.prompt == "<pip> hugs a <juna> in the snow"
+    assert [(r.name, r.found, r.prompt) for r in task.regions] == [
+        ("pip", "<pip>", "<pip> hugs an owl in the snow"),
+        ("juna", "<juna>", "a fox hugs a <juna> in the snow"),
+    ]
+
+
+def test_auto_is_in_the_key_and_only_where_it_is_asked(story: Path) -> None:
+    (task,) = Project(story).plan().panels
+    told = json.dumps(drawn_from(task), default=str)
+    assert "<juna>" in told
+    plain_regions = tuple(replace(r, found=None) for r in task.regions)
+    assert "found" not in json.dumps(drawn_from(replace(task, regions=plain_regions)), default=str)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("<pip> hugs a <juna> in", "two friends hug in", "SF338"),
+        ("regions: auto", "regions: autos", "SF202"),
+        ("hugs a <juna>", "hugs a <nobody>", "SF311"),
+        ("regions: auto", "control: [{draw: pose}]\n        regions: auto", "SF326"),
+    ],
+)
+def test_what_cannot_be_found_is_told(story: Path, old: str, new: str, code: str) -> None:
+    story.write_text(STORY.replace(old, new))
+    found = Project(story).check()
+    assert code in {each.code for each in found}
+    assert {each.line for each in found if each.code == code} <= {7, 8}
+
+
+def test_auto_is_no_place_in_a_layout(story: Path) -> None:
+    (story.parent / "layouts").mkdir()
+    layout = "description: x\nregions: {one: {at: auto}}\n"
+    (story.parent / "layouts" / "mine.yaml").write_text(layout)
+    text = STORY.replace("regions: auto", "layout: mine\n        regions: {one: {concept: pip}}")
+    story.write_text(text)
+    assert "SF302" in {each.code for each in check(story)}
+
+
+BOXES = {"pip": Box(x0=0, y0=0.25, x1=0.5, y1=1), "juna": Box(x0=0.5, y0=0.125, x1=1, y1=1)}
+
+
+def test_what_was_found_is_written_at_its_place(story: Path) -> None:
+    panel_ = read(story).pages[0].panels[0]
+    text = with_found(STORY, panel_, BOXES)
+    pip, juna = "box: [0, 0.25, 0.5, 1]", "box: [0.5, 0.125, 1, 1]"
+    kept = f"{{pip: {{concept: pip, {pip}}}, juna: {{concept: juna, {juna}}}}}"
+    assert text == STORY.replace("auto   #", f"{kept}   #")
+    story.write_text(text)
+    assert read(story).region_boxes(read(story).pages[0].panels[0]) == BOXES
+
+
+def test_what_was_found_stands_in_the_place_of_auto(story: Path) -> None:
+    text = STORY.replace(
+        "regions: auto", "regions: {one: {concept: pip, at: auto}, two: {at: left, prompt: x}}"
+    )
+    story.write_text(text)
+    made = with_found(text, read(story).pages[0].panels[0], {"one": BOXES["pip"]})
+    assert "{one: {concept: pip, box: [0, 0.25, 0.5, 1]}, two: {at: left, prompt: x}}" in made
+
+
+def test_nothing_is_kept_of_what_was_not_found(story: Path) -> None:
+    with pytest.raises(StoryForgeError, match="nobody knows where `juna` is"):
+        with_found(STORY, read(story).pages[0].panels[0], {"pip": BOXES["pip"]})
+
+
+def drawn(path: Path, regions: object) -> Path:
+    notes = PngInfo()
+    notes.add_itxt("storyforge", json.dumps({"schema_version": 1, "regions": regions}))
+    Image.new("RGB", (8, 8)).save(path, format="PNG", pnginfo=notes)
+    return path
+
+
+def test_a_picture_tells_whom_it_was_found_of(story: Path, tmp_path: Path) -> None:
+    told = [
+        {"name": "pip", "box": [0, 0, 0.5, 1], "found": "<pip>"},
+        {"name": "tree", "box": [0.5, 0, 1, 1]},
+        {"name": "bad", "box": [0.5, 0, 7, 1], "found": "x"},
+        3,
+    ]
+    path = drawn(tmp_path / "p.png", told)
+    assert found_boxes(path) == {"pip": Box(x0=0, y0=0, x1=0.5, y1=1)}
+    assert found_boxes(drawn(tmp_path / "q.png", "all")) == {}
+    assert found_boxes(story) == found_boxes(tmp_path / "none.png") == {}
+
+
+def test_pages_have_them_side_by_side_until_a_picture_says_more(story: Path) -> None:
+    told = read(story)
+    panel_ = told.pages[0].panels[0]
+    assert [box.x0 for box in places(told, panel_, story).values()] == [0, 0.5]
+    found = [{"name": "pip", "box": [0.25, 0, 0.5, 1], "found": "<pip>"}]
+    path = drawn(story.parent / "p.png", found)
+    assert places(told, panel_, path)["pip"].x0 == 0.25
+
+
+def test_a_story_keeps_what_was_found(story: Path) -> None:
+    project = Project(story)
+    (task,) = project.plan().panels
+    regions = [
+        {"name": n, "box": list(b.model_dump().values()), "found": f"<{n}>"}
+        for n, b in BOXES.items()
+    ]
+    with project.store.make("panels", task.key) as out:
+        drawn(out, regions)
+    assert Project(story).keep_found() == ("hug",)
+    assert "box: [0.5, 0.125, 1, 1]" in story.read_text()
+    with pytest.raises(StoryForgeError, match="no panel has regions"):
+        Project(story).keep_found()
