@@ -244,7 +244,7 @@ def test_panels_drawn_at_once_are_those_drawn_alone(base: BaseModel, task: Panel
     together = pictures(SamplingContext(base, plain(base)), pair)
     for made, alone in zip(together, pair, strict=True):
         wanted = picture(base, plain(base), alone)
-        assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 2
+        assert np.abs(made.pixels.astype(int) - wanted.astype(int)).max() <= 2
 
 
 def test_a_panel_is_refined_larger_with_its_regions(base: BaseModel, task: PanelTask) -> None:

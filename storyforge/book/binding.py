@@ -205,16 +205,14 @@ class Binding:
             name: Rect(box.x0, box.y0, box.width, box.height)
             for name, box in places(self.story, panel, art.path).items()
         }
-        # Where somebody is in a picture of the author's own, its regions say.
-        seen: tuple[Rect | None, ...] = (None,) * len(regions)
-        if panel.picture is None:
-            seen = sighted(art.path, changed(art), tuple(regions.values()))
         figures = []
-        for (name, region), body in zip(regions.items(), seen, strict=True):
+        for (name, region), (body, head) in zip(
+            regions.items(), self._seen(panel, regions), strict=True
+        ):
             concept = panel.regions[name].concept
             stands = body or _standing(region, art.width / art.height)
             alive = concept in self.story.characters
-            figures.append(Figure(concept, region, stands, alive, seen=body is not None))
+            figures.append(Figure(concept, region, stands, alive, body is not None, head))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
         taken = tuple(
             Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)
@@ -225,6 +223,29 @@ class Binding:
         return FramedPicture(
             art.width / art.height, tuple(figures), quiet, taken, art.height, uncut
         )
+
+    def _seen(
+        self, panel: Panel, regions: Mapping[str, Rect]
+    ) -> list[tuple[Rect | None, Rect | None]]:
+        """Of each region the body and the head of its subject, where they were made out.
+
+        Colours show a body's outline; that the right one was looked at, only its words say.
+        """
+        # Where somebody is in a picture of the author's own, its regions say.
+        if panel.picture is not None:
+            return [(None, None)] * len(regions)
+        art = self.art[panel.id]
+        told = {each.region: each for each in art.subjects}
+        bodies = sighted(art.path, changed(art), tuple(regions.values()))
+        found: list[tuple[Rect | None, Rect | None]] = []
+        for name, body in zip(regions, bodies, strict=True):
+            drawn = told.get(name)
+            if drawn is None:
+                found.append((body, None))
+            else:
+                right = body is not None and body.holds(drawn.head.centre())
+                found.append((body if right else drawn.body, drawn.head))
+        return found
 
     def alt(self, panel: Panel) -> str | None:
         """The picture in words; None if it is decorative.

@@ -222,7 +222,8 @@ def figures_in(frame: Rect, crop: Rect, figures: Sequence[Figure]) -> tuple[Figu
     for figure in figures:
         region, body = on_page(figure.region, frame, crop), on_page(figure.body, frame, crop)
         if region is not None and body is not None:
-            placed.append(replace(figure, region=region, body=body))
+            head = None if figure.head is None else on_page(figure.head, frame, crop)
+            placed.append(replace(figure, region=region, body=body, head=head))
     return tuple(placed)
 
 

@@ -93,14 +93,27 @@ class Rect:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawnSubject:
+    """Where a region's subject is in a picture, as its file says; in fractions of the picture."""
+
+    region: str
+    body: Rect
+    head: Rect
+
+
+@dataclass(frozen=True, slots=True)
 class Art:
-    """One picture: the panel it shows, its PNG, its size in pixels, and who made it."""
+    """One picture: the panel it shows, its PNG, its size in pixels, who made it, and who is where.
+
+    subjects  as was seen while it was drawn; of a picture that does not say none
+    """
 
     panel: str
     path: Path
     width: int
     height: int
     made: Made = "model"
+    subjects: tuple[DrawnSubject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

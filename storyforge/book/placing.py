@@ -1,6 +1,7 @@
 """What makes one place for words in a picture better than another, and which places there are.
 
-Where figures stand is `sighting`'s to see; a face is taken to be in the upper middle of its body.
+Where figures stand the picture says, or `sighting` sees; a face of which nothing is known is taken
+to be in the upper middle of its body.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Figure:
     body    where it stands in the picture, or where in its region it probably does
     alive   whether it has a face
     seen    whether the body was made out in the drawn picture
+    head    where that is known
     """
 
     name: str | None
@@ -73,10 +75,13 @@ class Figure:
     body: Rect
     alive: bool
     seen: bool = False
+    head: Rect | None = None
 
     @property
     def face(self) -> Rect:
-        """The upper middle of the body; all of its upper half where its outline is known."""
+        """The head; else the body's upper middle, all of its upper half if its outline is known."""
+        if self.head is not None:
+            return self.head
         body = self.body
         if self.seen:
             return Rect(body.x, body.y, body.width, 0.55 * body.height)

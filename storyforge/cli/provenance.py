@@ -106,7 +106,8 @@ def _lines(shown: PictureMetadata) -> Iterator[str]:
         yield shown.parameters or "it does not say what it was drawn from"
         return
     told = {name: value for name, value in shown.recipe.items() if _says(value)}
-    regions = told.pop("regions", None)
+    regions, subjects = told.pop("regions", None), told.pop("subjects", None)
+    places = subjects if isinstance(subjects, dict) else {}
     yield ""
     yield from _listed({name: told.pop(name) for name in _FIRST if name in told})
     for region in regions if isinstance(regions, list) else []:
@@ -114,9 +115,16 @@ def _lines(shown: PictureMetadata) -> Iterator[str]:
             yield ""
             yield f"region {_told(region.get('name', ''))}"
             rest = {name: each for name, each in region.items() if _says(each) and name != "name"}
-            yield from _listed(rest, "  ")
+            yield from _listed(rest | _drawn(places.get(str(region.get("name")))), "  ")
     yield ""
     yield from _listed({name: value for name, value in told.items() if name not in _UNTOLD})
+
+
+def _drawn(place: object) -> dict[str, object]:
+    """Where its subject came out, if the picture says."""
+    if not isinstance(place, dict):
+        return {}
+    return {f"drawn {part}": box for part, box in place.items()}
 
 
 _MADE: Final = {

@@ -16,6 +16,7 @@ from storyforge.pictures import beside
 from storyforge.plan.keys import KeyInputs, key_of
 from storyforge.plan.pins import Pin
 from storyforge.plan.status import subject_of
+from storyforge.provenance.recipe import subjects_in
 from storyforge.provenance.xmp import told_by
 from storyforge.store import Entry, Store, fingerprint
 from storyforge.store.products import Source
@@ -191,10 +192,14 @@ def _enlarge(
 
 
 def art_of(panel: str, path: Path) -> Art:
-    """The picture with its size and who made it, read from the PNG's head."""
-    from storyforge.book.leaf import Art
+    """The picture with its size, who made it and who is where, read from the PNG's head."""
+    from storyforge.book.leaf import Art, DrawnSubject, Rect
 
     with path.open("rb") as file:
         head = file.read(24)
     size = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
-    return Art(panel, path, *size, told_by(path) or "model")
+    subjects = tuple(
+        DrawnSubject(name, *(Rect(box.x0, box.y0, box.width, box.height) for box in boxes))
+        for name, boxes in subjects_in(path).items()
+    )
+    return Art(panel, path, *size, told_by(path) or "model", subjects)

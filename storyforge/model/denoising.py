@@ -7,6 +7,7 @@ them see the same model.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,9 @@ OnStep = Callable[[int, int, torch.Tensor], None]
 BeforeStep = Callable[[int, int, torch.Tensor, torch.Tensor], torch.Tensor | None]
 """Given (step from 0, steps, timestep, latents as the U-Net takes them): what is added to them."""
 
+Watch = Callable[[float, AttentionContext], AbstractContextManager[None]]
+"""Given (part of the steps done after a call of the model, what it reads): open during the call."""
+
 Conditions = Callable[[float, torch.Tensor, torch.Tensor], Residuals | None]
 """Given (part of the steps done, latents as the U-Net takes them, timestep): what is added."""
 
@@ -60,6 +64,7 @@ class Extras:
     strength    of drawing over: the part of the steps that is done
     steer       what is added to the latents before a step
     conditions  what spatial conditions add to the U-Net
+    watch       looks on while the model is called
     """
 
     seeds: tuple[int, ...] = ()
@@ -67,6 +72,7 @@ class Extras:
     strength: float = 1.0
     steer: BeforeStep | None = None
     conditions: Conditions | None = None
+    watch: Watch | None = None
 
 
 def make_scheduler(base: BaseModel, name: str | None) -> SchedulerMixin:
@@ -180,7 +186,8 @@ def denoise(
             asked = attention if guided else alone
             seen = maker.scale_model_input(torch.cat([latents] * (2 if guided else 1)), t)
             added = extras.conditions(index / total, seen, t) if extras.conditions else None
-            with attending(base, asked):
+            watched = extras.watch((index + 1) / total, asked) if extras.watch else nullcontext()
+            with attending(base, asked), watched:
                 said = predict(base, seen, t, asked.text, added)
             if guided:
                 said = _guided(said, scale, share)

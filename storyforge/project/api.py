@@ -196,8 +196,8 @@ def draw(
         method=method or Method(regions="exact-text" if own else "fused"),
     )
     with merged(base, fused.deltas):
-        (pixels,) = pictures(SamplingContext(base, fused, own, on_progress), [task])
-    made = Image.fromarray(pixels)
+        (drawn,) = pictures(SamplingContext(base, fused, own, on_progress), [task])
+    made = Image.fromarray(drawn.pixels)
     made.info |= {"seed": task.seed, "parameters": parameters(task, base, *made.size)}
     return made
 

@@ -6,18 +6,29 @@ Pictures of other programs are read as far as they speak: `parameters`, and who 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, TypeAdapter
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.geometry.box import Box
 from storyforge.provenance.xmp import DIGITAL_SOURCE
 
 RECIPE: Final = "storyforge"
 """The name of the text chunk that holds the recipe."""
+
+
+class _Subject(BaseModel):
+    body: Box
+    head: Box
+
+
+_SUBJECTS: Final = TypeAdapter(dict[str, _Subject])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,22 @@ def _recipe(text: str) -> Mapping[str, object]:
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) and "schema_version" in told else {}
+
+
+def subjects_in(path: Path) -> dict[str, tuple[Box, Box]]:
+    """Region -> body and head of its subject, as was seen while a picture was drawn.
+
+    Nothing of a picture that does not say; its pixels are not read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as picture:
+                told = _recipe(str(picture.info.get(RECIPE, ""))).get("subjects", {})
+        found = _SUBJECTS.validate_python(told)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
+    return {region: (each.body, each.head) for region, each in found.items()}
 
 
 def again(shown: PictureMetadata, keys: Mapping[str, str]) -> str:

@@ -27,6 +27,7 @@ from storyforge.model.attention_maps import AttentionRecorder, attention_map
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import BeforeStep, make_scheduler
+from storyforge.model.dit.reading import places_of
 from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.tokens import counts_of, weighed_ids, word_ids
 from storyforge.sample.regions import Size
@@ -107,6 +108,10 @@ def word_positions(base: BaseModel, model: FusedModel, region: RegionTask) -> to
     """
     names, counts = list(model.tokens), counts_of(model.tokens)
     known = word_ids(base, names, counts)
+    if base.door is not None:
+        prompt = pieces_of(region.prompt)
+        found = places_of(base.door, base.tokenizer, prompt, known, region.concept)
+        return torch.tensor(found, device=base.device)
     ids, _ = weighed_ids(base.encoders[0], pieces_of(region.prompt), known)
     own = known.get(region.concept or "", range(0))
     found = [place for place, each in enumerate(ids) if each in own]

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from storyforge import __version__
+from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel
 from storyforge.provenance.xmp import XMP, XMP_CHUNK
+from storyforge.sample.whereabouts import Whereabouts
 from storyforge.tasks import PanelTask, RegionTask
 
+NOBODY: Final[Mapping[str, Whereabouts]] = MappingProxyType({})
 
-def save_png(pixels: np.ndarray, task: PanelTask, base: BaseModel, path: Path) -> None:
-    """Write (h, w, 3) uint8 pixels with all that they were made from."""
+
+def save_png(
+    pixels: np.ndarray,
+    task: PanelTask,
+    base: BaseModel,
+    path: Path,
+    subjects: Mapping[str, Whereabouts] = NOBODY,
+) -> None:
+    """Write (h, w, 3) uint8 pixels with all that they were made from, and who is where in them."""
+    height, width, _ = pixels.shape
+    told = {**picture_metadata(task, base), **_subjects(subjects)}
     notes = PngInfo()
-    notes.add_text("parameters", parameters(task, base, pixels.shape[1], pixels.shape[0]))
-    notes.add_itxt(
-        "storyforge", json.dumps(picture_metadata(task, base), sort_keys=True, ensure_ascii=False)
-    )
+    notes.add_text("parameters", parameters(task, base, width, height))
+    notes.add_itxt("storyforge", json.dumps(told, sort_keys=True, ensure_ascii=False))
     notes.add_itxt(XMP_CHUNK, XMP)
     Image.fromarray(pixels).save(path, format="PNG", pnginfo=notes, optimize=True)
 
@@ -60,6 +73,18 @@ def picture_metadata(task: PanelTask, base: BaseModel) -> dict[str, object]:
         "digital_source_type": "trainedAlgorithmicMedia",
         **_extras(task),
     }
+
+
+def _subjects(subjects: Mapping[str, Whereabouts]) -> dict[str, object]:
+    found = {
+        region: {"body": _corners(each.body), "head": _corners(each.head)}
+        for region, each in subjects.items()
+    }
+    return {"subjects": found} if found else {}
+
+
+def _corners(box: Box) -> list[float]:
+    return [round(side, 4) for side in (box.x0, box.y0, box.x1, box.y1)]
 
 
 def _region(region: RegionTask) -> dict[str, object]:

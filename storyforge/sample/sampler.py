@@ -22,7 +22,7 @@ from storyforge.executor import OnProgress, silent
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
-from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.denoising import Conditions, Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.tokens import PromptEmbeds
@@ -34,6 +34,8 @@ from storyforge.sample.heads import with_heads
 from storyforge.sample.injection import Concepts, Reading, reading_of
 from storyforge.sample.recipe import save_png
 from storyforge.sample.regions import guidance_map
+from storyforge.sample.watching import watch_of
+from storyforge.sample.whereabouts import Whereabouts
 from storyforge.tasks import Method, PanelTask, RefineTask
 
 _TOGETHER = 4
@@ -79,6 +81,26 @@ class SamplingContext:
         object.__setattr__(self, "rack", Rack(self.base))
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnPicture:
+    """One picture as it came out.
+
+    pixels    (h, w, 3) uint8
+    subjects  region -> where its subject is, as far as that was seen
+    """
+
+    pixels: np.ndarray
+    subjects: Mapping[str, Whereabouts]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """Several at once: (n, 3, h, w) in [0, 1], and of each where its subjects are."""
+
+    pictures: torch.Tensor
+    subjects: Sequence[Mapping[str, Whereabouts]]
+
+
 def draw_panels(
     base: BaseModel,
     tasks: Sequence[PanelTask],
@@ -114,8 +136,8 @@ def draw_panels(
                         places = [(task, stack.enter_context(out(task))) for task in batch]
                         wanted = [(_settled(context, t), path) for t, path in places if path]
                         drawn = pictures(context, [task for task, _ in wanted]) if wanted else []
-                        for (task, path), pixels in zip(wanted, drawn, strict=True):
-                            save_png(pixels, task, base, path)
+                        for (task, path), made in zip(wanted, drawn, strict=True):
+                            save_png(made.pixels, task, base, path, made.subjects)
                     done += len(batch)
     on_progress("drawing", len(tasks), len(tasks))
 
@@ -156,10 +178,11 @@ def picture(
     Raises:
       StoryForgeError: for a size that the base cannot draw, or a prompt that it cannot read.
     """
-    return pictures(SamplingContext(base, model, on_progress=on_progress or silent), [task])[0]
+    context = SamplingContext(base, model, on_progress=on_progress or silent)
+    return pictures(context, [task])[0].pixels
 
 
-def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.ndarray]:
+def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[DrawnPicture]:
     """Draw panels at once, as `picture` does one; several are plain and of one kind."""
     base = context.base
     tasks = [_settled(context, task) for task in tasks]
@@ -167,9 +190,12 @@ def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[np.nd
     base.check_asked(_asked(first))
     with base.sized(first.decode):
         made = _with_refinement(context, tasks, first.size or (base.side, base.side))
+        drawn = made.pictures
         if first.heads:
-            made = torch.stack([with_heads(base, first, made[0], partial(_over, context))])
-    return [_bytes(each) for each in made]
+            drawn = torch.stack([with_heads(base, first, drawn[0], partial(_over, context))])
+    return [
+        DrawnPicture(_bytes(each), where) for each, where in zip(drawn, made.subjects, strict=True)
+    ]
 
 
 def _settled(context: SamplingContext, task: PanelTask) -> PanelTask:
@@ -194,13 +220,13 @@ def _asked(task: PanelTask) -> dict[str, bool]:
 def _over(
     context: SamplingContext, task: PanelTask, size: tuple[int, int], over: torch.Tensor
 ) -> torch.Tensor:
-    return _drawn(context, [task], size, over, task.refine)
+    return _drawn(context, [task], size, over, task.refine).pictures
 
 
 def _with_refinement(
     context: SamplingContext, tasks: Sequence[PanelTask], size: tuple[int, int]
-) -> torch.Tensor:
-    """(n, 3, h, w) in [0, 1]: the panels in (width, height) pixels, drawn over if they ask."""
+) -> _Drawing:
+    """The panels in (width, height) pixels, drawn over if they ask."""
     base, first = context.base, tasks[0]
     if any(side % base.vae_scale for side in size):
         raise StoryForgeError(
@@ -212,7 +238,7 @@ def _with_refinement(
         return _drawn(context, tasks, size)
     larger = _enlarged(base, size, refine.scale)
     if refine.picture is None:
-        start = _drawn(context, tasks, size)
+        start = _drawn(context, tasks, size).pictures
         start = torch.nn.functional.interpolate(
             start, larger[::-1], mode="bicubic", antialias=True
         ).clamp(0, 1)
@@ -240,8 +266,8 @@ def _drawn(
     size: tuple[int, int],
     over: torch.Tensor | None = None,
     refine: RefineTask | None = None,
-) -> torch.Tensor:
-    """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
+) -> _Drawing:
+    """Draw from noise, or over the latents of a picture."""
     base, task = context.base, tasks[0]
     noise = start_latents(base, [each.seed for each in tasks], size)
     latent = (noise.shape[2], noise.shape[3])
@@ -251,6 +277,7 @@ def _drawn(
         ]
     attention = _together([each.attention for each in readings])
     own, steer = readings[0], None
+    watch = watch_of(base, context.model, tasks, latent)
     with attached_locally(base, own.local):
         if task.regions and task.method.isolation:
             attention.isolation = isolated(own.region_weights)
@@ -258,10 +285,6 @@ def _drawn(
             guide = guide_of(base, context.model, task, attention, own.region_weights, latent)
             noise = prepared(guide, noise, task) if over is None else noise
             steer = steering(guide, task)
-        areas = {
-            region.name: own.region_weights[latent[0] * latent[1]][index].reshape(latent)
-            for index, region in enumerate(task.regions)
-        }
         clean = denoise(
             base,
             attention,
@@ -276,11 +299,28 @@ def _drawn(
                 over=over,
                 strength=refine.strength if refine else 1.0,
                 steer=steer,
-                conditions=context.rack.controls(task.controls, size, attention.text, areas),
+                conditions=_conditions(context, task, size, attention, own),
+                watch=watch,
             ),
             on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
-    return base.decode(clean)
+    return _Drawing(base.decode(clean), watch.found(tasks) if watch else [{} for _ in tasks])
+
+
+def _conditions(
+    context: SamplingContext,
+    task: PanelTask,
+    size: tuple[int, int],
+    attention: AttentionContext,
+    own: Reading,
+) -> Conditions | None:
+    """What the panel's control pictures add, some of them in one region alone."""
+    latent = size[1] // context.base.vae_scale, size[0] // context.base.vae_scale
+    areas = {
+        region.name: own.region_weights[latent[0] * latent[1]][index].reshape(latent)
+        for index, region in enumerate(task.regions)
+    }
+    return context.rack.controls(task.controls, size, attention.text, areas)
 
 
 def _together(contexts: Sequence[AttentionContext]) -> AttentionContext:

@@ -21,7 +21,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 
-from storyforge.model.dit.joint import JointText
+from storyforge.model.dit.joint import JointRecorder, JointText
 
 Transformer: TypeAlias = Flux2Transformer2DModel | ZImageTransformer2DModel
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderKLFlux2
@@ -64,6 +64,9 @@ class Door(Protocol):
 
     def inputs(self, transformer: Transformer) -> dict[str, tuple[str, ...]]:
         """Distinct input of attention -> the linears that read it, both by their paths."""
+
+    def recorder(self, transformer: Transformer) -> JointRecorder:
+        """What records who reads whom where text and picture are one sequence."""
 
     def channels(self, transformer: Transformer) -> int:
         """Of a token's latents."""

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 
 from storyforge.model.dit.door import Autoencoder, Transformer, apart, together
-from storyforge.model.dit.joint import JointText, heard, masked, shares_mask
+from storyforge.model.dit.joint import JointRecorder, JointText, heard, masked, shares_mask
 
 _QUARTERS = (1, 2, 3)
 """After which quarters of the text encoder's layers its states are read, side by side."""
@@ -49,6 +49,12 @@ class Flux2:
             found[f"{at}.qkv"] = (f"{at}.to_qkv_mlp_proj",)
             found[f"{at}.out"] = (f"{at}.to_out",)
         return found
+
+    def recorder(self, transformer: Transformer) -> JointRecorder:
+        """See `Door`; of the single blocks, where one layer asks and offers for both."""
+        own = cast(Flux2Transformer2DModel, transformer)
+        layers = [block.attn for block in own.single_transformer_blocks]
+        return JointRecorder(layers)
 
     def channels(self, transformer: Transformer) -> int:
         """See `Door`."""

@@ -8,7 +8,7 @@ the plain picture of its prompt, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -90,3 +90,66 @@ class _Masking:
         assert isinstance(seen, torch.Tensor)
         self.mask = self.mask.to(seen)  # once: device and precision stay
         return inputs, named | {"attention_mask": self.mask[None, None]}
+
+
+class JointRecorder:
+    """Records what layers that attend to text and picture at once ask and offer.
+
+    As they are before they are turned by their places: how a word suits a cell, wherever both are.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], whole: int | None = None) -> None:
+        """Record nothing yet.
+
+        whole  where the picture comes first: it is filled up to a multiple of so many cells; None
+               where its texts come first
+        """
+        self.layers, self.whole = layers, whole
+        self.queries: dict[int, torch.Tensor] = {}
+        self.keys: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record while the block runs; of pictures that come one after the other, the last."""
+        with ExitStack() as stack:
+            for number, layer in enumerate(self.layers):
+                for part, kept in (("norm_q", self.queries), ("norm_k", self.keys)):
+                    hook = _Keeping(number, kept)
+                    handle = layer.get_submodule(part).register_forward_hook(hook)
+                    stack.callback(handle.remove)
+            yield
+
+    def maps(
+        self, texts: Sequence[JointText], cells: int, *, filled: bool
+    ) -> Iterator[Mapping[int, torch.Tensor]]:
+        """How much each cell of the last picture reads each word, layer by layer.
+
+        filled  whether what fills a text up is read as well
+
+        Yields the number of each text that is heard -> (cells, T).
+        """
+        lengths = {
+            number: text.features.shape[1] if filled else text.length(-1)
+            for number, text in enumerate(texts)
+            if heard([text])
+        }
+        total = sum(lengths.values())
+        picture = 0 if self.whole else total
+        said = cells + -cells % self.whole if self.whole else 0
+        for number, queries in self.queries.items():
+            # (heads, n, d) of the last row of the batch.
+            q, k = (x[-1].float().transpose(0, 1) for x in (queries, self.keys[number]))
+            q, k = q[:, picture : picture + cells], k[:, said : said + total]
+            read = torch.softmax(q @ k.transpose(1, 2) / q.shape[2] ** 0.5, 2).mean(0)
+            parts = torch.split(read, list(lengths.values()), 1)
+            yield dict(zip(lengths, parts, strict=True))
+
+
+class _Keeping:
+    def __init__(self, number: int, kept: dict[int, torch.Tensor]) -> None:
+        self.number, self.kept = number, kept
+
+    def __call__(
+        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        self.kept[self.number] = output

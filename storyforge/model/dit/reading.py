@@ -40,11 +40,7 @@ def framed_ids(
     Raises:
       StoryForgeError: for an unknown `<name>`, or a prompt longer than is read.
     """
-    asked = [{"role": "user", "content": _HERE}]
-    frame = tokenizer.apply_chat_template(
-        asked, tokenize=False, add_generation_prompt=True, enable_thinking=door.thinks
-    )
-    before, _, after = str(frame).partition(_HERE)
+    before, after = _frame(door, tokenizer)
     ids: list[int] = []
     weights: list[float] = []
     for part, weight in _joined([(before, 1.0), *_parts(prompt, own), (after, 1.0)]):
@@ -61,6 +57,30 @@ def framed_ids(
             hint="shorten the prompt, the scene's words or the story's `style:`",
         )
     return ids, weights
+
+
+def _frame(door: Door, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What stands before and after a prompt."""
+    asked = [{"role": "user", "content": _HERE}]
+    frame = tokenizer.apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True, enable_thinking=door.thinks
+    )
+    before, _, after = str(frame).partition(_HERE)
+    return before, after
+
+
+def places_of(
+    door: Door, tokenizer: PreTrainedTokenizerBase, prompt: Pieces, own: Ids, name: str | None
+) -> list[int]:
+    """Where in its features a prompt's words for a concept are; all its words without any."""
+    ids, _ = framed_ids(door, tokenizer, prompt, own)
+    filling = LONGEST - len(ids) if door.filled and tokenizer.padding_side == "left" else 0
+    words = own.get(name or "", range(0))
+    found = [place for place, each in enumerate(ids) if each in words]
+    if not found:
+        before, after = (len(_framing(tokenizer, part)) for part in _frame(door, tokenizer))
+        found = list(range(before, len(ids) - after))
+    return [filling + place for place in found]
 
 
 def _framing(tokenizer: PreTrainedTokenizerBase, frame: str) -> list[int]:

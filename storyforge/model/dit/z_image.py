@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, ZImageTransformer2DModel
 from torch import nn
 
 from storyforge.model.dit.door import PATCH, Autoencoder, Transformer, apart, together
-from storyforge.model.dit.joint import JointText, heard, masked, shares_mask
+from storyforge.model.dit.joint import JointRecorder, JointText, heard, masked, shares_mask
 
 _BLOCKS: Final = ("noise_refiner", "context_refiner", "layers")
 
@@ -51,6 +51,11 @@ class ZImage:
                 found[f"{at}.qkv"] = (f"{at}.to_q", f"{at}.to_k", f"{at}.to_v")
                 found[f"{at}.out"] = (f"{at}.to_out.0",)
         return found
+
+    def recorder(self, transformer: Transformer) -> JointRecorder:
+        """See `Door`."""
+        own = cast(ZImageTransformer2DModel, transformer)
+        return JointRecorder([layer.attention for layer in own.layers], _WHOLE)
 
     def channels(self, transformer: Transformer) -> int:
         """See `Door`."""
