@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.errors import EnvironmentProblem
 from storyforge.executor import OnProgress
 from storyforge.fuse import solve, statistics
 from storyforge.fuse.account import Account, account
@@ -25,7 +25,7 @@ from storyforge.fuse.solve import Fit
 from storyforge.fuse.solvers import Problem, solved
 from storyforge.fuse.statistics import USUAL, Statistics, Viewing
 from storyforge.fuse.terms import LEAST, STAGES, Terms
-from storyforge.headers.joint import not_there
+from storyforge.headers.joint import refuse_joint
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.denoising import OnStep
@@ -76,9 +76,10 @@ def fuse_concepts(
     ]
     preserving = terms.preserves and not store.sound("statistics", task.ordinary)
     base = None
+    check_terms(terms, cast)
     if lacking or preserving or terms.chain or terms.refine:
         base = opened()
-        check_terms(base, terms)
+        check_terms(terms, cast, base)
     started = perf_counter()
     packing = Compact if task.settings.statistics == "compact" else Full
     shelf = _Shelf(store, base, packing, on_progress, viewing, subject=terms.subject)
@@ -97,10 +98,18 @@ def fuse_concepts(
     fused.save(out)
 
 
-def check_terms(base: BaseModel, terms: Terms) -> None:
-    """Raise StoryForgeError, before anything is watched, for what a transformer does not do."""
+def check_terms(terms: Terms, concepts: Sequence[Concept], base: BaseModel | None = None) -> None:
+    """Raise StoryForgeError, before anything is watched, for what a transformer does not do.
+
+    Where the base is not open, the layers that concepts change tell that it is one.
+    """
     custom = terms.solver == "custom-diffusion"
-    base.check_asked({"area: subject": terms.subject, "solver: custom-diffusion": custom})
+    asked = {"area: subject": terms.subject, "solver: custom-diffusion": custom}
+    if base is not None:
+        base.check_asked(asked)
+    for concept in concepts:
+        if concept.joint:
+            refuse_joint(concept.base, asked)
 
 
 @dataclass(slots=True)
@@ -181,9 +190,7 @@ def fuse(
 
     Raises StoryForgeError for a way to fuse that a transformer does not have.
     """
-    if terms.solver == "custom-diffusion" and (joint := [c for c in concepts if c.joint]):
-        message = not_there(joint[0].base, "solver: custom-diffusion")
-        raise StoryForgeError(message, hint="leave it out")
+    check_terms(terms, concepts, base)
     if len({concept.name for concept in concepts}) != len(concepts) or not concepts:
         raise ValueError("fusion takes one or more concepts, each of its own name")
     if (terms.chain or terms.refine) and base is None:

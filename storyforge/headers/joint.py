@@ -6,7 +6,10 @@ read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from storyforge.errors import StoryForgeError
 
 WITHOUT: Final = {
     "control": "its adapters are made for U-Nets",
@@ -31,3 +34,10 @@ WITHOUT: Final = {
 def not_there(name: str, written: str) -> str:
     """The sentence; `name` is the family's, or the base's."""
     return f"`{written}` is not there for {name}: {WITHOUT[written]}"
+
+
+def refuse_joint(name: str, asked: Mapping[str, bool]) -> None:
+    """Raise StoryForgeError for what is asked, by its name, of a transformer that has no such."""
+    for written, wanted in asked.items():
+        if wanted:
+            raise StoryForgeError(not_there(name, written), hint="leave it out")

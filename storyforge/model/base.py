@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils import logging as transformers_logging
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.headers.joint import not_there
+from storyforge.headers.joint import refuse_joint
 from storyforge.model.autoencoders import Vae, vae_of
 from storyforge.model.components import components_of, scheduler_config_in
 from storyforge.model.dit.door import PATCH, Door
@@ -160,10 +160,8 @@ class BaseModel:
 
     def check_asked(self, asked: Mapping[str, bool]) -> None:
         """Raise StoryForgeError for what is asked, by its name, and a transformer does not do."""
-        for written, wanted in asked.items():
-            if wanted and self.door is not None:
-                message = not_there(self.door.name, written)
-                raise StoryForgeError(message, hint="leave it out")
+        if self.door is not None:
+            refuse_joint(self.door.name, asked)
 
     def resize(self, side: int) -> None:
         """From now on read and write the base's own picture with `side` pixels a side.

@@ -127,7 +127,7 @@ def fuse(
     viewing = statistics.USUAL.of(asked)
     cast = [each if isinstance(each, Concept) else Concept.load(Path(each)) for each in concepts]
     terms = Terms.of(asked, {concept.name: concept.kind for concept in cast})
-    fusion.check_terms(model, terms)
+    fusion.check_terms(terms, cast, model)
     seen: list[Statistics] = []
     for concept, given in zip(cast, concepts, strict=True):
         concept.fits(model)
