@@ -209,6 +209,11 @@ def is_embedded(reference: str) -> bool:
     return BaseParts.of(reference).model == _EMBEDDED
 
 
+def is_of_hub(reference: str) -> bool:
+    """Whether a base that was found (see `base_at`) lies on the hub: all others are paths."""
+    return not (is_embedded(reference) or os.path.isabs(BaseParts.of(reference).model))
+
+
 def weights_at(model: str) -> Path:
     """Where a model's files lie, by the model of its `BaseParts`; a hub id is no path."""
     return POCKET if model == _EMBEDDED else Path(model)
@@ -254,8 +259,11 @@ class ModelRef:
 
     reference  how to open it: `pocket`, an absolute path, or a hub id
     hash       of its weights and of how they are put together; a hub id stands for itself
-    defaults   what it likes; the usual ones for a hub id, whose files may not be here yet: they are
-               its own only once it is opened, and its id stands for them in every key
+    defaults   what it likes; the usual ones for a hub id, whose files may not be here yet. Its own
+               count when it draws, and its id stands for them in every key
+
+    What is here of a hub id tells `check` more, and changes no key: else a plan would be another
+    one as soon as the model is fetched.
     """
 
     reference: str
@@ -349,7 +357,10 @@ USUAL_SIZE: Final = PictureSize(64, 8, (8,), 4)
 
 
 def picture_size(reference: str) -> PictureSize:
-    """The size of a base's pictures by its configuration; the usual where that cannot be read."""
+    """The size of a base's pictures by its configuration; the usual where that cannot be read.
+
+    Of a hub id that depends on what of it is on this machine, and so may decide about no key.
+    """
     model = BaseParts.of(reference).model
     folder = files_here(model)
     if os.path.isdir(folder / "transformer"):

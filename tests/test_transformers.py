@@ -9,6 +9,8 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, DiffusionPipeline
 from PIL import Image
-from support import hub_of, random_deltas
+from support import hub_of, panel, random_deltas
 from tinybases import JOINT, base_of, tiny_pipeline
 from torch import nn
 
@@ -45,10 +47,20 @@ from storyforge.model.tokens import (
     new_tokens,
     token_ids,
 )
-from storyforge.modelref import BaseParts, Defaults, base_at, defaults_of, picture_size
+from storyforge.modelref import (
+    USUAL_SIZE,
+    BaseParts,
+    Defaults,
+    base_at,
+    defaults_of,
+    picture_size,
+)
 from storyforge.project.api import fuse, train
+from storyforge.project.project import Project
+from storyforge.sample.sampler import draw_panels
 from storyforge.settings import FuseSettings
 from storyforge.story.story import check
+from storyforge.tasks import Method
 
 STEPS, SCALE = 3, 4.0
 PROMPT = "a red fox in the snow"
@@ -449,6 +461,28 @@ def test_a_hub_id_is_known_by_what_the_cache_has_of_it(
     path.write_text(STORY.replace("base: base", "base: owner/tiny") + "compose: training-free\n")
     (found,) = check(path)
     assert (found.code, base.door and base.door.name in found.message) == ("SF333", True)
+
+
+def test_a_hub_ids_products_have_the_same_keys_whatever_of_it_is_here(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    path = folder / "sized.yaml"
+    path.write_text(STORY.replace("base: base", "base: owner/tiny") + "size: [44, 38]\n")
+    before = [task.key for task in Project(path).plan().tasks()]
+    hub_of(folder / "base", tmp_path)
+    assert picture_size("owner/tiny") != USUAL_SIZE
+    assert [task.key for task in Project(path).plan().tasks()] == before
+
+
+def test_a_size_that_the_plan_could_not_cut_is_cut_to_whole_cells(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    asked = {"size": (43, 38), "regions": (), "steps": 1, "scheduler": None}
+    task = replace(panel(base, Method()), **asked)
+    draw_panels(base, [task], None, lambda _: nullcontext(tmp_path / "one.png"), silent)
+    with Image.open(tmp_path / "one.png") as made:
+        assert made.size == (40, 36)
 
 
 def test_a_vae_may_come_from_elsewhere_and_must_be_of_its_kind(

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from storyforge.errors import Diagnostic, StoryError
 from storyforge.geometry.pose import Stand, head_box
-from storyforge.modelref import ADAPTERS, HUB_ID, BaseParts, ModelRef, own_adapter, picture_size
+from storyforge.modelref import (
+    ADAPTERS,
+    HUB_ID,
+    BaseParts,
+    ModelRef,
+    is_of_hub,
+    own_adapter,
+    picture_size,
+)
 from storyforge.pictures import beside
 from storyforge.settings import Control
 from storyforge.story.concept import text_in
@@ -112,10 +120,13 @@ def _heads(story: Story, panel: Panel, base: ModelRef) -> tuple[HeadTask, ...]:
 
 
 def _size(story: Story, panel: Panel, base: ModelRef) -> tuple[int, int] | None:
-    """Width and height in pixels, each cut to what the base can draw; None for the base's own."""
+    """Width and height in pixels, each cut to what the base can draw; None for the base's own.
+
+    A base of the hub may not be here: its sizes are cut when it draws.
+    """
     asked = panel.size or story.size
-    if asked is None:
-        return None
+    if asked is None or is_of_hub(base.reference):
+        return asked
     known, decode = picture_size(base.reference), story.sampling.decode
     cell = known.scale if decode is None else max(1, decode // known.cells)
     width, height = (max(cell, side // cell * cell) for side in asked)

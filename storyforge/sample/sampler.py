@@ -134,12 +134,23 @@ def draw_panels(
                     on_progress(f"drawing {batch[0].panel}", done, len(tasks))
                     with ExitStack() as stack:
                         places = [(task, stack.enter_context(out(task))) for task in batch]
-                        wanted = [(_settled(context, t), path) for t, path in places if path]
+                        whole = [(_cut(base, t), path) for t, path in places if path]
+                        wanted = [(_settled(context, t), path) for t, path in whole]
                         drawn = pictures(context, [task for task, _ in wanted]) if wanted else []
                         for (task, path), made in zip(wanted, drawn, strict=True):
                             save_png(made.pixels, task, base, path, made.subjects)
                     done += len(batch)
     on_progress("drawing", len(tasks), len(tasks))
+
+
+def _cut(base: BaseModel, task: PanelTask) -> PanelTask:
+    """The task in whole cells: of a base that was not here, the plan did not know them."""
+    if task.size is None:
+        return task
+    with base.sized(task.decode):
+        cell = base.vae_scale
+    width, height = (max(cell, side // cell * cell) for side in task.size)
+    return replace(task, size=(width, height))
 
 
 def _unfused(base: BaseModel, concepts: Concepts) -> FusedModel:
