@@ -15,6 +15,7 @@ from diffusers import ControlNetModel, DiffusionPipeline, T2IAdapter
 from PIL import Image
 from support import random_deltas
 from tinybases import JOINT, KINDS, base_of, tiny_pipeline
+from tinybases import unet as tiny_unet
 
 from storyforge.errors import StoryForgeError
 from storyforge.executor import silent
@@ -23,17 +24,28 @@ from storyforge.fuse.checkpoint import write_checkpoint
 from storyforge.fuse.terms import Terms
 from storyforge.geometry.box import Box
 from storyforge.headers.names import part_of
-from storyforge.model.base import BaseModel
+from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.formats import diffusers_lora, kohya
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
 from storyforge.model.formats.export import Target, export_concept, halved
 from storyforge.model.lora import merged
 from storyforge.model.tokens import ConceptTokens, encode, new_tokens
+from storyforge.project.project import Project
 from storyforge.sample.sampler import SamplingContext, pictures
 from storyforge.sample.verify import difference, drawn_by_stock, drawn_here
 from storyforge.settings import FuseSettings, TrainSettings
-from storyforge.tasks import ControlTask, Method, PanelTask, RefineTask, RegionTask, TrainTask
+from storyforge.story.story import check
+from storyforge.tasks import (
+    BookTask,
+    ControlTask,
+    FuseTask,
+    Method,
+    PanelTask,
+    RefineTask,
+    RegionTask,
+    TrainTask,
+)
 from storyforge.train import edlora
 
 SHORT = statistics.Viewing(steps=1)
@@ -358,3 +370,60 @@ def test_loras_of_sdxl_may_call_layers_as_its_makers_do(name: str) -> None:
     part = part_of(f"lora_unet_{name}.lora_down.weight")
     assert part is not None
     assert (part.model, part.layer) == ("unet", ORIGINAL[name])
+
+
+STORY = """\
+storyforge: 1
+title: A
+base: base
+characters: {pip: pip}
+sampling: {steps: 1}
+pages:
+  - panels: [{id: one, decorative: true, prompt: snow, regions: {a: {at: left, concept: pip}}}]
+"""
+
+
+def written(folder: Path, base: str) -> Path:
+    """A story of one concept and one panel, to be drawn with a base in the same folder."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    (folder / "pip").mkdir()
+    for name in "abcd":
+        Image.fromarray(noise).save(folder / "pip" / f"{name}.png")
+    (folder / "pip" / "concept.yaml").write_text("kind: character\nclass: fox\n")
+    (folder / "story.yaml").write_text(STORY.replace("base: base", f"base: {base}"))
+    return folder / "story.yaml"
+
+
+@pytest.mark.parametrize("kind", ["pocket", *KINDS, *JOINT])
+def test_check_passes_and_plan_tells_what_is_to_be_made(kind: str, tmp_path: Path) -> None:
+    if kind != "pocket":
+        tiny_pipeline(kind).save_pretrained(tmp_path / "base")
+    story = written(tmp_path, kind if kind == "pocket" else "base")
+    assert [each for each in check(story) if each.severity == "error"] == []
+    made = [type(task) for task in Project(story).plan().tasks()]
+    assert made == [TrainTask, FuseTask, PanelTask, BookTask, BookTask]
+
+
+def test_an_inpainting_base_is_refused_by_every_verb_with_its_place(tmp_path: Path) -> None:
+    pipe = tiny_pipeline("sd1")
+    pipe.register_modules(unet=tiny_unet(in_channels=9))
+    pipe.save_pretrained(tmp_path / "base")
+    story = written(tmp_path, "base")
+    assert [(each.code, each.line, each.column) for each in check(story)] == [("SF330", 3, 7)]
+    project = Project(story)
+    for verb in (project.train, project.fuse, project.render):
+        with pytest.raises(StoryForgeError, match="inpainting|mistake"):
+            verb()
+    with pytest.raises(StoryForgeError, match="an inpainting model"):
+        open_base(str(tmp_path / "base"), "hash")
+
+
+def test_what_is_exported_of_the_embedded_model_changes_every_layer_alike(tmp_path: Path) -> None:
+    base = open_base("pocket", "hash")
+    pip = concept(base, "pip", 0)
+    adapter, layers = read_adapter(export_concept(pip, "kohya", tmp_path).files[0]), layers_of(base)
+    wanted = {id(base.linears[name]): delta for name, delta in halved(pip).deltas.items()}
+    assert len(adapter.layers) == len(wanted)
+    for name in adapter.layers:
+        change = change_of(base, adapter, name, layers[name]).weight
+        torch.testing.assert_close(change, wanted[id(layers[name])].weight())
