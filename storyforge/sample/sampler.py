@@ -29,6 +29,7 @@ from storyforge.model.tokens import PromptEmbeds
 from storyforge.pictures import on_paper, open_picture
 from storyforge.sample.control import Rack
 from storyforge.sample.finding import settled
+from storyforge.sample.glance import Glance
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
 from storyforge.sample.heads import with_heads
 from storyforge.sample.injection import Concepts, Reading, reading_of
@@ -75,10 +76,12 @@ class SamplingContext:
     preview: Preview | None = None
     every: int = 5
     rack: Rack = field(init=False)
+    glance: Glance = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin without adapters."""
         object.__setattr__(self, "rack", Rack(self.base))
+        object.__setattr__(self, "glance", Glance(self.base))
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +380,7 @@ def _heard(
     names = ", ".join(task.panel for task in tasks)
     context.on_progress(f"drawing {names}: step", done, total)
     if context.preview is not None and done < total and done % context.every == 0:
-        for task, made in zip(tasks, context.base.decode(latents), strict=True):
+        for task, made in zip(tasks, context.glance.pictures(latents), strict=True):
             context.preview(task, done, total, _bytes(made))
 
 
