@@ -129,7 +129,7 @@ def drawn(
 ) -> np.ndarray:
     """(h, w, 3) uint8."""
     with merged(base, fused.deltas):
-        made = pictures(SamplingContext(base, fused, cast), [panel(base, **changes)])[0]
+        made = pictures(SamplingContext(base, fused, cast), [panel(base, **changes)])[0].pixels
     assert made.std() > 1
     return made
 
