@@ -315,7 +315,18 @@ def test_what_is_too_large_is_refused_as_such(
 
 def test_who_looks_on_changes_nothing(client: TestClient, path: Path) -> None:
     assert client.post("/look/api/book", json={"have": []}).status_code == 200
-    for verb in ("type", "move", "change", "keep", "undo", "draw", "queue", "approve", "caption"):
+    for verb in (
+        "type",
+        "move",
+        "change",
+        "keep",
+        "undo",
+        "draw",
+        "queue",
+        "approve",
+        "caption",
+        "choose",
+    ):
         assert client.post(f"/look/api/{verb}", json={"text": "", "base": ""}).status_code == 403
     assert client.post("/look/api/retouch/found", content=b"x").status_code == 403
     assert path.read_text() == STORY
@@ -434,6 +445,28 @@ def test_a_concepts_page_shows_its_pictures_and_takes_captions(drawn: Studio) ->
     for file in ("../../story.yaml", "concept.yaml", "2.png"):
         answer = client.post("/write/api/caption", json={**asked, "file": file})
         assert answer.status_code == 422
+
+
+def test_an_author_chooses_among_pictures_made_from_words(drawn: Studio) -> None:
+    app = Guard(make_app(drawn), "look", "write", frozenset({HOST}))
+    client = TestClient(app, base_url=f"http://{HOST}", headers=PAGE)
+    folder = drawn.path.parent / "concepts" / "pip"
+    (folder / ".candidates").mkdir()
+    seen = {"caption": "a [trigger]", "prompt": "a fox", "text": 1.0, "alike": 0.5}
+    told = [{"number": n, "chosen": False, **seen} for n in (1, 2)]
+    (folder / ".candidates" / "candidates.json").write_text(json.dumps(told))
+    for number in (1, 2):
+        Image.new("RGB", (64, 64), "teal").save(folder / ".candidates" / f"00{number}.png")
+    answer = client.post("/write/api/choose", json={"concept": "pip", "numbers": [2]}).json()
+    assert [(each["number"], each["chosen"]) for each in answer["candidates"]] == [
+        (1, False),
+        (2, True),
+    ]
+    assert [each["file"] for each in answer["pictures"]] == ["002.png", "1.png"]
+    assert client.get(f"/write/{answer['candidates'][0]['picture']}").status_code == 200
+    for numbers, status in (([], 422), ([7], 422), ("all", 400), ([True], 400)):
+        asked = {"concept": "pip", "numbers": numbers}
+        assert client.post("/write/api/choose", json=asked).status_code == status
 
 
 def waiting(queue: DrawQueue, state: str) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
-from storyforge.cli.options import AsJson, StoreFolder
+from storyforge.cli.options import AsJson, StepsOption, StoreFolder, among
 from storyforge.cli.program import group
+from storyforge.cli.progress import ProgressLine
 from storyforge.cli.terminal import (
     card_content,
     finding_content,
     finding_line,
+    show_path,
     show_table,
     size,
     tell,
@@ -23,7 +27,11 @@ from storyforge.errors import Severity, StoryForgeError
 
 if TYPE_CHECKING:
     from storyforge.model.card import Card
+    from storyforge.project.described import ConceptDraft
+    from storyforge.settings import Kind
     from storyforge.train.report import DataReport
+
+_KINDS: Final = ("character", "object", "scene")
 
 concept = group("concept", "Look at a concept: at its pictures, at what was learnt.")
 
@@ -57,6 +65,107 @@ def check_pictures(
             tell(f"all pictures: {sheet}")
     if report.errors or (strict and report.findings):
         raise typer.Exit(1)
+
+
+@concept.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the concept, and its folder.")],
+    words: Annotated[
+        str, typer.Option("--describe", metavar="TEXT", help="Such as `a fox with a golden horn`.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the folder goes.")
+    ] = Path("concepts"),
+    kind: Annotated[str, typer.Option("--kind", help="character, object or scene.")] = "character",
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="WORD", help="The everyday word for it.")
+    ] = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="MODEL", help="Who draws the pictures.")
+    ] = "pocket",
+    style: Annotated[str, typer.Option("--style", help="Words added to every prompt.")] = "",
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=2, max=400, help="Pictures to choose from.")
+    ] = 24,
+    keep: Annotated[int, typer.Option("--keep", min=1, max=100, help="Pictures to choose.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=20_000, help="Others, other ones.")] = 0,
+    steps: StepsOption = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option("--adapter", metavar="DIR", help=r"Reads poses \[the base's own]."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option("--clip", help=r"Chooses: a folder or hub id \[the base's own].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a concept from words: draw candidates, keep those that show one and the same."""
+    from storyforge.project.described import Description, describe
+
+    _check_name(name)
+    among(kind, _KINDS, "--kind")
+    if keep > candidates:
+        raise typer.BadParameter(f"there are {candidates} to choose from", param_hint="--keep")
+    sort = cast("Kind", kind)
+    asked = Description(
+        out / name, words, sort, class_, base, style, candidates, keep, seed, steps, adapter, clip
+    )
+    with ProgressLine() as progress:
+        made = describe(asked, progress)
+    if as_json:
+        tell_json(_described(made))
+        return
+    show_path(made.folder)
+    chosen = [str(each.number) for each in made.seen if each.chosen]
+    tell(f"chosen: {', '.join(chosen)} of {len(made.seen)}, all on {made.sheet}")
+    mine, all_ = made.consistency
+    tell(f"alike {mine:.2f} (all candidates {all_:.2f}), obedient {made.text:.2f}")
+    for finding in made.findings:
+        tell(finding_line(finding))
+    tell(f"others: storyforge concept choose {made.folder} NUMBER...")
+    tell(f"next: write `{kind}s: {{{name}: {made.folder}}}` into a story and train it")
+
+
+@concept.command()
+def choose(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of `concept new`.")],
+    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER...", help="As on the sheet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Choose by hand which of the pictures of `concept new` it is learnt from."""
+    from storyforge.project import candidates
+
+    seen = candidates.choose(folder, numbers)
+    if as_json:
+        tell_json({"folder": str(folder), "chosen": [s.number for s in seen if s.chosen]})
+    else:
+        show_path(folder)
+
+
+def _check_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from storyforge.settings import ConceptName
+
+    try:
+        TypeAdapter(ConceptName).validate_python(name)
+    except ValidationError as exc:
+        raise StoryForgeError(exc.errors()[0]["msg"], hint="such as `pip`") from exc
+
+
+def _described(made: ConceptDraft) -> dict[str, object]:
+    mine, all_ = made.consistency
+    return {
+        "folder": str(made.folder),
+        "class": made.word,
+        "drawn": made.drawn,
+        "consistency": round(mine, 4) if isfinite(mine) else None,
+        "consistency_of_all": round(all_, 4) if isfinite(all_) else None,
+        "text_alignment": round(made.text, 4),
+        "candidates": [asdict(each) for each in made.seen],
+        "findings": [finding_content(each) for each in made.findings],
+        "sheet": str(made.sheet),
+    }
 
 
 @concept.command()

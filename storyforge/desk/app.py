@@ -182,6 +182,17 @@ def caption(studio: Studio, asked: Values) -> object:
     return concepts.concept(studio.project(), name, studio.address)
 
 
+def choose(studio: Studio, asked: Values) -> object:
+    """A concept made from words is learnt from other candidates."""
+    numbers = asked.get("numbers")
+    if not isinstance(numbers, list) or not all(type(each) is int for each in numbers):
+        raise Wrong("`numbers` must be a list of whole numbers")
+    name = _text(asked, "concept")
+    concepts.choose(studio.project().story, name, numbers)
+    studio.look_anew()
+    return concepts.concept(studio.project(), name, studio.address)
+
+
 _POSTED: Final[dict[str, Answer]] = {
     "book": book,
     "type": typed,
@@ -194,6 +205,7 @@ _POSTED: Final[dict[str, Answer]] = {
     "queue": queue,
     "approve": approve,
     "caption": caption,
+    "choose": choose,
 }
 
 

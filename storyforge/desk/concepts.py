@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from storyforge.errors import StoryForgeError
 from storyforge.pictures import PICTURES
 from storyforge.pictures import sources as pictures_in
+from storyforge.project import candidates
 from storyforge.project.inspect import examine_folder
 from storyforge.project.project import Project
 from storyforge.store import write_whole
@@ -41,7 +43,7 @@ def concept(project: Project, name: str, address: Callable[[Path], str]) -> Valu
     spec = _spec(project.story, name)
     told: Values = {"name": name, "learnt": _learnt(project, name), "fusion": fusion(project)}
     if isinstance(spec, Path):
-        return {**told, "kind": "file", "pictures": [], "findings": []}
+        return {**told, "kind": "file", "pictures": [], "findings": [], "candidates": []}
     folder = spec.pictures()
     report = examine_folder(spec.folder, project.base.reference)
     codes = {each.file: report.codes(each) for each in report.seen}
@@ -65,7 +67,28 @@ def concept(project: Project, name: str, address: Callable[[Path], str]) -> Valu
         "class": spec.class_,
         "pictures": pictures,
         "findings": findings,
+        "candidates": _candidates(folder, address),
     }
+
+
+def _candidates(folder: Path, address: Callable[[Path], str]) -> list[Values]:
+    """All that was drawn of a concept that is made from words."""
+    seen = candidates.read_candidates(folder)
+    return [
+        {**asdict(each), "picture": address(candidates.drawn_at(folder, each.number))}
+        for each in seen
+    ]
+
+
+def choose(story: Story, name: str, numbers: Sequence[int]) -> None:
+    """Let a concept be learnt from these of its candidates.
+
+    Raises StoryForgeError for numbers that are none, or a concept without candidates.
+    """
+    spec = _spec(story, name)
+    if isinstance(spec, Path):
+        raise StoryForgeError(f"`{name}` is a file; it was learnt elsewhere")
+    candidates.choose(spec.pictures(), numbers)
 
 
 def _learnt(project: Project, name: str) -> Values | None:

@@ -89,6 +89,10 @@ class Studio:
         """Say that the pages are others."""
         self.bus.tell("pages", {"version": self.session.version})
 
+    def look_anew(self) -> None:
+        """Plan soon: what pictures are made from is another."""
+        self._drawn.set()
+
     def _watch(self) -> None:
         while not self._ended.wait(_LOOK):
             try:

@@ -13,15 +13,16 @@ export class ConceptsView {
 
   async open(name) {
     this.name = name;
-    const choice = make("div", {class: "row", role: "group", "aria-label": "Characters, objects and scenes"}, ...this.list.map((each) =>
+    this.choice = make("div", {class: "row", role: "group", "aria-label": "Characters, objects and scenes"}, ...this.list.map((each) =>
       make("button", {type: "button", "aria-pressed": String(each.name === name), onclick: () => this.open(each.name)}, each.name)));
     try {
-      const told = await get(`concept/${encodeURIComponent(name)}`);
-      this.host.replaceChildren(choice, ...this.#about(told));
+      this.#show(await get(`concept/${encodeURIComponent(name)}`));
     } catch (error) {
-      this.host.replaceChildren(choice, make("p", {class: "error"}, error.message));
+      this.host.replaceChildren(this.choice, make("p", {class: "error"}, error.message));
     }
   }
+
+  #show(told) { this.host.replaceChildren(this.choice, ...this.#about(told)); }
 
   #about(told) {
     const learnt = told.learnt ? `learnt: rank ${told.learnt.rank}${told.learnt.drift === null ? "" : `, drift ${(100 * told.learnt.drift).toFixed(1)} %`}` : "not learnt yet";
@@ -29,6 +30,7 @@ export class ConceptsView {
       make("h2", {}, told.name), make("p", {class: "soft"}, [told.kind, told.class, learnt].filter(Boolean).join(" · ")),
       ...told.findings.map((each) => make("p", {class: "warning"}, `${each.file}: ${each.code} ${each.message}`)),
       make("div", {class: "pictures"}, ...told.pictures.map((each) => this.#picture(told, each))),
+      ...this.#candidates(told),
       ...this.#fusion(told),
     ];
   }
@@ -46,6 +48,26 @@ export class ConceptsView {
     return make("div", {class: "card"},
       make("div", {class: "masked", title: each.mask ? "point at it: what the mask leaves out turns dark" : ""}, make("img", {src: each.picture, alt: `${told.name}, ${each.file}`, loading: "lazy"}), each.mask ? make("img", {src: each.mask, alt: `mask of ${each.file}`, loading: "lazy"}) : ""),
       make("label", {for: id, class: "soft"}, `${each.file}: captions${each.codes.length ? ` (${each.codes.join(" ")})` : ""}`), field);
+  }
+
+  /** A concept made from words: all that was drawn, and which of it the concept is learnt from. */
+  #candidates(told) {
+    if (!told.candidates?.length) return [];
+    const locked = document.body.dataset.write !== "1";
+    const boxes = told.candidates.map((each) => make("input", {type: "checkbox", value: each.number, checked: each.chosen, disabled: locked}));
+    const keep = async () => {
+      try {
+        const numbers = boxes.filter((box) => box.checked).map((box) => Number(box.value));
+        this.#show(await post("choose", {concept: told.name, numbers}));
+        this.tell(`${told.name} is learnt from ${numbers.length} pictures`);
+      } catch (error) { this.tell(error.message, true); }
+    };
+    return [make("h3", {}, "Drawn from words"),
+      make("p", {class: "soft"}, "Tick those that show one and the same. Likeness is to those that are ticked by the judge."),
+      make("div", {class: "pictures"}, ...told.candidates.map((each, index) => make("label", {class: "card pick"},
+        make("img", {src: each.picture, alt: `Candidate ${each.number}: ${each.prompt}`, loading: "lazy"}),
+        make("span", {class: "row"}, boxes[index], `${each.number}: alike ${each.alike.toFixed(2)}, obedient ${each.text.toFixed(2)}`)))),
+      make("div", {class: "row writes"}, make("button", {type: "button", class: "main", onclick: keep}, "Learn from these"))];
   }
 
   #fusion(told) {
