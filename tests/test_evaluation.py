@@ -174,12 +174,15 @@ def test_a_story_goes_on_after_evaluate_or_evaluate_story(
 
 def test_takes_are_judged_as_panels_are(first: Any, story: Path, clip: Path) -> None:
     words = ["render", str(story), "one", "--takes", "2", "--clip", str(clip), "--json"]
-    told = json.loads(CliRunner().invoke(app, words).stdout)["likeness"]["one"]
+    judged = json.loads(CliRunner().invoke(app, words).stdout)
+    told, ranked = judged["likeness"]["one"], judged["ranking"]["one"]
+    assert set(judged["obedience"]["one"]) == set(judged["eyes"]["one"]) == {"0", "1"}
     (score,) = first["region_scores"]
     assert told["0"] == pytest.approx(score["image_alignment"]["pip"], abs=1e-4)
     assert told["1"] != told["0"]
     said = CliRunner().invoke(app, words[:-1]).stderr
-    assert f"take {max(told, key=told.get)} is most alike" in said
+    assert f"one: first take {ranked[0]} (likeness {told[str(ranked[0])]:.2f}, obedience" in said
+    assert f"one: then take {ranked[1]}" in said
 
 
 def test_evaluate_alone_and_its_help_name_what_can_be_judged() -> None:

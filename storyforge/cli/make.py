@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from storyforge.executor import OnProgress
     from storyforge.fuse.checkpoint import Target
     from storyforge.plan.plan import Order
+    from storyforge.project.approve import Takes
     from storyforge.project.making import Outcome
     from storyforge.project.project import Project
 
@@ -248,17 +249,34 @@ def _show_takes(
     _tell_outcome(drawn.outcome)
     sheets = [str(path) for path in drawn.sheets]
     if as_json:
-        image_alignment = {panel: dict(each) for panel, each in drawn.image_alignment.items()}
-        tell_json({**outcome_content(drawn.outcome), "sheets": sheets, "likeness": image_alignment})
+        ranking = {panel: list(takes) for panel, takes in drawn.ranking.items()}
+        judged = {name: _scores(drawn, name) for name in ("likeness", "obedience", "eyes")}
+        told = {"sheets": sheets, **judged, "ranking": ranking}
+        tell_json({**outcome_content(drawn.outcome), **told})
     else:
         for path in sheets:
             show_path(path)
-    for panel, each in drawn.image_alignment.items():
-        if each:
-            best = max(each, key=each.__getitem__)
-            tell(f"{panel}: take {best} is most alike ({each[best]:.2f})")
+    _tell_ranking(drawn)
     tell(f"next: look at the numbers there, then `storyforge pick {project.path} PANEL TAKE`")
     _end(drawn.outcome)
+
+
+def _tell_ranking(drawn: Takes) -> None:
+    """Which take of each panel to look at first, and by what."""
+    for panel, takes in drawn.ranking.items():
+        for place, number in enumerate(takes):
+            if said := str(drawn.scores[panel][number]):
+                tell(f"{panel}: {'then' if place else 'first'} take {number} ({said})")
+    if any(len(takes) > 1 for takes in drawn.ranking.values()):
+        tell("takes without eyes come last, the others by likeness and obedience together")
+
+
+def _scores(drawn: Takes, name: str) -> dict[str, dict[int, float]]:
+    """Panel -> take -> one of its scores, where there is one."""
+    return {
+        panel: {n: each.known[name] for n, each in takes.items() if name in each.known}
+        for panel, takes in drawn.scores.items()
+    }
 
 
 @app.command()

@@ -12,15 +12,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from PIL import Image
-
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.evaluate.judge import clip_for
 from storyforge.executor import translated
-from storyforge.metrics.alignment import text_alignment
-from storyforge.modelref import own_clip
 from storyforge.plan.plan import Order
-from storyforge.plan.takes import take_of
 from storyforge.project.making import Making
 from storyforge.project.project import Project
 
@@ -67,32 +61,14 @@ def perform(job: Mapping[str, object], say: Say) -> Mapping[str, object]:
     takes = project.takes([panel], number, order, how=how, on_progress=on_progress)
     if takes.outcome.troubles:
         raise takes.outcome.troubles[0].error
-    likeness = takes.image_alignment.get(panel, {})
+    judged = {str(take): each.known for take, each in takes.scores.get(panel, {}).items()}
     return {
-        "likeness": {str(take): round(value, 4) for take, value in likeness.items()},
-        "obedience": obedience(project, order, panel, number),
+        **{
+            name: {take: each[name] for take, each in judged.items() if name in each}
+            for name in ("likeness", "obedience")
+        },
         "seconds": round(takes.outcome.seconds, 2),
     }
-
-
-def obedience(project: Project, order: Order, panel: str, count: int) -> dict[str, float]:
-    """Take -> how well the picture shows what the panel's prompt says; empty without a judge."""
-    plan = project.plan(order)
-    task = next(each for each in plan.panels if each.panel == panel)
-    if own_clip(task.base) is None:
-        return {}
-    clip = clip_for(task.base, None)
-    words = task.prompt
-    for name, spec in project.story.concepts.items():
-        words = words.replace(f"<{name}>", name if isinstance(spec, Path) else spec.class_)
-    read, found = clip.words([words]), {}
-    for number in range(count):
-        key = take_of(plan, task, number)[0].key
-        if project.store.has("panels", key):
-            with Image.open(project.store.path("panels", key)) as picture:
-                seen = clip.pictures([picture.convert("RGB")])
-            found[str(number)] = round(text_alignment(seen, read), 4)
-    return found
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from storyforge.contact_sheet import Cell, write_contact_sheet
 from storyforge.engine.engine import ledger_of
@@ -29,6 +30,9 @@ from storyforge.store import Entry, Store, fingerprint
 from storyforge.story.story import Story
 from storyforge.tasks import PanelTask
 
+if TYPE_CHECKING:
+    from storyforge.evaluate.takes import TakeScore
+
 _TAKE_SIDE = 360
 """Pixels of a take on its sheet: takes are looked at to choose from."""
 
@@ -37,12 +41,14 @@ _TAKE_SIDE = 360
 class Takes:
     """What came of drawing takes: a contact sheet for each panel.
 
-    image_alignment  panel -> take -> how alike it is to whom it shows, where somebody could judge
+    scores   panel -> take -> what there is to say of it
+    ranking  panel -> its takes, the most promising first
     """
 
     outcome: Outcome
     sheets: tuple[Path, ...]
-    image_alignment: Mapping[str, Mapping[int, float]]
+    scores: Mapping[str, Mapping[int, TakeScore]]
+    ranking: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +83,8 @@ def draw_takes(
 ) -> Takes:
     """Draw takes 0 to `count` - 1 of each panel and lay them on a contact sheet; bind no book.
 
-    Takes that exist already are not drawn again. A CLIP says how alike each is to whom it shows:
-    the one that is asked for, else the base's own, if it has one.
+    Takes that exist already are not drawn again. A CLIP says how alike each is to whom it shows and
+    how well it shows what was asked: the one that is named, else the base's own, if it has one.
     """
     if not panels:
         hint = f"such as `storyforge render {drawn.story.path} PANEL --takes {count}`"
@@ -96,33 +102,35 @@ def draw_takes(
     takes = tuple(take for each in tasks.values() for take in each)
     asked = replace(drawn, panels=takes, books=(), key_inputs=key_inputs, pins={})
     outcome = make(asked, store, replace(how, names=names), on_progress)
-    alignments = _image_alignments(drawn, store, takes, clip, on_progress)
+    judged = _judged(drawn, store, takes, clip, on_progress)
     sheets = []
     for panel, each in tasks.items():
-        if cells := _cells(drawn, store, each, alignments):
+        if cells := _cells(drawn, store, each, judged):
             sheets.append(_sheet(drawn, how.out, panel, cells))
-    image_alignment = {
-        panel: {
-            number: alignments[task.key]
-            for number, task in enumerate(each)
-            if task.key in alignments
-        }
+    scores = {
+        panel: {n: judged[task.key] for n, task in enumerate(each) if task.key in judged}
         for panel, each in tasks.items()
     }
-    return Takes(outcome, tuple(sheets), image_alignment)
+    return Takes(outcome, tuple(sheets), scores, _ranking(scores))
 
 
-def _image_alignments(
+def _judged(
     drawn: Plan, store: Store, takes: Sequence[PanelTask], clip: str | None, on_progress: OnProgress
-) -> Mapping[str, float]:
-    """Likeness by key; nothing where the base has no CLIP and none is asked for."""
-    if clip is None and own_clip(takes[0].base) is None:
-        return {}
+) -> Mapping[str, TakeScore]:
+    """What there is to say of every take that is drawn; more where there is a CLIP."""
     from storyforge.evaluate.judge import clip_for
-    from storyforge.evaluate.takes import image_alignments
+    from storyforge.evaluate.takes import take_scores
 
     on_progress("judging", 0, 1)
-    return image_alignments(drawn, store, takes, clip_for(takes[0].base, clip))
+    base = takes[0].base
+    able = clip is not None or own_clip(base) is not None
+    return take_scores(drawn, store, takes, clip_for(base, clip) if able else None)
+
+
+def _ranking(scores: Mapping[str, Mapping[int, TakeScore]]) -> dict[str, Sequence[int]]:
+    from storyforge.evaluate.takes import ranking
+
+    return {panel: ranking(each) for panel, each in scores.items()}
 
 
 def _take_name(task: PanelTask, number: int) -> str:
@@ -130,7 +138,7 @@ def _take_name(task: PanelTask, number: int) -> str:
 
 
 def _cells(
-    drawn: Plan, store: Store, takes: Sequence[PanelTask], alignments: Mapping[str, float]
+    drawn: Plan, store: Store, takes: Sequence[PanelTask], judged: Mapping[str, TakeScore]
 ) -> list[Cell]:
     """Those takes of a panel that are drawn, by their number; the one in the book is framed."""
     panel = takes[0].panel
@@ -139,9 +147,8 @@ def _cells(
     return [
         Cell(
             store.path("panels", task.key),
-            f"take {number}" + (", in the book" if task.key == shown else ""),
-            f"seed {task.seed}"
-            + (f", likeness {alignments[task.key]:.2f}" if task.key in alignments else ""),
+            f"take {number}, seed {task.seed}" + (", in the book" if task.key == shown else ""),
+            str(judged.get(task.key, "")),
             chosen=task.key == shown,
         )
         for number, task in enumerate(takes)
