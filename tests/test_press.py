@@ -21,9 +21,10 @@ from storyforge.book.inline import emphasised, runs, unmarked
 from storyforge.book.leaf import Art, Book, Picture, Rect, TextBlock
 from storyforge.book.page import bind, undrawn
 from storyforge.book.picture import jpeg
+from storyforge.book.preflight import Marks, check_book
 from storyforge.book.typeface import ANDIKA
 from storyforge.book.wrap import inside, wrap
-from storyforge.errors import StoryError, StoryForgeError
+from storyforge.errors import Report, StoryError, StoryForgeError
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import SOURCES
 from storyforge.story.story import check, read
@@ -266,6 +267,14 @@ def test_portraits_are_no_panels_to_be_led_through(tmp_path: Path) -> None:
     page = write_html(book, tmp_path / "b.html").read_text()
     assert 'id="guide"' not in page
     assert "data-guided>" not in page
+
+
+def test_a_small_portrait_is_told_to_bring_a_larger_one(tmp_path: Path) -> None:
+    book, report = bound(told_of(tmp_path, 1, "width: 100mm, height: 100mm")), Report("a")
+    check_book(book, Marks(), report)
+    hints = {d.message.split("`")[1]: d.hint for d in report.findings() if "an inch" in d.message}
+    assert "`book.people`" in hints["portrait 1"]
+    assert not any("people" in hint for name, hint in hints.items() if name != "portrait 1")
 
 
 def test_where_no_portrait_has_room_the_author_is_told(tmp_path: Path) -> None:

@@ -56,12 +56,13 @@ def check_book(book: Book, marks: Marks, report: Report) -> None:
 
 def _check_ppi(book: Book, printer: Printer | None, marks: Marks, report: Report) -> None:
     """Pictures with too few pixels: those that are alike in one finding."""
-    few: dict[int, list[tuple[float, str, str]]] = {}
+    few: dict[tuple[int, str], list[tuple[float, str, str]]] = {}
     for panel, (ppi, item, leaf) in _largest(book).items():
         if ppi < PRINT_PPI:
             placed = f"{leaf.label}: {item.art.width} pixels on {inches(item):.2f} inches"
-            few.setdefault(item.art.width, []).append((ppi, panel, placed))
-    for width, places in few.items():
+            hint = _larger(item, leaf, refused=printer is not None and ppi < LEAST_PPI)
+            few.setdefault((item.art.width, hint), []).append((ppi, panel, placed))
+    for (width, hint), places in few.items():
         ppi, panel, placed = min(places)
         mark = marks.panel(panel) if len(places) == 1 else marks.book
         message = f"`{panel}`, {placed}, {ppi:.0f} an inch"
@@ -72,11 +73,19 @@ def _check_ppi(book: Book, printer: Printer | None, marks: Marks, report: Report
                 f"largest ({names})"
             )
         if printer is not None and ppi < LEAST_PPI:
-            hint = "draw them larger, or set `book.upscale`"
             report.error(mark, "SF502", f"{message}; print needs {LEAST_PPI}", hint)
         else:
-            hint = "`book.upscale: lanczos` makes them large enough for a printer"
             report.warning(mark, "SF501", f"{message}; print wants {PRINT_PPI}", hint)
+
+
+def _larger(item: Picture, leaf: Leaf, *, refused: bool) -> str:
+    """How such a picture gets more pixels: portraits are never enlarged, and none is drawn."""
+    if leaf.kind == "lives":
+        return "give a larger picture of them in `book.people`"
+    if refused:
+        brought = item.art.made == "hand"
+        return f"{'bring' if brought else 'draw'} them larger, or set `book.upscale`"
+    return "`book.upscale: lanczos` makes them large enough for a printer"
 
 
 def _largest(book: Book) -> dict[str, tuple[float, Picture, Leaf]]:

@@ -281,12 +281,12 @@ def _products(plan: Plan, store: Store, tree: Path) -> list[str]:
 
 def _write(target: Path, tree: Path, manifest: Manifest) -> None:
     """Write the archive; the same contents, the same bytes."""
-    made = tree / _MANIFEST
-    with writing(target), zipfile.ZipFile(made, "w") as archive:
+    whole = tree / f"pack{ENDING}"
+    with writing(target), zipfile.ZipFile(whole, "w") as archive:
         _add(archive, _MANIFEST, manifest.model_dump_json(indent=1).encode())
         for file in manifest.files:
             _add(archive, file.name, (tree / file.name).read_bytes())
-    with made.open("rb") as source:
+    with whole.open("rb") as source:
         write_whole(target, iter(partial(source.read, 1 << 20), b""))
 
 
@@ -315,13 +315,25 @@ def unpack(path: Path, folder: Path | None = None) -> Path:
                 with TemporaryDirectory(prefix=".storyforge-", dir=target.absolute().parent) as new:
                     _extract(archive, manifest, Path(new))
                     _shelve(manifest, Path(new))
-                    make_folder(target)
-                    for child in (Path(new) / "story").iterdir():
-                        os.replace(child, target / child.name)
+                    _put(Path(new) / "story", target, PurePosixPath(manifest.story).name)
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as exc:
         # A RuntimeError is what zipfile says of an encrypted or strangely packed file.
         raise StoryForgeError(f"`{path}` is no pack that can be read: {exc}") from exc
     return target / PurePosixPath(manifest.story).relative_to("story")
+
+
+def _put(made: Path, target: Path, story: str) -> None:
+    """Let a folder take the place of an empty one, in one step.
+
+    Where a folder cannot be replaced, because somebody stands in it, its parts move one by one, the
+    story last: without it nobody takes what is there for whole.
+    """
+    try:
+        os.replace(made, target)
+    except OSError:
+        make_folder(target)
+        for child in sorted(made.iterdir(), key=lambda child: child.name == story):
+            os.replace(child, target / child.name)
 
 
 def _manifest(archive: zipfile.ZipFile) -> Manifest:

@@ -343,6 +343,8 @@ def check_edition(language: str | None, known: Sequence[str]) -> None:
     meant = f"; did you mean `{guess}`?" if guess else ""
     there = ", ".join(f"`{name}`" for name in known)
     hint = f"write `locales/{language}.yaml`, or `{language}: …` beside the story's own words"
+    if not re.fullmatch(LANGUAGE_CODE, language):
+        hint = "languages are written as `de` or `pt-BR`"
     raise StoryForgeError(f"no text is in `{language}`, only in {there}{meant}", hint=hint)
 
 

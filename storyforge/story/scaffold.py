@@ -51,18 +51,7 @@ def scaffold(folder: Path) -> Path:
 
 
 def _copy(story: Story, folder: Path) -> None:
-    """Copy all that the story refers to, and let it refer to the copies.
-
-    Raises OSError with the reason alone: `shutil.copytree` tells a list of them.
-    """
-    try:
-        _copy_all(story, folder)
-    except shutil.Error as exc:
-        reasons = exc.args[0]
-        raise OSError(0, str(reasons[0][2]) if isinstance(reasons, list) else str(exc)) from exc
-
-
-def _copy_all(story: Story, folder: Path) -> None:
+    """Copy all that the story refers to, and let it refer to the copies."""
     for subfolder in ("concepts", "layouts"):
         (folder / subfolder).mkdir(parents=True, exist_ok=True)
     text = story.path.read_text(encoding="utf-8")
@@ -87,7 +76,11 @@ def _copied_concept(story: Story, name: str, place: str, concepts: Path) -> str:
     """Copy one concept, a folder or a file; its path as the new story writes it."""
     source = story.folder / place
     if source.is_dir():
-        shutil.copytree(source, concepts / name, copy_function=shutil.copyfile)
+        for file in sorted(source.rglob("*")):
+            target = concepts / name / file.relative_to(source)
+            if file.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
         return f"concepts/{name}"
     shutil.copyfile(source, concepts / source.name)
     return f"concepts/{source.name}"
