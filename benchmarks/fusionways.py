@@ -12,7 +12,9 @@ from storyforge.evaluate.answers import Comparison
 from storyforge.evaluate.concept_set import ConceptSet, read_concept_set
 from storyforge.evaluate.gallery import Gallery, alone
 from storyforge.evaluate.questions import DrawingStyle, questions
-from storyforge.fuse.statistics import Statistics
+from storyforge.fuse.carried import carried
+from storyforge.fuse.packing import Full
+from storyforge.fuse.statistics import Statistics, of_concept
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept, FusedModel
 from storyforge.model.family import Family
@@ -75,6 +77,16 @@ class Bench:
         return [
             Concept.load(store.path("concepts", each.key)).renamed(each.concept) for each in tasks
         ]
+
+    def statistics(self) -> list[Statistics]:
+        """What each concept sees, as its own file brings it, or watched."""
+        seen = []
+        tasks = self.cast.tasks("ed-lora", self.count)
+        for index, (task, concept) in enumerate(zip(tasks, self.concepts(), strict=True)):
+            told(f"watching `{concept.name}`", index, len(tasks))
+            found = carried(self.cast.store.path("concepts", task.key))
+            seen.append(found or of_concept(self.base(), concept, Full))
+        return seen
 
     def solved(self, solver: Solver) -> FusedModel:
         """The model that one solver makes under default settings."""

@@ -22,6 +22,8 @@ import torch
 
 from benchmarks.fusionways import Bench, Make, Own, Variant, mixed, opened, told
 from benchmarks.grid import write_grid
+from benchmarks.rivals import WAYS, Way
+from benchmarks.rivals import fused as merged
 from storyforge import __version__
 from storyforge.evaluate.concept_set import ConceptSet
 from storyforge.evaluate.judge import PictureJudge, clip_for
@@ -80,7 +82,9 @@ ROWS: Final = ((1, STEPS), (2, STEPS), (4, STEPS), (8, 1), (8, 3), (8, STEPS))
 EMPHASES: Final = (1.0, 10.0, 30.0, 100.0)
 """What a concept's words count where text is read."""
 
-SWEEPS: Final = (*SETTINGS, "scene-weight", "strength", "rows", "emphasis", "stages", "own")
+_MADE: Final = ("scene-weight", "strength", "rows", "emphasis", "stages", "own", "rivals")
+
+SWEEPS: Final = (*SETTINGS, *_MADE)
 
 SHOWN: Final = 5
 """Concepts on the sheet."""
@@ -132,6 +136,9 @@ def variants(
     yield Variant("own", "none", FuseSettings())
     for drawn in (("text",), ("kv",), ("text", "kv"), ("spatial",)):
         yield Variant("own", " and ".join(drawn), Own(drawn))
+    yield Variant("rivals", "ours", FuseSettings())
+    for name, rival in WAYS.items():
+        yield Variant("rivals", name, _merging(rival))
 
 
 def _solving(stages: Sequence[FusionStage]) -> Make:
@@ -151,6 +158,13 @@ def _watching(prompts: int, steps: int, emphasis: float = EMPHASIS) -> Make:
             bench.ordinary = statistics.of_base(base)
         terms = Terms.of(FuseSettings(), {concept.name: concept.kind for concept in cast})
         return fusion.fuse(cast, seen, bench.ordinary, terms, told)
+
+    return make
+
+
+def _merging(way: Way) -> Make:
+    def make(bench: Bench) -> FusedModel:
+        return merged(way, bench.concepts(), bench.statistics())
 
     return make
 
