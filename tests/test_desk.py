@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from storyforge.desk.queue import DrawQueue
 from storyforge.desk.session import ChangedElsewhere, Session
 from storyforge.desk.studio import Studio
 from storyforge.geometry.box import Box
+from storyforge.plan.draft import draft_tasks
 from storyforge.story.story import examined
 
 STORY = """\
@@ -467,6 +469,54 @@ def test_an_author_chooses_among_pictures_made_from_words(drawn: Studio) -> None
     for numbers, status in (([], 422), ([7], 422), ("all", 400), ([True], 400)):
         asked = {"concept": "pip", "numbers": numbers}
         assert client.post("/write/api/choose", json=asked).status_code == status
+
+
+@pytest.fixture
+def hurried(tmp_path: Path) -> Iterator[Studio]:
+    """A story at two speeds; its drafts wait to be drawn."""
+    story = made_story(tmp_path)
+    story.write_text(story.read_text().replace("title:", "draft: pocket\ntitle:", 1))
+    shutil.rmtree(story.parent / ".storyforge" / "panels")
+    made = Studio(story, watch=False)
+    made.drafts.pause(True)
+    yield made
+    made.close()
+
+
+def test_drafts_are_begun_by_themselves_and_asked_for_once(hurried: Studio) -> None:
+    panels = [panel.id for _, panel in hurried.project().story.panels()]
+    hurried.plan()
+    hurried.plan()
+    assert [job.panel for job in hurried.drafts.jobs()] == panels
+    assert not hurried.queue.jobs()
+
+
+def test_a_draft_is_shown_and_called_one_until_the_picture_is_there(hurried: Studio) -> None:
+    store, story = hurried.project().store, hurried.project().story
+    for task in draft_tasks(story):
+        with store.make("panels", task.key) as out:
+            Image.new("RGB", (64, 64), "gray").save(out, format="PNG")
+    hurried.plan()
+    assert hurried.session.view()["drafts"] == sorted(panel.id for _, panel in story.panels())
+    real = next(task for task in hurried.project().plan().panels if task.panel == "found")
+    with store.make("panels", real.key) as out:
+        Image.new("RGB", (64, 64), "teal").save(out, format="PNG")
+    hurried.plan()
+    assert "found" not in hurried.session.view()["drafts"]
+    assert hurried.session.art["found"].path == store.path("panels", real.key)
+
+
+def test_without_the_base_there_are_drafts_all_the_same(hurried: Studio) -> None:
+    text = hurried.path.read_text()
+    hurried.path.write_text(text.replace("base: ./base", "base: ./gone"))
+    hurried.plan()
+    assert hurried.plan_told["trouble"]
+    assert hurried.drafts.jobs()
+
+
+def test_a_story_at_one_speed_has_no_drafts(drawn: Studio) -> None:
+    drawn.plan()
+    assert not drawn.drafts.jobs()
 
 
 def waiting(queue: DrawQueue, state: str) -> None:

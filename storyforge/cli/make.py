@@ -179,6 +179,9 @@ def render(
         int | None,
         typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
     ] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="In seconds, by the embedded model; nothing is learnt.")
+    ] = False,
     clip: Annotated[
         str | None, typer.Option("--clip", help="Judges the takes: a folder or hub id.")
     ] = None,
@@ -206,10 +209,18 @@ def render(
     where = cluster_at(cluster, token)
     project = Project(story, store=store, out=out, wait=not no_wait, cluster=where)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
+    if draft:
+        order = Order(formats(to), lang, steps, ppi, assets)
+        show_outcome(
+            lambda tell: project.draft(wanted, order, previews=previews, on_progress=tell), as_json
+        )
+        return
     if takes is not None:
         _show_takes(project, wanted, takes, steps, jobs, previews, clip, as_json)
         return
     asked = formats(to)
+    if not wanted and project.story.draft is not None:
+        _show_draft(project, Order(asked, lang, None, ppi, assets))
     show_outcome(
         lambda tell: project.render(
             wanted,
@@ -226,6 +237,16 @@ def render(
         _expected(project, Order(asked, lang, steps, ppi, assets), wanted),
     )
     _show_untranslated(project, lang)
+
+
+def _show_draft(project: Project, order: Order) -> None:
+    """Lay out the book with drafts, to be looked at while the real pictures are drawn."""
+    with ProgressLine() as progress:
+        made = project.draft(order=order, on_progress=progress)
+    for path in made.books:
+        tell(f"for now, with drafts: {path}")
+    for trouble in made.troubles:
+        tell(f"warning: no draft of {trouble.subject}: {trouble.error.message}")
 
 
 def _show_takes(

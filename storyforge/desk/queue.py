@@ -67,13 +67,21 @@ class DrawQueue:
     """The jobs, and the process that does them."""
 
     def __init__(
-        self, story: Path, store: Path, folder: Path, on_change: Callable[[str, Values], None]
+        self,
+        story: Path,
+        store: Path,
+        folder: Path,
+        on_change: Callable[[str, Values], None],
+        *,
+        draft: bool = False,
     ) -> None:
         """Take up what was left in the folder.
 
         store      where products are kept
         on_change  hears `queue`, `preview` and `drawn`, with what there is to say
+        draft      whether drafts are drawn, by the embedded model
         """
+        self.draft = draft
         self.story, self.store = story, store
         self.folder, self.on_change = folder, on_change
         left = self._read()
@@ -202,6 +210,7 @@ class DrawQueue:
             "takes": job.takes,
             "steps": job.steps,
             "previews": str(self.previews),
+            "draft": self.draft,
         }
         try:
             worker = self._started()

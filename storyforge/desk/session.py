@@ -60,6 +60,7 @@ class Session:
     story: Story | None = None
     findings: tuple[Diagnostic, ...] = ()
     art: dict[str, Art] = field(default_factory=dict)
+    drafts: frozenset[str] = frozenset()
     pages: Pages = field(init=False)
     history: History = field(init=False)
     version: int = 0
@@ -113,6 +114,7 @@ class Session:
             undo, redo = self.history.steps
             return {
                 **told,
+                "drafts": sorted(self.drafts),
                 "version": self.version,
                 "text": self.digest(),
                 "svgs": {digest: svg for digest, svg in painted.items() if digest not in have},
@@ -247,11 +249,14 @@ class Session:
             files += [spec.folder / "concept.yaml" for spec in specs if not isinstance(spec, Path)]
         return tuple(map(_stamp, files))
 
-    def show_art(self, art: dict[str, Art]) -> None:
-        """Show these pictures in the pages from now on."""
+    def show_art(self, art: dict[str, Art], drafts: frozenset[str] = frozenset()) -> None:
+        """Show these pictures in the pages from now on.
+
+        drafts  the panels whose picture is one
+        """
         with self._lock:
-            if art != self.art:
-                self.art = art
+            if art != self.art or drafts != self.drafts:
+                self.art, self.drafts = art, drafts
                 self._compose()
 
     def check(self) -> list[Values]:

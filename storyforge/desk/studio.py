@@ -19,6 +19,7 @@ from storyforge.desk.session import Session
 from storyforge.engine.books import art_of
 from storyforge.engine.engine import ledger_of
 from storyforge.errors import StoryForgeError
+from storyforge.plan.draft import draft_tasks
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import StatusLine, subject_of
 from storyforge.plan.takes import panel_named, picture_of, take_of
@@ -56,6 +57,10 @@ class Studio:
         self.pictures: dict[str, Path] = {}
         self.session = Session(story, folder, self.address)
         self.queue = DrawQueue(story, self.store_root, folder, self._heard)
+        # A process of their own: they are there in seconds, whatever else is being drawn.
+        own = folder / "drafts"
+        self.drafts = DrawQueue(story, self.store_root, own, self._heard_of_draft, draft=True)
+        self._asked: set[str] = set()
         self.plan_told: Values = {"lines": [], "trouble": "not planned yet"}
         self._planned = -1
         self._drawn = threading.Event()
@@ -69,6 +74,7 @@ class Studio:
         self._ended.set()
         self._drawn.set()
         self.queue.close()
+        self.drafts.close()
 
     def address(self, path: Path) -> str:
         """Where a picture's file can be fetched from now on, by its path and its state."""
@@ -84,6 +90,10 @@ class Studio:
         self.bus.tell(event, content)
         if event == "drawn":
             self._drawn.set()
+
+    def _heard_of_draft(self, event: str, content: Mapping[str, object]) -> None:
+        if event == "drawn":
+            self._heard(event, content)
 
     def changed(self) -> None:
         """Say that the pages are others."""
@@ -121,11 +131,14 @@ class Studio:
 
     def plan(self) -> Values:
         """What would be made, why, and how long it may take; the pages show what is drawn."""
+        project = self.project()
+        drafts = self._drafts(project)
         try:
-            project = self.project()
             survey = project.status()
-            self.session.show_art(self._art(project.plan(), project.store))
+            art = self._art(project.plan(), project.store)
+            self.session.show_art({**drafts, **art}, frozenset(drafts.keys() - art.keys()))
         except StoryForgeError as exc:
+            self.session.show_art(drafts, frozenset(drafts))
             self.plan_told = {"lines": [], "trouble": exc.message, "hint": exc.hint}
         except OSError as exc:
             self.plan_told = {"lines": [], "trouble": str(exc), "hint": None}
@@ -135,6 +148,26 @@ class Studio:
         self.bus.tell("plan", self.plan_told)
         self.changed()
         return self.plan_told
+
+    def _drafts(self, project: Project) -> dict[str, Art]:
+        """The drafts that are drawn, if the story asks for them; those that are not are begun."""
+        try:
+            story = project.story
+            tasks = draft_tasks(story) if story.draft is not None else ()
+            there = {**project.pins, **project.drawn()} if tasks else {}
+        except StoryForgeError:
+            return {}  # which the plan tells
+        found: dict[str, Art] = {}
+        lacking = []
+        for task in tasks:
+            if project.store.has("panels", task.key):
+                found[task.panel] = art_of(task.panel, project.store.path("panels", task.key))
+            elif task.key not in self._asked and task.panel not in there:
+                lacking.append(task.panel)
+                self._asked.add(task.key)
+        if lacking:
+            self.drafts.add(lacking)
+        return found
 
     def _art(self, plan: Plan, store: Store) -> dict[str, Art]:
         """The picture of every panel: the one to be shown, else the one that was drawn last."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from storyforge.errors import StoryError, StoryForgeError
-from storyforge.executor import translated
+from storyforge.executor import OnProgress, translated
 from storyforge.plan.plan import Order
 from storyforge.project.making import Making
 from storyforge.project.project import Project
@@ -56,6 +56,8 @@ def perform(job: Mapping[str, object], say: Say) -> Mapping[str, object]:
     project = Project(Path(str(job["story"])), store=Path(str(job["store"])))
     steps, count, panel = job.get("steps"), job.get("takes"), str(job["panel"])
     order = Order(steps=steps if isinstance(steps, int) else None)
+    if job.get("draft"):
+        return _draft(project, panel, on_progress)
     how = Making(project.out, previews=Path(str(job["previews"])))
     number = count if isinstance(count, int) else 1
     takes = project.takes([panel], number, order, how=how, on_progress=on_progress)
@@ -69,6 +71,14 @@ def perform(job: Mapping[str, object], say: Say) -> Mapping[str, object]:
         },
         "seconds": round(takes.outcome.seconds, 2),
     }
+
+
+def _draft(project: Project, panel: str, on_progress: OnProgress) -> Mapping[str, object]:
+    """Draw a draft, which nobody judges."""
+    outcome = project.draft([panel], on_progress=on_progress)
+    if outcome.troubles:
+        raise outcome.troubles[0].error
+    return {"likeness": {}, "obedience": {}, "seconds": round(outcome.seconds, 2)}
 
 
 if __name__ == "__main__":

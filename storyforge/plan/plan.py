@@ -190,8 +190,9 @@ def draw_up(story: Story, *, base: ModelRef, order: Order = Order()) -> Plan:
     fused = shown and story.compose == "fused"
     fuse = fuse_task(story.fuse, base, shown, key_inputs) if fused else None
     panels = tuple(_panel_tasks(story, base, order, fuse, shown, key_inputs))
-    own = tuple(_own_tasks(story, key_inputs))
-    books = tuple(_book_tasks(story, (*panels, *own), order, key_inputs))
+    own = tuple(own_tasks(story, key_inputs))
+    drawn = {panel.panel: panel.key for panel in panels} | {each.panel: each.key for each in own}
+    books = tuple(book_tasks(story, drawn, order, key_inputs))
     learnt, taken = tuple(train), tuple(imports)
     return Plan(story, learnt, fuse, panels, books, key_inputs, imports=taken, own=own)
 
@@ -319,7 +320,8 @@ def _panel_tasks(
         yield replace(task, key=_entered(key_inputs, drawn_from(task)))
 
 
-def _own_tasks(story: Story, key_inputs: dict[str, KeyInputs]) -> Iterator[OwnPictureTask]:
+def own_tasks(story: Story, key_inputs: dict[str, KeyInputs]) -> Iterator[OwnPictureTask]:
+    """The pictures that the author brings; their recipes are entered in `key_inputs`."""
     for page, panel in story.panels():
         if panel.picture is not None:
             file = named_file(story, panel.picture)
@@ -327,14 +329,17 @@ def _own_tasks(story: Story, key_inputs: dict[str, KeyInputs]) -> Iterator[OwnPi
             yield OwnPictureTask(key, panel.id, page, file, panel.made)
 
 
-def _book_tasks(
+def book_tasks(
     story: Story,
-    panels: tuple[PanelTask | OwnPictureTask, ...],
+    keys: Mapping[str, str],
     order: Order,
     key_inputs: dict[str, KeyInputs],
 ) -> Iterator[BookTask]:
+    """The books; their recipes are entered in `key_inputs`.
+
+    keys  of the picture of every panel
+    """
     language = order.language or story.language
-    keys = {panel.panel: panel.key for panel in panels}
     pictures = tuple((panel.id, keys[panel.id]) for _, panel in story.panels())
     words = _book_recipe(story)
     for name in order.formats_of(story):
@@ -346,7 +351,7 @@ def _book_tasks(
 
 def _book_recipe(story: Story) -> KeyInputs:
     """All that the pages say, and the version of the templates that set them."""
-    drawn = {"seed", "style", "negative", "compose", "sampling", "fuse", "size", "cache"}
+    drawn = {"draft", "seed", "style", "negative", "compose", "sampling", "fuse", "size", "cache"}
     concepts = {
         name: spec.model_dump(mode="json", exclude={"folder", "train"})
         for name, spec in story.concepts.items()

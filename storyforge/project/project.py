@@ -28,6 +28,7 @@ from storyforge.executor import OnProgress, silent
 from storyforge.geometry.box import Box
 from storyforge.model.card import Card
 from storyforge.modelref import ModelRef
+from storyforge.plan.draft import draft_name, drafted
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
 from storyforge.plan.status import missing
@@ -214,6 +215,39 @@ class Project:
             return replace(drawn, panels=wanted)
 
         return self._made(asked, self._how(jobs, previews=previews), on_progress)
+
+    def draft(
+        self,
+        panels: Sequence[str] = (),
+        order: Order = Order(),
+        *,
+        previews: Path | None = None,
+        on_progress: OnProgress = silent,
+    ) -> Outcome:
+        """Draw drafts of the panels that have no picture by the embedded model, and bind the books.
+
+        panels  by id, and then no book is bound; all if none
+        """
+        there = self.drawn()
+        asked, names = drafted(self.story, replace(order, steps=None), there, order.steps)
+        asked = with_pins(asked, self.pins)
+        names |= {task.key: draft_name(task) for task in asked.books}  # pins name them anew
+        if panels:
+            check_panels(asked, [name for name in panels if name not in there])
+            wanted = tuple(task for task in asked.panels if task.panel in panels)
+            asked = replace(asked, panels=wanted, own=(), books=())
+        how = Making(self.out, previews=previews, names=names)
+        outcome = make(asked, self.store, how, on_progress)
+        # What a printer would say of drafts is no news.
+        return replace(outcome, findings=())
+
+    def drawn(self) -> dict[str, str]:
+        """The keys of the pictures that are drawn as the story asks, by panel."""
+        try:
+            tasks = self.plan().panels
+        except EnvironmentProblem:
+            return {}  # with a base that is not here nothing was drawn
+        return {each.panel: each.key for each in tasks if self.store.has("panels", each.key)}
 
     def book(self, order: Order = Order(), *, on_progress: OnProgress = silent) -> Outcome:
         """Bind the books from pictures that exist."""

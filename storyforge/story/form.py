@@ -282,6 +282,8 @@ class StoryFile(BaseModel):
     """the language of texts that name none"""
     base: Base = Field(default="pocket", json_schema_extra={"examples": ["pocket"]})
     """the model: `pocket`, a folder, a hub id with or without @revision, or a .safetensors file"""
+    draft: Literal["pocket"] | None = None
+    """`pocket` shows every picture as a draft by the embedded model until the base has drawn it"""
     style: str = ""
     """words added to every prompt"""
     negative: str = ""

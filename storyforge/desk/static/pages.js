@@ -7,7 +7,7 @@ const SMALLEST = 0.04;
 export class Pages {
   /** host: the element; on: {move, change, choose, draw} */
   constructor(host, on, write) {
-    Object.assign(this, {host, on, write, svgs: new Map(), figures: new Map(), faces: new Set(), chosen: null, poses: []});
+    Object.assign(this, {host, on, write, svgs: new Map(), figures: new Map(), faces: new Set(), chosen: null, poses: [], drafts: new Set()});
     this.shape = "";
   }
 
@@ -18,7 +18,9 @@ export class Pages {
     for (const [id, svg] of Object.entries(book.svgs ?? {})) this.svgs.set(id, svg);
     const shape = JSON.stringify(book.spreads) + book.pages?.length;
     if (shape !== this.shape) this.#build(book, shape);
+    if (book.drafts) this.drafts = new Set(book.drafts);
     book.pages?.forEach((page, index) => this.#fill(this.figures.get(index), page));
+    this.#drafts();
     const used = new Set(book.pages?.map((page) => page.id));
     if (this.svgs.size > used.size + 400) for (const id of this.svgs.keys()) if (!used.has(id)) this.svgs.delete(id);
   }
@@ -57,6 +59,15 @@ export class Pages {
     figure.children[1].replaceChildren(...page.panels.flatMap((panel) => this.#panel(page, panel)));
     if (kept) figure.querySelector(`[data-name="${CSS.escape(kept)}"]`)?.focus();
     this.mark(this.chosen);
+  }
+
+  /** Say which pictures are drafts, until the real ones are drawn. */
+  #drafts() {
+    for (const each of this.host.querySelectorAll(".panel")) {
+      const draft = this.drafts.has(each.dataset.panel);
+      each.classList.toggle("draft", draft);
+      each.setAttribute("aria-label", `Picture ${each.dataset.panel}${draft ? ", a draft" : ""}: open takes, layouts and drawing`);
+    }
   }
 
   #panel(page, panel) {
