@@ -24,6 +24,7 @@ from storyforge.model.components import components_of, scheduler_config_in
 from storyforge.model.dit.door import PATCH, Door
 from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
+from storyforge.model.heap import trim_heap
 from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.model.strips import decoded, in_strips
@@ -255,6 +256,7 @@ def open_base(
     vae = made.vae
     if parts.vae:
         vae = vae_of(parts.vae, made.vae, made.unet, made.door)
+    trim_heap()
     return BaseModel(
         reference=reference,
         hash=identity,

@@ -3,13 +3,11 @@
 The numbers are those that diffusers' `AutoencoderKL` makes at once, up to rounding: a strip sees
 the rows beside it, and what is normed is normed over the whole picture. That is what tiles, which
 know nothing of each other, do not do. Convolutions whose input is made larger only for them make it
-as they go, and that twice.
+as they go, and that three times.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,6 +19,8 @@ from diffusers.models.autoencoders.vae import Decoder
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d_blocks import UpDecoderBlock2D
 from torch import nn
+
+from storyforge.model.heap import trim_heap
 
 LARGE: Final = 192 << 20
 """Bytes of the widest layer from which strips are worth their while: Stable Diffusion's own picture
@@ -93,6 +93,24 @@ class _Convolved:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pointwise:
+    """A convolution of 1×1 of a source."""
+
+    conv: nn.Conv2d
+    source: Source
+
+    @property
+    def height(self) -> int:
+        """See `Source`."""
+        return self.source.height
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """See `Source`."""
+        made: torch.Tensor = self.conv(self.source.rows(first, last))
+        return made
+
+
+@dataclass(frozen=True, slots=True)
 class _Normed:
     """A source as a layer reads it: normed over all of it, and through the SiLU.
 
@@ -135,8 +153,11 @@ class _Normed:
 
 
 def _strips(height: int) -> Iterator[tuple[int, int]]:
+    """The first row of each strip, and the one after its last."""
     for first in range(0, height, _ROWS):
         yield first, min(first + _ROWS, height)
+        # A strip's parts are small enough for the heap to keep, and seldom fit where others were.
+        trim_heap()
 
 
 def _seen(first: int, last: int, height: int) -> tuple[int, int]:
@@ -175,36 +196,38 @@ def _resnet(block: ResnetBlock2D, source: Source) -> torch.Tensor:
         read = _Normed(_Whole(beside), normed.scale, normed.shift)
         inner = _written(_Convolved(block.conv1, read))
     else:
-        inner, beside = _both(block, normed)
+        inner = _written(_Convolved(block.conv1, normed))
     last = _Convolved(block.conv2, _Normed.of(block.norm2, _Whole(inner)))
+    if block.conv_shortcut is not None:
+        return _written_over(inner, last, _shortcut(block.conv_shortcut, source))
     for strip in _strips(source.height):
         beside[:, :, slice(*strip)] += last.rows(*strip)
     return beside
 
 
-def _both(block: ResnetBlock2D, normed: _Normed) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first convolution and the shortcut, of rows that are made once for both."""
-    height = normed.height
-    made: tuple[torch.Tensor, torch.Tensor] | None = None
-    for first, last in _strips(height):
-        begin, end = _seen(first, last, height)
-        some = normed.source.rows(begin, end)
-        beside = block.conv_shortcut(some[:, :, first - begin : last - begin])
-        seen = normed.read(some)
-        inner = _convolved(block.conv1, seen, above=first == 0, below=last == height)
-        if made is None:
-            made = inner.new_empty(_tall(inner, height)), beside.new_empty(_tall(beside, height))
-        for whole, part in zip(made, (inner, beside), strict=True):
-            whole[:, :, first:last] = part
-    assert made is not None
-    return made
+def _written_over(inner: torch.Tensor, *parts: Source) -> torch.Tensor:
+    """The sum of sources, in the place of what they read: a strip waits until the next is made."""
+    before: tuple[tuple[int, int], torch.Tensor] | None = None
+    for strip in _strips(inner.shape[2]):
+        made = sum((part.rows(*strip) for part in parts[1:]), parts[0].rows(*strip))
+        if before is not None:
+            inner[:, :, slice(*before[0])] = before[1]
+        before = strip, made
+    if before is not None:
+        inner[:, :, slice(*before[0])] = before[1]
+    return inner
 
 
-def _trim_heap() -> None:
-    """Let the C library give back what was freed: of a U-Net's step, glibc keeps a quarter GiB."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+def _shortcut(conv: nn.Conv2d, source: Source) -> Source:
+    """A convolution of 1×1; behind one of 3×3 both are one, and what lies between is not made."""
+    if not isinstance(source, _Convolved):
+        return _Pointwise(conv, source)
+    before, weight = source.conv, conv.weight[:, :, 0, 0]
+    assert before.bias is not None
+    both = nn.Conv2d(before.in_channels, conv.out_channels, 3, device="meta")
+    both.weight = nn.Parameter(torch.einsum("os,sikl->oikl", weight, before.weight), False)
+    both.bias = nn.Parameter(F.linear(before.bias, weight, conv.bias), False)
+    return _Convolved(both, source.source)
 
 
 def in_strips(vae: nn.Module, latents: torch.Tensor) -> bool:
@@ -232,12 +255,11 @@ def decoded(vae: AutoencoderKL | AutoencoderKLFlux2, latents: torch.Tensor) -> t
     """(b, c, h, w) latents to (b, 3, H, W); of an autoencoder that `in_strips` likes."""
     before, decoder = vae.post_quant_conv, vae.decoder
     latents = latents if before is None else before(latents)
-    _trim_heap()
+    trim_heap()
     source: Source = _Whole(decoder.mid_block(decoder.conv_in(latents)))
     for block in decoder.up_blocks:
         for resnet in block.resnets:
             source = _Whole(_resnet(resnet, source))
-            _trim_heap()
         if block.upsamplers is not None:
             source = _Convolved(block.upsamplers[0].conv, _Doubled(_written(source)))
     return _written(_Convolved(decoder.conv_out, _Normed.of(decoder.conv_norm_out, source)))

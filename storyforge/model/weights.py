@@ -15,6 +15,7 @@ from diffusers import UNet2DConditionModel
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.checked import head_of
+from storyforge.model.heap import trim_heap
 
 _WEIGHTS: Final = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
@@ -111,6 +112,7 @@ def unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
             UNet2DConditionModel.load_config(folder)
         )
     made.load_state_dict(dict(_one_by_one(files[0], dtype)), assign=True)
+    trim_heap()  # before the other parts come
     return made
 
 
