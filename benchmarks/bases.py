@@ -2,6 +2,11 @@
 
 `python -m benchmarks.bases --json`. Weights are random, and each measurement is a process of its
 own: only time and memory mean anything here. A base lies where `storyforge` itself would put it.
+
+    …_gb          the most that the process had in use, in GiB
+    …_tensors_gb  the most that its tensors were, by their shapes: what a GPU has to hold of the
+                  same work, without its own context and the workspaces of its kernels
+
 Not covered: pictures, and speed on a GPU (`benchmarks.sampling` has the sampler's).
 """
 
@@ -11,16 +16,19 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
+from weakref import WeakSet, finalize
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from storyforge.executor import peak_memory, silent
@@ -48,6 +56,44 @@ _SPREAD: Final = 0.02
 """Deviation of the random weights."""
 
 GIB: Final = 1 << 30
+
+
+class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors that are there at once, while it is on."""
+
+    def __init__(self, there: Iterable[torch.Tensor] = ()) -> None:
+        """Begin with those that are there already."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: WeakSet[torch.UntypedStorage] = WeakSet()
+        for each in there:
+            self._count(each.untyped_storage())
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run an operation, and count what it made."""
+        made = func(*args, **(kwargs or {}))
+        for each in tree_leaves(made):
+            if isinstance(each, torch.Tensor):
+                self._count(each.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self.now -= size
 
 
 def write_random(family: str, folder: Path) -> None:
@@ -129,11 +175,17 @@ def measure(folder: Path, stage: str) -> dict[str, float]:
     base = open_placed(str(folder), "0" * 64)
     opened = perf_counter() - started
     base.defaults = replace(base.defaults, train_steps=1)
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch, LiveTensors(_weights(base)) as live:
         STAGES[stage](base, Path(scratch))
     rest = {} if stage == "open" else {f"{stage}_seconds": perf_counter() - started - opened}
     found = {"open_seconds": opened, **rest, f"{stage}_gb": peak_memory() / GIB}
+    found[f"{stage}_tensors_gb"] = live.peak / GIB
     return {name: round(value, 2) for name, value in found.items()}
+
+
+def _weights(base: BaseModel) -> Iterator[torch.Tensor]:
+    for part in (base.unet, base.vae, *(each.model for each in base.encoders)):
+        yield from part.state_dict().values()
 
 
 def measured(folder: Path, stages: list[str]) -> dict[str, float]:
