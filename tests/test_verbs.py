@@ -378,6 +378,7 @@ title: A
 base: base
 characters: {pip: pip}
 sampling: {steps: 1}
+fuse: {steps: 1}
 pages:
   - panels: [{id: one, decorative: true, prompt: snow, regions: {a: {at: left, concept: pip}}}]
 """
@@ -389,7 +390,9 @@ def written(folder: Path, base: str) -> Path:
     (folder / "pip").mkdir()
     for name in "abcd":
         Image.fromarray(noise).save(folder / "pip" / f"{name}.png")
-    (folder / "pip" / "concept.yaml").write_text("kind: character\nclass: fox\n")
+    (folder / "pip" / "concept.yaml").write_text(
+        "kind: character\nclass: fox\ntrain: {steps: 1, batch_size: 1, prior_share: 0, rank: 1}\n"
+    )
     (folder / "story.yaml").write_text(STORY.replace("base: base", f"base: {base}"))
     return folder / "story.yaml"
 
@@ -402,6 +405,16 @@ def test_check_passes_and_plan_tells_what_is_to_be_made(kind: str, tmp_path: Pat
     assert [each for each in check(story) if each.severity == "error"] == []
     made = [type(task) for task in Project(story).plan().tasks()]
     assert made == [TrainTask, FuseTask, PanelTask, BookTask, BookTask]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_book_is_made_with_it(kind: str, tmp_path: Path) -> None:
+    tiny_pipeline(kind).save_pretrained(tmp_path / "base", variant="fp16")
+    made = Project(written(tmp_path, "base")).render(formats=("png",))
+    assert not made.troubles
+    assert made.books
+    (picture,) = (tmp_path / ".storyforge" / "panels").glob("*.png")
+    assert np.asarray(Image.open(picture).convert("L")).std() > 1
 
 
 def test_an_inpainting_base_is_refused_by_every_verb_with_its_place(tmp_path: Path) -> None:
