@@ -24,6 +24,7 @@ from storyforge.errors import StoryError
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import DIGITAL_SOURCE
 from storyforge.story.gridform import Cells, pattern_of
+from storyforge.story.story import check
 
 STORY = """\
 storyforge: 1
@@ -195,6 +196,32 @@ def test_panels_touch_where_nothing_is_between_them(tmp_path: Path) -> None:
     a, b, _ = frames(leaf)
     assert a.right == pytest.approx(b.x)
     assert {item.corner for item in leaf.pictures} == {"square"}
+
+
+def test_frames_have_lines_where_the_book_says_so_and_a_panel_may_have_none(
+    tmp_path: Path,
+) -> None:
+    text = STORY.replace("FORM", "AB/CC").replace("LANGUAGE", "en")
+    text = text.replace("\npages:", "\nbook: {frame: line}\npages:")
+    text = text.replace("{id: b,", "{id: b, frame: square,")
+    story = written(tmp_path, text)
+    book = bind(story, placeholders(story, tmp_path))
+    leaf = next(each for each in book.leaves if each.kind == "story")
+    assert [item.corner for item in leaf.pictures] == ["lined", "square", "lined"]
+    page = Image.open(io.BytesIO(page_images(book, 144)[leaf.number - 1])).convert("L")
+    edges = [item.frame for item in leaf.pictures]
+    assert isinstance(page.getpixel((0, 0)), int)
+    dark = [page.getpixel((round(2 * each.x), round(2 * each.centre().y))) < 80 for each in edges]
+    assert dark == [True, False, True]
+    assert write_html(book, tmp_path / "b.html").read_text().count(" lined") == 2
+
+
+def test_a_picture_that_fills_its_page_has_no_frame(tmp_path: Path) -> None:
+    story = written(tmp_path, INSET.replace("{id: a,", "{id: a, frame: line,"))
+    leaf = next(e for e in bind(story, placeholders(story, tmp_path)).leaves if e.kind == "story")
+    assert [item.corner for item in leaf.pictures] == ["square", "rimmed"]
+    found = [each.code for each in check(story.path)]
+    assert found.count("SF413") == 1
 
 
 def test_an_epub_leads_from_panel_to_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

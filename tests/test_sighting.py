@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from storyforge.book import balloon, compose
 from storyforge.book.leaf import Art, Book, Rect
 from storyforge.book.page import bind
+from storyforge.book.placing import Figure
 from storyforge.book.sighting import sighted
 
 REGION = Rect(0.05, 0.2, 0.4, 0.8)
@@ -108,6 +109,17 @@ def test_a_cropped_picture_shows_everybody_whole(tmp_path: Path, kind: str) -> N
     (page,) = [leaf for leaf in book.leaves if leaf.kind == "story"]
     (item,) = page.pictures
     assert [head.shown for head in item.heads] == [1.0, 1.0]
+
+
+def test_where_there_is_no_room_for_all_one_is_shown_whole() -> None:
+    left, right = Rect(0.05, 0.2, 0.3, 0.8), Rect(0.65, 0.2, 0.3, 0.8)
+    figures = tuple(Figure("pip", body, body, alive=True) for body in (left, right))
+    crop = compose.crop_to(Rect(0, 0, 100, 100), compose.FramedPicture(2.0, figures))
+    assert [body.covered(crop) for body in (left, right)] == [pytest.approx(1), 0.0]
+    beside = Rect(0.25, 0.2, 0.2, 0.8), Rect(0.55, 0.2, 0.2, 0.8)
+    near = tuple(Figure("pip", body, body, alive=True) for body in beside)
+    crop = compose.crop_to(Rect(0, 0, 100, 100), compose.FramedPicture(2.0, near))
+    assert crop.centre().x == pytest.approx(0.5)
 
 
 def test_a_picture_with_nobody_in_it_may_be_cropped() -> None:

@@ -181,11 +181,23 @@ def crop_to(frame: Rect, subject: FramedPicture) -> Rect:
         top = min(figure.body.y for figure in subject.figures)
         bottom = max(figure.body.bottom for figure in subject.figures)
         x, y = (left + right) / 2, (top + bottom) / 2
-    return Rect(
-        min(max(x - width / 2, 0.0), 1 - width),
-        min(max(y - height / 2, 0.0), 1 - height),
-        width,
-        height,
+
+    def around(x: float) -> Rect:
+        """The part that has `x` as near to its middle as the picture's edges allow."""
+        kept = min(max(x - width / 2, 0.0), 1 - width), min(max(y - height / 2, 0.0), 1 - height)
+        return Rect(*kept, width, height)
+
+    # Where there is no room for all, some whole ones are better than halves of two.
+    places = (x, *(figure.body.centre().x for figure in subject.figures))
+    return max((around(place) for place in places), key=lambda part: _shown_whole(subject, part))
+
+
+def _shown_whole(subject: FramedPicture, part: Rect) -> int:
+    """How many of those with a face a part of the picture shows whole."""
+    return sum(
+        figure.body.covered(part) >= _CUT_OFF * figure.body.covered(_WHOLE)
+        for figure in subject.figures
+        if figure.alive
     )
 
 
@@ -202,11 +214,7 @@ def contained(sheet: Sheet, frame: Rect, subject: FramedPicture) -> Rect:
 
 def whole(subject: FramedPicture, crop: Rect) -> bool:
     """Whether everybody with a face shows in a part of the picture as whole as in all of it."""
-    return all(
-        figure.body.covered(crop) >= _CUT_OFF * figure.body.covered(_WHOLE)
-        for figure in subject.figures
-        if figure.alive
-    )
+    return _shown_whole(subject, crop) == sum(figure.alive for figure in subject.figures)
 
 
 def on_page(part: Rect, frame: Rect, crop: Rect) -> Rect | None:

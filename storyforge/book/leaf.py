@@ -30,8 +30,8 @@ Role = Literal[
 ]
 Ground = Literal["paper", "deep"]
 PlateStyle = Literal["rounded", "band", "soft", "none"]
-Corner = Literal["square", "round", "circle", "rimmed"]
-"""`rimmed` pictures lie over others: square, in a white rim."""
+Corner = Literal["square", "round", "circle", "lined", "rimmed"]
+"""`lined` pictures are square in a dark line; `rimmed` ones lie over others, in a white rim."""
 Direction = Literal["ltr", "rtl"]
 LeafKind = Literal["cover", "endpaper", "title", "imprint", "story", "lives", "colophon", "back"]
 

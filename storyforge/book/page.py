@@ -16,7 +16,7 @@ from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
 from storyforge.book.initial import initialled
-from storyforge.book.leaf import Art, Book, Leaf, Picture, Rect
+from storyforge.book.leaf import Art, Book, Corner, Leaf, Picture, Rect
 from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.picture import changed
@@ -352,7 +352,7 @@ def _pictures(
     setting = Setting(
         frame=frame,
         crop=crop,
-        corner=composition.corner,
+        corner=_corner(binding, host, composition),
         safe=sheet.safe,
         taken=(*plates, *over),
         where=f"page {number}, panel `{host.id}`",
@@ -363,8 +363,19 @@ def _pictures(
         place = compose.contained(sheet, place, shown)
         where = f"page {number}, panel `{panel.id}`"
         crop = compose.crop_to(place, shown)
-        inlaid = Setting(place, crop, "rimmed", sheet.safe, plates, where)
+        rim: Corner = "lined" if panel.frame == "line" else "rimmed"
+        inlaid = Setting(place, crop, rim, sheet.safe, plates, where)
         yield pictured(binding, panel, shown, inlaid, binding.alt(panel))
+
+
+def _corner(binding: Binding, panel: Panel, composition: Composition) -> Corner:
+    """How a picture ends, as its panel or the book says; one that fills the page just ends."""
+    if composition.corner == "square" and len(composition.frames) == 1:
+        return "square"
+    style = panel.frame or binding.story.book.frame
+    if style == "line":
+        return "lined"
+    return composition.corner if style == "round" else "square"
 
 
 _SMALLEST_INSET: Final = 48.0

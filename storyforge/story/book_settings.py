@@ -16,6 +16,7 @@ from storyforge.story.families import FAMILIES
 from storyforge.story.isbn import Isbn
 from storyforge.story.trims import PAPERS, TRIMS, length_in
 
+FrameStyle = Literal["round", "square", "line"]
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
 
 _DATE = written_as(
@@ -172,6 +173,9 @@ class BookSettings(BaseModel):
     italics, `**words**` in bold; else all is printed as it is typed"""
     plate: Literal["rounded", "band", "soft", "none"] = "rounded"
     """the ground under words on a picture: a plate, a band from edge to edge, a veil, or none"""
+    frame: FrameStyle = "round"
+    """how pictures in frames end: in `round` corners or `square` ones, both without a border, or in
+    a `line` around them, as comics do"""
     drop_capitals: bool = False
     """whether a page's words on paper begin with a letter as high as two lines"""
     page_numbers: bool = False

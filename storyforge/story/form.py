@@ -38,7 +38,7 @@ from storyforge.settings import (
     written_as,
 )
 from storyforge.store.shared import SIGNER
-from storyforge.story.book_settings import BalloonKind, BookSettings
+from storyforge.story.book_settings import BalloonKind, BookSettings, FrameStyle
 from storyforge.story.concept import Language, Text, Version
 from storyforge.story.gridform import Grid
 from storyforge.story.layout import AUTO, RegionShape, names
@@ -173,6 +173,8 @@ class Panel(BaseModel):
     """who and what stands where; `auto` finds it for all whom the prompt names as `<name>`"""
     inset: Box | None = None
     """where the panel lies over the one before it, in fractions of that one's picture"""
+    frame: FrameStyle | None = None
+    """how this panel ends, where it does not fill its page; as the book says if left out"""
     alt: Text | None = None
     """the picture in words, for those who do not see it"""
     decorative: bool = False
