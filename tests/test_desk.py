@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pinning import made_story
+from tiny import save_base
+from tinystory import write_story
 
 from storyforge.errors import StoryForgeError
 
@@ -31,6 +33,8 @@ from storyforge.desk.history import History
 from storyforge.desk.queue import DrawQueue
 from storyforge.desk.session import ChangedElsewhere, Session
 from storyforge.desk.studio import Studio
+from storyforge.desk.worker import perform
+from storyforge.evaluate.compared import compare
 from storyforge.geometry.box import Box
 from storyforge.plan.draft import draft_tasks
 from storyforge.story.story import examined
@@ -328,6 +332,7 @@ def test_who_looks_on_changes_nothing(client: TestClient, path: Path) -> None:
         "approve",
         "caption",
         "choose",
+        "compare",
     ):
         assert client.post(f"/look/api/{verb}", json={"text": "", "base": ""}).status_code == 403
     assert client.post("/look/api/retouch/found", content=b"x").status_code == 403
@@ -447,6 +452,34 @@ def test_a_concepts_page_shows_its_pictures_and_takes_captions(drawn: Studio) ->
     for file in ("../../story.yaml", "concept.yaml", "2.png"):
         answer = client.post("/write/api/caption", json={**asked, "file": file})
         assert answer.status_code == 422
+
+
+def test_a_concept_is_seen_while_it_learns_alone_and_fused(tmp_path: Path) -> None:
+    save_base(tmp_path / "base")
+    story = write_story(tmp_path / "tale", panels=1)
+    studio = Studio(story, watch=False)
+    folder = studio.queue.folder
+    where = {"story": str(story), "store": str(studio.store_root)}
+    where |= {"previews": str(studio.queue.previews), "learning": str(studio.queue.learning)}
+    where |= {"compared": str(folder / "compared")}
+    try:
+        assert studio.concept("pip")["learning"] == []
+        perform({**where, "panel": "p0", "takes": 1, "steps": 1}, lambda _: None)
+        rows = studio.concept("pip")["learning"]
+        assert [each["step"] for each in rows[0]["steps"]] == [0, 1]
+        assert studio.concept("pip")["compared"][0]["pictures"] == {}
+        perform({**where, "panel": "x", "concept": "pip"}, lambda _: None)
+        shown = studio.concept("pip")["compared"]
+        assert [set(row["pictures"]) for row in shown] == [{"base", "alone", "fused"}] * 2
+    finally:
+        studio.close()
+
+
+def test_who_is_not_learnt_is_not_compared(drawn: Studio) -> None:
+    plan, store = drawn.project().plan(), drawn.project().store
+    shutil.rmtree(store.root / "concepts")
+    with pytest.raises(StoryForgeError, match="not learnt"):
+        compare(plan, store, drawn.project().base, "pip", drawn.queue.folder, lambda *_: None)
 
 
 def test_an_author_chooses_among_pictures_made_from_words(drawn: Studio) -> None:

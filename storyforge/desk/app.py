@@ -179,7 +179,16 @@ def caption(studio: Studio, asked: Values) -> object:
     """A caption is another."""
     story, name = studio.project().story, _text(asked, "concept")
     concepts.write_caption(story, name, _text(asked, "file"), _text(asked, "text"))
-    return concepts.concept(studio.project(), name, studio.address)
+    return studio.concept(name)
+
+
+def compare(studio: Studio, asked: Values) -> object:
+    """A concept is to be drawn alone and fused."""
+    name = _text(asked, "concept")
+    if name not in studio.project().story.concepts:
+        raise Wrong(f"no concept named `{name}` in this story")
+    studio.queue.add_concept(name)
+    return studio.queue.told()
 
 
 def choose(studio: Studio, asked: Values) -> object:
@@ -190,7 +199,7 @@ def choose(studio: Studio, asked: Values) -> object:
     name = _text(asked, "concept")
     concepts.choose(studio.project().story, name, numbers)
     studio.look_anew()
-    return concepts.concept(studio.project(), name, studio.address)
+    return studio.concept(name)
 
 
 _POSTED: Final[dict[str, Answer]] = {
@@ -206,6 +215,7 @@ _POSTED: Final[dict[str, Answer]] = {
     "approve": approve,
     "caption": caption,
     "choose": choose,
+    "compare": compare,
 }
 
 
@@ -347,7 +357,7 @@ def _parts(studio: Studio) -> list[Route]:
         name = request.path_params["name"]
 
         def told(studio: Studio, asked: Values) -> object:
-            return concepts.concept(studio.project(), name, studio.address)
+            return studio.concept(name)
 
         return await run_in_threadpool(_answered, told, studio, {})
 

@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from storyforge.errors import StoryForgeError
+from storyforge.evaluate.compared import comparison_of
 from storyforge.pictures import PICTURES
 from storyforge.pictures import sources as pictures_in
 from storyforge.project import candidates
@@ -17,6 +19,7 @@ from storyforge.project.project import Project
 from storyforge.store import write_whole
 from storyforge.story.concept import ConceptSpec
 from storyforge.story.story import Story
+from storyforge.train.logs import PREVIEW
 
 Values = dict[str, object]
 
@@ -35,13 +38,21 @@ def concepts(story: Story) -> list[Values]:
     ]
 
 
-def concept(project: Project, name: str, address: Callable[[Path], str]) -> Values:
+def concept(project: Project, name: str, address: Callable[[Path], str], learning: Path) -> Values:
     """All there is to see of a concept.
+
+    learning  where previews lie of concepts while they learn
 
     Raises StoryForgeError for a name that the story does not have.
     """
     spec = _spec(project.story, name)
-    told: Values = {"name": name, "learnt": _learnt(project, name), "fusion": fusion(project)}
+    told: Values = {
+        "name": name,
+        "learnt": _learnt(project, name),
+        "fusion": fusion(project),
+        "learning": _learning(learning / name, address),
+        "compared": _compared(project, name, address),
+    }
     if isinstance(spec, Path):
         return {**told, "kind": "file", "pictures": [], "findings": [], "candidates": []}
     folder = spec.pictures()
@@ -69,6 +80,38 @@ def concept(project: Project, name: str, address: Callable[[Path], str]) -> Valu
         "findings": findings,
         "candidates": _candidates(folder, address),
     }
+
+
+def _learning(folder: Path, address: Callable[[Path], str]) -> list[Values]:
+    """What was drawn on the way, by prompt and step: of this run, or of the last one."""
+    rows: dict[int, list[Values]] = {}
+    for path in sorted((folder / "previews").glob("*.png")):
+        if found := PREVIEW.fullmatch(path.name):
+            step = {"step": int(found[2]), "picture": address(path)}
+            rows.setdefault(int(found[1]), []).append(step)
+    return [{"what": _SHOWN[row % len(_SHOWN)], "steps": rows[row]} for row in sorted(rows)]
+
+
+_SHOWN: Final = ("by itself", "in another place", "the class without it, which ought to stay")
+"""What the rows of previews show."""
+
+
+def _compared(project: Project, name: str, address: Callable[[Path], str]) -> list[Values]:
+    """What the base, the concept alone and the fused model draw, as far as it is drawn."""
+    try:
+        plan = project.plan()
+    except StoryForgeError:
+        return []  # which the page of what is drawn tells
+    found: list[Values] = []
+    for row in comparison_of(plan, project.base, name):
+        tasks = {"base": row.base, "alone": row.alone, "fused": row.fused}
+        there = {
+            who: address(project.store.path("panels", task.key))
+            for who, task in tasks.items()
+            if task is not None and project.store.has("panels", task.key)
+        }
+        found.append({"prompt": row.prompt, "pictures": there})
+    return found
 
 
 def _candidates(folder: Path, address: Callable[[Path], str]) -> list[Values]:

@@ -35,7 +35,7 @@ Values = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Some takes of one panel.
+    """Some takes of one panel; or one concept, drawn alone and fused, and then `panel` says so.
 
     likeness   take -> how alike it is to whom it shows
     obedience  take -> how well it shows what its prompt says
@@ -45,6 +45,7 @@ class Job:
     panel: str
     takes: int
     steps: int | None = None
+    concept: str | None = None
     state: State = "waiting"
     what: str = ""
     done: int = 0
@@ -100,6 +101,11 @@ class DrawQueue:
         """Where pictures can be seen while they are drawn."""
         return self.folder / "previews"
 
+    @property
+    def learning(self) -> Path:
+        """Where concepts can be seen while they learn."""
+        return self.folder / "learning"
+
     def _read(self) -> _Left:
         try:
             told = json.loads((self.folder / "queue.json").read_text(encoding="utf-8"))
@@ -123,6 +129,13 @@ class DrawQueue:
             for panel in panels:
                 number = max((job.id for job in self._jobs), default=0) + 1
                 self._jobs.append(Job(number, panel, takes, steps))
+        self._changed()
+
+    def add_concept(self, name: str) -> None:
+        """Ask for a concept alone and fused."""
+        with self._wake:
+            number = max((job.id for job in self._jobs), default=0) + 1
+            self._jobs.append(Job(number, f"{name}, alone and fused", 1, concept=name))
         self._changed()
 
     def pause(self, paused: bool) -> None:
@@ -211,6 +224,9 @@ class DrawQueue:
             "steps": job.steps,
             "previews": str(self.previews),
             "draft": self.draft,
+            "concept": job.concept,
+            "learning": str(self.learning),
+            "compared": str(self.folder / "compared"),
         }
         try:
             worker = self._started()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.leaf import Art
+from storyforge.desk import concepts
 from storyforge.desk.bus import Bus
 from storyforge.desk.queue import DrawQueue
 from storyforge.desk.session import Session
@@ -221,6 +222,14 @@ class Studio:
             "prompt": task.prompt,
             "seconds": self._seconds(name),
         }
+
+    def concept(self, name: str) -> Values:
+        """All there is to see of a concept.
+
+        Raises StoryForgeError for a name that the story does not have.
+        """
+        learning = self.queue.learning
+        return concepts.concept(self.project(), name, self.address, learning)
 
     def _scores(self, panel: str, take: int) -> Values:
         """What the judge said of a take when it was drawn here."""

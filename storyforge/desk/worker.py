@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from storyforge.errors import StoryError, StoryForgeError
+from storyforge.evaluate.compared import compare
 from storyforge.executor import OnProgress, translated
 from storyforge.plan.plan import Order
 from storyforge.project.making import Making
 from storyforge.project.project import Project
+from storyforge.train.logs import Logs
 
 Say = Callable[[Mapping[str, object]], None]
 
@@ -58,7 +60,15 @@ def perform(job: Mapping[str, object], say: Say) -> Mapping[str, object]:
     order = Order(steps=steps if isinstance(steps, int) else None)
     if job.get("draft"):
         return _draft(project, panel, on_progress)
-    how = Making(project.out, previews=Path(str(job["previews"])))
+    if isinstance(name := job.get("concept"), str):
+        folder = Path(str(job["compared"]))
+        compare(project.plan(), project.store, project.base, name, folder, on_progress)
+        return {"likeness": {}, "obedience": {}, "seconds": None}
+    how = Making(
+        project.out,
+        logs=Logs(Path(str(job["learning"]))),
+        previews=Path(str(job["previews"])),
+    )
     number = count if isinstance(count, int) else 1
     takes = project.takes([panel], number, order, how=how, on_progress=on_progress)
     if takes.outcome.troubles:

@@ -108,6 +108,11 @@ def keyed(task: PanelTask) -> PanelTask:
     return replace(task, key=key_of(drawn_from(task)))
 
 
+def alone_key(name: str, key: str) -> str:
+    """The key of that model."""
+    return key_of({"make": "concept alone 1", "name": name, "concept": key})
+
+
 def alone(store: Store, name: str, key: str) -> Path:
     """The model that knows one learnt concept and nothing else, under the name that prompts say.
 
@@ -115,7 +120,7 @@ def alone(store: Store, name: str, key: str) -> Path:
     """
     from storyforge.model.concept import Concept
 
-    made = key_of({"make": "concept alone 1", "name": name, "concept": key})
+    made = alone_key(name, key)
     if not store.has("fused", made):
         concept = Concept.load(store.path("concepts", key)).renamed(name)
         with store.make("fused", made, [("concepts", key)]) as folder:

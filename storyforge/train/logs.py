@@ -24,7 +24,8 @@ from storyforge.train.stopping import Check, score
 PREVIEWS: Final = 4
 """Times at which previews are drawn, after those of step 0."""
 
-_NAME: Final = re.compile(r"(\d+)-step-(\d+)\.png")
+PREVIEW: Final = re.compile(r"(\d+)-step-(\d+)\.png")
+"""How a preview's file is called: what it shows, and after which step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Logs:
         """Write `previews.png`: a row for each prompt, a column for each step drawn so far."""
         steps: dict[int, list[tuple[int, Path]]] = {row: [] for row in range(len(prompts))}
         for path in (self.folder / "previews").glob("*.png"):
-            if (found := _NAME.fullmatch(path.name)) and int(found[1]) in steps:
+            if (found := PREVIEW.fullmatch(path.name)) and int(found[1]) in steps:
                 steps[int(found[1])].append((int(found[2]), path))
         rows = []
         for row, prompt in enumerate(prompts):

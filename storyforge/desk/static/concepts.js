@@ -30,6 +30,8 @@ export class ConceptsView {
       make("h2", {}, told.name), make("p", {class: "soft"}, [told.kind, told.class, learnt].filter(Boolean).join(" · ")),
       ...told.findings.map((each) => make("p", {class: "warning"}, `${each.file}: ${each.code} ${each.message}`)),
       make("div", {class: "pictures"}, ...told.pictures.map((each) => this.#picture(told, each))),
+      ...this.#learning(told),
+      ...this.#compared(told),
       ...this.#candidates(told),
       ...this.#fusion(told),
     ];
@@ -49,6 +51,35 @@ export class ConceptsView {
       make("div", {class: "masked", title: each.mask ? "point at it: what the mask leaves out turns dark" : ""}, make("img", {src: each.picture, alt: `${told.name}, ${each.file}`, loading: "lazy"}), each.mask ? make("img", {src: each.mask, alt: `mask of ${each.file}`, loading: "lazy"}) : ""),
       make("label", {for: id, class: "soft"}, `${each.file}: captions${each.codes.length ? ` (${each.codes.join(" ")})` : ""}`), field);
   }
+
+  /** What was drawn while it learnt, from before the first step on. */
+  #learning(told) {
+    if (!told.learning?.length) return [];
+    return [make("h3", {}, "While it learns"), ...told.learning.flatMap((row) => [
+      make("p", {class: "soft"}, row.what),
+      make("div", {class: "steps", tabindex: 0, role: "group", "aria-label": `Previews, ${row.what}`}, ...row.steps.map((each) => make("figure", {},
+        make("img", {src: each.picture, alt: `${told.name} after ${each.step} steps, ${row.what}`, loading: "lazy"}),
+        make("figcaption", {}, `step ${each.step}`))))])];
+  }
+
+  /** The same prompts and seeds by the base, by the concept alone and by all of them fused. */
+  #compared(told) {
+    if (!told.compared?.length) return [];
+    const names = {base: "the base", alone: "alone", fused: "fused"};
+    const ask = () => post("compare", {concept: told.name}).then(() => this.tell(`${told.name} will be drawn alone and fused`)).catch((error) => this.tell(error.message, true));
+    const drawn = told.compared.some((row) => row.pictures.alone);
+    return [make("h3", {}, "Alone and fused"),
+      ...(drawn ? told.compared.flatMap((row) => [make("p", {class: "soft"}, row.prompt),
+        make("div", {class: "steps", tabindex: 0, role: "group", "aria-label": `Alone and fused: ${row.prompt}`}, ...Object.entries(names).filter(([who]) => row.pictures[who]).map(([who, words]) => make("figure", {},
+          make("img", {src: row.pictures[who], alt: `${row.prompt}, by ${words}`, loading: "lazy"}), make("figcaption", {}, words))))])
+        : [make("p", {class: "soft"}, "Not drawn since it was learnt and fused.")]),
+      make("div", {class: "row writes"}, make("button", {type: "button", onclick: ask}, drawn ? "Draw what is missing" : "Draw it alone and fused"))];
+  }
+
+  /** Look anew, but not at every step. */
+  soon() { this.timer ??= setTimeout(() => { this.timer = undefined; this.refresh(); }, 4000); }
+
+  refresh() { return this.list && !this.host.hidden && this.open(this.name); }
 
   /** A concept made from words: all that was drawn, and which of it the concept is learnt from. */
   #candidates(told) {

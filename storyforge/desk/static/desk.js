@@ -214,11 +214,14 @@ function listen() {
   heard("pages", ({version: newest}) => { if (newest > version) news().catch((error) => tell(error.message, true)); });
   heard("queue", (content) => queue.show({queue: content}));
   heard("plan", (content) => { queue.show({plan: content}); summary(content); });
-  heard("preview", (content) => { queue.progress(content); panel.preview(content.panel); });
-  heard("drawn", () => panel.refresh());
+  heard("preview", (content) => { queue.progress(content); panel.preview(content.panel); if (/learning/.test(content.what) && !typing()) concepts.soon(); });
+  heard("drawn", () => { panel.refresh(); if (!typing()) concepts.refresh(); });
   source.addEventListener("open", () => { version = Math.min(version, 0); news().catch(() => {}); refresh(); });
   source.addEventListener("error", () => tell("the desk does not answer; it goes on when it does", true));
 }
+
+/** Whether a caption is being written, which must not be taken away. */
+const typing = () => document.activeElement?.closest("#view-concepts textarea");
 
 /** What a change costs, before it is drawn. */
 function summary({lines, seconds}) {

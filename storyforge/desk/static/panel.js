@@ -48,7 +48,7 @@ export class PanelView {
         make("span", {class: "soft"}, duration(told.seconds)),
         make("button", {type: "button", onclick: () => this.on.reveal(told.panel)}, "Show its text")),
       this.live,
-      told.pinned ? this.#pinned(told) : "",
+      told.pinned ? this.#pinned(told) : this.#unpinned(told),
       told.takes.length ? takes : make("p", {class: "soft"}, "Nothing is drawn yet. The page shows where everybody will stand."),
       this.#found(told),
       this.#drop(told),
@@ -72,6 +72,12 @@ export class PanelView {
       make("button", {type: "button", class: "writes", onclick: () => this.#approve("unpin")}, "Let go"));
   }
 
+  /** What the book shows now may be kept as it is, without choosing among takes. */
+  #unpinned(told) {
+    if (!told.takes.some((take) => take.shown)) return "";
+    return make("div", {class: "row writes"}, make("button", {type: "button", onclick: () => this.#approve("pin")}, "Pin what the book shows"));
+  }
+
   #take(told, take) {
     const scores = [take.identity !== undefined ? `identity ${take.identity.toFixed(2)}` : "", take.obedience !== undefined ? `obedience ${take.obedience.toFixed(2)}` : ""].filter(Boolean).join(", ");
     return make("li", {class: take.shown ? "shown" : ""},
@@ -84,7 +90,7 @@ export class PanelView {
   async #approve(verb, take) {
     try {
       this.#show(await post("approve", {verb, panel: this.name, take}));
-      this.tell(verb === "unpin" ? `${this.name} follows the story again` : `take ${take} of ${this.name} is kept`);
+      this.tell(verb === "unpin" ? `${this.name} follows the story again` : `${verb === "pick" ? `take ${take} of ` : ""}${this.name} is kept`);
     } catch (error) { this.tell(error.message, true); }
   }
 
