@@ -21,9 +21,11 @@ from storyforge.cli.progress import RunClock
 from storyforge.cli.terminal import colored, finding_line, plural
 from storyforge.errors import Diagnostic
 from storyforge.plan.cost import Cost
+from storyforge.plan.status import StatusLine
 from storyforge.project.project import Project
 from storyforge.settings import Format
 from storyforge.story.layout import shipped
+from storyforge.tasks import BookTask
 
 
 def said(*words: str) -> str:
@@ -131,6 +133,24 @@ def test_a_panel_is_shown_by_its_name(tmp_path: Path) -> None:
     assert "64 x 48 pixels" in told
     assert "made by hand" in told
     assert CliRunner().invoke(app, ["show", str(story), "two"]).exit_code != 0
+
+
+def test_a_panel_that_was_changed_is_shown_as_it_was_last_drawn(tmp_path: Path) -> None:
+    story = made_story(tmp_path)
+    was = Project(story).picture("found")
+    story.write_text(story.read_text().replace("pages:", "style: ink\npages:", 1))
+    assert Project(story).last_picture("found") == was
+    assert Project(story).last_picture("nobody") is None
+    assert "changed since" in CliRunner().invoke(app, ["show", str(story), "found"]).stderr
+
+
+def test_a_book_of_many_changed_panels_counts_them() -> None:
+    task = BookTask("k", "pdf", "en", ())
+    reasons = tuple(f"panel `{name}` changed" for name in "abc")
+    few = StatusLine("book", task, "stale", (*reasons[:2], "words or settings changed"))
+    many = StatusLine("book", task, "stale", (*reasons, "words or settings changed"))
+    assert few.reason == "panel `a` changed, panel `b` changed, words or settings changed"
+    assert many.reason == "3 panels changed, words or settings changed"
 
 
 def test_a_retouched_picture_says_so(tmp_path: Path) -> None:

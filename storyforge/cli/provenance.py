@@ -13,10 +13,12 @@ from storyforge.cli.make import show_outcome
 from storyforge.cli.options import AsJson, OutFolder, StoreFolder, StoryArgument
 from storyforge.cli.program import app
 from storyforge.cli.terminal import show_path, show_table, tell, tell_json
+from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import told_by
 
 if TYPE_CHECKING:
     from storyforge.geometry.box import Box
+    from storyforge.project.project import Project
     from storyforge.provenance.recipe import PictureMetadata
 
 
@@ -39,7 +41,7 @@ def show(
     from storyforge.provenance import recipe
 
     if panel is not None:
-        file = Project(file, store=store).picture(panel)
+        file = _picture(Project(file, store=store), panel)
     elif file.suffix in _STORIES:
         raise typer.BadParameter("name a PANEL of this story as well", param_hint="FILE")
     shown = recipe.read_metadata(file)
@@ -96,6 +98,18 @@ def regions(
 def box_content(box: Box) -> list[float]:
     """A box as it is written."""
     return [box.x0, box.y0, box.x1, box.y1]
+
+
+def _picture(project: Project, panel: str) -> Path:
+    """The picture that the books show of a panel, else the one that was last drawn."""
+    try:
+        return project.picture(panel)
+    except StoryForgeError:
+        last = project.last_picture(panel)
+        if last is None:
+            raise
+        tell("changed since; this is what was drawn last")
+        return last
 
 
 def _lines(shown: PictureMetadata) -> Iterator[str]:

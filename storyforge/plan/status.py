@@ -5,6 +5,7 @@ Reasons come from the store's ledger; without it everything that is missing is c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -71,8 +72,16 @@ class StatusLine:
 
     @property
     def reason(self) -> str:
-        """Why it is stale, in one line."""
-        return ", ".join(self.reasons)
+        """Why it is stale, in one line: a few changed panels by name, more by number."""
+        panels = [each for each in self.reasons if _A_PANEL.fullmatch(each)]
+        if len(panels) <= _NAMED:
+            return ", ".join(self.reasons)
+        rest = (each for each in self.reasons if each not in panels)
+        return ", ".join([f"{len(panels)} panels changed", *rest])
+
+
+_NAMED: Final = 2
+_A_PANEL: Final = re.compile(r"panel `.*` changed")
 
 
 def shelf_of(task: Task) -> Shelf:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from storyforge.engine.engine import Engine
+from storyforge.engine.engine import Engine, ledger_of
 from storyforge.engine.opening import ClusterSpec
 from storyforge.errors import (
     Diagnostic,
@@ -31,7 +31,7 @@ from storyforge.modelref import ModelRef
 from storyforge.plan.draft import draft_name, drafted
 from storyforge.plan.pins import Pin, findings_in, mend, read_pins
 from storyforge.plan.plan import Order, Plan, base_of, draw_up
-from storyforge.plan.status import missing
+from storyforge.plan.status import missing, subject_of
 from storyforge.plan.takes import check_panels, picture_of, with_pins
 from storyforge.project import approve, fused
 from storyforge.project.again import Remade, remade
@@ -367,6 +367,15 @@ class Project:
             hint = f"run `storyforge render {self.path} {panel}`"
             raise StoryForgeError(f"panel `{panel}` is not drawn, or changed since", hint=hint)
         return found
+
+    def last_picture(self, panel: str) -> Path | None:
+        """The picture that was last drawn of a panel, whatever was changed since; None without."""
+        tasks = {task.panel: task for task in self.plan().panels}
+        if panel not in tasks:
+            return None
+        entry = ledger_of(self.store, self.story).entries().get(subject_of(tasks[panel]))
+        there = entry is not None and self.store.has("panels", entry.key)
+        return self.store.path("panels", entry.key) if entry is not None and there else None
 
     def found(self, panel: str) -> Mapping[str, Box]:
         """Where those were found whom `regions: auto` asks for, by region, in the book's picture.
