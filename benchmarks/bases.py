@@ -4,8 +4,9 @@
 own: only time and memory mean anything here. A base lies where `storyforge` itself would put it.
 
     …_gb          the most that the process had in use, in GiB
-    …_tensors_gb  the most that its tensors were, by their shapes: what a GPU has to hold of the
-                  same work, without its own context and the workspaces of its kernels
+    …_tensors_gb  with `--count` instead: the most that its tensors were, by their shapes, which is
+                  what a GPU has to hold of the same work, without its own context and the
+                  workspaces of its kernels. Counting holds memory up, and is a run of its own
 
 Not covered: pictures, and speed on a GPU (`benchmarks.sampling` has the sampler's).
 """
@@ -16,7 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,18 +170,29 @@ STAGES: Final[Mapping[str, Callable[[BaseModel, Path], None]]] = {
 }
 
 
+def counted(folder: Path, stage: str) -> dict[str, float]:
+    """One stage in this process: what its tensors were at most, in GiB."""
+    base = _opened(folder)
+    with TemporaryDirectory() as scratch, LiveTensors(_weights(base)) as live:
+        STAGES[stage](base, Path(scratch))
+    return {f"{stage}_tensors_gb": live.peak / GIB}
+
+
 def measure(folder: Path, stage: str) -> dict[str, float]:
     """One stage in this process: seconds to open, seconds for the rest, GiB at most."""
     started = perf_counter()
-    base = open_placed(str(folder), "0" * 64)
+    base = _opened(folder)
     opened = perf_counter() - started
-    base.defaults = replace(base.defaults, train_steps=1)
-    with TemporaryDirectory() as scratch, LiveTensors(_weights(base)) as live:
+    with TemporaryDirectory() as scratch:
         STAGES[stage](base, Path(scratch))
     rest = {} if stage == "open" else {f"{stage}_seconds": perf_counter() - started - opened}
-    found = {"open_seconds": opened, **rest, f"{stage}_gb": peak_memory() / GIB}
-    found[f"{stage}_tensors_gb"] = live.peak / GIB
-    return {name: round(value, 2) for name, value in found.items()}
+    return {"open_seconds": opened, **rest, f"{stage}_gb": peak_memory() / GIB}
+
+
+def _opened(folder: Path) -> BaseModel:
+    base = open_placed(str(folder), "0" * 64)
+    base.defaults = replace(base.defaults, train_steps=1)
+    return base
 
 
 def _weights(base: BaseModel) -> Iterator[torch.Tensor]:
@@ -188,13 +200,13 @@ def _weights(base: BaseModel) -> Iterator[torch.Tensor]:
         yield from part.state_dict().values()
 
 
-def measured(folder: Path, stages: list[str]) -> dict[str, float]:
-    """Every stage in a process of its own."""
+def measured(folder: Path, stages: Sequence[str], more: Sequence[str]) -> dict[str, float]:
+    """Every stage in a process of its own, which is asked for `more` as well."""
     found: dict[str, float] = {"weights": float(weights_of(str(folder)))}
     for stage in stages:
         command = [sys.executable, "-m", "benchmarks.bases", "--folder", str(folder)]
         done = subprocess.run(
-            [*command, "--stage", stage], check=True, stdout=subprocess.PIPE, text=True
+            [*command, "--stage", stage, *more], check=True, stdout=subprocess.PIPE, text=True
         )
         found |= json.loads(done.stdout)
         print(f"{stage}: {done.stdout.strip()}", file=sys.stderr)
@@ -207,20 +219,23 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="for company: it is all there is")
     parser.add_argument("--families", default="sd15,sdxl", help="such as `sd15`")
     parser.add_argument("--stages", default=",".join(STAGES), help="such as `open,draw`")
+    parser.add_argument("--count", action="store_true", help="count tensors instead")
     parser.add_argument("--folder", type=Path, help="where a base lies already")
     parser.add_argument("--stage", choices=STAGES, help="measure that alone, in this process")
     args = parser.parse_args()
     if args.stage is not None:
-        print(json.dumps(measure(args.folder, args.stage)))
+        found = (counted if args.count else measure)(args.folder, args.stage)
+        print(json.dumps({name: round(value, 2) for name, value in found.items()}))
         return
-    found = {}
+    told = {}
     for family in args.families.split(","):
         with TemporaryDirectory() as made:
             folder = args.folder or Path(made)
             if not (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file():
                 write_random(family, folder)
-            found[family] = measured(folder, args.stages.split(","))
-    print(json.dumps(found, indent=1))
+            more = ["--count"] if args.count else []
+            told[family] = measured(folder, args.stages.split(","), more)
+    print(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
