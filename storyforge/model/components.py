@@ -28,6 +28,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.model.autoencoders import Vae, check_vae, vae_in
 from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
+from storyforge.model.heap import trim_heap
 from storyforge.model.hub import INDEX, TAKEN
 from storyforge.model.vocabulary import CONFIGS, TOKENS, clip_vocabulary
 from storyforge.model.weights import chosen_in, chosen_weights, json_in, unet_in, weighed
@@ -189,13 +190,16 @@ def _of_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Componen
         tokenizers["tokenizer_2"] = clip_tokenizer(pad="!")
     kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
     told = {"config": str(folder), "local_files_only": True}
-    # Apart from the rest: in half of its precision first, it would be rounded.
+    # Apart from the rest, as the largest: what a file is mapped to stays until all of it is read.
+    unet = UNet2DConditionModel.from_single_file(str(path), subfolder="unet", dtype=dtype, **told)
+    trim_heap()
+    # Apart from the rest, too: in half of its precision first, it would be rounded.
     vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", dtype=torch.float32, **told)
     pipe: DiffusionPipeline = kind.from_single_file(
-        str(path), vae=vae, dtype=dtype, **told, **tokenizers
+        str(path), unet=unet, vae=vae, dtype=dtype, **told, **tokenizers
     )
     return Components(
-        unet=pipe.unet,
+        unet=unet,
         vae=vae,
         text_encoder=pipe.text_encoder,
         tokenizer=pipe.tokenizer,
