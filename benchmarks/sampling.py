@@ -226,7 +226,7 @@ def named(base: BaseModel, bench: Bench, regions: RegionModel) -> Callable[[], n
 
     def draw() -> np.ndarray:
         (made,) = pictures(studio, [task])
-        return made
+        return made.pixels
 
     return draw
 
