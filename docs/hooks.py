@@ -15,6 +15,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pictured import EXAMPLES, picture
 
 from storyforge.book.leaf import Face
 from storyforge.book.preview import diagram, web
@@ -43,6 +44,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made["gallery.md"] = "".join(gallery(faces))
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
+    for name in EXAMPLES:
+        shown = picture(name)
+        files.append(File.generated(config, f"reference/keys/{name}.png", content=shown))
     for number, face in enumerate(faces):
         name = f"fonts/face-{number}{face.web.suffix}"
         files.append(File.generated(config, name, abs_src_path=str(face.web)))
@@ -85,21 +89,24 @@ def reference(kind: str) -> Iterator[str]:
     """Every key of one kind of file, with its default and what it means."""
     root: Mapping[str, Any] = schema(kind)  # type: ignore[arg-type]
     yield f"# {kind}.yaml: every key\n\n{ABOUT[kind]}\n\n"
-    yield from _table(root)
+    yield from _table(root, "")
     for name, part in sorted(root.get("$defs", {}).items()):
         yield f"\n## {name} {{ #{name.lower()} }}\n\n{part.get('description', '')}\n\n"
         if "properties" in part:
-            yield from _table(part)
+            yield from _table(part, name)
         else:
             yield f"{_form(part)}\n"
 
 
-def _table(part: Mapping[str, Any]) -> Iterator[str]:
+def _table(part: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The keys of a part of the schema, with a picture of those that show."""
     required = set(part.get("required", ()))
     yield "| key | what may be written | default | what it means |\n|---|---|---|---|\n"
     for key, about in part.get("properties", {}).items():
         default = "must be written" if key in required else _default(about)
         means = str(about.get("description", "")).replace("|", "\\|").replace("\n", " ")
+        if f"{name}.{key}" in EXAMPLES:
+            means += f"<br>![a page with {key}](keys/{name}.{key}.png)"
         yield f"| `{key}` | {_form(about)} | {default} | {means} |\n"
 
 

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from chromium import NEEDED, browser, violations
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from storyforge.project.project import Project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,6 +44,9 @@ pages:
         alt: A fox and an owl on a hill.
   - text: The end.
 """
+
+
+AUTO = "owl: {prompt: an owl, at: auto}"
 
 
 class Desk:
@@ -172,6 +179,36 @@ def test_mistakes_stand_under_their_words(browser: Browser, desk: Desk) -> None:
     desk.story.write_text(STORY.replace("prompt: a green hill", "promt: a green hill"))
     page.wait_for_selector(".cm-lintRange-error")
     assert "SF200" in page.locator("#findings").inner_text()
+
+
+def test_warnings_are_marked_and_nothing_is_refused(browser: Browser, desk: Desk) -> None:
+    desk.story.write_text(STORY.replace("        alt: A fox and an owl on a hill.\n", ""))
+    page = opened(browser, desk.told["desk"])
+    page.wait_for_selector(".cm-lintRange-warning")
+    page.wait_for_timeout(300)
+    assert not page.errors
+
+
+def test_what_was_found_in_a_picture_is_kept(browser: Browser, tmp_path: Path) -> None:
+    story = tmp_path / "story.yaml"
+    text = STORY.replace("right: {prompt: an owl, box: [0.5, 0.1, 0.95, 1]}", AUTO)
+    text = text.replace("        layout: two-side-by-side\n", "")
+    story.write_text(text.replace("left: {", "left: {at: left, "))
+    project, notes = Project(story), PngInfo()
+    found = [{"name": "owl", "box": [0.25, 0, 0.5, 1], "found": "an owl"}]
+    notes.add_itxt("storyforge", json.dumps({"schema_version": 1, "regions": found}))
+    with project.store.make("panels", project.plan().panels[0].key) as out:
+        Image.new("RGB", (64, 64), "teal").save(out, format="PNG", pnginfo=notes)
+    desk = Desk(story)
+    try:
+        page = opened(browser, desk.told["desk"])
+        page.locator('.region.auto[aria-label*="found while it was drawn"]').last.wait_for()
+        page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
+        page.get_by_role("button", name="Keep these regions").click()
+        assert "owl: {prompt: an owl, box: [0.25, 0, 0.5, 1]}" in until(story, "box: [")
+        assert not page.errors
+    finally:
+        desk.close()
 
 
 def test_nothing_is_asked_from_elsewhere_and_scripts_are_text(browser: Browser, desk: Desk) -> None:

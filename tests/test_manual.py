@@ -97,6 +97,18 @@ def test_every_key_of_a_story_has_its_line(site: Path) -> None:
     assert not [key for key in keys if f"<code>{key}</code>" not in page]
 
 
+def test_keys_that_show_have_a_picture(site: Path) -> None:
+    page = (site / "reference" / "story.html").read_text(encoding="utf-8")
+    named = yaml.safe_load((DOCS / "pictured.yaml").read_text(encoding="utf-8"))
+    known = schema()["$defs"]
+    for part, key in (name.split(".") for name in named):
+        assert key in known[part]["properties"]
+        file = f"keys/{part}.{key}.png"
+        assert f'src="{file}"' in page
+        with Image.open(site / "reference" / file) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 16)) > 4  # not an empty sheet
+
+
 def test_every_code_has_its_place(site: Path) -> None:
     page = (site / "reference" / "codes.html").read_text(encoding="utf-8")
     assert not [code for code in catalogue() if f'id="{code.lower()}"' not in page]

@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 _STATIC: Final = Path(__file__).parent / "static"
 
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self'; "
-    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{nonce}'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, and no script but the desk's own: a story's text is text."""
+"""Nothing from elsewhere, and no script but the desk's own: a story's text is text. The editor's
+marks under words are pictures in its style (`data:`)."""
 
 _KEYS: Final = frozenset({"pose", "facing", "layout", "scene"})
 """What is set by hand besides places."""

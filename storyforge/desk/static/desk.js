@@ -22,6 +22,7 @@ function show(book) {
   version = book.version;
   told = book;
   if (book.pages) pages.show(book);
+  panel.follow(about);
   at("title").textContent = book.title || "Untitled";
   document.title = `${book.title || "Untitled"} – storyforge desk`;
   at("undo").disabled = !write || !book.undo;

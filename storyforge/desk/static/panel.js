@@ -14,6 +14,14 @@ export class PanelView {
     await this.refresh();
   }
 
+  /** Take over what the pages say of the panel that is open, if it is something else. */
+  follow(find) {
+    const about = this.name && find(this.name);
+    if (!about || JSON.stringify(about) === JSON.stringify(this.about)) return;
+    this.about = about;
+    this.refresh();
+  }
+
   async refresh() {
     if (!this.name) return;
     const name = this.name;
