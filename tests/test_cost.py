@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from storyforge.modelref import ModelRef
+from storyforge.plan import rough
 from storyforge.plan.cost import Cost, likely, total
+from storyforge.settings import TrainSettings
 from storyforge.store import Entry
+from storyforge.tasks import TrainTask
+
+ASKED = TrainSettings()
 
 PANEL = {"make": "panel 1", "base_hash": "b", "steps": 20, "size": [64, 64]}
 CONCEPT = {"make": "concept 1", "base": "b", "settings": {"steps": 100, "batch_size": 2}}
@@ -57,3 +64,20 @@ def test_what_is_not_known_of_one_is_not_known_of_all() -> None:
     assert total([first, second]) == Cost(3, 20, 300)
     assert total([first, Cost(seconds=2)]) == Cost(3, None, None)
     assert total([]) == Cost(0, 0, 0)
+
+
+def test_a_large_base_takes_more_memory_where_no_half_precision_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor, base = tmp_path / "cpuinfo", ModelRef("owner/name", "owner/name")
+    monkeypatch.setattr(rough, "_PROCESSOR", processor)
+    monkeypatch.setattr(rough, "_accelerated", lambda: False)
+    learning = TrainTask("k", "pip", "object", "fox", tmp_path, (), *2 * ("owner/name",), ASKED)
+    taken = []
+    for flags in ("flags : fpu avx512_bf16 gfni", "flags : fpu"):
+        processor.write_text(flags)
+        taken.append(rough.rough(learning, base).memory)
+    processor.unlink()
+    assert rough.rough(learning, base).memory == taken[1]
+    assert taken[0] is not None
+    assert taken[1] == 2 * taken[0]

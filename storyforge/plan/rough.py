@@ -7,7 +7,8 @@ tell minutes from hours and no more; as soon as something was made, `cost` knows
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -47,15 +48,20 @@ class _Pace:
 
 
 _EMBEDDED: Final = _Pace(0.07, 0.12, 4, (620_000_000, 970_000_000), 320_000, 300_000, 80_000)
-_LARGE: Final = _Pace(8.0, 30, 400, (7_000_000_000, 14_000_000_000), 5_000_000, 40_000_000, 500_000)
-"""Measured with the embedded model, and with Stable Diffusion 1.5, on two processors."""
+_LARGE: Final = _Pace(8.0, 30, 400, (3_200_000_000, 3_900_000_000), 5_000_000, 40_000_000, 500_000)
+"""Measured with the embedded model, and with Stable Diffusion 1.5 in half precision, on two
+processors."""
 
 _FASTER: Final = {True: 5.0, False: 60.0}
 """How much faster a graphics card is with the embedded model, and with a large one."""
 
 _LARGEST_CELLS: Final = 96
 _LARGER: Final = 3.0
-"""A base of more cells than this along a side is of SDXL's kind, and so much larger."""
+"""A base of more cells than this along a side is of SDXL's kind, and so much larger; one of a
+single level is a transformer, and no smaller than that."""
+
+_FULL: Final = 2
+"""How much more memory a large base takes in full precision."""
 
 _RANK: Final = 4
 _BOOK: Final = (0.8, 0.06, 700_000_000, 150_000)
@@ -66,13 +72,16 @@ _READ: Final = 20.0
 """Importing a file takes as long as so many denoising steps: most of it opens the base."""
 
 _NVIDIA: Final = Path("/dev/nvidiactl")
+_PROCESSOR: Final = Path("/proc/cpuinfo")
+_HALF: Final = re.compile(r"\b(avx512_bf16|amx_tile)\b")
+"""What a processor says that computes in half precision."""
 
 
 def rough(task: Task, base: ModelRef) -> Cost:
     """What the task may take, in the order of magnitude."""
     embedded, size = is_embedded(base.reference), picture_size(base.reference)
-    pace = _EMBEDDED if embedded else _LARGE
-    slower = 1.0 if embedded or size.cells < _LARGEST_CELLS else _LARGER
+    pace = _EMBEDDED if embedded else _large(size)
+    slower = 1.0 if embedded else _larger(size)
     slower /= _FASTER[embedded] if _accelerated() else 1.0
     match task:
         case TrainTask():
@@ -90,6 +99,16 @@ def rough(task: Task, base: ModelRef) -> Cost:
             first, each, memory, weight = _BOOK
             count = max(1, len(task.panels))
             return Cost(first + each * count, memory, weight * count, rough=True)
+
+
+def _larger(size: PictureSize) -> float:
+    return _LARGER if size.cells > _LARGEST_CELLS or size.levels == 1 else 1.0
+
+
+def _large(size: PictureSize) -> _Pace:
+    drawing, learning = _LARGE.memory
+    times = _larger(size) * (1 if _halved() else _FULL)
+    return replace(_LARGE, memory=(round(drawing * times), round(learning * times)))
 
 
 def _learning(task: TrainTask, defaults: Defaults, pace: _Pace, slower: float) -> Cost:
@@ -111,6 +130,15 @@ def _drawing(
     return Cost(
         seconds, round(pace.memory[0] * larger**0.5), round(pace.picture * larger), rough=True
     )
+
+
+def _halved() -> bool:
+    """Whether large bases will lie in half precision."""
+    try:
+        said = _PROCESSOR.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        said = ""
+    return _accelerated() or _HALF.search(said) is not None
 
 
 def _accelerated() -> bool:
