@@ -586,7 +586,9 @@ def test_what_is_drawn_as_the_desk_closes_waits_for_the_next(path: Path, tmp_pat
     assert [job.state for job in queue.jobs()] == ["waiting"]
 
 
-def test_a_queue_that_cannot_be_read_is_empty(path: Path, tmp_path: Path) -> None:
+def test_a_queue_that_cannot_be_read_is_empty_and_says_so(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "desk").mkdir()
     job = '{"id": 1, "panel": "found", "takes": 1, "likeness": 3}'
     for text in ("", "[3]", '{"jobs": 3}', '{"jobs": [{"id": 1}]}', f'{{"jobs": [{job}]}}'):
@@ -594,6 +596,7 @@ def test_a_queue_that_cannot_be_read_is_empty(path: Path, tmp_path: Path) -> Non
         queue = DrawQueue(path, tmp_path / "store", tmp_path / "desk", lambda *_: None)
         queue.close()
         assert queue.jobs() == ()
+        assert caplog.messages.pop().startswith("the queue of before")
 
 
 def test_a_job_that_is_taken_out_is_not_done(path: Path, tmp_path: Path) -> None:

@@ -110,7 +110,10 @@ class DrawQueue:
         try:
             told = json.loads((self.folder / "queue.json").read_text(encoding="utf-8"))
             return TypeAdapter(_Left).validate_python(told)
-        except (OSError, ValueError):
+        except OSError:
+            return _Left()
+        except ValueError:
+            _log.warning("the queue of before is none that this desk reads, and begins anew")
             return _Left()
 
     def jobs(self) -> tuple[Job, ...]:
