@@ -15,7 +15,8 @@ pytest.importorskip("skia")
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
-from storyforge.pocket.pretrain.encoder import read_well, shown, train_encoder
+from storyforge.pocket.pretrain.encoder import read_well, reading_loss, shown, train_encoder
+from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, Team
 
 
@@ -38,6 +39,15 @@ def test_who_reads_nothing_is_as_far_off_as_what_there_is_to_read() -> None:
     assert found["kinds"] < 0.5
 
 
+def test_what_reads_all_rightly_loses_least() -> None:
+    told = shown(pictures(2))[1]
+    right = reading_loss(told, told)
+    assert right < 0.1 * reading_loss(torch.zeros_like(told), told)
+    other = told.clone()
+    other[:, world.PLACE_OF["kind"]] *= -1
+    assert right < 0.1 * reading_loss(other, told)
+
+
 def progress(folder: Path) -> int:
     with safe_open(folder / "encoder.safetensors", "pt") as file:
         return int(json.loads(file.metadata()["progress"])["step"])
@@ -47,6 +57,7 @@ def test_the_encoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(tmp_pat
     before = parts.new_autoencoder()
     before.save_pretrained(tmp_path / "vae")
     job = Job("encoder", tmp_path, 0.01, 0.0, "cpu", 1, 2, 2, 0)
+    draw_latents(job, Team(0, 1))
     with torch.random.fork_rng():
         train_encoder(job, Team(0, 1))
         steps = progress(tmp_path)

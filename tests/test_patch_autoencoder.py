@@ -29,8 +29,8 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         pixels_per_cell=pixels_per_cell,
         told=TOLD,
         spot=(CHANNELS - 2, CHANNELS - 1),
-        reading=(8, 8, 8, 8),
-        widths=(16, 8, 8, 8),
+        reading=(8, 8),
+        widths=(16, 8, 8, 8, 8),
         depths=(1, 1, 1),
         sample_size=4 * pixels_per_cell,
     )
@@ -68,7 +68,7 @@ def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
 def test_a_trained_encoder_says_more_of_a_cell_than_its_patch() -> None:
     model, _ = coded(pixels_per_cell=PATCH)
     for parameter in model.code.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=0.5)
     seen = pictures(8 * PATCH)
     other = seen.clone()
     other[..., -PATCH:, -PATCH:] = 0

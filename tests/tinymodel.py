@@ -80,8 +80,8 @@ def open_tiny(kind: str = "sample") -> BaseModel:
             latent_channels=8,
             told=2,
             spot=(6, 7),
-            reading=(8, 8, 8, 8),
-            widths=(8, 8, 8, 8),
+            reading=(8, 8),
+            widths=(8, 8, 8, 8, 8),
             depths=(1, 1, 1),
             sample_size=DRAWN * CELLS,
         )

@@ -32,8 +32,12 @@ FINE = 4
 """Parts a side into which the decoder splits a cell before it writes pixels."""
 WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Half turns in a subject's half size: the finest is a sixteenth of it."""
-GROUPS = 4
-"""Of channels that the encoder norms together."""
+FINEST_WAVES = (*WAVES, 16.0, 32.0)
+"""Those that eighths draw along."""
+FINEST = 2 * FINE
+"""Parts a side of a cell of which each is thought of for itself."""
+WIDER = 3
+"""How many times as many numbers a block thinks in as it reads."""
 
 
 class Exactly(NamedTuple):
@@ -62,27 +66,31 @@ class Decoded(NamedTuple):
     sample: torch.Tensor
 
 
-def _silence(conv: nn.Conv2d) -> None:
-    """Let a convolution begin with nothing to say."""
+def _silence(conv: nn.Conv2d | nn.Linear) -> None:
+    """Let a layer begin with nothing to say."""
     nn.init.zeros_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
 
 
-class Residual(nn.Module):
-    """Two convolutions beside the identity; without norms, so that a crop is decoded as a whole."""
+class Block(nn.Module):
+    """What stands around a cell, then what to think of it, beside the identity (Liu et al. 2022, A
+    ConvNet for the 2020s). Normed over channels alone, so that a crop is decoded as a whole."""
 
     def __init__(self, width: int) -> None:
         """(n, width, h, w) to the same."""
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        _silence(self.second)
+        self.around = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, WIDER * width)
+        self.back = nn.Linear(WIDER * width, width)
+        _silence(self.back)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add what the convolutions find."""
-        found: torch.Tensor = self.second(F.relu(self.first(x)))
-        return x + found
+        """Add what is found."""
+        seen = self.norm(self.around(x).permute(0, 2, 3, 1))
+        found: torch.Tensor = self.back(F.gelu(self.wide(seen), approximate="tanh"))
+        return x + found.permute(0, 3, 1, 2)
 
 
 class Refiner(nn.Module):
@@ -107,61 +115,46 @@ class Refiner(nn.Module):
         return pixels + F.pixel_shuffle(change, 2 * self.times)
 
 
-def _residuals(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(width) for _ in range(count)))
-
-
-class Normed(nn.Module):
-    """Two convolutions beside the identity, the second of normed features."""
-
-    def __init__(self, width: int) -> None:
-        """(n, width, h, w) to the same."""
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.norm = nn.GroupNorm(GROUPS, width)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        _silence(self.second)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add what the convolutions find."""
-        found: torch.Tensor = self.second(F.relu(self.norm(self.first(F.relu(x)))))
-        return x + found
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(width) for _ in range(count)))
 
 
 class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
-    `plain` is closed form. What is told is read by a small pyramid: lines, parts, cells that see
-    their neighbours, two coarser levels that see the whole.
+    The components are closed form. What is told is read off them by a small pyramid: cells that see
+    their neighbours, and two coarser levels that see the whole.
     """
 
-    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int]) -> None:
-        """`plain` components and `told` numbers; `widths` at quarters and halves of cells, at
-        cells, and at the two levels above."""
+    def __init__(self, plain: int, told: int, widths: tuple[int, int]) -> None:
+        """`plain` components and `told` numbers; `widths` at cells and at the levels above."""
         super().__init__()
-        quarters, halves, cells, wide = widths
+        cells, wide = widths
         self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
-        self.lines = nn.Conv2d(12, quarters // 2, 3, padding=1)
-        self.quarters = nn.Sequential(_smaller(quarters // 2, quarters), Normed(quarters))
-        self.halves = nn.Sequential(_smaller(quarters, halves), Normed(halves))
-        self.cells = nn.Sequential(_smaller(halves, cells), Normed(cells), Normed(cells))
-        self.wide = nn.Sequential(_smaller(cells, wide), Normed(wide), Normed(wide))
-        self.widest = nn.Sequential(_smaller(wide, wide), Normed(wide), Normed(wide))
+        self.into = nn.Conv2d(plain, cells, 3, padding=1)
+        self.cells = _blocks(cells, 3)
+        self.wide = nn.Sequential(_smaller(cells, wide), *_blocks(wide, 3))
+        self.widest = nn.Sequential(_smaller(wide, wide), *_blocks(wide, 3))
         self.widest_out = nn.Conv2d(wide, wide, 1)
         self.wide_out = nn.Conv2d(wide, cells, 1)
-        self.late = Normed(cells)
+        self.late = _blocks(cells, 2)
         self.out = nn.Conv2d(cells, told, 1)
         _silence(self.out)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
-        lines = F.relu(self.lines(F.pixel_unshuffle(pictures, 2)))
-        x = self.cells(self.halves(self.quarters(lines)))
+        plain = self.plain(pictures)
+        return torch.cat([plain, self.told(plain)], 1)
+
+    def told(self, plain: torch.Tensor) -> torch.Tensor:
+        """(n, components, h, w) to (n, told, h, w)."""
+        x = self.cells(self.into(plain))
         y = self.wide(_even(x))
         z = self.widest(_even(y))
         y = y + _grown(self.widest_out(F.relu(z)), y)
         x = self.late(x + _grown(self.wide_out(F.relu(y)), x))
-        return torch.cat([self.plain(pictures), self.out(F.relu(x))], 1)
+        told: torch.Tensor = self.out(F.relu(x))
+        return told
 
 
 def _smaller(before: int, after: int) -> nn.Conv2d:
@@ -180,59 +173,98 @@ def _grown(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2.0)[..., : like.shape[-2], : like.shape[-1]]
 
 
+class Eighths(nn.Module):
+    """Parts of 4 × 4 pixels, each drawn for itself from where it is and what its quarter knows."""
+
+    def __init__(self, quarters: int, width: int) -> None:
+        """It draws nothing as it begins."""
+        super().__init__()
+        self.split = nn.Conv2d(quarters, width * 4, 1)
+        self.waves = nn.Conv2d(4 * len(FINEST_WAVES), width, 1)
+        self.first = nn.Conv2d(width, width, 1)
+        self.second = nn.Conv2d(width, width, 1)
+        self.out = nn.Conv2d(width, 3 * (DRAWN // FINEST) ** 2, 1)
+        _silence(self.out)
+
+    def forward(self, x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """(n, quarters, 4·h, 4·w) and (n, 2, h, w) places to (n, 3, 32·h, 32·w)."""
+        waves = self.waves(_waves(where, FINEST, FINEST_WAVES))
+        y = F.relu(F.pixel_shuffle(self.split(x), FINEST // FINE) + waves)
+        y = F.relu(self.second(F.relu(self.first(y))))
+        return F.pixel_shuffle(self.out(y), DRAWN // FINEST)
+
+
 class Decoder(nn.Module):
-    """Cells to pixels: residual blocks at cells, at halves, at quarters, then a pixel shuffle.
+    """Cells to pixels: blocks at cells, at halves, at quarters, then a pixel shuffle.
 
     Two of the channels say where in its subject a cell is. Waves over that place, finer than
-    cells, are what halves and quarters draw along (Tancik et al. 2020, Fourier Features Let
-    Networks Learn High Frequency Functions).
+    cells, are what all finer parts draw along (Tancik et al. 2020, Fourier Features Let Networks
+    Learn High Frequency Functions). Components are believed as far as they fit what is told: a
+    denoiser knows them last and worst.
     """
 
     def __init__(
         self,
         channels: int,
+        told: int,
         spot: tuple[int, int],
-        widths: tuple[int, int, int, int],
+        widths: tuple[int, int, int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
-        """`spot` are two channels; `widths` at cells, halves, quarters and of the refiner; `depths`
-        of the first three."""
+        """`told` of the channels, the last, tell; `spot` are two of them. `widths` at cells,
+        halves, quarters, eighths and of the refiner; `depths` of the first three."""
         super().__init__()
-        cells, halves, quarters, pixels = widths
-        self.spot = spot
+        cells, halves, quarters, eighths, pixels = widths
+        self.spot, self.components = spot, channels - told
         self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
-        self.into = nn.Conv2d(channels, cells, 3, padding=1)
-        self.cells = _residuals(cells, depths[0])
+        self.trust = nn.Conv2d(cells, self.components, 1)
+        self.instead = nn.Conv2d(cells, self.components, 1)
+        self.into = nn.Conv2d(channels + 4 * len(FINEST_WAVES), cells, 3, padding=1)
+        self.cells = _blocks(cells, depths[0])
         self.where = nn.Conv2d(cells, 2, 1)
         self.split = nn.Conv2d(cells, halves * 4, 1)
         self.waves_in_halves = nn.Conv2d(4 * len(WAVES), halves, 1)
-        self.halves = _residuals(halves, depths[1])
+        self.halves = _blocks(halves, depths[1])
         self.again = nn.Conv2d(halves, quarters * 4, 1)
         self.waves_in_quarters = nn.Conv2d(4 * len(WAVES), quarters, 1)
-        self.quarters = _residuals(quarters, depths[2])
+        self.quarters = _blocks(quarters, depths[2])
         self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
-        for silent in (self.where, self.waves_in_halves, self.waves_in_quarters, self.out):
-            _silence(silent)
+        self.eighths = Eighths(quarters, eighths)
+        silent = self.where, self.trust, self.instead, self.waves_in_halves, self.waves_in_quarters
+        for conv in (*silent, self.out):
+            _silence(conv)
         self.refiner = Refiner(pixels, 1)
         self.doubler = Refiner(pixels, 2)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x = self.cells(self.into(latents))
+        x, components = self.believed(latents)
         where = latents[:, list(self.spot)] + self.where(x)
+        both = torch.cat([components, latents[:, self.components :]], 1)
+        plain = F.pixel_shuffle(self.plain(both), DRAWN)
         x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(_waves(where, 2))
         x = F.pixel_shuffle(self.again(self.halves(x)), 2)
         x = self.quarters(x + self.waves_in_quarters(_waves(where, FINE)))
-        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE)
-        made: torch.Tensor = self.refiner(pixels + F.pixel_shuffle(self.plain(latents), DRAWN))
+        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, where)
+        made: torch.Tensor = self.refiner(pixels + plain)
         return made
 
+    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, c, h, w) to features (n, cells, h, w), and components as they are to be drawn: as
+        far as they are believed what they were, and what goes with all that is told."""
+        waves = _waves(latents[:, list(self.spot)], 1, FINEST_WAVES)
+        x = self.cells(self.into(torch.cat([latents, waves], 1)))
+        # Begins at 1: what is there is what is drawn.
+        trust = torch.sigmoid(self.trust(x) + 4) / torch.sigmoid(torch.tensor(4.0))
+        made = latents[:, : self.components] * trust + self.instead(x)
+        return x, made.to(latents.dtype)
 
-def _waves(where: torch.Tensor, times: int) -> torch.Tensor:
+
+def _waves(where: torch.Tensor, times: int, waves: tuple[float, ...] = WAVES) -> torch.Tensor:
     """(n, 2, h, w) places to (n, 4·waves, times·h, times·w), at parts of cells between them."""
     fine = F.interpolate(where.float(), scale_factor=float(times), mode="bilinear")
-    turned = torch.cat([fine * (math.pi * wave) for wave in WAVES], 1)
-    return torch.cat([turned.sin(), turned.cos()], 1)
+    turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
+    return torch.cat([turned.sin(), turned.cos()], 1).to(where.dtype)
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -250,9 +282,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         told: int = 48,
         spot: tuple[int, int] = (33, 34),
         pixels_per_cell: int = DRAWN,
-        reading: tuple[int, int, int, int] = (64, 96, 192, 192),
-        widths: tuple[int, int, int, int] = (192, 96, 48, 24),
-        depths: tuple[int, int, int] = (3, 2, 2),
+        reading: tuple[int, int] = (192, 256),
+        widths: tuple[int, int, int, int, int] = (192, 96, 48, 64, 24),
+        depths: tuple[int, int, int] = (8, 2, 2),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
         sample_size: int = 512,
@@ -261,13 +293,13 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         told     how many of the channels, the last ones, tell what a cell is part of
         spot     the channels that tell where in it the cell is
-        reading  widths of the encoder: at quarters and halves of cells, at cells, above
-        widths   of the decoder: at cells, halves, quarters, pixels
-        depths   residual blocks of the decoder's first three
+        reading  widths of the encoder: at cells and above
+        widths   of the decoder: at cells, halves, quarters, eighths, pixels
+        depths   blocks of the decoder's first three
         """
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
-        self.decoder = Decoder(latent_channels, spot, widths, depths)
+        self.decoder = Decoder(latent_channels, told, spot, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:

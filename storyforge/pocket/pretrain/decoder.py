@@ -5,7 +5,7 @@ Latents are given noise, since a denoiser's are not as clean as an encoder's.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,12 @@ from storyforge.pocket.pretrain.run import (
     Clock,
     Job,
     Team,
+    adam,
     at_rate,
-    descend,
     load_checkpoint,
     save_checkpoint,
     say,
     scatter,
-    two_optimizers,
     under,
 )
 
@@ -47,18 +46,20 @@ LATENT_NOISE = 0.2
 """Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
-GUESSED_FROM = (0.02, 0.3)
+GUESSED_FROM = (0.03, 0.4)
 """How much noise latents get before a denoiser guesses them, as parts of the schedule."""
-FEWEST = 3
-"""Components that are always there."""
+AMISS = 0.25
+"""Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
+TOLD_ALONE = 0.5
+"""Share of crops that are drawn from what is told and nothing else."""
+RENEWED = 8
+"""Drawings that are drawn anew at once, in every fourth step."""
 AT_HEADS = 0.4
 """Share of the crops that are laid around a head."""
 CROP = 8
 """Cells a side of a crop: a quarter of a picture, for variety."""
-EDGES = ("plain", "into", "where", "waves", "out", "refiner", "doubler")
-"""Layers that read latents or write pixels."""
 KEPT = 400
-"""Drawings in memory, of which two are drawn anew in every step."""
+"""Drawings in memory."""
 GRID = 128
 """Cells a side of the map of weights."""
 CELLS = 16
@@ -149,12 +150,18 @@ class Drawings:
         self.guessed = torch.zeros_like(self.latents)
         self.weights = torch.ones(count, 1, GRID, GRID)
         self.heads: list[list[Box]] = [[] for _ in range(count)]
-        for row in range(count):
-            self.renew(row)
+        for first in range(0, count, RENEWED):
+            self.renew(range(first, min(first + RENEWED, count)))
 
     @torch.no_grad()
-    def renew(self, row: int) -> None:
-        """Put the next drawing into a row."""
+    def renew(self, rows: Sequence[int]) -> None:
+        """Put the next drawings into some rows."""
+        pictures = [self._drawn(row) for row in rows]
+        clean = self.latents[rows]
+        self.guessed[rows] = clean if self.guess is None else self.guess(pictures, clean)
+
+    def _drawn(self, row: int) -> world.Picture:
+        """Put the next drawing into a row, as it is known; the picture that it is of."""
         picture = world.imagine(np.random.default_rng(self.seed))
         self.seed += 1
         large, shown = world.draw(picture, CELLS * DRAWN)[0], shown_of(picture)
@@ -165,29 +172,38 @@ class Drawings:
             told = world.recoloured(told, colours)
         self.pixels[row] = torch.from_numpy(large[..., colours]).permute(2, 0, 1)
         known = latents_of(self.model, shown.pixels[None][..., colours], told[None])
-        clean = torch.from_numpy(known).float()
-        self.latents[row] = clean[0]
-        self.guessed[row] = clean[0] if self.guess is None else self.guess([picture], clean)[0]
+        self.latents[row] = torch.from_numpy(known[0]).float()
         found = [face for face in world.faces(picture) if face is not None]
         self.heads[row] = [face.head for face in found]
         self.weights[row, 0] = torch.from_numpy(eyes_and_heads(picture, GRID))
+        return picture
 
     def crops(
         self, size: int, generator: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
+        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights.
+
+        A third of the latents is as known, a third as guessed; of a third the components are
+        guessed, and what is told is true: so it is what must be believed.
+        """
         latents, pixels, weights = [], [], []
         for row in generator.integers(len(self.heads), size=size):
-            y, x = self._corner(int(row), generator)
-            source = self.latents if generator.random() < 0.5 else self.guessed
-            latents.append(source[row, :, y : y + CROP, x : x + CROP])
-            area = [slice(at * DRAWN, (at + CROP) * DRAWN) for at in (y, x)]
-            pixels.append(self.pixels[row][:, area[0], area[1]])
-            each = GRID // CELLS
-            area = [slice(at * each, (at + CROP) * each) for at in (y, x)]
-            weights.append(self.weights[row][:, area[0], area[1]])
+            corner = self._corner(int(row), generator)
+            components, told = self._sources()[generator.integers(3)]
+            both = torch.cat([components[row][:COMPONENTS], told[row][COMPONENTS:]])
+            latents.append(_cut(both, corner, 1))
+            pixels.append(_cut(self.pixels[row], corner, DRAWN))
+            weights.append(_cut(self.weights[row], corner, GRID // CELLS))
         wanted = torch.stack(pixels).contiguous(memory_format=torch.channels_last).float()
         return torch.stack(latents), wanted / 127.5 - 1, torch.stack(weights)
+
+    def _sources(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Where components are from, and what is told."""
+        return [
+            (self.latents, self.latents),
+            (self.guessed, self.guessed),
+            (self.guessed, self.latents),
+        ]
 
     def _corner(self, row: int, generator: np.random.Generator) -> tuple[int, int]:
         """(row, column) of the first cell of a crop, around a head or anywhere."""
@@ -198,6 +214,12 @@ class Drawings:
             return int(at[0]), int(at[1])
         at = generator.integers(CELLS - CROP + 1, size=2)
         return int(at[0]), int(at[1])
+
+
+def _cut(whole: torch.Tensor, corner: tuple[int, int], each: int) -> torch.Tensor:
+    """(c, 16·e, 16·e) to (c, 8·e, 8·e): the cells of a crop, `each` values a side."""
+    y, x = (slice(at * each, (at + CROP) * each) for at in corner)
+    return whole[:, y, x]
 
 
 def picture_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -235,11 +257,11 @@ class Decoding:
         self.model = autoencoder_of(job.folder)
         self.decoder = self.model.decoder
         self.parameters = list(self.decoder.parameters())
-        self.matrices, self.optimizers = two_optimizers(self.decoder, EDGES, rate, 2 * rate)
+        self.optimizer = adam(self.decoder, rate)
         self.average = Average(self.decoder, 0.998)
         self.path = job.folder / "decoder.safetensors"
         modules: dict[str, nn.Module] = {"decoder": self.decoder}
-        self.parts = modules, {"decoder": self.average}, self.optimizers
+        self.parts = modules, {"decoder": self.average}, self.optimizer
         self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, team.rank, self.step))
@@ -252,9 +274,11 @@ class Decoding:
         return self.team.agree(self.clock.spent())
 
     def crops(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A batch as `Drawings.crops` makes it, two of the drawings new."""
-        for row in self.generator.integers(len(self.drawings.heads), size=2):
-            self.drawings.renew(int(row))
+        """A batch as `Drawings.crops` makes it, some of the drawings new."""
+        if self.step % 4 == 0:
+            self.drawings.renew(
+                self.generator.integers(len(self.drawings.heads), size=RENEWED).tolist()
+            )
         return self.drawings.crops(self.job.batch_size, self.generator)
 
     def made(self, latents: torch.Tensor) -> torch.Tensor:
@@ -266,11 +290,11 @@ class Decoding:
     def learn(self, loss: torch.Tensor, spent: float) -> None:
         """One step down a loss, at what is left of the learning rate."""
         self.step += 1
-        at_rate(self.optimizers, self.clock.factor(spent))
+        at_rate(self.clock.factor(spent), self.optimizer)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        descend(self.matrices, self.optimizers)
+        self.optimizer.step()
         self.average.update(self.decoder)
         done = spent * self.job.minutes * 60
         if self.team.rank == 0 and self.step % 50 == 0:
@@ -305,16 +329,47 @@ def train_decoder(job: Job, team: Team) -> None:
 
 
 def noisy(latents: torch.Tensor) -> torch.Tensor:
-    """With noise of a strength that each has for itself, or with none; half of them without their
-    finer components, which a denoiser hardly knows: what is told must do.
+    """With noise of a strength that each has for itself, or with none.
+
+    Some lack their finer components, and many lack all, as a denoiser hardly knows them: what is
+    told must do, and is not learnt to be read where components say enough; that is amiss, too.
     """
     size = (len(latents), 1, 1, 1)
-    spread = LATENT_NOISE * torch.randn(size).abs() * (torch.rand(size) < 0.5)
-    kept = torch.randint(FEWEST, 2 * COMPONENTS, size)
-    channel = torch.arange(latents.shape[1])[None, :, None, None]
-    known = latents * ((channel < kept) | (channel >= COMPONENTS))
-    found = known + spread * torch.randn_like(latents)
-    return found.contiguous(memory_format=torch.channels_last)
+    kept = torch.randint(2 * COMPONENTS, size) * (torch.rand(size) > TOLD_ALONE)
+    plain = latents[:, :COMPONENTS] * (torch.arange(COMPONENTS)[None, :, None, None] < kept)
+    plain = plain + LATENT_NOISE * torch.randn(size).abs() * _sometimes(size) * torch.randn_like(
+        plain
+    )
+    told = told_amiss(latents[:, COMPONENTS:])
+    return torch.cat([plain, told], 1).contiguous(memory_format=torch.channels_last)
+
+
+def told_amiss(told: torch.Tensor) -> torch.Tensor:
+    """What is told (n, t, h, w) as a denoiser tells it: too loud or too low, a little other all
+    over, and rough; or as it is."""
+    size = (len(told), 1, 1, 1)
+    loud = torch.empty(size).uniform_(0.8, 1.4) ** _ALIKE
+    wrong = _AMISS * torch.randn(len(told), len(_AMISS), 1, 1)
+    rough = LATENT_NOISE * torch.randn(size).abs() * torch.randn_like(told)
+    return torch.where(_sometimes(size) > 0, told * loud + wrong + rough, told)
+
+
+def _sometimes(size: tuple[int, ...]) -> torch.Tensor:
+    return (torch.rand(size) < 0.6).float()
+
+
+def _per_number(usual: float, colours: float) -> torch.Tensor:
+    """(t, 1, 1) a value for each number told: 0 where it tells where, `colours` for colours."""
+    made = torch.full((world.MEANINGS, 1, 1), usual)
+    for name, place in world.PLACE_OF.items():
+        if name in ("covered", "spot", "size"):
+            made[place] = 0.0
+        elif name.endswith("colour"):
+            made[place] = colours
+    return made
+
+
+_ALIKE, _AMISS = _per_number(1.0, 0.0), _per_number(AMISS, AMISS / 5)
 
 
 @torch.no_grad()

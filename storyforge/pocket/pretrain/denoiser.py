@@ -259,7 +259,7 @@ class Denoiser:
         parts, NaN if it had none."""
         self.step += 1
         self.samples += self.job.batch_size * PARTS
-        at_rate(self.optimizers, factor)
+        at_rate(factor, *self.optimizers)
         losses = [
             self._part(latents, np.random.default_rng((self.job.seed, 3, self.step, index)))
             for index in self.team.share(f"step {self.step}", PARTS)

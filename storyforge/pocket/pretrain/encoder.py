@@ -1,49 +1,68 @@
 """Stage `encoder`: the encoder learns to read what the cells of a drawing are to tell.
 
-What is told is known of every drawing of the world, so this can run beside the denoiser's training,
-which needs no encoder. The components of patches stay as they are.
+It learns from the latents that the denoiser learns from, which hold both, so that nothing is drawn
+for it. The components of patches stay as they are.
 """
 
 from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.latents import autoencoder_of, shown_of
+from storyforge.pocket.pretrain.latents import Latents, autoencoder_of, shown_of
+from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Clock,
     Job,
     Team,
+    adam,
     at_rate,
-    descend,
     load_checkpoint,
     save_checkpoint,
     say,
     scatter,
-    two_optimizers,
 )
 
 KEEP_EVERY: Final = 180.0
-RATE, MUON_RATE = 1e-3, 2e-3
+RATE: Final = 3e-3
 HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
 HELD_OUT: Final = 32
 
-EDGES: Final = ("lines", "out")
-"""Layers that read pixels or write what is told."""
+NOISE: Final = 0.05
+"""Spread of what components lack in pictures that were kept as files."""
+KIND_WEIGHT: Final = 0.2
+"""How much it counts, beside squared errors, whether a cell's kind is its own."""
+PLACES: Final = 0.3
+"""How much that counts where there is no subject."""
 
-Batch = tuple[torch.Tensor, torch.Tensor]
 
-
-def shown(pictures: list[world.Picture]) -> Batch:
+def shown(pictures: list[world.Picture]) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, 3, 256, 256) drawings in [−1, 1] and (n, t, 16, 16) what they tell."""
     all_shown = [shown_of(picture) for picture in pictures]
     drawn, told = [each.pixels for each in all_shown], [each.told for each in all_shown]
     seen = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return seen, torch.from_numpy(np.stack(told))
+
+
+def reading_loss(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Squared errors, and the surprise at the kind of each cell.
+
+    found, told  (n, t, h, w)
+    """
+    scores = torch.einsum("nchw,kc->nkhw", found[:, _KIND], torch.from_numpy(world.KIND_CODES))
+    kinds = torch.from_numpy(world.kinds(told.numpy()))
+    surprise = F.cross_entropy(scores, kinds, reduction="none")
+    weights = torch.where(told[:, 0] > 0, 1.0, PLACES)
+    amiss = (surprise * weights).sum() / weights.sum()
+    return (found - told).square().mean() + KIND_WEIGHT * amiss
+
+
+_KIND = world.PLACE_OF["kind"]
 
 
 class Encoding:
@@ -58,26 +77,32 @@ class Encoding:
         self.encoder.plain.requires_grad_(False)
         self.average = Average(self.encoder, 0.998)
         self.parameters = [p for p in self.encoder.parameters() if p.requires_grad]
-        self.matrices, self.optimizers = two_optimizers(self.encoder, EDGES, RATE, MUON_RATE)
+        self.optimizer = adam(self.encoder, RATE)
         self.path = job.folder / "encoder.safetensors"
         modules: dict[str, nn.Module] = {"encoder": self.encoder}
-        self.parts = modules, {"encoder": self.average}, self.optimizers
+        self.parts = modules, {"encoder": self.average}, self.optimizer
         self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, 6, team.rank, self.step))
+        self.latents = Latents(job.folder / "latents")
+        self.rows = self.latents.batches(job.batch_size, self.generator)
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the mean squared error."""
         self.step += 1
-        at_rate(self.optimizers, factor)
-        seen, told = shown([world.imagine(self.generator) for _ in range(self.job.batch_size)])
+        at_rate(factor, self.optimizer)
+        rows = torch.from_numpy(self.latents.rows(next(self.rows))[0])
+        plain, told = rows[:, :COMPONENTS], rows[:, COMPONENTS:]
+        seen = (plain + NOISE * torch.randn_like(plain)).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.autocast(self.job.device, torch.bfloat16):
-            found = self.encoder(seen)
-        loss = (found[:, -told.shape[1] :].float() - told).square().mean()
+            found = self.encoder.told(seen)
+        loss = reading_loss(found.float(), told)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        descend(self.matrices, self.optimizers)
+        self.optimizer.step()
         self.average.update(self.encoder)
         found_loss: float = loss.item()
         return found_loss

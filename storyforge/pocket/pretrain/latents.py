@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
-from storyforge.pocket.pretrain.parts import PICTURE, new_autoencoder, part_folder
+from storyforge.pocket.pretrain.parts import PICTURE, SPOT, new_autoencoder, part_folder
 from storyforge.pocket.pretrain.run import Job, Team, say
 
 FIRST_SEED = 10**6
@@ -31,6 +31,8 @@ FINE_WEIGHT = 0.2
 """The power of a channel's spread by which its error is divided: 0 counts pixels as they are, 1
 every channel the same. Faces are in channels that pixels hardly notice."""
 LEAST_SPREAD = 0.1
+SPOT_WEIGHT = 4.0
+"""How much more it counts where in its subject a cell is: outlines are as straight as that is."""
 ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
 """How often a drawing with so many subjects comes, beside one with two."""
 
@@ -161,7 +163,9 @@ class Latents:
         self.refresh()
         # What few drawings tell would count without end.
         spread = np.maximum(self.latents[0].astype(np.float32).std((0, 2, 3)), LEAST_SPREAD)
-        self.fineness = (spread**-FINE_WEIGHT / (spread**-FINE_WEIGHT).mean())[:, None, None]
+        counts = spread**-FINE_WEIGHT
+        counts[[*SPOT]] *= SPOT_WEIGHT
+        self.fineness = (counts / counts.mean())[:, None, None]
 
     def __len__(self) -> int:
         """How many drawings."""

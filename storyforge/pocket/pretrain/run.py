@@ -181,51 +181,19 @@ class Average:
                 self.values[name].lerp_(value, 1 - keep)
 
 
-def two_optimizers(
-    module: nn.Module, edges: tuple[str, ...], rate: float, muon_rate: float
-) -> tuple[list[tuple[nn.Parameter, nn.Parameter]], tuple[torch.optim.Optimizer, ...]]:
-    """Muon's views of a module's inner matrices beside the parameters, and AdamW and Muon.
-
-    Muon (Jordan 2024) sees convolutions as (out, in·3·3). AdamW has vectors and the layers whose
-    names begin with one of `edges`. Each group keeps its peak rate as `base`.
-    """
-    plain, matrices = [], []
-    for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if parameter.ndim < 2 or name.startswith(edges):
-            plain.append(parameter)
-        else:
-            matrices.append((nn.Parameter(parameter.data.flatten(1)), parameter))
-    adam = torch.optim.AdamW(
-        [{"params": plain, "base": rate}], lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99)
-    )
-    muon = torch.optim.Muon(
-        [{"params": [matrix for matrix, _ in matrices], "base": muon_rate}],
-        lr=0.0,
-        weight_decay=0.01,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return matrices, (adam, muon)
+def adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """AdamW for what of a module is trained; it keeps its peak rate as `base`."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [{"params": trained, "base": rate}]
+    return torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99))
 
 
-def at_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> None:
+def at_rate(factor: float, *optimizers: torch.optim.Optimizer) -> None:
     """Forget the gradients, and let every group learn at so much of its peak rate, its `base`."""
     for optimizer in optimizers:
         optimizer.zero_grad()
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * factor
-
-
-def descend(
-    matrices: Iterable[tuple[nn.Parameter, nn.Parameter]],
-    optimizers: Iterable[torch.optim.Optimizer],
-) -> None:
-    """Give Muon's views the gradients of their parameters, and take a step."""
-    for matrix, parameter in matrices:
-        matrix.grad = None if parameter.grad is None else parameter.grad.reshape(matrix.shape)
-    for optimizer in optimizers:
-        optimizer.step()
 
 
 def save_checkpoint(

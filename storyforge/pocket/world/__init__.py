@@ -12,7 +12,15 @@ from storyforge.pocket.world.imagination import imagine, random_look, random_thi
 from storyforge.pocket.world.instances import is_held_out, look_held_out
 from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
 from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
-from storyforge.pocket.world.meaning import MEANINGS, SPOT, kinds, meanings, recoloured
+from storyforge.pocket.world.meaning import (
+    KIND_CODES,
+    MEANINGS,
+    PLACE_OF,
+    SPOT,
+    kinds,
+    meanings,
+    recoloured,
+)
 from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
 from storyforge.pocket.world.places import PLACES
 
@@ -22,7 +30,9 @@ __all__ = [
     "FURS",
     "HOLDABLE",
     "LABELS",
+    "KIND_CODES",
     "MEANINGS",
+    "PLACE_OF",
     "PLACES",
     "SAID",
     "SIDES",

@@ -110,6 +110,8 @@ _CODES: Final[dict[str, dict[str, Vector]]] = {
 
 
 KINDS: Final = tuple(_CODES["kind"])
+KIND_CODES: Final = np.stack([*_CODES["kind"].values()])
+"""(kinds, 8)."""
 
 
 def _colour(value: str) -> Vector:
@@ -174,7 +176,7 @@ def kinds(told: NDArray[np.float32]) -> NDArray[np.int64]:
     told  (n, `MEANINGS`, h, w)
     """
     found: NDArray[np.int64] = np.einsum(
-        "nchw,kc->nkhw", told[:, PLACE_OF["kind"]], np.stack([*_CODES["kind"].values()])
+        "nchw,kc->nkhw", told[:, PLACE_OF["kind"]], KIND_CODES
     ).argmax(1)
     return found
 

@@ -1,0 +1,158 @@
+"""Stage `components`: the decoder learns which components go with what cells tell.
+
+A denoiser tells rightly what a picture shows long before it knows the components of its patches.
+So what draws must know them by itself: it learns them where they are hidden, mixed with noise or
+blurred, from the latents that the denoiser learns from. Nothing is drawn for it, and no pixel is
+decoded: thirty times as many cells are seen in a minute as by stage `decoder`, which goes on from
+here.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.pocket.pretrain.decoder import told_amiss
+from storyforge.pocket.pretrain.latents import Latents, autoencoder_of
+from storyforge.pocket.pretrain.parts import COMPONENTS
+from storyforge.pocket.pretrain.run import (
+    Average,
+    Clock,
+    Job,
+    Team,
+    adam,
+    at_rate,
+    load_checkpoint,
+    save_checkpoint,
+    say,
+    scatter,
+)
+
+RATE: Final = 3e-3
+LEARNT: Final = ("into", "cells", "trust", "instead")
+"""Layers of the decoder that this stage trains."""
+SUBJECT_WEIGHT, HEAD_WEIGHT = 2.0, 3.0
+SOFT: Final = 0.05
+"""Errors below count by their square, others as they are: an edge is here or there, not between."""
+HIDDEN, BLURRED, KNOWN = 0.4, 0.15, 0.15
+"""Shares of the drawings whose components are none, blurred, and as they are; others are noisy."""
+HELD_OUT: Final = 64
+"""Drawings of the last piece that nothing is learnt from."""
+KEEP_EVERY: Final = 120.0
+
+
+class Parts(nn.Module):
+    """What of a decoder learns here, by the names that it has there."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        """It shares the decoder's parameters."""
+        super().__init__()
+        for name in LEARNT:
+            self.add_module(name, decoder.get_submodule(name))
+
+
+def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Components (n, k, h, w) as a denoiser may leave them: none, blurred, mixed with noise, or
+    whole; the finer of them the worse."""
+    count, channels = components.shape[:2]
+    size = (count, 1, 1, 1)
+    finer = torch.arange(channels)[None, :, None, None] / 8
+    signal = torch.rand(size, generator=generator) ** (1 + finer)
+    spread = components.std((0, 2, 3), keepdim=True)
+    noise = torch.randn(components.shape, generator=generator)
+    loud = torch.rand(size, generator=generator)
+    noisy = signal * components + loud * (1 - signal**2).sqrt() * spread * noise
+    blurred = F.avg_pool2d(components, 3, 1, 1, count_include_pad=False)
+    lot = torch.rand(size, generator=generator)
+    made = torch.where(lot < HIDDEN + BLURRED + KNOWN, components, noisy)
+    made = torch.where(lot < HIDDEN + BLURRED, blurred * (0.5 + loud), made)
+    return torch.where(lot < HIDDEN, torch.zeros(()), made)
+
+
+class Restoring:
+    """The layers in training, with their average and their optimisers."""
+
+    def __init__(self, job: Job, team: Team) -> None:
+        """Go on from the checkpoint, or from what the last training left."""
+        torch.manual_seed(job.seed + team.rank)
+        self.job, self.team = job, team
+        self.model = autoencoder_of(job.folder)
+        self.decoder = self.model.decoder
+        self.parts = Parts(self.decoder)
+        self.parameters = list(self.parts.parameters())
+        self.average = Average(self.parts, 0.998)
+        self.optimizer = adam(self.parts, RATE)
+        self.path = job.folder / "components.safetensors"
+        modules: dict[str, nn.Module] = {"parts": self.parts}
+        self.kept = modules, {"parts": self.average}, self.optimizer
+        self.step = int(load_checkpoint(self.path, *self.kept).get("step", 0))
+        scatter(job, team, self.step)
+        self.rng = np.random.default_rng((job.seed, 7, team.rank, self.step))
+        self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
+        self.latents = Latents(job.folder / "latents")
+        self.apart = max(1, min(HELD_OUT, len(self.latents) // 4))
+
+    def learn(self, factor: float) -> float:
+        """One step at `factor` of the peak learning rates; the loss."""
+        self.step += 1
+        at_rate(factor, self.optimizer)
+        rows = self.rng.integers(len(self.latents) - self.apart, size=self.job.batch_size)
+        loss = self.loss(rows)
+        torch.autograd.backward(loss)
+        self.team.average(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.parts)
+        found: float = loss.item()
+        return found
+
+    def loss(self, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> torch.Tensor:
+        """What the components lack that are made of hidden ones and of what is told amiss."""
+        drawn, cover = (torch.from_numpy(each) for each in self.latents.rows(rows))
+        heads = torch.from_numpy(self.latents.heads(rows))
+        counts = 1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * heads
+        counts = counts * torch.from_numpy(self.latents.fineness[:COMPONENTS])
+        wanted, told = drawn[:, :COMPONENTS], drawn[:, COMPONENTS:]
+        seen = torch.cat([hidden(wanted, self.generator), told_amiss(told)], 1)
+        with torch.autocast(self.job.device, torch.bfloat16):
+            made = self.decoder.believed(seen.contiguous(memory_format=torch.channels_last))[1]
+        error = made.float() - wanted
+        lack = (error.square() + SOFT**2).sqrt() - SOFT
+        return (lack * counts).sum() / counts.expand_as(lack).sum()
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Write the checkpoint, and the averaged autoencoder in fp16; say what is still unknown of
+        drawings that nothing is learnt from, where nothing but what is told is there."""
+        save_checkpoint(self.path, *self.kept, {"step": self.step})
+        kept = PatchAutoencoder.from_config(self.model.config)
+        kept.load_state_dict(self.model.state_dict())
+        kept.decoder.load_state_dict(self.average.values, strict=False)
+        last = np.arange(len(self.latents) - self.apart, len(self.latents))
+        drawn, cover = (torch.from_numpy(each) for each in self.latents.rows(last))
+        seen = drawn.clone()
+        seen[:, :COMPONENTS] = 0
+        made = kept.decoder.believed(seen)[1]
+        wanted, inside = drawn[:, :COMPONENTS], (cover > 0.5).expand(-1, COMPONENTS, -1, -1)
+        unknown = (made - wanted).square()[inside].mean() / wanted.square()[inside].mean()
+        say(self.job, step=self.step, unknown=unknown.item())
+        kept.register_to_config(_name_or_path="")
+        kept.half().save_pretrained(self.job.folder / "vae")
+
+
+def train_components(job: Job, team: Team) -> None:
+    """Train the layers that the decoder knows components by."""
+    learning = Restoring(job, team)
+    clock, kept = Clock(job, 50), 0.0
+    while (spent := team.agree(clock.spent())) < 1:
+        loss = learning.learn(clock.factor(spent))
+        if team.rank == 0 and learning.step % 50 == 0:
+            say(job, step=learning.step, minutes=spent * job.minutes, loss=loss)
+        if team.rank == 0 and spent * job.minutes * 60 - kept > KEEP_EVERY:
+            kept = spent * job.minutes * 60
+            learning.keep()
+    if team.rank == 0:
+        learning.keep()

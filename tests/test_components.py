@@ -1,0 +1,68 @@
+"""The decoder of the embedded model learns which components go with what is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+pytest.importorskip("skia")
+
+from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.pocket.pretrain.components import (
+    BLURRED,
+    HIDDEN,
+    KNOWN,
+    LEARNT,
+    hidden,
+    train_components,
+)
+from storyforge.pocket.pretrain.latents import autoencoder_of, draw_latents
+from storyforge.pocket.pretrain.parts import COMPONENTS
+from storyforge.pocket.pretrain.run import Job, Team
+
+
+def test_components_are_gone_whole_or_something_between() -> None:
+    generator = torch.Generator().manual_seed(0)
+    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
+    made = hidden(components, generator)
+    gone = (made == 0).flatten(1).all(1).float().mean().item()
+    whole = (made == components).flatten(1).all(1).float().mean().item()
+    # Of 600, three standard errors of .02.
+    assert abs(gone - HIDDEN) < 0.06
+    assert abs(whole - KNOWN) < 0.06
+    assert gone + whole < 1 - BLURRED
+
+
+def test_of_noisy_components_the_finer_are_known_less() -> None:
+    generator = torch.Generator().manual_seed(0)
+    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
+    made = hidden(components, generator)
+    left = (made != components).flatten(1).any(1) & (made != 0).flatten(1).any(1)
+    alike = (made * components)[left].mean((0, 2, 3))
+    assert alike[0] > 1.5 * alike[-1] > 0
+
+
+def progress(folder: Path) -> int:
+    with safe_open(folder / "components.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
+
+
+def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
+    tmp_path: Path,
+) -> None:
+    job, alone = Job("components", tmp_path, 0.01, 0.0, "cpu", 1, 2, 4, 0), Team(0, 1)
+    draw_latents(job, alone)
+    before = autoencoder_of(tmp_path).state_dict()
+    with torch.random.fork_rng():
+        train_components(job, alone)
+        steps = progress(tmp_path)
+        train_components(job, alone)
+    assert 0 < steps < progress(tmp_path)
+    after = PatchAutoencoder.from_pretrained(tmp_path / "vae").float().state_dict()
+    changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
+    assert "decoder.instead.weight" in changed
+    assert all(name.removeprefix("decoder.").startswith(LEARNT) for name in changed)
