@@ -111,7 +111,7 @@ class Sample:
         model = model or self.fused
         with merged(self.base, model.deltas):
             (drawn,) = pictures(SamplingContext(self.base, model, self.concepts), [task])
-        return compare(read_pixels(GOLDENS / "panels" / f"{task.panel}.png"), drawn)
+        return compare(read_pixels(GOLDENS / "panels" / f"{task.panel}.png"), drawn.pixels)
 
     def without_deltas_of(self, dropped: str) -> FusedModel:
         """The fused model less one concept's part: its rows of `down` and columns of `up`."""

@@ -42,6 +42,9 @@ _ROOM: Final = 0.04
 _CUT_OFF: Final = 0.93
 """Less of a figure than this, and it is cut off."""
 
+_FACE: Final = 0.7
+"""So much of where a face probably is shows the face: that is wider than any."""
+
 _PLATE_SHARE: Final = 0.27
 """Words on a picture may take this share of the page's height."""
 
@@ -187,18 +190,20 @@ def crop_to(frame: Rect, subject: FramedPicture) -> Rect:
         kept = min(max(x - width / 2, 0.0), 1 - width), min(max(y - height / 2, 0.0), 1 - height)
         return Rect(*kept, width, height)
 
-    # Where there is no room for all, some whole ones are better than halves of two.
+    # Where there is no room for all faces, some whole figures are better than halves of two.
     places = (x, *(figure.body.centre().x for figure in subject.figures))
-    return max((around(place) for place in places), key=lambda part: _shown_whole(subject, part))
+    return max((around(place) for place in places), key=lambda part: _shown(subject, part))
 
 
-def _shown_whole(subject: FramedPicture, part: Rect) -> int:
-    """How many of those with a face a part of the picture shows whole."""
-    return sum(
-        figure.body.covered(part) >= _CUT_OFF * figure.body.covered(_WHOLE)
-        for figure in subject.figures
-        if figure.alive
-    )
+def _shown(subject: FramedPicture, part: Rect) -> tuple[int, int]:
+    """How many faces a part of the picture shows, and how many of their figures whole."""
+    alive = [figure for figure in subject.figures if figure.alive]
+    faces = sum(_shows(figure.face, part, _FACE) for figure in alive)
+    return faces, sum(_shows(figure.body, part, _CUT_OFF) for figure in alive)
+
+
+def _shows(shape: Rect, part: Rect, share: float) -> bool:
+    return shape.covered(part) >= share * shape.covered(_WHOLE)
 
 
 def contained(sheet: Sheet, frame: Rect, subject: FramedPicture) -> Rect:
@@ -214,7 +219,7 @@ def contained(sheet: Sheet, frame: Rect, subject: FramedPicture) -> Rect:
 
 def whole(subject: FramedPicture, crop: Rect) -> bool:
     """Whether everybody with a face shows in a part of the picture as whole as in all of it."""
-    return _shown_whole(subject, crop) == sum(figure.alive for figure in subject.figures)
+    return all(_shows(figure.body, crop, _CUT_OFF) for figure in subject.figures if figure.alive)
 
 
 def on_page(part: Rect, frame: Rect, crop: Rect) -> Rect | None:
