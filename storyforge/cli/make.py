@@ -166,29 +166,35 @@ def fuse(
         tell(f"wrote {fusion.merge(merge, cast('Target', to), half=not full)}")
 
 
+_Drawn = Annotated[list[str] | None, typer.Argument(metavar="[PANEL]...", help="Draw only these.")]
+_Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="PANEL", help="Draw only these panels.")
+]
+_Takes = Annotated[
+    int | None,
+    typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
+]
+_Draft = Annotated[
+    bool, typer.Option("--draft", help="In seconds, by the embedded model; nothing is learnt.")
+]
+_TakesJudge = Annotated[
+    str | None, typer.Option("--clip", help="Judges the takes: a folder or hub id.")
+]
+_Previews = Annotated[
+    Path | None,
+    typer.Option("--previews", metavar="DIR", help="Show pictures there as they are drawn."),
+]
+
+
 @app.command()
 def render(
     story: StoryArgument,
-    panels: Annotated[
-        list[str] | None, typer.Argument(metavar="[PANEL]...", help="Draw only these.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="PANEL", help="Draw only these panels.")
-    ] = None,
-    takes: Annotated[
-        int | None,
-        typer.Option("--takes", min=1, max=64, help="Draw the panels so many times, to `pick`."),
-    ] = None,
-    draft: Annotated[
-        bool, typer.Option("--draft", help="In seconds, by the embedded model; nothing is learnt.")
-    ] = False,
-    clip: Annotated[
-        str | None, typer.Option("--clip", help="Judges the takes: a folder or hub id.")
-    ] = None,
-    previews: Annotated[
-        Path | None,
-        typer.Option("--previews", metavar="DIR", help="Show pictures there as they are drawn."),
-    ] = None,
+    panels: _Drawn = None,
+    only: _Only = None,
+    takes: _Takes = None,
+    draft: _Draft = False,
+    clip: _TakesJudge = None,
+    previews: _Previews = None,
     out: OutFolder = None,
     to: Formats = None,
     assets: Assets = False,

@@ -20,11 +20,11 @@ from storyforge.pocket.pretrain.latents import Latents, autoencoder_of
 from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
-    Clock,
     Job,
     Team,
     adam,
     at_rate,
+    learn_on,
     load_checkpoint,
     save_checkpoint,
     say,
@@ -41,7 +41,6 @@ HIDDEN, BLURRED, KNOWN = 0.4, 0.15, 0.15
 """Shares of the drawings whose components are none, blurred, and as they are; others are noisy."""
 HELD_OUT: Final = 64
 """Drawings of the last piece that nothing is learnt from."""
-KEEP_EVERY: Final = 120.0
 
 
 class Parts(nn.Module):
@@ -145,14 +144,4 @@ class Restoring:
 
 def train_components(job: Job, team: Team) -> None:
     """Train the layers that the decoder knows components by."""
-    learning = Restoring(job, team)
-    clock, kept = Clock(job, 50), 0.0
-    while (spent := team.agree(clock.spent())) < 1:
-        loss = learning.learn(clock.factor(spent))
-        if team.rank == 0 and learning.step % 50 == 0:
-            say(job, step=learning.step, minutes=spent * job.minutes, loss=loss)
-        if team.rank == 0 and spent * job.minutes * 60 - kept > KEEP_EVERY:
-            kept = spent * job.minutes * 60
-            learning.keep()
-    if team.rank == 0:
-        learning.keep()
+    learn_on(job, team, Restoring(job, team))

@@ -17,18 +17,17 @@ from storyforge.pocket.pretrain.latents import Latents, autoencoder_of, shown_of
 from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
-    Clock,
     Job,
     Team,
     adam,
     at_rate,
+    learn_on,
     load_checkpoint,
     save_checkpoint,
     say,
     scatter,
 )
 
-KEEP_EVERY: Final = 180.0
 RATE: Final = 3e-3
 HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
 HELD_OUT: Final = 32
@@ -134,14 +133,4 @@ def read_well(model: PatchAutoencoder, pictures: list[world.Picture]) -> dict[st
 
 def train_encoder(job: Job, team: Team) -> None:
     """Train what reads the cells; the components of patches stay as they are."""
-    learning = Encoding(job, team)
-    clock, kept = Clock(job, 50), 0.0
-    while (spent := team.agree(clock.spent())) < 1:
-        loss = learning.learn(clock.factor(spent))
-        if team.rank == 0 and learning.step % 25 == 0:
-            say(job, step=learning.step, minutes=spent * job.minutes, loss=loss)
-        if team.rank == 0 and spent * job.minutes * 60 - kept > KEEP_EVERY:
-            kept = spent * job.minutes * 60
-            learning.keep()
-    if team.rank == 0:
-        learning.keep()
+    learn_on(job, team, Encoding(job, team))

@@ -29,6 +29,11 @@ MALLOC = {
 }
 """glibc keeps freed tensors instead of giving each back to the kernel: +15 % on CPU."""
 
+SAY_EVERY = 50
+"""Steps."""
+KEEP_EVERY = 2.0
+"""Minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -161,6 +166,32 @@ class Clock:
         rise = min(1.0, self.steps / max(1, self.warm_up))
         left = (1 - spent) / self.job.decay if self.job.decay else 1.0
         return rise * max(0.02, min(1.0, left))
+
+
+class Learner(Protocol):
+    """What is trained: `step` counts its steps."""
+
+    step: int
+
+    def learn(self, factor: float) -> float:
+        """One step at `factor` of the peak learning rate; the loss."""
+
+    def keep(self) -> None:
+        """Write the checkpoint and what comes of it."""
+
+
+def learn_on(job: Job, team: Team, learner: Learner, warm_up: int = 50) -> None:
+    """Steps until the minutes are spent; what was learnt is kept now and then, and at the end."""
+    clock, kept = Clock(job, warm_up), 0.0
+    while (spent := team.agree(clock.spent())) < 1:
+        loss, minutes = learner.learn(clock.factor(spent)), spent * job.minutes
+        if team.rank == 0 and learner.step % SAY_EVERY == 0:
+            say(job, step=learner.step, minutes=minutes, loss=loss)
+        if team.rank == 0 and minutes - kept > KEEP_EVERY:
+            kept = minutes
+            learner.keep()
+    if team.rank == 0:
+        learner.keep()
 
 
 class Average:
