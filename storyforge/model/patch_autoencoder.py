@@ -34,6 +34,8 @@ WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Half turns in a subject's half size: the finest is a sixteenth of it."""
 FINEST_WAVES = (*WAVES, 16.0, 32.0)
 """Those that eighths draw along."""
+BELIEF = 4.0
+"""Before any training components are believed so many logits."""
 FINEST = 2 * FINE
 """Parts a side of a cell of which each is thought of for itself."""
 WIDER = 3
@@ -254,8 +256,8 @@ class Decoder(nn.Module):
         far as they are believed what they were, and what goes with all that is told."""
         waves = _waves(latents[:, list(self.spot)], 1, FINEST_WAVES)
         x = self.cells(self.into(torch.cat([latents, waves], 1)))
-        # Begins at 1: what is there is what is drawn.
-        trust = torch.sigmoid(self.trust(x) + 4) / torch.sigmoid(torch.tensor(4.0))
+        # 1 as it begins: what is there is what is drawn.
+        trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
         made = latents[:, : self.components] * trust + self.instead(x)
         return x, made.to(latents.dtype)
 

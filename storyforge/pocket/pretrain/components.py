@@ -3,7 +3,7 @@
 A denoiser tells rightly what a picture shows long before it knows the components of its patches.
 So what draws must know them by itself: it learns them where they are hidden, mixed with noise or
 blurred, from the latents that the denoiser learns from. Nothing is drawn for it, and no pixel is
-decoded: thirty times as many cells are seen in a minute as by stage `decoder`, which goes on from
+decoded: ten times as many cells are seen in a minute as by stage `decoder`, which goes on from
 here.
 """
 
@@ -14,9 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket.pretrain.decoder import told_amiss
-from storyforge.pocket.pretrain.latents import Latents, autoencoder_of
+from storyforge.pocket.pretrain.latents import (
+    Latents,
+    autoencoder_of,
+    averaged,
+    keep_autoencoder,
+)
 from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -26,6 +30,7 @@ from storyforge.pocket.pretrain.run import (
     at_rate,
     learn_on,
     load_checkpoint,
+    passed_by,
     save_checkpoint,
     say,
     scatter,
@@ -72,7 +77,7 @@ def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 class Restoring:
-    """The layers in training, with their average and their optimisers."""
+    """The layers in training, with their average and their optimiser."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, or from what the last training left."""
@@ -87,7 +92,9 @@ class Restoring:
         self.path = job.folder / "components.safetensors"
         modules: dict[str, nn.Module] = {"parts": self.parts}
         self.kept = modules, {"parts": self.average}, self.optimizer
-        self.step = int(load_checkpoint(self.path, *self.kept).get("step", 0))
+        since = passed_by(self.path, job.folder / "decoder.safetensors")
+        progress = {} if since else load_checkpoint(self.path, *self.kept)
+        self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
         self.rng = np.random.default_rng((job.seed, 7, team.rank, self.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
@@ -127,9 +134,7 @@ class Restoring:
         """Write the checkpoint, and the averaged autoencoder in fp16; say what is still unknown of
         drawings that nothing is learnt from, where nothing but what is told is there."""
         save_checkpoint(self.path, *self.kept, {"step": self.step})
-        kept = PatchAutoencoder.from_config(self.model.config)
-        kept.load_state_dict(self.model.state_dict())
-        kept.decoder.load_state_dict(self.average.values, strict=False)
+        kept = averaged(self.model, "decoder", self.average)
         last = np.arange(len(self.latents) - self.apart, len(self.latents))
         drawn, cover = (torch.from_numpy(each) for each in self.latents.rows(last))
         seen = drawn.clone()
@@ -138,8 +143,7 @@ class Restoring:
         wanted, inside = drawn[:, :COMPONENTS], (cover > 0.5).expand(-1, COMPONENTS, -1, -1)
         unknown = (made - wanted).square()[inside].mean() / wanted.square()[inside].mean()
         say(self.job, step=self.step, unknown=unknown.item())
-        kept.register_to_config(_name_or_path="")
-        kept.half().save_pretrained(self.job.folder / "vae")
+        keep_autoencoder(kept, self.job.folder)
 
 
 def train_components(job: Job, team: Team) -> None:

@@ -20,6 +20,7 @@ from storyforge.pocket.pretrain.decoder import (
     noisy,
     picture_loss,
 )
+from storyforge.pocket.pretrain.latents import keep_autoencoder
 from storyforge.pocket.pretrain.run import Clock, Job, Team, say
 
 CRITIC_SHARE = 0.25
@@ -109,6 +110,4 @@ def train_doubler(job: Job, team: Team) -> None:
         if team.rank == 0 and step % 50 == 0:
             say(job, step=step, spent=spent, loss=loss.item())
     if team.rank == 0:
-        # Where it lay while it learnt is nobody's business.
-        model.register_to_config(_name_or_path="")
-        model.half().save_pretrained(job.folder / "vae")
+        keep_autoencoder(model, job.folder)

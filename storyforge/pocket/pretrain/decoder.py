@@ -19,7 +19,13 @@ from transformers import CLIPTokenizer
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.denoiser import token_ids
-from storyforge.pocket.pretrain.latents import autoencoder_of, latents_of, shown_of
+from storyforge.pocket.pretrain.latents import (
+    autoencoder_of,
+    averaged,
+    keep_autoencoder,
+    latents_of,
+    shown_of,
+)
 from storyforge.pocket.pretrain.parts import (
     COMPONENTS,
     new_scheduler,
@@ -35,6 +41,7 @@ from storyforge.pocket.pretrain.run import (
     adam,
     at_rate,
     load_checkpoint,
+    passed_by,
     save_checkpoint,
     say,
     scatter,
@@ -262,7 +269,9 @@ class Decoding:
         self.path = job.folder / "decoder.safetensors"
         modules: dict[str, nn.Module] = {"decoder": self.decoder}
         self.parts = modules, {"decoder": self.average}, self.optimizer
-        self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
+        since = passed_by(self.path, job.folder / "components.safetensors")
+        progress = {} if since else load_checkpoint(self.path, *self.parts)
+        self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, team.rank, self.step))
         first = job.seed + 10**9 * team.rank + 10 * self.step
@@ -306,15 +315,13 @@ class Decoding:
     def keep(self) -> None:
         """Write the checkpoint, measure the averaged decoder, and write that in fp16."""
         save_checkpoint(self.path, *self.parts, {"step": self.step})
-        kept = PatchAutoencoder.from_config(self.model.config)
-        kept.load_state_dict(self.model.state_dict())
-        kept.decoder.load_state_dict(self.average.values)
+        kept = averaged(self.model, "decoder", self.average)
         kept.write(PATCH)
         seeds = [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))]
         whole, heads = psnr(lambda picture, _: kept.draw(known_latents(kept, picture)), seeds)
         say(self.job, step=self.step, psnr=whole, psnr_heads=heads)
         kept.write(DRAWN)
-        kept.half().save_pretrained(self.job.folder / "vae")
+        keep_autoencoder(kept, self.job.folder)
 
 
 def train_decoder(job: Job, team: Team) -> None:

@@ -13,7 +13,13 @@ from torch import nn
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.latents import Latents, autoencoder_of, shown_of
+from storyforge.pocket.pretrain.latents import (
+    Latents,
+    autoencoder_of,
+    averaged,
+    keep_autoencoder,
+    shown_of,
+)
 from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -65,7 +71,7 @@ _KIND = world.PLACE_OF["kind"]
 
 
 class Encoding:
-    """The encoder in training, with its average and its optimisers."""
+    """The encoder in training, with its average and its optimiser."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, or from what the last training left."""
@@ -87,7 +93,7 @@ class Encoding:
         self.rows = self.latents.batches(job.batch_size, self.generator)
 
     def learn(self, factor: float) -> float:
-        """One step at `factor` of the peak learning rate; the mean squared error."""
+        """One step at `factor` of the peak learning rate; the loss."""
         self.step += 1
         at_rate(factor, self.optimizer)
         rows = torch.from_numpy(self.latents.rows(next(self.rows))[0])
@@ -109,14 +115,11 @@ class Encoding:
     def keep(self) -> None:
         """Write the checkpoint, and the averaged autoencoder in fp16; say how well it reads."""
         save_checkpoint(self.path, *self.parts, {"step": self.step})
-        kept = PatchAutoencoder.from_config(self.model.config)
-        kept.load_state_dict(self.model.state_dict())
-        kept.code.load_state_dict(self.average.values)
+        kept = averaged(self.model, "code", self.average)
         generator = np.random.default_rng(HELD_OUT_SEED)
         found = read_well(kept, [world.imagine(generator) for _ in range(HELD_OUT)])
         say(self.job, step=self.step, **found)
-        kept.register_to_config(_name_or_path="")
-        kept.half().save_pretrained(self.job.folder / "vae")
+        keep_autoencoder(kept, self.job.folder)
 
 
 @torch.no_grad()

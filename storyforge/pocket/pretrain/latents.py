@@ -16,7 +16,7 @@ from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
 from storyforge.pocket.pretrain.parts import PICTURE, SPOT, new_autoencoder, part_folder
-from storyforge.pocket.pretrain.run import Job, Team, say
+from storyforge.pocket.pretrain.run import Average, Job, Team, say
 
 FIRST_SEED = 10**6
 PIECE = 1000
@@ -50,6 +50,21 @@ def autoencoder_of(folder: Path) -> PatchAutoencoder:
         code = fit_code()
         model.set_code(*(torch.tensor(x) for x in (code.mean, code.basis, code.scale)))
     return model
+
+
+def averaged(model: PatchAutoencoder, part: str, average: Average) -> PatchAutoencoder:
+    """A copy of an autoencoder in training, of which one part is what it was on average."""
+    made: PatchAutoencoder = PatchAutoencoder.from_config(model.config)
+    made.load_state_dict(model.state_dict())
+    made.get_submodule(part).load_state_dict(average.values, strict=False)
+    return made
+
+
+def keep_autoencoder(model: PatchAutoencoder, folder: Path) -> None:
+    """Write it in fp16 to where the next stage finds it."""
+    # Where it lay while it learnt is nobody's business.
+    model.register_to_config(_name_or_path="")
+    model.half().save_pretrained(folder / "vae")
 
 
 def draw_latents(job: Job, team: Team) -> None:

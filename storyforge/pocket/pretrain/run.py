@@ -282,6 +282,11 @@ def load_checkpoint(
     return progress
 
 
+def passed_by(path: Path, other: Path) -> bool:
+    """Whether another stage, which trains some of the same, has kept its checkpoint since."""
+    return other.is_file() and path.is_file() and other.stat().st_mtime_ns > path.stat().st_mtime_ns
+
+
 def _named(
     optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
 ) -> list[tuple[str, torch.optim.Optimizer]]:
