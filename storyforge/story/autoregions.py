@@ -5,6 +5,7 @@ Where they stand is found while the picture begins, which is `sample.finding`'s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from storyforge.errors import Report
@@ -15,24 +16,24 @@ from storyforge.story.yaml import Node
 
 def with_auto_regions(root: Node, report: Report) -> Node:
     """The story's tree with regions in the place of every `auto`; the tree given stays as it is."""
-    pages = root.get("pages")
-    if pages is None or pages.items is None:
-        return root
     known = {*root.named("characters"), *root.named("objects")}
-    items = [_page(page, known, report) for page in pages.items]
-    if all(new is old for new, old in zip(items, pages.items, strict=True)):
-        return root
-    return _with(root, "pages", replace(pages, items=items))
+
+    def in_page(page: Node) -> Node:
+        """A page with regions in its panels."""
+        return _each(page, "panels", lambda panel: _panel(panel, known, report))
+
+    return _each(root, "pages", in_page)
 
 
-def _page(page: Node, known: set[str], report: Report) -> Node:
-    panels = page.get("panels")
-    if panels is None or panels.items is None:
-        return page
-    items = [_panel(panel, known, report) for panel in panels.items]
-    if all(new is old for new, old in zip(items, panels.items, strict=True)):
-        return page
-    return _with(page, "panels", replace(panels, items=items))
+def _each(node: Node, key: str, change: Callable[[Node], Node]) -> Node:
+    """With every item of a list changed; the node itself where that changes none."""
+    listed = node.get(key)
+    if listed is None or listed.items is None:
+        return node
+    items = [change(item) for item in listed.items]
+    if all(new is old for new, old in zip(items, listed.items, strict=True)):
+        return node
+    return _with(node, key, replace(listed, items=items))
 
 
 def _panel(panel: Node, known: set[str], report: Report) -> Node:
