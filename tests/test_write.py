@@ -328,3 +328,23 @@ def test_where_nobody_answers_is_told(tmp_path: Path) -> None:
     where = LanguageModel("http://127.0.0.1:9/v1")
     with pytest.raises(EnvironmentProblem, match="no language model"):
         written("a", tmp_path / "s", Cast({}, {}), where, lambda _: (), on_progress=silent)
+
+
+@pytest.mark.parametrize(
+    ("line", "rest"),
+    [
+        ("PAGE 1 (4 PANELS)", "(4 PANELS)"),
+        ("Page 1 (four panels)", "(four panels)"),
+        ("PAGE 1 A fox sits.", "A fox sits."),
+        ("Page 1: A fox sits.", "A fox sits."),
+    ],
+)
+def test_a_page_begins_at_its_mark_whatever_stands_behind_it(line: str, rest: str) -> None:
+    made = split(f"{line}\nAn owl sleeps.")
+    assert [page.text for page in made.pages] == [f"{rest} An owl sleeps."]
+    assert not made.speakers
+
+
+def test_what_stands_behind_a_panels_number_in_capitals_is_seen_there() -> None:
+    (page,) = split("PAGE 1\nPANEL 1 A fox sits.\nPANEL 2 An owl.").pages
+    assert [panel.prompt for panel in page.panels] == ["A fox sits.", "An owl."]

@@ -13,15 +13,19 @@ from typing import Final
 
 from storyforge.story.yaml import UNPRINTABLE
 
-_ENDS: Final = r"\s*(?:[.:\u2013\u2014-]|[*_#=)\]]*$)"
-"""What follows a mark's number: `Page 3 was missing` is a sentence."""
+_ENDS: Final = r"\s*(?:[.:\u2013\u2014-]|(?=\()|[*_#=)\]]*$)"
+"""What follows a mark's number: `Page 3 was missing` is a sentence. In capitals anything may."""
 
-_PAGE: Final = re.compile(
-    rf"^\W*page(?:\s+(?:\d+|[ivxlc]+){_ENDS}|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
-)
-_PANEL: Final = re.compile(
-    rf"^\W*(?:panel|picture)(?:\s+\d+{_ENDS}|\s*:|\s*$)\s*(?P<rest>.*)$", re.IGNORECASE
-)
+
+def _mark(words: str, number: str) -> re.Pattern[str]:
+    """A line that begins with one of some words and a number, or is such a word alone."""
+    loud = rf"(?-i:{words.upper()})\s+{number}\b[.:,]?"
+    usual = rf"(?:{words})(?:\s+{number}{_ENDS}|\s*:|\s*$)"
+    return re.compile(rf"^\W*(?:{usual}|{loud})\s*(?P<rest>.*)$", re.IGNORECASE)
+
+
+_PAGE: Final = _mark("page", r"(?:\d+|[ivxlc]+)")
+_PANEL: Final = _mark("(?:panel|picture)", r"\d+")
 _SCENE: Final = re.compile(r"^(?:INT\./EXT|INT|EXT|I/E)[. ]+(?P<rest>.+)$")
 _NAME: Final = r"(?P<name>[A-Z][A-Z0-9'’ -]{0,30}?)"
 _HOW: Final = r"\s*(?:\((?P<how>[^)]*)\))?\s*"
