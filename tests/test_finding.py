@@ -27,6 +27,7 @@ from storyforge.project.project import Project
 from storyforge.provenance.found import found_boxes
 from storyforge.sample.control import Rack
 from storyforge.sample.finding import Lookout, parted, placed, settled, words_in
+from storyforge.sample.injection import reading_of
 from storyforge.sample.regions import region_weights
 from storyforge.sample.sampler import picture
 from storyforge.story.keeping import with_found
@@ -79,6 +80,13 @@ def test_nobody_goes_without_a_place() -> None:
     assert parted(maps)[1].tolist() == [[0, 0, 1]]
 
 
+def test_whoever_is_sought_by_the_same_words_has_a_place() -> None:
+    same = torch.tensor([[[0.2, 1.0], [0.6, 0.1]]]).repeat(3, 1, 1)
+    made = parted(same)
+    assert (made.sum((1, 2)) >= 1).all()
+    assert made.sum(0).max() == 1
+
+
 def panel(base: BaseModel, *regions: RegionTask, prompt: str = "a fox and an owl") -> PanelTask:
     usual = ("", "one", 1, base.reference, base.hash, None, prompt, "")
     side = 8 * base.vae_scale
@@ -92,15 +100,19 @@ def tiny() -> BaseModel:
 
 def planted(tiny: BaseModel, left: torch.Tensor, right: torch.Tensor) -> Lookout:
     """What is seen when the left half of the picture reads one word, and the right half another."""
-    lookout = Lookout(tiny, [left, right], (8, 8))
+    asked = reading_of(tiny, plain(tiny), {}, panel(tiny), (8, 8)).attention
+    lookout = Lookout(tiny, asked, [left, right], (8, 8))
     cells = torch.arange(64) % 8 < 4
-    for site in tiny.family.cross_sites:
+    for index, site in enumerate(tiny.family.cross_sites):
         attn = tiny.unet.get_submodule(site)
         keys = torch.zeros(2, 77, attn.inner_dim)
         keys[1, left, 0], keys[1, right, 0] = 9.0, -9.0
         queries = torch.zeros(2, 64, attn.inner_dim)
         queries[1, :, 0] = torch.where(cells, 9.0, -9.0)
-        lookout._cross.queries[site], lookout._cross.keys[site] = queries, keys
+        lookout._cross.queries[site] = queries
+        # K alone, made beforehand as a concept's are: no layer is asked for it.
+        heads = lookout._cross.heads(site, keys)
+        asked.kept[index, -1] = (heads, heads)
     lookout.look()
     return lookout
 

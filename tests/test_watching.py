@@ -261,3 +261,8 @@ def test_a_region_that_the_picture_does_not_know_is_looked_for_in_its_colours(
     book = bind(story, {"one": art_of("one", saved)})
     ((item,),) = [leaf.pictures for leaf in book.leaves if leaf.kind == "story"]
     assert item.heads[0].body.right < item.frame.x + 0.3 * item.frame.width
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
+def test_nothing_stands_out_where_all_is_alike_or_no_number(value: float) -> None:
+    assert whereabouts(torch.full((1, 16, 16), value), [LEFT]) == [None]

@@ -37,12 +37,15 @@ def drawn_from(task: PanelTask) -> dict[str, object]:
     said = _said(task)
     # Pictures of the older method keep the name under which they were drawn.
     make = "panel 1" if task.method.regions == "fused" else "panel 2"
-    # What is read otherwise than before, where it occurs: adapters, and weights in prompts.
+    # What is read or found otherwise than before, where it occurs: adapters, weights in prompts,
+    # and who is found where.
     read: dict[str, object] = {"adapters": 2} if task.loras else {}
     texts = [task.prompt, task.negative]
     texts += [text for region in task.regions for text in (region.prompt, region.negative)]
     if any(mark in text for text in texts for mark in "(["):
         read["weights"] = 1
+    if any(region.found is not None for region in task.regions):
+        read["finding"] = 1
     return {"make": make, **read} | {k: v for k, v in said.items() if k not in _NOT_DRAWN}
 
 

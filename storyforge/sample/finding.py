@@ -21,7 +21,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.executor import OnProgress
 from storyforge.geometry.box import Box
 from storyforge.geometry.outline import box_round, largest_part, outline
-from storyforge.model.attention import levels
+from storyforge.model.attention import AttentionContext, Site, levels, sites_of
 from storyforge.model.attention_maps import AttentionRecorder, attention_map
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
@@ -48,6 +48,7 @@ _SURE: Final = 0.45
 class Lookout:
     """Adds up, step by step, which cells read which words.
 
+    asked   what the model reads while it is looked on
     places  of each subject: the places of its words in the prompt
     latent  rows and columns of the latent grid
     size    of the level that is looked at
@@ -55,11 +56,13 @@ class Lookout:
     """
 
     base: BaseModel
+    asked: AttentionContext
     places: Sequence[torch.Tensor]
     latent: Size
     size: Size = field(init=False)
     seen: torch.Tensor = field(init=False)
     own: torch.Tensor = field(init=False)
+    _sites: dict[str, Site] = field(init=False)
     _cross: AttentionRecorder = field(init=False)
     _self: AttentionRecorder = field(init=False)
 
@@ -70,6 +73,7 @@ class Lookout:
         self.seen = torch.zeros(len(self.places), *self.size)
         self.own = torch.zeros(cells, cells)
         cross = self.base.family.cross_sites
+        self._sites = sites_of(self.base)
         every = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
         own = [name for name in every if name not in cross]
         self._cross = AttentionRecorder(self.base, cross)
@@ -87,8 +91,11 @@ class Lookout:
             size = self._size_of(queries.shape[1])
             if size is None:
                 continue
-            q, k = queries[-1:].float(), self._cross.keys[site][-1:].float()
-            read = attention_map(self._cross.heads(site, q), self._cross.heads(site, k))[0]
+            # Not from the recorder: where a concept reads the prompt, K was made beforehand.
+            attn = self.base.unet.get_submodule(site)
+            keys, _ = self.asked.keys_and_values(attn, self._sites[site], -1)
+            asking = self._cross.heads(site, queries[-1:].float())
+            read = attention_map(asking, keys[-1:].float())[0]
             for index, places in enumerate(self.places):
                 own = read[:, places].mean(1).reshape(1, 1, *size).cpu()
                 self.seen[index] += F.interpolate(own, self.size, mode="bilinear")[0, 0]
@@ -135,10 +142,12 @@ def parted(maps: torch.Tensor) -> torch.Tensor:
     made = torch.stack([(first == index) & (each >= _SURE) for index, each in enumerate(maps)])
     for index, each in enumerate(maps):
         if not made[index].any():
-            others = maps.sum(0) - each
-            best = int((each - others).argmax())
-            made[:, best // each.shape[1], best % each.shape[1]] = False
-            made[index, best // each.shape[1], best % each.shape[1]] = True
+            # Nobody's last cell is taken for it.
+            last = (made & (made.sum((1, 2), keepdim=True) == 1)).any(0)
+            theirs = (each - (maps.sum(0) - each)).masked_fill(last, -torch.inf)
+            row, column = divmod(int(theirs.argmax()), each.shape[1])
+            made[:, row, column] = False
+            made[index, row, column] = True
     return made.float()
 
 
@@ -190,9 +199,9 @@ def settled(
         noise = start_latents(base, [task.seed], size)
         latent = (noise.shape[2], noise.shape[3])
         places = [words_in(base, model, task.prompt, str(region.found)) for region in asked]
-        lookout = Lookout(base, places, latent)
         alone = replace(task, regions=(), controls=_of_all(task))
         reading = reading_of(base, model, concepts, alone, latent)
+        lookout = Lookout(base, reading.attention, places, latent)
 
         def look(done: int, total: int, latents: torch.Tensor) -> None:
             """See who is looked for where."""

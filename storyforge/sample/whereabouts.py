@@ -61,7 +61,7 @@ def _found(read: Tensor) -> Whereabouts | None:
     """Of one map, (h, w)."""
     shown = read > _LOWER * _between(read)
     patch = _patch(shown, read)
-    if patch.sum() < _WHOLE * shown.sum():
+    if not patch.any() or patch.sum() < _WHOLE * shown.sum():
         return None
     own = read[patch].sort(descending=True).values
     least = max(own[math.ceil(_HEAD * len(own)) - 1], _LOWER * _between(own))
