@@ -197,6 +197,16 @@ def test_what_the_author_painted_or_added_stays(folder: Path) -> None:
     assert line in (folder / "metadata.jsonl").read_text().splitlines()
 
 
+def test_a_caption_that_the_author_wrote_outlives_another_choice(folder: Path) -> None:
+    path = folder / "metadata.jsonl"
+    line = json.dumps({"file_name": "001.png", "text": "a [trigger] that I drew", "mask": "m.png"})
+    path.write_text(f"{line}\n")
+    choose(folder, [1, 3])
+    lines = path.read_text().splitlines()
+    assert lines[0] == line
+    assert [json.loads(each)["file_name"] for each in lines] == ["001.png", "003.png"]
+
+
 @pytest.mark.parametrize("numbers", [[], [4], [1, 0]])
 def test_who_is_not_there_is_not_chosen(folder: Path, numbers: list[int]) -> None:
     before = told(folder)

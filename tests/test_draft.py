@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.errors import StoryForgeError
-from storyforge.plan.draft import STEPS, draft_tasks
+from storyforge.plan.draft import STEPS, draft_tasks, drafted
+from storyforge.plan.pins import Pin
 from storyforge.plan.plan import Order
+from storyforge.plan.takes import with_pins
 from storyforge.project.project import Project
 from storyforge.store.tidying import gc
 from storyforge.story.story import check, read
@@ -91,6 +93,15 @@ def test_drafts_name_nothing_anew(story: Path) -> None:
     story.write_text(story.read_text().replace("draft: pocket\n", ""))
     after = Project(story).plan()
     assert [task.key for task in before.tasks()] == [task.key for task in after.tasks()]
+
+
+def test_a_draft_book_shows_what_is_pinned_of_the_panels_that_are_drawn(story: Path) -> None:
+    one = Project(story).plan().panels[0]
+    planned, _ = drafted(read(story), Order(), {"one": one.key})
+    pin = Pin("one", 2, "f" * 64, "0" * 64, {}, {}, Path("one.png"))
+    bound = with_pins(planned, {"one": pin}).books[0]
+    assert dict(bound.panels)["one"] == pin.key
+    assert bound.key != planned.books[0].key
 
 
 def test_no_other_model_draws_drafts(story: Path) -> None:

@@ -26,7 +26,9 @@ def with_pins(plan: Plan, pins: Mapping[str, Pin]) -> Plan:
     """
     own = {task.panel for task in plan.own}
     pins = {name: pin for name, pin in pins.items() if name not in own}
-    held = {panel.panel: pins[panel.panel] for panel in plan.panels if panel.panel in pins}
+    # Of drafts the plan draws fewer panels than its books show.
+    shown = {name for book in plan.books for name, _ in book.panels}
+    held = {name: pin for name, pin in pins.items() if name in shown}
     key_inputs: dict[str, KeyInputs] = dict(plan.key_inputs)
     books = tuple(_bound(book, held, key_inputs) for book in plan.books) if held else plan.books
     return replace(plan, books=books, key_inputs=key_inputs, pins=dict(pins))

@@ -112,18 +112,22 @@ def _take_back(source: Path, copy: Path) -> None:
 def _write_captions(
     folder: Path, captions: Mapping[str, Mapping[str, object]], ours: Collection[str]
 ) -> None:
-    """Write a line for each, behind those of pictures that are the author's."""
-    path, lines = folder / METADATA, list[str]()
+    """Write a line for each that has none, behind those that there are: an author may have changed
+    them. Lines of pictures of `ours` that are not here any more go."""
+    path, lines, said = folder / METADATA, list[str](), set[str]()
+    gone = {name for name in ours if name not in captions and not (folder / name).is_file()}
     if path.is_file():
         for line in path.read_text(encoding="utf-8-sig").splitlines():
             try:
                 named = json.loads(line).get("file_name")
             except (ValueError, AttributeError):
                 named = None
-            if line.strip() and named not in ours:
+            if line.strip() and named not in gone:
                 lines.append(line)
-    # What the author has painted on stays in the folder, and so does its line.
-    left = [name for name in ours if name not in captions and (folder / name).is_file()]
-    lines += [json.dumps({"file_name": name, "text": "a [trigger]"}) for name in sorted(left)]
-    lines += [json.dumps(each, ensure_ascii=False) for each in captions.values()]
+                said.add(str(named))
+    # What the author has painted on stays in the folder, and is told of.
+    left = {name for name in ours if name not in captions} - gone
+    lines += [json.dumps({"file_name": n, "text": "a [trigger]"}) for n in sorted(left - said)]
+    new = [each for name, each in captions.items() if name not in said]
+    lines += [json.dumps(each, ensure_ascii=False) for each in new]
     write_whole(path, "".join(f"{line}\n" for line in lines).encode())

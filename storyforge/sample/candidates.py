@@ -23,6 +23,7 @@ from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.sample.control import Rack
 from storyforge.sample.finding import Lookout, words_in
 from storyforge.sample.injection import reading_of
+from storyforge.sample.sampler import pixels_of
 from storyforge.tasks import PanelTask
 
 _SURE: Final = 0.42
@@ -54,7 +55,8 @@ def draw_candidate(
     reading = reading_of(base, model, {}, task, latent)
     lookout = None
     if word is not None and base.door is None:
-        lookout = Lookout(base, [words_in(base, model, task.prompt, word)], latent)
+        places = [words_in(base, model, task.prompt, word)]
+        lookout = Lookout(base, reading.attention, places, latent)
 
     def look(done: int, total: int, latents: torch.Tensor) -> None:
         """See where the word is looked for."""
@@ -74,7 +76,7 @@ def draw_candidate(
             ),
             on_step=look,
         )
-    pixels = (base.decode(clean)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+    pixels = pixels_of(base.decode(clean)[0])
     mask = None if lookout is None else mask_of(lookout.maps()[0], (size[0], size[1]))
     return Candidate(Image.fromarray(np.ascontiguousarray(pixels)), mask)
 

@@ -208,7 +208,8 @@ def pictures(context: SamplingContext, tasks: Sequence[PanelTask]) -> list[Drawn
         if first.heads:
             drawn = torch.stack([with_heads(base, first, drawn[0], partial(_over, context))])
     return [
-        DrawnPicture(_bytes(each), where) for each, where in zip(drawn, made.subjects, strict=True)
+        DrawnPicture(pixels_of(each), where)
+        for each, where in zip(drawn, made.subjects, strict=True)
     ]
 
 
@@ -381,11 +382,14 @@ def _heard(
     context.on_progress(f"drawing {names}: step", done, total)
     if context.preview is not None and done < total and done % context.every == 0:
         for task, made in zip(tasks, context.glance.pictures(latents), strict=True):
-            context.preview(task, done, total, _bytes(made))
+            context.preview(task, done, total, pixels_of(made))
 
 
-def _bytes(picture: torch.Tensor) -> np.ndarray:
-    """(3, h, w) in [0, 1] to (h, w, 3) uint8."""
+def pixels_of(picture: torch.Tensor) -> np.ndarray:
+    """(3, h, w) in [0, 1] to (h, w, 3) uint8.
+
+    Raises StoryForgeError for a picture with NaN or infinity.
+    """
     if not torch.isfinite(picture).all():
         raise StoryForgeError(
             "the picture came out with numbers that are none, and would be black",
