@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pinning import made_story
+from pinning import made_story, make
 from tiny import save_base
 from tinystory import write_story
 
@@ -545,6 +545,41 @@ def test_without_the_base_there_are_drafts_all_the_same(hurried: Studio) -> None
     hurried.plan()
     assert hurried.plan_told["trouble"]
     assert hurried.drafts.jobs()
+
+
+def test_pictures_stay_where_nothing_can_be_planned(drawn: Studio) -> None:
+    drawn.plan()
+    before = dict(drawn.session.art)
+    assert before
+    drawn.path.write_text(drawn.path.read_text().replace("base: ./base", "base: ./gone"))
+    drawn.plan()
+    assert drawn.plan_told["trouble"]
+    assert drawn.session.art == before
+
+
+def test_a_draft_that_cannot_be_read_stops_no_planning(hurried: Studio) -> None:
+    task = draft_tasks(hurried.project().story)[0]
+    with hurried.project().store.make("panels", task.key) as out:
+        out.write_bytes(b"no picture")
+    assert hurried.plan()["trouble"] is None
+    assert task.panel not in hurried.session.art
+
+
+def test_a_draft_of_new_words_goes_before_a_picture_of_old_ones(hurried: Studio) -> None:
+    make(hurried.project())
+    store = hurried.project().store
+    real = next(task for task in hurried.project().plan().panels if task.panel == "found")
+    Image.new("RGB", (64, 64), "teal").save(store.path("panels", real.key), format="PNG")
+    hurried.plan()
+    assert hurried.session.view()["drafts"] == []
+    text = hurried.path.read_text()
+    hurried.path.write_text(text.replace("id: found,", "id: found, seed: 5,"))
+    task = next(each for each in draft_tasks(hurried.project().story) if each.panel == "found")
+    with store.make("panels", task.key) as out:
+        Image.new("RGB", (64, 64), "gray").save(out, format="PNG")
+    hurried.plan()
+    assert hurried.session.art["found"].path == store.path("panels", task.key)
+    assert hurried.session.view()["drafts"] == ["found"]
 
 
 def test_a_story_at_one_speed_has_no_drafts(drawn: Studio) -> None:

@@ -132,14 +132,16 @@ class Studio:
 
     def plan(self) -> Values:
         """What would be made, why, and how long it may take; the pages show what is drawn."""
-        project = self.project()
-        drafts = self._drafts(project)
+        drafts: dict[str, Art] = {}
         try:
+            project = self.project()
+            drafts = self._drafts(project)
             survey = project.status()
-            art = self._art(project.plan(), project.store)
-            self.session.show_art({**drafts, **art}, frozenset(drafts.keys() - art.keys()))
+            last, shown = self._art(project.plan(), project.store)
+            # What was drawn of words that are no more gives way to a draft of those that are.
+            self.session.show_art({**last, **drafts, **shown}, frozenset({*drafts} - {*shown}))
         except StoryForgeError as exc:
-            self.session.show_art(drafts, frozenset(drafts))
+            self._keep_showing(drafts)
             self.plan_told = {"lines": [], "trouble": exc.message, "hint": exc.hint}
         except OSError as exc:
             self.plan_told = {"lines": [], "trouble": str(exc), "hint": None}
@@ -162,7 +164,7 @@ class Studio:
         lacking = []
         for task in tasks:
             if project.store.has("panels", task.key):
-                found[task.panel] = art_of(task.panel, project.store.path("panels", task.key))
+                found |= _opened(task.panel, project.store.path("panels", task.key))
             elif task.key not in self._asked and task.panel not in there:
                 lacking.append(task.panel)
                 self._asked.add(task.key)
@@ -170,20 +172,27 @@ class Studio:
             self.drafts.add(lacking)
         return found
 
-    def _art(self, plan: Plan, store: Store) -> dict[str, Art]:
-        """The picture of every panel: the one to be shown, else the one that was drawn last."""
-        entries, found = ledger_of(store, plan.story).entries(), {}
+    def _keep_showing(self, drafts: dict[str, Art]) -> None:
+        """Where nothing can be planned, drafts stand beside the pictures that were shown."""
+        if drafts:
+            before = self.session.art.items()
+            real = {name: art for name, art in before if name not in self.session.drafts}
+            self.session.show_art({**drafts, **real}, frozenset({*drafts} - {*real}))
+
+    def _art(self, plan: Plan, store: Store) -> tuple[dict[str, Art], dict[str, Art]]:
+        """The picture of every panel that was drawn last, where that is another than the one to be
+        shown, and those to be shown."""
+        entries = ledger_of(store, plan.story).entries()
+        before: dict[str, Art] = {}
+        shown: dict[str, Art] = {}
         for task in plan.pictures():
             last = entries.get(subject_of(task))
             path = picture_of(plan, store, task.panel, task.key)
-            if path is None and last is not None and store.has("panels", last.key):
-                path = store.path("panels", last.key)
             if path is not None:
-                try:
-                    found[task.panel] = art_of(task.panel, path)
-                except (StoryForgeError, OSError) as exc:
-                    _log.info("%s cannot be shown: %s", path, exc)
-        return found
+                shown |= _opened(task.panel, path)
+            elif last is not None and store.has("panels", last.key):
+                before |= _opened(task.panel, store.path("panels", last.key))
+        return before, shown
 
     def panel(self, name: str) -> Values:
         """The takes of a panel that are drawn, and which one the book shows.
@@ -292,3 +301,12 @@ def _line(line: StatusLine) -> Values:
         "ignores": list(line.ignores),
         "seconds": line.cost.seconds,
     }
+
+
+def _opened(panel: str, path: Path) -> dict[str, Art]:
+    """A panel's picture; nothing if it cannot be read."""
+    try:
+        return {panel: art_of(panel, path)}
+    except (StoryForgeError, OSError) as exc:
+        _log.info("%s cannot be shown: %s", path, exc)
+        return {}

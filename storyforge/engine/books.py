@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from storyforge.errors import Diagnostic, EnvironmentProblem, Report, TaskFailed
+from storyforge.errors import Diagnostic, EnvironmentProblem, Report, StoryForgeError, TaskFailed
 from storyforge.executor import OnProgress
 from storyforge.pictures import beside
 from storyforge.plan.keys import KeyInputs, key_of
@@ -191,13 +191,21 @@ def _enlarge(
     save(fitted(larger, width), path, made)
 
 
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+
+
 def art_of(panel: str, path: Path) -> Art:
-    """The picture with its size, who made it and who is where, read from the PNG's head."""
+    """The picture with its size, who made it and who is where, read from the PNG's head.
+
+    Raises StoryForgeError if it is no PNG.
+    """
     from storyforge.book.leaf import Art, DrawnSubject, Rect
 
     with path.open("rb") as file:
         head = file.read(24)
     size = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+    if not head.startswith(_PNG) or 0 in size:
+        raise StoryForgeError(f"`{path}` is no picture", hint="`storyforge cache verify --repair`")
     subjects = tuple(
         DrawnSubject(name, *(Rect(box.x0, box.y0, box.width, box.height) for box in boxes))
         for name, boxes in subjects_in(path).items()
