@@ -163,3 +163,20 @@ def test_drafts_need_no_other_base(quick: Path) -> None:
 def test_who_is_not_there_is_not_drafted(quick: Path) -> None:
     with pytest.raises(StoryForgeError, match="no panel named `three`"):
         Project(quick).draft(["three"])
+
+
+@pytest.mark.parametrize("option", [["--takes", "2"], ["--jobs", "2"], ["--clip", "x"]])
+def test_what_drafts_do_not_obey_is_refused(story: Path, option: list[str]) -> None:
+    result = CliRunner().invoke(app, ["render", str(story), "--draft", *option])
+    assert result.exit_code == 1
+    assert f"drafts do not obey `{option[0]}`" in result.output
+
+
+def test_pictures_drawn_in_fewer_steps_need_no_drafts_where_so_many_are_asked(quick: Path) -> None:
+    project = Project(quick)
+    few = Order(steps=1)
+    task = project.plan(few).panels[0]
+    with project.store.make("panels", task.key) as out:
+        Image.new("RGB", (8, 8), "teal").save(out, format="PNG")
+    assert task.panel in Project(quick).drawn(few)
+    assert task.panel not in Project(quick).drawn()

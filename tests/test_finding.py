@@ -210,6 +210,8 @@ def test_auto_is_in_the_key_and_only_where_it_is_asked(story: Path) -> None:
         ("<pip> hugs a <juna> in", "two friends hug in", "SF338"),
         ("regions: auto", "regions: autos", "SF202"),
         ("hugs a <juna>", "hugs a <nobody>", "SF311"),
+        ("regions: auto", "regions: {a: &who {at: auto, concept: pip}, b: *who}", "SF338"),
+        ("regions: auto", "regions: auto\n        refine: {picture: pip/1.png}", "SF338"),
         ("regions: auto", "control: [{draw: pose}]\n        regions: auto", "SF326"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
@@ -45,7 +46,7 @@ from storyforge.cli.terminal import (
     tell_error,
     tell_json,
 )
-from storyforge.errors import Severity
+from storyforge.errors import Severity, StoryForgeError
 
 if TYPE_CHECKING:
     from storyforge.executor import OnProgress
@@ -216,6 +217,7 @@ def render(
     project = Project(story, store=store, out=out, wait=not no_wait, cluster=where)
     wanted = [*(panels or ()), *(name for names in only or () for name in names.split(","))]
     if draft:
+        _refuse({"--takes": takes, "--clip": clip, "--jobs": jobs, "--cluster": cluster})
         order = Order(formats(to), lang, steps, ppi, assets)
         show_outcome(
             lambda tell: project.draft(wanted, order, previews=previews, on_progress=tell), as_json
@@ -226,7 +228,7 @@ def render(
         return
     asked = formats(to)
     if not wanted and project.story.draft is not None:
-        _show_draft(project, Order(asked, lang, None, ppi, assets))
+        _show_draft(project, Order(asked, lang, steps, ppi, assets))
     show_outcome(
         lambda tell: project.render(
             wanted,
@@ -245,10 +247,20 @@ def render(
     _show_untranslated(project, lang)
 
 
+def _refuse(asked: Mapping[str, object]) -> None:
+    """Refuse options that drafts do not obey.
+
+    Raises StoryForgeError if one is set.
+    """
+    said = " and ".join(f"`{name}`" for name, value in asked.items() if value is not None)
+    if said:
+        raise StoryForgeError(f"drafts do not obey {said}", hint=f"leave out {said}, or `--draft`")
+
+
 def _show_draft(project: Project, order: Order) -> None:
-    """Lay out the book with drafts, to be looked at while the real pictures are drawn."""
+    """Lay out the book with drafts, to be looked at while the pictures of `order` are drawn."""
     with ProgressLine() as progress:
-        made = project.draft(order=order, on_progress=progress)
+        made = project.draft(order=replace(order, steps=None), real=order, on_progress=progress)
     for path in made.books:
         tell(f"for now, with drafts: {path}")
     for trouble in made.troubles:

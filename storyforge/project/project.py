@@ -221,14 +221,16 @@ class Project:
         panels: Sequence[str] = (),
         order: Order = Order(),
         *,
+        real: Order = Order(),
         previews: Path | None = None,
         on_progress: OnProgress = silent,
     ) -> Outcome:
         """Draw drafts of the panels that have no picture by the embedded model, and bind the books.
 
         panels  by id, and then no book is bound; all if none
+        real    how the pictures are drawn that drafts stand in for
         """
-        there = self.drawn()
+        there = self.drawn(real)
         asked, names = drafted(self.story, replace(order, steps=None), there, order.steps)
         asked = with_pins(asked, self.pins)
         names |= {task.key: draft_name(task) for task in asked.books}  # pins name them anew
@@ -241,10 +243,10 @@ class Project:
         # What a printer would say of drafts is no news.
         return replace(outcome, findings=())
 
-    def drawn(self) -> dict[str, str]:
+    def drawn(self, order: Order = Order()) -> dict[str, str]:
         """The keys of the pictures that are drawn as the story asks, by panel."""
         try:
-            tasks = self.plan().panels
+            tasks = self.plan(order).panels
         except EnvironmentProblem:
             return {}  # with a base that is not here nothing was drawn
         return {each.panel: each.key for each in tasks if self.store.has("panels", each.key)}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from storyforge.errors import Mark, Report, StoryForgeError, shortened
 from storyforge.pictures import beside, open_picture, picture_size
-from storyforge.story.layout import Layout, RegionShape
+from storyforge.story.layout import AUTO, Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_picture, located
 from storyforge.story.yaml import Node
@@ -44,8 +44,31 @@ class Surroundings:
     layout_names: tuple[str, ...]
 
 
+def _check_found(panel: Node, report: Report) -> None:
+    """Whether everybody whose place is to be found can be: nobody is told from another who is
+    called the same, and a picture that is begun with is no place to look in."""
+    refine, called = panel.get("refine"), dict[str, str]()
+    for name, node in regions_of(panel):
+        at = node.get("at")
+        if at is None or at.text != AUTO:
+            continue
+        if refine is not None and refine.get("picture") is not None:
+            message = (
+                "places are found in what begins as noise, and `refine.picture` begins otherwise"
+            )
+            report.error(at.mark, "SF338", f"{message}; give the regions places")
+            return
+        words = node.text_at("concept") or node.text_at("prompt") or ""
+        if words in called:
+            both = f"`{shortened(called[words])}` and `{shortened(name)}`"
+            message = f"{both} are looked for by the same words, which tell neither from the other"
+            report.error(at.mark, "SF338", f"{message}; give one of them a place")
+        called.setdefault(words, name)
+
+
 def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
     """Whether every region has a place."""
+    _check_found(panel, report)
     layout = panel.get("layout")
     name = None if layout is None else layout.text
     if layout is not None and name is not None and name not in around.layouts:
