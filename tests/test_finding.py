@@ -298,5 +298,39 @@ def test_a_story_keeps_what_was_found(story: Path) -> None:
         drawn(out, regions)
     assert Project(story).keep_found() == ("hug",)
     assert "box: [0.5, 0.125, 1, 1]" in story.read_text()
-    with pytest.raises(StoryForgeError, match="no panel has regions"):
+    with pytest.raises(StoryForgeError, match="no panel has regions that are found"):
         Project(story).keep_found()
+
+
+@pytest.fixture
+def half_drawn(story: Path) -> Project:
+    """Two panels with regions to be found, of which one is drawn."""
+    more = "      - {id: later, prompt: <pip> alone, regions: auto, alt: Pip.}\n"
+    story.write_text(STORY + more)
+    project = Project(story)
+    task = next(each for each in project.plan().panels if each.panel == "hug")
+    told = [{"name": n, "box": [*b.model_dump().values()], "found": n} for n, b in BOXES.items()]
+    with project.store.make("panels", task.key) as out:
+        drawn(out, told)
+    return Project(story)
+
+
+def test_what_is_drawn_is_told_of_and_the_rest_waits(half_drawn: Project) -> None:
+    assert half_drawn.found() == {"hug": BOXES}
+    with pytest.raises(StoryForgeError, match="later"):
+        half_drawn.found(["later"])
+
+
+def test_what_is_drawn_is_kept_and_the_rest_stays_to_be_found(half_drawn: Project) -> None:
+    assert half_drawn.keep_found() == ("hug",)
+    first, later = (panel for _, panel in Project(half_drawn.path).story.panels())
+    assert not any(region.auto for region in first.regions.values())
+    assert all(region.auto for region in later.regions.values())
+
+
+def test_a_panel_without_such_regions_is_not_another(half_drawn: Project) -> None:
+    half_drawn.keep_found()
+    before = half_drawn.path.read_bytes()
+    with pytest.raises(StoryForgeError, match="no panel that is drawn"):
+        half_drawn.keep_found(["hug"])
+    assert half_drawn.path.read_bytes() == before

@@ -75,8 +75,7 @@ def regions(
     from storyforge.project.project import Project
 
     project = Project(story, store=store)
-    auto = [p.id for _, p in project.story.panels() if any(r.auto for r in p.regions.values())]
-    found = {name: project.found(name) for name in panels or auto}
+    found = project.found(panels or ())
     kept = project.keep_found(panels or ()) if keep else ()
     if as_json:
         told = {name: {r: box_content(b) for r, b in each.items()} for name, each in found.items()}

@@ -38,6 +38,7 @@ from storyforge.metrics.references import (
 from storyforge.modelref import ModelRef
 from storyforge.plan.plan import Plan
 from storyforge.plan.status import missing
+from storyforge.provenance.found import found_boxes
 from storyforge.store import Store
 from storyforge.tasks import PanelTask, TrainTask
 
@@ -223,8 +224,13 @@ def region_scores(
     known = {name: rows for name, rows in references.items() if name in solid}
     for task in plan.panels:
         if store.has("panels", task.key):
-            asked = [(r.name, r.box, r.concept) for r in task.regions if r.concept in known]
             path = store.path("panels", task.key)
+            found = found_boxes(path)
+            asked = [
+                (r.name, found.get(r.name, r.box), r.concept)
+                for r in task.regions
+                if r.concept in known
+            ]
             yield from region_scores_of(clip, task.panel, path, asked, known)
 
 

@@ -23,6 +23,7 @@ from storyforge.metrics.prompts import with_articles
 from storyforge.metrics.references import cut, references_of
 from storyforge.model.prompt_weights import pieces_of
 from storyforge.plan.plan import Plan
+from storyforge.provenance.found import found_boxes
 from storyforge.provenance.recipe import subjects_in
 from storyforge.store import Store
 from storyforge.story.story import Story
@@ -123,9 +124,10 @@ def _likeness(plan: Plan, store: Store, takes: Sequence[PanelTask], clip: Clip) 
 
 
 def _obedience(story: Story, take: PanelTask, path: Path, clip: Clip) -> float:
+    found = found_boxes(path)
     with Image.open(path) as picture:
         whole = picture.convert("RGB")
-    parts = [whole, *(cut(whole, region.box) for region in take.regions)]
+    parts = [whole, *(cut(whole, found.get(r.name, r.box)) for r in take.regions)]
     words = [_plain(story, each) for each in (take.prompt, *(r.prompt for r in take.regions))]
     return text_alignment(clip.pictures(parts), clip.words(words))
 
@@ -143,9 +145,9 @@ def _eyes(story: Story, take: PanelTask, path: Path) -> float | None:
     alive = [region for region in take.regions if region.concept in story.characters]
     if not alive:
         return None
-    known = subjects_in(path)
+    known, found = subjects_in(path), found_boxes(path)
     heads: Iterable[Box] = (
-        known[region.name][1] if region.name in known else _upper(region.box) for region in alive
+        known[r.name][1] if r.name in known else _upper(found.get(r.name, r.box)) for r in alive
     )
     with Image.open(path) as picture:
         whole = picture.convert("RGB")

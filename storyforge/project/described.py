@@ -154,9 +154,11 @@ def _begin(asked: Description, base: ModelRef, prompts: Sequence[str]) -> None:
     wanted = json.dumps({**told, "prompts": prompts, "keep": asked.keep}, indent=1)
     path = asked.folder / FOLDER / "asked.json"
     if path.is_file():
-        if path.read_text(encoding="utf-8") != wanted:
+        begun = any(drawn_at(asked.folder, n + 1).is_file() for n in range(len(prompts)))
+        if begun and path.read_text(encoding="utf-8") != wanted:
             message = f"`{asked.folder}` was begun with other words or settings"
             raise StoryForgeError(message, hint="name another folder, or remove this one")
+        write_whole(path, wanted.encode())
         return
     if asked.folder.exists() and (not asked.folder.is_dir() or any(asked.folder.iterdir())):
         raise StoryForgeError(f"`{asked.folder}` is not empty", hint="choose another name")

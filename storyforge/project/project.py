@@ -57,8 +57,8 @@ _log = logging.getLogger(__name__)
 
 
 def _sought(panel: Panel) -> bool:
-    """Whether some of its regions are to be found."""
-    return any(region.auto for region in panel.regions.values())
+    """Whether some of its regions are found as it is drawn."""
+    return panel.picture is None and any(region.auto for region in panel.regions.values())
 
 
 _REREADINGS: Final = 2
@@ -379,34 +379,37 @@ class Project:
         there = entry is not None and self.store.has("panels", entry.key)
         return self.store.path("panels", entry.key) if entry is not None and there else None
 
-    def found(self, panel: str) -> Mapping[str, Box]:
-        """Where those were found whom `regions: auto` asks for, by region, in the book's picture.
+    def found(self, panels: Sequence[str] = ()) -> dict[str, Mapping[str, Box]]:
+        """Where those were found whom `regions: auto` asks for: panel, region, box in its picture.
 
-        Raises StoryForgeError if the story has no such panel, or it is not drawn.
+        panels  by id; all that are drawn if none is named
+
+        Raises StoryForgeError if a panel that is named is not in the story, or not drawn.
         """
-        return found_boxes(self.picture(panel))
+        if panels:
+            return {name: found_boxes(self.picture(name)) for name in panels}
+        asked = [panel.id for _, panel in self.story.panels() if _sought(panel)]
+        there = {**self.pins, **self.drawn()} if asked else {}
+        return {name: found_boxes(self.picture(name)) for name in asked if name in there}
 
     def keep_found(self, panels: Sequence[str] = ()) -> tuple[str, ...]:
-        """Write the regions that were found into the story; of all panels if none is named.
+        """Write the regions that were found into the story; of all drawn panels if none is named.
 
         Returns the panels that were changed. Their pictures are drawn anew unless they are pinned.
         """
-        asked = [panel for _, panel in self.story.panels() if _sought(panel)]
-        known = {panel.id for panel in asked}
-        for name in panels:
-            if name not in known:
-                check_panels(self.plan(), [name])
-        chosen = [panel for panel in asked if not panels or panel.id in panels]
-        if not chosen:
-            hint = "`regions: auto` asks for them"
-            raise StoryForgeError("no panel has regions that are to be found", hint=hint)
-        boxes = {panel.id: self.found(panel.id) for panel in chosen}
+        known = {panel.id: panel for _, panel in self.story.panels()}
+        chosen = [name for name in panels if name not in known or _sought(known[name])]
+        found = {} if panels and not chosen else self.found(chosen)
+        if not found:
+            drawn = " that is drawn" if any(map(_sought, known.values())) else ""
+            hint = "`regions: auto` asks for them, and they are found while the panel is drawn"
+            raise StoryForgeError(f"no panel{drawn} has regions that are found", hint=hint)
         text = self.path.read_bytes().decode()
-        for panel in chosen:
-            text = with_found(text, panel, boxes[panel.id])
+        for name, boxes in found.items():
+            text = with_found(text, known[name], boxes)
         write_whole(self.path, text.encode())
         self._forget_files()
-        return tuple(boxes)
+        return tuple(found)
 
     def pick(self, panel: str, take: int) -> approve.Approval:
         """Approve one take of a panel: it is what the books show from now on."""

@@ -285,9 +285,9 @@ class Decoding:
     def crops(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """A batch as `Drawings.crops` makes it, some of the drawings new."""
         if self.step % 4 == 0:
-            self.drawings.renew(
-                self.generator.integers(len(self.drawings.heads), size=RENEWED).tolist()
-            )
+            kept = len(self.drawings.heads)
+            chosen = self.generator.choice(kept, min(RENEWED, kept), replace=False)
+            self.drawings.renew(chosen.tolist())
         return self.drawings.crops(self.job.batch_size, self.generator)
 
     def made(self, latents: torch.Tensor) -> torch.Tensor:
