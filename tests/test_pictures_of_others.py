@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from storyforge.errors import StoryForgeError
 from storyforge.pictures import on_paper, open_picture, picture_names, sources
-from storyforge.sample.sampler import _bytes, _from_file
+from storyforge.sample.sampler import _from_file, pixels_of
 from storyforge.story.story import check
 
 
@@ -60,7 +60,7 @@ def test_a_picture_that_is_not_finite_is_never_kept(bad: float) -> None:
     picture = torch.zeros(3, 2, 2)
     picture[1, 0, 1] = bad
     with pytest.raises(StoryForgeError, match="numbers that are none"):
-        _bytes(picture)
+        pixels_of(picture)
 
 
 def findings(folder: Path, prompt: str, more: str = "") -> list[str]:
