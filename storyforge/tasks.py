@@ -36,6 +36,7 @@ class RegionTask:
     guidance_scale  None for the panel's
     found           the words of the panel's prompt by which its place is found while the picture
                     begins; None if its place is said
+    standing        which of the times that these words stand there mean it, from 0; empty for all
     """
 
     name: str
@@ -50,6 +51,7 @@ class RegionTask:
     soft: float = 0.0
     guidance_scale: float | None = None
     found: str | None = None
+    standing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

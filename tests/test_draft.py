@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_a_draft_waits_for_nothing_that_is_learnt(story: Path) -> None:
     assert "<" not in json.dumps([one.prompt, two.prompt, *(r.prompt for r in one.regions)])
     assert one.regions[0].prompt.startswith("a fox")
     assert (two.regions[0].found, two.prompt) == ("fox", "fox hugs an owl")
+
+
+def test_two_of_one_class_are_looked_for_where_each_is_named(story: Path) -> None:
+    shutil.copytree(story.parent / "pip", story.parent / "rusty")
+    prompt = "a (<rusty>:1.2), a fox and a <pip>: <rusty> smiles"
+    text = (STORY % "pocket").replace("{pip: pip}", "{pip: pip, rusty: rusty}")
+    both = (
+        "{a: {concept: pip, at: auto}, b: {concept: rusty, at: auto}, c: {prompt: a fox, at: auto}}"
+    )
+    text = text.replace("<pip> hugs an owl", f"'{prompt}'").replace(
+        "regions: auto", f"regions: {both}"
+    )
+    story.write_text(text)
+    two = draft_tasks(read(story))[1]
+    assert two.prompt == "a (fox:1.2), a fox and a fox: fox smiles"
+    told = {each.name: (each.found, each.standing) for each in two.regions}
+    assert told == {"a": ("fox", (2,)), "b": ("fox", (0, 3)), "c": ("a fox", (1,))}
 
 
 def test_a_draft_is_small_quick_and_in_shape(story: Path) -> None:

@@ -140,6 +140,32 @@ def test_words_are_found_in_a_prompt_wherever_they_stand(tiny: BaseModel) -> Non
     assert words_in(tiny, plain(tiny), prompt, "fox").tolist() == [2, 9]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a fox, and an (old:1.3) owl", "an old owl"),
+        ("a fox, and an old owl", "an (old:1.3) owl"),
+        ("a fox, and an (old:1.3) owl", "an (old:1.3) owl"),
+        ("a fox, and an old owl++", "an [old] owl"),
+    ],
+)
+def test_words_are_found_whatever_they_count(tiny: BaseModel, prompt: str, words: str) -> None:
+    plainly = words_in(tiny, plain(tiny), "a fox, and an old owl", "an old owl")
+    assert words_in(tiny, plain(tiny), prompt, words).tolist() == plainly.tolist()
+
+
+def test_nobody_is_looked_for_in_the_end_of_another_word(tiny: BaseModel) -> None:
+    cut = tiny.tokenizer.tokenize("a snowman")
+    assert cut[-2:] == tiny.tokenizer.tokenize("man")
+    with pytest.raises(StoryForgeError, match="is not in the prompt"):
+        words_in(tiny, plain(tiny), "a snowman", "man")
+
+
+def test_of_words_that_stand_there_twice_one_may_be_meant(tiny: BaseModel) -> None:
+    prompt = "a fox, and an owl by a fox"
+    assert words_in(tiny, plain(tiny), prompt, "fox", (1,)).tolist() == [9]
+
+
 def test_who_is_not_in_the_prompt_is_told(tiny: BaseModel) -> None:
     with pytest.raises(StoryForgeError, match="is not in the prompt"):
         words_in(tiny, plain(tiny), "a meadow", "an owl")
@@ -196,6 +222,20 @@ def test_auto_is_a_region_for_everybody_who_is_named(story: Path) -> None:
     ]
 
 
+def test_who_is_in_the_prompt_whatever_counts_is_not_named_again(story: Path) -> None:
+    regions = "{man: {prompt: an (old:1.2) man, at: auto}}"
+    named = "Once an Old (man:1.3) met <pip>"
+    text = STORY.replace("<pip> hugs a <juna> in the snow", named)
+    story.write_text(text.replace("regions: auto", f"regions: {regions}"))
+    assert Project(story).plan().panels[0].prompt == named
+
+
+def test_a_woman_is_no_man(story: Path) -> None:
+    text = STORY.replace("<pip> hugs a <juna> in the snow", "a woman and <pip>")
+    story.write_text(text.replace("regions: auto", "regions: {he: {prompt: man, at: auto}}"))
+    assert Project(story).plan().panels[0].prompt == "man, a woman and <pip>"
+
+
 def test_auto_is_in_the_key_and_only_where_it_is_asked(story: Path) -> None:
     (task,) = Project(story).plan().panels
     told = json.dumps(drawn_from(task), default=str)
@@ -211,6 +251,11 @@ def test_auto_is_in_the_key_and_only_where_it_is_asked(story: Path) -> None:
         ("regions: auto", "regions: autos", "SF202"),
         ("hugs a <juna>", "hugs a <nobody>", "SF311"),
         ("regions: auto", "regions: {a: &who {at: auto, concept: pip}, b: *who}", "SF338"),
+        (
+            "regions: auto",
+            "regions: {a: {at: auto, prompt: Pip}, b: {at: auto, prompt: pip++}}",
+            "SF338",
+        ),
         ("regions: auto", "regions: auto\n        refine: {picture: pip/1.png}", "SF338"),
         ("regions: auto", "control: [{draw: pose}]\n        regions: auto", "SF326"),
     ],

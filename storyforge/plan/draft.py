@@ -21,6 +21,7 @@ from storyforge.plan.status import subject_of
 from storyforge.settings import Control, Sampling
 from storyforge.story.lint.cast import PLACEHOLDER
 from storyforge.story.story import Panel, Story
+from storyforge.story.wording import bare, starts
 from storyforge.tasks import BookTask, Method, PanelTask, RegionTask
 
 STEPS: Final = 8
@@ -74,7 +75,7 @@ def _draft(
         task,
         prompt=_in_words(task.prompt, called),
         negative=_in_words(task.negative, called),
-        regions=tuple(_region(each, called) for each in task.regions),
+        regions=tuple(_region(each, task.prompt, called) for each in task.regions),
         method=Method(),
         concepts=(),
         steps=steps or STEPS,
@@ -100,14 +101,30 @@ def _by_its_own(panel: Panel) -> tuple[Control, ...]:
     return tuple(each.model_copy(update={"adapter": None}) for each in drawn)
 
 
-def _region(task: RegionTask, called: Mapping[str, str]) -> RegionTask:
-    return replace(
+def _region(task: RegionTask, whole: str, called: Mapping[str, str]) -> RegionTask:
+    made = replace(
         task,
         prompt=_in_words(task.prompt, called),
         negative=_in_words(task.negative, called),
         concept=None,
-        found=None if task.found is None else _in_words(task.found, called),
     )
+    if task.found is None:
+        return made
+    standing = _standing(whole, task.found, called)
+    return replace(made, found=_in_words(task.found, called), standing=standing)
+
+
+def _standing(whole: str, found: str, called: Mapping[str, str]) -> tuple[int, ...]:
+    """Which of the times that somebody's everyday word stands in a prompt mean them, from 0; none
+    where all do. Two foxes are told apart by where each was named.
+
+    whole  the prompt before everybody is called by such words
+    """
+    whole, found = bare(whole), bare(found)
+    own = {len(_in_words(whole[:start], called)) for start in starts(whole, found)}
+    every = starts(_in_words(whole, called), _in_words(found, called))
+    mine = tuple(number for number, start in enumerate(every) if start in own)
+    return () if len(mine) == len(every) else mine
 
 
 def _in_words(prompt: str, called: Mapping[str, str]) -> str:

@@ -3,8 +3,10 @@
 The first steps of a drawing decide who stands where, long before anybody can be made out. For
 regions without a place of their own the picture is begun by the panel's prompt alone; cells belong
 to the subject whose words they read most (FreeFuse's idea: masks of single subjects from
-cross-attention, made coherent by self-attention). Then it is drawn from the same noise with these
-regions. Costs the first steps twice; subjects that are not in the prompt are not found.
+cross-attention, made coherent by self-attention). Then it is drawn with these regions from the same
+noise; `reinitialisation`, where it is on, then moves parts of it into them, as it does for regions
+that the author placed. Costs the first steps twice; subjects that are not in the prompt are not
+found.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.lora import attached_locally
 from storyforge.model.prompt_weights import pieces_of
-from storyforge.model.tokens import counts_of, token_ids, weighed_ids, word_ids
+from storyforge.model.tokens import counts_of, weighed_ids, word_ids
 from storyforge.sample.control import Rack
 from storyforge.sample.injection import Concepts, reading_of
 from storyforge.sample.regions import Size
@@ -39,6 +41,9 @@ FIRST: Final = 0.3
 
 _MOST: Final = 32
 """Rows and columns of the finest level that is looked at: finer ones tell texture, not subjects."""
+
+_WORD_ENDS: Final = "</w>"
+"""How the last token of a word ends, as CLIP's tokenizers cut them."""
 
 _SURE: Final = 0.45
 """Between the least and the most that a cell reads a subject's words: from here on it is its."""
@@ -198,7 +203,10 @@ def settled(
         size = task.size or (base.side, base.side)
         noise = start_latents(base, [task.seed], size)
         latent = (noise.shape[2], noise.shape[3])
-        places = [words_in(base, model, task.prompt, str(region.found)) for region in asked]
+        places = [
+            words_in(base, model, task.prompt, str(region.found), region.standing)
+            for region in asked
+        ]
         alone = replace(task, regions=(), controls=_of_all(task))
         reading = reading_of(base, model, concepts, alone, latent)
         lookout = Lookout(base, reading.attention, places, latent)
@@ -232,26 +240,40 @@ def _of_all(task: PanelTask) -> tuple[ControlTask, ...]:
     return tuple(each for each in task.controls if each.region is None)
 
 
-def words_in(base: BaseModel, model: FusedModel, prompt: str, words: str) -> torch.Tensor:
+def words_in(
+    base: BaseModel, model: FusedModel, prompt: str, words: str, which: Sequence[int] = ()
+) -> torch.Tensor:
     """The places of some words in a prompt, by their tokens, from 0 for the first.
+
+    What words count, in the prompt or in themselves, is no part of them.
+
+    which  of the times that they stand there, from 0; empty for every time
 
     Raises StoryForgeError if they are not in it.
     """
     names, counts = list(model.tokens), counts_of(model.tokens)
     known = word_ids(base, names, counts)
     whole, _ = weighed_ids(base.encoders[0], pieces_of(prompt), known)
-    alone = token_ids(base, words, names, counts)
+    alone, _ = weighed_ids(base.encoders[0], pieces_of(words), known)
     wanted = alone[1 : alone.index(base.tokenizer.eos_token_id, 1)]
-    starts = range(len(whole) - len(wanted) + 1)
-    found = [
-        place + offset
-        for place in starts
-        if wanted and whole[place : place + len(wanted)] == wanted
-        for offset in range(len(wanted))
+    starts = [
+        place
+        for place in range(1, len(whole) - len(wanted) + 1)
+        if wanted and whole[place : place + len(wanted)] == wanted and _begins(base, whole, place)
     ]
+    kept = [place for n, place in enumerate(starts) if not which or n in which] or starts
+    found = [place + offset for place in kept for offset in range(len(wanted))]
     if not found:
         raise StoryForgeError(
             f"`{words}` is not in the prompt “{prompt[:80]}”, so nobody can say where it will be",
             hint="name it there, or give its region a place",
         )
     return torch.tensor(found, device=base.device)
+
+
+def _begins(base: BaseModel, ids: Sequence[int], place: int) -> bool:
+    """Whether a word begins at a token: no man is looked for at the end of a snowman."""
+    last = ids[place - 1]
+    known = last < len(base.tokenizer) and last not in base.tokenizer.all_special_ids
+    token = str(base.tokenizer.convert_ids_to_tokens(last)) if known else ""
+    return not token or token.endswith(_WORD_ENDS)

@@ -102,6 +102,7 @@ def _region(region: RegionTask) -> dict[str, object]:
         "soft": region.soft,
         "guidance_scale": region.guidance_scale,
         **({} if region.found is None else {"found": region.found}),
+        **({"standing": region.standing} if region.standing else {}),
     }
 
 

@@ -25,6 +25,7 @@ from storyforge.story.continuity import (
 )
 from storyforge.story.lint.cast import PLACEHOLDER
 from storyforge.story.story import Panel, Story
+from storyforge.story.wording import says
 
 _MIDDLE: Final = (0.4, 0.6)
 """Where a region's centre counts as the middle, in fractions of the picture's width."""
@@ -41,11 +42,11 @@ def panel_prompt(story: Story, panel: Panel) -> str:
     """What the whole picture shows: everyone by their class and side, the scene, the words."""
     boxes, found = story.region_boxes(panel), _found(story, panel)
     shown = [
-        f"{words} {side}" if (side := side_of(boxes[name])) and side not in words else words
+        words if says(words, side := side_of(boxes[name])) else f"{words} {side}"
         for name in panel.regions
         if name not in found and (words := _class_words(story, panel, name))
     ]
-    shown += [_named(words) for words in found.values() if words not in panel.prompt]
+    shown += [_named(words) for words in found.values() if not says(panel.prompt, words)]
     setting = _setting(story, panel, panel.prompt, alone=not shown)
     return _joined([_list(shown), *setting, story.style])
 
@@ -83,7 +84,7 @@ def _alone(story: Story, panel: Panel, name: str) -> str:
 def region_prompt(story: Story, panel: Panel, name: str) -> str:
     """What one region shows: its concept, its words and side, then the panel's setting."""
     side = side_of(story.region_boxes(panel)[name])
-    return _region_words(story, panel, name, side if side not in panel.regions[name].prompt else "")
+    return _region_words(story, panel, name, "" if says(panel.regions[name].prompt, side) else side)
 
 
 def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:

@@ -18,6 +18,7 @@ from storyforge.pictures import beside, open_picture, picture_size
 from storyforge.story.layout import AUTO, Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_picture, located
+from storyforge.story.wording import bare
 from storyforge.story.yaml import Node
 
 _ROUNDING: Final = 1e-6
@@ -58,7 +59,7 @@ def _check_found(panel: Node, report: Report) -> None:
             )
             report.error(at.mark, "SF338", f"{message}; give the regions places")
             return
-        words = node.text_at("concept") or node.text_at("prompt") or ""
+        words = node.text_at("concept") or bare(node.text_at("prompt") or "").lower()
         if words in called:
             both = f"`{shortened(called[words])}` and `{shortened(name)}`"
             message = f"{both} are looked for by the same words, which tell neither from the other"
