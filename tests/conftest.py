@@ -14,6 +14,7 @@ from pathlib import Path
 import golden
 import pytest
 import torch
+from hypothesis import settings
 from support import random_deltas
 from transformers import CLIPTokenizer
 
@@ -30,6 +31,10 @@ from storyforge.pocket.pretrain.parts import weights_folder
 from storyforge.settings import FuseSettings
 
 pytest_plugins = ["skipbudget"]
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("storyforge", deadline=None)
+settings.load_profile("storyforge")
 
 
 @pytest.fixture(scope="session")
