@@ -98,6 +98,18 @@ def test_a_region_without_a_concept_is_found_by_all_its_words(base: BaseModel) -
     assert len(other) > len(one)
 
 
+def test_a_prompt_that_says_nothing_has_no_words(base: BaseModel) -> None:
+    assert word_positions(base, plain(base), region(prompt="")).shape == (0,)
+
+
+def test_a_region_that_says_nothing_pulls_at_nothing(base: BaseModel) -> None:
+    asked = panel(base, region(prompt=""), method=Method(enhancement=True))
+    silent = replace(asked, size=(base.side, base.side))
+    free = replace(silent, method=Method())
+    drawn = [picture(base, plain(base), task) for task in (silent, free)]
+    assert (drawn[0] == drawn[1]).all()
+
+
 def seen_as(cross: Tensor, own: Tensor | None = None) -> SeenAttention:
     """What was seen at one site: (rows, columns) of one word, and (cells, cells)."""
     return SeenAttention([[cross.reshape(1, -1, 1)]], [] if own is None else [own[None]])

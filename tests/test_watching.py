@@ -173,6 +173,14 @@ def test_a_subject_is_said_to_be_where_attention_was(
     assert abs(y - (row + 1.5) / 8) <= 1 / 8
 
 
+def test_nobody_is_looked_for_where_nothing_is_said(any_base: BaseModel) -> None:
+    side = 8 * any_base.vae_scale
+    task = replace(with_region(any_base), size=(side, side), scheduler=None)
+    task = replace(task, regions=(replace(task.regions[0], prompt=""),))
+    (drawn,) = pictures(SamplingContext(any_base, plain(any_base)), [task])
+    assert drawn.subjects == {}
+
+
 def test_panels_drawn_at_once_are_told_apart(tiny: BaseModel) -> None:
     tasks = [with_region(tiny, box, panel=name) for name, box in (("a", LEFT), ("b", RIGHT))]
     context = SamplingContext(tiny, plain(tiny))

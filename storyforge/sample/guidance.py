@@ -104,21 +104,21 @@ def word_positions(base: BaseModel, model: FusedModel, region: RegionTask) -> to
     """Where a region's concept stands in its prompt, by its tokens; all its words if there is none.
 
     Returns:
-      (words,) places, from 0 for the first token
+      (words,) places, from 0 for the first token; none for a prompt without any words
     """
     names, counts = list(model.tokens), counts_of(model.tokens)
     known = word_ids(base, names, counts)
     if base.door is not None:
         prompt = pieces_of(region.prompt)
         found = places_of(base.door, base.tokenizer, prompt, known, region.concept)
-        return torch.tensor(found, device=base.device)
+        return torch.tensor(found, dtype=torch.long, device=base.device)
     ids, _ = weighed_ids(base.encoders[0], pieces_of(region.prompt), known)
     own = known.get(region.concept or "", range(0))
     found = [place for place, each in enumerate(ids) if each in own]
     if not found:
         end = ids.index(base.tokenizer.eos_token_id, 1)
-        found = list(range(1, end)) or [0]
-    return torch.tensor(found, device=base.device)
+        found = list(range(1, end))
+    return torch.tensor(found, dtype=torch.long, device=base.device)
 
 
 def watched_level(base: BaseModel, latent: Size) -> Size:
@@ -248,7 +248,7 @@ class Guide:
         self, index: int, total: int, timestep: torch.Tensor, latents: torch.Tensor
     ) -> torch.Tensor | None:
         """What one gradient step adds to the latents; None once guidance has ended."""
-        if self.done or index >= max(1, round(_UNTIL * total)):
+        if self.done or not self.subjects or index >= max(1, round(_UNTIL * total)):
             return None
         saving = _checkpointing(self.base) if self.checkpointing else nullcontext()
         with torch.enable_grad(), saving:
@@ -275,16 +275,17 @@ def guide_of(
     region_weights: Mapping[int, torch.Tensor],
     latent: Size,
 ) -> Guide:
-    """The guidance of a panel that has regions."""
+    """The guidance of a panel's regions, but for those of which nothing is seen or said."""
     size = watched_level(base, latent)
     grid = region_weights[size[0] * size[1]]
-    seen = [index for index in range(len(task.regions)) if grid[index].max() > 0]
+    words = [word_positions(base, model, region) for region in task.regions]
+    seen = [index for index, own in enumerate(words) if len(own) and grid[index].max() > 0]
     half = attention.positive()
     half.regions = [half.regions[index] for index in seen]
     return Guide(
         base,
         half,
-        [word_positions(base, model, task.regions[index]) for index in seen],
+        [words[index] for index in seen],
         [guided_subject(grid[index], size) for index in seen],
         size,
         task.method.isolation,

@@ -90,6 +90,8 @@ class Watch:
 
     def _add(self, number: int, read: torch.Tensor) -> None:
         """(cells, words) of a region at one site and step; each counts the same."""
+        if read.shape[1] == 0:
+            return  # nobody is looked for where nothing is said
         mean = read.mean(1)
         self.sums[number] = self.sums.get(number, 0) + mean / mean.amax().clamp(min=1e-12)
 

@@ -72,7 +72,10 @@ def _frame(door: Door, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 def places_of(
     door: Door, tokenizer: PreTrainedTokenizerBase, prompt: Pieces, own: Ids, name: str | None
 ) -> list[int]:
-    """Where in its features a prompt's words for a concept are; all its words without any."""
+    """Where in its features a prompt's words for a concept are; all its words without any.
+
+    Nowhere in a prompt that says nothing: its frame is no subject.
+    """
     ids, _ = framed_ids(door, tokenizer, prompt, own)
     filling = LONGEST - len(ids) if door.filled and tokenizer.padding_side == "left" else 0
     words = own.get(name or "", range(0))
