@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from tinymodel import open_tiny
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from benchmarks.bases import LiveTensors
 from storyforge.book import balloon
 from storyforge.book.page import bind
 from storyforge.cli.program import app
@@ -26,6 +27,7 @@ from storyforge.engine.books import art_of
 from storyforge.geometry.box import Box
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
+from storyforge.model.dit.joint import JointRecorder, JointText
 from storyforge.provenance.recipe import read_metadata, subjects_in
 from storyforge.sample.recipe import save_png
 from storyforge.sample.sampler import SamplingContext, picture, pictures
@@ -173,12 +175,86 @@ def test_a_subject_is_said_to_be_where_attention_was(
     assert abs(y - (row + 1.5) / 8) <= 1 / 8
 
 
+def test_cells_of_a_transformer_are_taken_together_to_about_sixteen_a_side() -> None:
+    base = base_of(tiny_pipeline("flux2"))
+    task = replace(with_region(base, Box(x0=0, y0=0, x1=1, y1=1)), size=None, scheduler=None)
+    task = replace(task, size=(32 * base.vae_scale, 24 * base.vae_scale))
+    area = torch.zeros(24, 32)
+    area[14:20, 20:28] = 1
+    watch = watch_of(base, plain(base), [task], (24, 32))
+    assert watch is not None
+    assert (watch.level, watch.size) == ((24, 32), (12, 16))
+    with made_to_look(base, int(watch.words[0][0]), area):
+        (drawn,) = pictures(SamplingContext(base, plain(base)), [task])
+    x, y = drawn.subjects["fox"].body.centre()
+    assert abs(x - 24 / 32) <= 1 / 16
+    assert abs(y - 17 / 24) <= 1 / 12
+
+
 def test_nobody_is_looked_for_where_nothing_is_said(any_base: BaseModel) -> None:
     side = 8 * any_base.vae_scale
     task = replace(with_region(any_base), size=(side, side), scheduler=None)
     task = replace(task, regions=(replace(task.regions[0], prompt=""),))
     (drawn,) = pictures(SamplingContext(any_base, plain(any_base)), [task])
     assert drawn.subjects == {}
+
+
+class Doubled(nn.Module):
+    """Makes a tensor of its own of what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All of it, twice."""
+        return 2 * x
+
+
+class Asking(nn.Module):
+    """Asks and offers as a layer does that attends to text and picture at once."""
+
+    def __init__(self) -> None:
+        """As in diffusers' classes."""
+        super().__init__()
+        self.norm_q, self.norm_k = Doubled(), Doubled()
+
+    def forward(self, x: Tensor) -> None:
+        """What is asked and offered goes as the next layer begins."""
+        self.norm_q(x), self.norm_k(x)
+
+
+def most_alive(layers: int) -> int:
+    """Bytes while layers of FLUX.2-klein's shape are seen, at 1024 pixels with three regions."""
+    texts, cells, heads, width = 4, 64 * 64, 24, 128
+    x = torch.empty(1, texts * 512 + cells, heads, width, dtype=torch.bfloat16, device="meta")
+    said = [JointText(torch.empty(1, 512, 7680, device="meta")) for _ in range(texts)]
+    recorder = JointRecorder([Asking() for _ in range(layers)])
+    with LiveTensors() as live, recorder.watching(said, cells, lambda read: None, filled=True):
+        for layer in recorder.layers:
+            layer(x)
+    return live.peak
+
+
+def test_of_what_a_transformer_asks_and_offers_one_layer_is_there_at_once() -> None:
+    asks = (4 * 512 + 64 * 64) * 24 * 128 * 2
+    scores = 64 * 64 * 4 * 512 * 4
+    assert most_alive(20) == most_alive(1)
+    assert 2 * asks < most_alive(1) < 2 * asks + 5 * scores
+
+
+def test_pictures_that_come_one_after_the_other_are_seen_as_those_that_come_at_once() -> None:
+    layer = Asking()
+    told: list[Mapping[int, Tensor]] = []
+    texts = [JointText(torch.rand(2, 3, 5))]
+    recorder = JointRecorder([layer], whole=4)
+    x = torch.rand(2, 11, 2, 6)
+    with recorder.watching(texts, 6, told.append, filled=False):
+        layer(x)
+    with recorder.watching(texts, 6, told.append, filled=False):
+        # The first may have fewer words than are looked for.
+        layer(x[:1, :9])
+        layer(x[1:])
+    ((one,), (other,)) = (each.values() for each in told)
+    assert torch.equal(one, other)
+    assert one.shape == (6, 3)
+    torch.testing.assert_close(one.sum(1), torch.ones(6))
 
 
 def test_panels_drawn_at_once_are_told_apart(tiny: BaseModel) -> None:

@@ -1,18 +1,19 @@
 """Records, while a picture is drawn, how much each of its cells reads the words of each region.
 
-Nothing is computed twice: queries are kept as they pass, and the words' keys are there. Outside of
+Nothing is computed twice: queries are seen as they pass, and the words' keys are there. Outside of
 its region a subject's words are not heard, but whether a cell would read them can be seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 
 from storyforge.model.attention import AttentionContext, levels, sites_of
 from storyforge.model.attention_maps import AttentionRecorder, attention_map
@@ -28,20 +29,23 @@ _SETTLED: Final = 0.4
 """Part of the steps after which a picture's parts stay where they are."""
 
 _CELLS: Final = 16
-"""Along a side of the level at which words are looked for: coarser ones have no shapes, at finer
-ones attention is to edges (Tang et al. 2022)."""
+"""Along a side, about, of the level at which words are looked for: coarser ones have no shapes, at
+finer ones attention is to edges (Tang et al. 2022). Where there is no such level, as in
+transformers, so many cells are taken together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """What is looked for while panels are drawn, and what was seen of it.
 
-    size   rows and columns of the level
+    level  rows and columns of the cells that read
+    size   rows and columns of what is kept of them, at most as many
     words  of every region, one panel after the other, its words' places in its prompt
-    sums   of each region seen, (cells,)
+    sums   of each region seen, (rows, columns)
     """
 
     base: BaseModel
+    level: Size
     size: Size
     words: Sequence[torch.Tensor]
     sums: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -64,7 +68,7 @@ class Watch:
 
     @contextmanager
     def _crossed(self, asked: AttentionContext) -> Iterator[None]:
-        recorder = AttentionRecorder(self.base, cells=math.prod(self.size))
+        recorder = AttentionRecorder(self.base, cells=math.prod(self.level))
         with recorder.watching():
             yield
         sites = sites_of(self.base)
@@ -79,20 +83,22 @@ class Watch:
 
     @contextmanager
     def _joint(self, door: Door) -> Iterator[None]:
-        recorder = door.recorder(self.base.unet)
-        with recorder.watching():
-            yield
-        texts, cells = self.base.regions, math.prod(self.size)
-        for read in recorder.maps(texts, cells, filled=door.filled):
+        def seen(read: Mapping[int, torch.Tensor]) -> None:
+            """What one layer reads; the global text comes before the regions'."""
             for number, words in enumerate(self.words):
                 if number + 1 in read:
                     self._add(number, read[number + 1][:, words])
+
+        recorder, cells = door.recorder(self.base.unet), math.prod(self.level)
+        with recorder.watching(self.base.regions, cells, seen, filled=door.filled):
+            yield
 
     def _add(self, number: int, read: torch.Tensor) -> None:
         """(cells, words) of a region at one site and step; each counts the same."""
         if read.shape[1] == 0:
             return  # nobody is looked for where nothing is said
-        mean = read.mean(1)
+        grid = read.mean(1).reshape(1, 1, *self.level)
+        mean = F.adaptive_avg_pool2d(grid, self.size)[0, 0]
         self.sums[number] = self.sums.get(number, 0) + mean / mean.amax().clamp(min=1e-12)
 
     def found(self, tasks: Sequence[PanelTask]) -> list[dict[str, Whereabouts]]:
@@ -107,7 +113,7 @@ class Watch:
             if seen:
                 maps = torch.stack([self.sums[number] for number in seen]).cpu()
                 boxes = [regions[number].box for number in seen]
-                found = whereabouts(maps.reshape(len(seen), *self.size), boxes)
+                found = whereabouts(maps, boxes)
                 made[-1] = {
                     regions[number].name: each
                     for number, each in zip(seen, found, strict=True)
@@ -123,5 +129,7 @@ def watch_of(
     regions = [region for task in tasks for region in task.regions]
     if not regions:
         return None
-    size = min(levels(base, *latent), key=lambda size: abs(math.log(min(size) / _CELLS)))
-    return Watch(base, size, [word_positions(base, model, region) for region in regions])
+    level = min(levels(base, *latent), key=lambda size: abs(math.log(min(size) / _CELLS)))
+    together = max(1, round(min(level) / _CELLS))
+    size = math.ceil(level[0] / together), math.ceil(level[1] / together)
+    return Watch(base, level, size, [word_positions(base, model, region) for region in regions])

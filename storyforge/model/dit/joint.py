@@ -8,7 +8,7 @@ the plain picture of its prompt, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -92,41 +92,33 @@ class _Masking:
         return inputs, named | {"attention_mask": self.mask[None, None]}
 
 
-class JointRecorder:
-    """Records what layers that attend to text and picture at once ask and offer.
+Seen = Callable[[Mapping[int, torch.Tensor]], None]
+"""Given the number of each text that is heard -> (cells, T), how much each cell reads each word."""
 
-    As they are before they are turned by their places: how a word suits a cell, wherever both are.
+
+class JointRecorder:
+    """Sees who reads whom in layers that attend to text and picture at once.
+
+    By what they ask and offer before it is turned by its place: how a word suits a cell, wherever
+    both are. Every layer is seen as it passes, and what it asks and offers is not kept: that of all
+    layers would be gigabytes.
     """
 
     def __init__(self, layers: Sequence[nn.Module], whole: int | None = None) -> None:
-        """Record nothing yet.
+        """Look at some layers.
 
         whole  where the picture comes first: it is filled up to a multiple of so many cells; None
                where its texts come first
         """
         self.layers, self.whole = layers, whole
-        self.queries: dict[int, torch.Tensor] = {}
-        self.keys: dict[int, torch.Tensor] = {}
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Record while the block runs; of pictures that come one after the other, the last."""
-        with ExitStack() as stack:
-            for number, layer in enumerate(self.layers):
-                for part, kept in (("norm_q", self.queries), ("norm_k", self.keys)):
-                    hook = _Keeping(number, kept)
-                    handle = layer.get_submodule(part).register_forward_hook(hook)
-                    stack.callback(handle.remove)
-            yield
-
-    def maps(
-        self, texts: Sequence[JointText], cells: int, *, filled: bool
-    ) -> Iterator[Mapping[int, torch.Tensor]]:
-        """How much each cell of the last picture reads each word, layer by layer.
+    def watching(
+        self, texts: Sequence[JointText], cells: int, seen: Seen, *, filled: bool
+    ) -> Iterator[None]:
+        """Tell layer by layer what the last picture's cells read while the block runs.
 
         filled  whether what fills a text up is read as well
-
-        Yields the number of each text that is heard -> (cells, T).
         """
         lengths = {
             number: text.features.shape[1] if filled else text.length(-1)
@@ -136,20 +128,54 @@ class JointRecorder:
         total = sum(lengths.values())
         picture = 0 if self.whole else total
         said = cells + -cells % self.whole if self.whole else 0
-        for number, queries in self.queries.items():
-            # (heads, n, d) of the last row of the batch.
-            q, k = (x[-1].float().transpose(0, 1) for x in (queries, self.keys[number]))
-            q, k = q[:, picture : picture + cells], k[:, said : said + total]
-            read = torch.softmax(q @ k.transpose(1, 2) / q.shape[2] ** 0.5, 2).mean(0)
+        places = slice(picture, picture + cells), slice(said, said + total)
+
+        def tell(read: torch.Tensor) -> None:
+            """(cells, words) of one layer, as each text has it."""
             parts = torch.split(read, list(lengths.values()), 1)
-            yield dict(zip(lengths, parts, strict=True))
+            seen(dict(zip(lengths, parts, strict=True)))
+
+        rows = len(texts[0].features)
+        with ExitStack() as stack:
+            for layer in self.layers:
+                one = _Layer(rows, places, tell)
+                for part, hear in (("norm_q", one.asks), ("norm_k", one.offers)):
+                    handle = layer.get_submodule(part).register_forward_hook(hear)
+                    stack.callback(handle.remove)
+            yield
 
 
-class _Keeping:
-    def __init__(self, number: int, kept: dict[int, torch.Tensor]) -> None:
-        self.number, self.kept = number, kept
+class _Layer:
+    """What one layer asks, until it is known what it offers."""
 
-    def __call__(
+    def __init__(
+        self, rows: int, places: tuple[slice, slice], tell: Callable[[torch.Tensor], None]
+    ) -> None:
+        self.rows, self.places, self.tell = rows, places, tell
+        self.asked: torch.Tensor | None = None
+
+    def asks(
         self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> None:
-        self.kept[self.number] = output
+        """(b, n, heads, d); pictures may come at once or one after the other."""
+        self.rows -= len(output)
+        self.asked = output[-1, self.places[0]] if self.rows == 0 else None
+
+    def offers(
+        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        """(b, n, heads, d), after what the same cells and words ask."""
+        asked, self.asked = self.asked, None
+        if asked is not None:
+            self.tell(_read(asked, output[-1, self.places[1]]))
+
+
+def _read(asked: torch.Tensor, offered: torch.Tensor) -> torch.Tensor:
+    """(cells, words): how much each cell reads each word, mean of the heads."""
+    _, heads, width = asked.shape
+    read = torch.zeros(len(asked), len(offered), device=asked.device)
+    # One after the other: scores of all heads are many times what the layer itself asks and offers.
+    for head in range(heads):
+        scores = asked[:, head].float() @ offered[:, head].float().T
+        read += torch.softmax(scores / width**0.5, 1)
+    return read / heads
