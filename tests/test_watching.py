@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,15 +25,16 @@ from storyforge.book.page import bind
 from storyforge.cli.program import app
 from storyforge.engine.books import art_of
 from storyforge.geometry.box import Box
+from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
 from storyforge.model.dit.joint import JointRecorder, JointText
 from storyforge.provenance.recipe import read_metadata, subjects_in
 from storyforge.sample.recipe import save_png
 from storyforge.sample.sampler import SamplingContext, picture, pictures
-from storyforge.sample.watching import watch_of
+from storyforge.sample.watching import Watch, watch_of
 from storyforge.sample.whereabouts import Whereabouts, whereabouts
-from storyforge.tasks import Method, PanelTask, RegionTask
+from storyforge.tasks import HeadTask, Method, PanelTask, RefineTask, RegionTask
 
 LEFT = Box(x0=0, y0=0, x1=0.5, y1=1)
 RIGHT = Box(x0=0.5, y0=0, x1=1, y1=1)
@@ -271,6 +272,24 @@ def test_nobody_looks_for_what_no_region_asks_for(tiny: BaseModel) -> None:
     task = replace(panel(tiny, Method()), regions=())
     assert watch_of(tiny, plain(tiny), [task], (8, 8)) is None
     assert pictures(SamplingContext(tiny, plain(tiny)), [task])[0].subjects == {}
+
+
+def test_only_the_picture_itself_is_looked_at_not_what_it_begins_with_nor_a_head_alone(
+    tiny: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    look = Watch.__call__
+
+    def counted(watch: Watch, done: float, asked: AttentionContext) -> AbstractContextManager[None]:
+        """As it is, and how much of the drawing was done."""
+        looked.append(done)
+        return look(watch, done, asked)
+
+    monkeypatch.setattr(Watch, "__call__", counted)
+    head = HeadTask("fox", Box(x0=0, y0=0, x1=0.25, y1=0.25), "close-up of a fox")
+    task = with_region(tiny, refine=RefineTask(None, 2.0, 0.67), heads=(head,))
+    pictures(SamplingContext(tiny, plain(tiny)), [task])
+    assert looked == [0.5, 1.0]
 
 
 BODY_BOX, HEAD_BOX = Box(x0=0.5, y0=0.25, x1=0.75, y1=1), Box(x0=0.5, y0=0.25, x1=0.75, y1=0.5)

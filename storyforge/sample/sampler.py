@@ -35,7 +35,7 @@ from storyforge.sample.heads import with_heads
 from storyforge.sample.injection import Concepts, Reading, reading_of
 from storyforge.sample.recipe import save_png
 from storyforge.sample.regions import guidance_map
-from storyforge.sample.watching import watch_of
+from storyforge.sample.watching import Watch, watch_of
 from storyforge.sample.whereabouts import Whereabouts
 from storyforge.tasks import Method, PanelTask, RefineTask
 
@@ -235,7 +235,7 @@ def _asked(task: PanelTask) -> dict[str, bool]:
 def _over(
     context: SamplingContext, task: PanelTask, size: tuple[int, int], over: torch.Tensor
 ) -> torch.Tensor:
-    return _drawn(context, [task], size, over, task.refine).pictures
+    return _drawn(context, [task], size, over, task.refine)
 
 
 def _with_refinement(
@@ -250,17 +250,17 @@ def _with_refinement(
         )
     refine = first.refine
     if refine is None:
-        return _drawn(context, tasks, size)
+        return _watched(context, tasks, size)
     larger = _enlarged(base, size, refine.scale)
     if refine.picture is None:
-        start = _drawn(context, tasks, size).pictures
+        start = _drawn(context, tasks, size)
         start = torch.nn.functional.interpolate(
             start, larger[::-1], mode="bicubic", antialias=True
         ).clamp(0, 1)
     else:
         start = _from_file(refine.picture, larger)
     over = base.encode(start.to(base.device))
-    return _drawn(context, tasks, larger, over, refine)
+    return _watched(context, tasks, larger, over, refine)
 
 
 def _enlarged(base: BaseModel, size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -275,24 +275,43 @@ def _from_file(path: Path, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _drawn(
+def _watched(
     context: SamplingContext,
     tasks: Sequence[PanelTask],
     size: tuple[int, int],
     over: torch.Tensor | None = None,
     refine: RefineTask | None = None,
 ) -> _Drawing:
-    """Draw from noise, or over the latents of a picture."""
+    """Draw, and see where the subjects come to be."""
+    watch = watch_of(context.base, context.model, tasks, _latent(context.base, size))
+    drawn = _drawn(context, tasks, size, over, refine, watch=watch)
+    return _Drawing(drawn, watch.found(tasks) if watch else [{} for _ in tasks])
+
+
+def _latent(base: BaseModel, size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the latents of a picture of (width, height) pixels."""
+    return size[1] // base.vae_scale, size[0] // base.vae_scale
+
+
+def _drawn(
+    context: SamplingContext,
+    tasks: Sequence[PanelTask],
+    size: tuple[int, int],
+    over: torch.Tensor | None = None,
+    refine: RefineTask | None = None,
+    *,
+    watch: Watch | None = None,
+) -> torch.Tensor:
+    """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
     base, task = context.base, tasks[0]
     noise = start_latents(base, [each.seed for each in tasks], size)
-    latent = (noise.shape[2], noise.shape[3])
+    latent = _latent(base, size)
     with torch.no_grad():
         readings = [
             reading_of(base, context.model, context.concepts, each, latent) for each in tasks
         ]
     attention = _together([each.attention for each in readings])
     own, steer = readings[0], None
-    watch = watch_of(base, context.model, tasks, latent)
     with attached_locally(base, own.local):
         if task.regions and task.method.isolation:
             attention.isolation = isolated(own.region_weights)
@@ -319,7 +338,7 @@ def _drawn(
             ),
             on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
-    return _Drawing(base.decode(clean), watch.found(tasks) if watch else [{} for _ in tasks])
+    return base.decode(clean)
 
 
 def _conditions(
@@ -330,7 +349,7 @@ def _conditions(
     own: Reading,
 ) -> Conditions | None:
     """What the panel's control pictures add, some of them in one region alone."""
-    latent = size[1] // context.base.vae_scale, size[0] // context.base.vae_scale
+    latent = _latent(context.base, size)
     areas = {
         region.name: own.region_weights[latent[0] * latent[1]][index].reshape(latent)
         for index, region in enumerate(task.regions)
