@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +22,11 @@ from storyforge.book.binding import places
 from storyforge.errors import StoryForgeError
 from storyforge.geometry.box import FRAME, Box
 from storyforge.geometry.outline import box_round, largest_part, outline
+from storyforge.model.attention import attending, predict
+from storyforge.model.attention_maps import by_heads, hearing
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
+from storyforge.model.denoising import start_latents
 from storyforge.plan.keys import drawn_from
 from storyforge.project.project import Project
 from storyforge.provenance.found import found_boxes
@@ -30,6 +35,7 @@ from storyforge.sample.finding import Lookout, parted, placed, settled, words_in
 from storyforge.sample.injection import reading_of
 from storyforge.sample.regions import region_weights
 from storyforge.sample.sampler import picture
+from storyforge.sample.watching import watch_of
 from storyforge.story.keeping import with_found
 from storyforge.story.story import check, read
 from storyforge.tasks import PanelTask, RegionTask
@@ -109,11 +115,10 @@ def planted(tiny: BaseModel, left: torch.Tensor, right: torch.Tensor) -> Lookout
         keys[1, left, 0], keys[1, right, 0] = 9.0, -9.0
         queries = torch.zeros(2, 64, attn.inner_dim)
         queries[1, :, 0] = torch.where(cells, 9.0, -9.0)
-        lookout._cross.queries[site] = queries
         # K alone, made beforehand as a concept's are: no layer is asked for it.
-        heads = lookout._cross.heads(site, keys)
+        heads = by_heads(tiny, site, keys)
         asked.kept[index, -1] = (heads, heads)
-    lookout.look()
+        lookout.cross(site, queries)
     return lookout
 
 
@@ -125,6 +130,38 @@ def test_planted_attention_is_found_where_it_was_planted(tiny: BaseModel) -> Non
         Box(x0=0.5, y0=0, x1=1, y1=1),
     ]
     assert all(len(each.polygon) == 4 for each in found)
+
+
+def asked_at_once(base: BaseModel, looking: AbstractContextManager[None]) -> int:
+    """How many layers' queries are there together during one call of the model."""
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def count(site: str, queries: torch.Tensor) -> None:
+        """Those of before that are still there, and these."""
+        made.append(weakref.ref(queries))
+        alive.append(sum(each() is not None for each in made))
+
+    every = [name.removesuffix(".processor") for name in base.unet.attn_processors]
+    attention = reading_of(base, plain(base), {}, panel(base), (8, 8)).attention
+    noise = start_latents(base, [1], (8 * base.vae_scale,) * 2)
+    with torch.no_grad(), attending(base, attention), looking, hearing(base, every, to_q=count):
+        predict(base, torch.cat([noise] * 2), torch.tensor(10), attention.text)
+    return max(alive)
+
+
+def test_nothing_that_layers_ask_is_kept_while_somebody_looks_on(tiny: BaseModel) -> None:
+    asked = reading_of(tiny, plain(tiny), {}, panel(tiny), (8, 8)).attention
+    region = replace(sought("fox", "a fox"), found=None)
+    regional = reading_of(tiny, plain(tiny), {}, panel(tiny, region), (8, 8)).attention
+    watch = watch_of(tiny, plain(tiny), [panel(tiny, region)], (8, 8))
+    lookout = Lookout(tiny, asked, [torch.tensor([2])], (8, 8))
+    assert watch is not None
+    alone = asked_at_once(tiny, nullcontext())
+    assert asked_at_once(tiny, lookout.watching()) == alone
+    assert asked_at_once(tiny, watch(1.0, regional)) == alone
+    assert watch.sums
+    assert lookout.seen.any()
 
 
 def test_regions_with_a_place_keep_it(tiny: BaseModel) -> None:

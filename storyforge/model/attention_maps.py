@@ -6,8 +6,8 @@ when it is fused, and to guide subjects into their regions while they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -21,9 +21,46 @@ def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     return x.view(b, n, heads, d // heads).transpose(1, 2)
 
 
+def by_heads(base: BaseModel, site: str, x: torch.Tensor) -> torch.Tensor:
+    """(b, n, d) of a site to (b, h, n, w)."""
+    heads = base.unet.get_submodule(site).heads
+    assert isinstance(heads, int)
+    return split_heads(x, heads)
+
+
 def attention_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """(b, n, T): how queries (b, h, n, w) share their attention among keys, mean of the heads."""
     return torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3).mean(1)
+
+
+Hear = Callable[[str, torch.Tensor], None]
+"""Given a site and what one of its linears says of this call, (b, n, d)."""
+
+
+@contextmanager
+def hearing(base: BaseModel, sites: Iterable[str], **heard: Hear) -> Iterator[None]:
+    """Hear what linears of attention sites say while the block runs, site by site.
+
+    Later hooks than the deltas', and so with them.
+
+    heard  by the names of linears, such as `to_q`
+    """
+    with ExitStack() as stack:
+        for site in sites:
+            for part, hear in heard.items():
+                linear = base.unet.get_submodule(f"{site}.{part}")
+                stack.callback(linear.register_forward_hook(_Hearing(site, hear)).remove)
+        yield
+
+
+class _Hearing:
+    def __init__(self, site: str, hear: Hear) -> None:
+        self.site, self.hear = site, hear
+
+    def __call__(
+        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        self.hear(self.site, output)
 
 
 class AttentionRecorder:
@@ -48,23 +85,24 @@ class AttentionRecorder:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Record while the block runs; later hooks than the deltas', and so with them."""
-        handles = []
-        for site in self.sites:
-            for part, kept in (("to_q", self.queries), ("to_k", self.keys)):
-                linear = self.base.unet.get_submodule(f"{site}.{part}")
-                handles.append(linear.register_forward_hook(_Recorder(site, kept, self.cells)))
-        try:
+        """Record while the block runs."""
+
+        def kept(into: dict[str, torch.Tensor]) -> Hear:
+            """Keeps what sites of the right size say."""
+
+            def hear(site: str, said: torch.Tensor) -> None:
+                """Of the same site the last."""
+                if self.cells is None or said.shape[1] == self.cells:
+                    into[site] = said
+
+            return hear
+
+        with hearing(self.base, self.sites, to_q=kept(self.queries), to_k=kept(self.keys)):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def heads(self, site: str, x: torch.Tensor) -> torch.Tensor:
         """(b, n, d) of a site, by its heads."""
-        heads = self.base.unet.get_submodule(site).heads
-        assert isinstance(heads, int)
-        return split_heads(x, heads)
+        return by_heads(self.base, site, x)
 
     def maps(self, rows: Sequence[int], words: torch.Tensor) -> Iterator[torch.Tensor]:
         """How much each cell reads each word, at every site in turn; 1 where it does so most.
@@ -82,14 +120,3 @@ class AttentionRecorder:
             read = attention_map(*(self.heads(site, x.float()) for x in both))
             picked = read.gather(-1, words[:, None].expand(-1, read.shape[1], -1))
             yield picked / picked.amax(1, keepdim=True).clamp(min=1e-6)
-
-
-class _Recorder:
-    def __init__(self, site: str, kept: dict[str, torch.Tensor], cells: int | None) -> None:
-        self.site, self.kept, self.cells = site, kept, cells
-
-    def __call__(
-        self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> None:
-        if self.cells is None or output.shape[1] == self.cells:
-            self.kept[self.site] = output

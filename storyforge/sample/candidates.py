@@ -58,10 +58,8 @@ def draw_candidate(
         places = [words_in(base, model, task.prompt, word)]
         lookout = Lookout(base, reading.attention, places, latent)
 
-    def look(done: int, total: int, latents: torch.Tensor) -> None:
-        """See where the word is looked for."""
-        if lookout is not None:
-            lookout.look()
+    def step(done: int, total: int, latents: torch.Tensor) -> None:
+        """Say how far it is."""
         on_progress(f"drawing {task.panel}: step", done, total)
 
     with lookout.watching() if lookout else nullcontext():
@@ -74,7 +72,7 @@ def draw_candidate(
                 seeds=(task.seed,),
                 conditions=rack.controls(task.controls, size, reading.attention.text, {}),
             ),
-            on_step=look,
+            on_step=step,
         )
     pixels = pixels_of(base.decode(clean)[0])
     mask = None if lookout is None else mask_of(lookout.maps()[0], (size[0], size[1]))

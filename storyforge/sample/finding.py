@@ -24,7 +24,7 @@ from storyforge.executor import OnProgress
 from storyforge.geometry.box import Box
 from storyforge.geometry.outline import box_round, largest_part, outline
 from storyforge.model.attention import AttentionContext, Site, levels, sites_of
-from storyforge.model.attention_maps import AttentionRecorder, attention_map
+from storyforge.model.attention_maps import attention_map, by_heads, hearing
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.denoising import Extras, denoise, start_latents
@@ -68,8 +68,7 @@ class Lookout:
     seen: torch.Tensor = field(init=False)
     own: torch.Tensor = field(init=False)
     _sites: dict[str, Site] = field(init=False)
-    _cross: AttentionRecorder = field(init=False)
-    _self: AttentionRecorder = field(init=False)
+    _asked: torch.Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Have seen nothing yet."""
@@ -77,37 +76,42 @@ class Lookout:
         cells = self.size[0] * self.size[1]
         self.seen = torch.zeros(len(self.places), *self.size)
         self.own = torch.zeros(cells, cells)
-        cross = self.base.family.cross_sites
         self._sites = sites_of(self.base)
-        every = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
-        own = [name for name in every if name not in cross]
-        self._cross = AttentionRecorder(self.base, cross)
-        self._self = AttentionRecorder(self.base, own, cells)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Record while the block runs."""
-        with self._cross.watching(), self._self.watching():
+        """Look on while the block runs; the prompt is the last of every call's batch."""
+        every = [name.removesuffix(".processor") for name in self.base.unet.attn_processors]
+        own = [name for name in every if name not in self._sites]
+        with (
+            hearing(self.base, self._sites, to_q=self.cross),
+            hearing(self.base, own, to_q=self._ask, to_k=self._answer),
+        ):
             yield
 
-    def look(self) -> None:
-        """Take in what the last call of the model read; the prompt is the last of its batch."""
-        for site, queries in self._cross.queries.items():
-            size = self._size_of(queries.shape[1])
-            if size is None:
-                continue
-            # Not from the recorder: where a concept reads the prompt, K was made beforehand.
-            attn = self.base.unet.get_submodule(site)
-            keys, _ = self.asked.keys_and_values(attn, self._sites[site], -1)
-            asking = self._cross.heads(site, queries[-1:].float())
-            read = attention_map(asking, keys[-1:].float())[0]
-            for index, places in enumerate(self.places):
-                own = read[:, places].mean(1).reshape(1, 1, *size).cpu()
-                self.seen[index] += F.interpolate(own, self.size, mode="bilinear")[0, 0]
-        for site, queries in self._self.queries.items():
-            q, k = queries[-1:].float(), self._self.keys[site][-1:].float()
-            read = attention_map(self._self.heads(site, q), self._self.heads(site, k))
-            self.own += read[0].cpu()
+    def cross(self, site: str, queries: torch.Tensor) -> None:
+        """Take in which words the cells of one site read."""
+        size = self._size_of(queries.shape[1])
+        if size is None:
+            return
+        # Where a concept reads the prompt, K was made beforehand, and no layer says it.
+        attn = self.base.unet.get_submodule(site)
+        keys, _ = self.asked.keys_and_values(attn, self._sites[site], -1)
+        asking = by_heads(self.base, site, queries[-1:].float())
+        read = attention_map(asking, keys[-1:].float())[0]
+        for index, places in enumerate(self.places):
+            own = read[:, places].mean(1).reshape(1, 1, *size).cpu()
+            self.seen[index] += F.interpolate(own, self.size, mode="bilinear")[0, 0]
+
+    def _ask(self, site: str, queries: torch.Tensor) -> None:
+        self._asked = queries
+
+    def _answer(self, site: str, keys: torch.Tensor) -> None:
+        """Take in how the cells of one site read each other."""
+        asked, self._asked = self._asked, None
+        if asked is not None and keys.shape[1] == len(self.own):
+            both = (by_heads(self.base, site, x[-1:].float()) for x in (asked, keys))
+            self.own += attention_map(*both)[0].cpu()
 
     def _size_of(self, cells: int) -> Size | None:
         """Rows and columns of a level that counts: the watched one, or the one below it."""
@@ -212,8 +216,7 @@ def settled(
         lookout = Lookout(base, reading.attention, places, latent)
 
         def look(done: int, total: int, latents: torch.Tensor) -> None:
-            """See who is looked for where."""
-            lookout.look()
+            """Until it is seen who is looked for where."""
             on_progress(f"finding who stands where in {task.panel}: step", done, total)
             if done >= max(1, round(FIRST * total)):
                 raise _SeenEnough

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from storyforge.model.attention import AttentionContext, levels, sites_of
-from storyforge.model.attention_maps import AttentionRecorder, attention_map
+from storyforge.model.attention_maps import attention_map, by_heads, hearing
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
 from storyforge.model.dit.door import Door
@@ -68,18 +68,22 @@ class Watch:
 
     @contextmanager
     def _crossed(self, asked: AttentionContext) -> Iterator[None]:
-        recorder = AttentionRecorder(self.base, cells=math.prod(self.level))
-        with recorder.watching():
-            yield
-        sites = sites_of(self.base)
-        for name, queries in recorder.queries.items():
+        sites, cells = sites_of(self.base), math.prod(self.level)
+
+        def see(name: str, queries: torch.Tensor) -> None:
+            """What one site reads of each region's words."""
+            if queries.shape[1] != cells:
+                return
             attn = self.base.unet.get_submodule(name)
             for number, words in enumerate(self.words):
                 # The prompts come after the negative ones.
                 row = (asked.regions[number].rows or (len(queries) - 1,))[-1]
-                asking = recorder.heads(name, queries[row : row + 1].float())
+                asking = by_heads(self.base, name, queries[row : row + 1].float())
                 keys, _ = asked.keys_and_values(attn, sites[name], number)
                 self._add(number, attention_map(asking, keys[-1:].float())[0][:, words])
+
+        with hearing(self.base, sites, to_q=see):
+            yield
 
     @contextmanager
     def _joint(self, door: Door) -> Iterator[None]:
