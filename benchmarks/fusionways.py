@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Bench:
     """The concepts, and all that is opened once.
 
     count   how many are fused
+    seen    what each concept sees, once somebody asked
     models  sweep and value -> the fused model's folder
     """
 
@@ -63,6 +64,7 @@ class Bench:
     shown: Comparison
     models: dict[tuple[str, str], Path] = field(default_factory=dict)
     opened: BaseModel | None = None
+    seen: list[Statistics] | None = None
     ordinary: Statistics | None = None
 
     def base(self) -> BaseModel:
@@ -80,13 +82,16 @@ class Bench:
 
     def statistics(self) -> list[Statistics]:
         """What each concept sees, as its own file brings it, or watched."""
-        seen = []
+        if self.seen is None:
+            self.seen = list(self._seen())
+        return self.seen
+
+    def _seen(self) -> Iterator[Statistics]:
         tasks = self.cast.tasks("ed-lora", self.count)
         for index, (task, concept) in enumerate(zip(tasks, self.concepts(), strict=True)):
             told(f"watching `{concept.name}`", index, len(tasks))
             found = carried(self.cast.store.path("concepts", task.key))
-            seen.append(found or of_concept(self.base(), concept, Full))
-        return seen
+            yield found or of_concept(self.base(), concept, Full)
 
     def solved(self, solver: Solver) -> FusedModel:
         """The model that one solver makes under default settings."""
@@ -129,8 +134,10 @@ class Bench:
 def mixed(one: FusedModel, other: FusedModel, stages: Sequence[FusionStage]) -> FusedModel:
     """The deltas of `one` in some stages, those of `other` elsewhere."""
     deltas = {
-        name: one.deltas[name] if Family.stage(name) in stages else other.deltas[name]
-        for name in one.deltas
+        name: delta
+        for model, own in ((one, True), (other, False))
+        for name, delta in model.deltas.items()
+        if (Family.stage(name) in stages) is own
     }
     return FusedModel(one.base, one.base_hash, one.tokens, deltas)
 

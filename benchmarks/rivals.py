@@ -8,7 +8,7 @@ Not covered: ways that need a training of their own (Orthogonal Adaptation), and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -125,15 +125,25 @@ def fused(way: Way, cast: Sequence[Concept], seen: Sequence[Statistics]) -> Fuse
     """The model that a way makes of concepts and what each of them sees."""
     deltas = {}
     for source, linears in seen[0].readers.items():
-        grams = [each.gram(source) for each in seen]
-        for linear in linears:
-            own = [concept.deltas[linear] for concept in cast if linear in concept.deltas]
-            if len(own) == len(cast):
-                ups = [delta.scale * delta.up.float() for delta in own]
-                deltas[linear] = way(ups, [delta.down.float() for delta in own], grams)
+        changed = [linear for linear in linears if any(linear in own.deltas for own in cast)]
+        grams = [each.gram(source) for each in seen] if changed else []
+        for linear in changed:
+            ups, downs = zip(*_factors(cast, linear), strict=True)
+            deltas[linear] = way(ups, downs, grams)
     first = cast[0]
     tokens = {concept.name: concept.tokens for concept in cast}
     return FusedModel(first.base, first.base_hash, tokens, deltas)
+
+
+def _factors(cast: Sequence[Concept], linear: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """B and A of every concept; of no rank for those that leave a linear as it is."""
+    shape = next(own.deltas[linear] for own in cast if linear in own.deltas)
+    for concept in cast:
+        delta = concept.deltas.get(linear)
+        if delta is None:
+            yield torch.zeros(len(shape.up), 0), torch.zeros(0, shape.down.shape[1])
+        else:
+            yield delta.scale * delta.up.float(), delta.down.float()
 
 
 def _changes(ups: Sequence[Tensor], downs: Sequence[Tensor]) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import fusionways, rivals, sweeps
+from benchmarks.fusionways import Bench
 from benchmarks.rivals import WAYS
 from storyforge.fuse import solve
+from storyforge.model.family import Family
 from storyforge.model.lora import Delta, joined
 
 ROWS, WIDTH, RANK = 12, 10, 2
@@ -101,11 +104,15 @@ def test_common_directions_meet_in_the_basis_of_knots() -> None:
     torch.testing.assert_close(found.weight(), ups[0] @ downs[0])
 
 
-def test_a_way_is_given_every_linear_and_what_each_concept_sees_there(
-    learnt_pair: Path, tmp_path: Path
-) -> None:
-    words = ["--concepts", str(learnt_pair), "--out", str(tmp_path), "--n", "2"]
-    bench, _ = fusionways.opened(sweeps.parser().parse_args(words), 2, most=1)
+@pytest.fixture(scope="module")
+def bench(learnt_pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    out = tmp_path_factory.mktemp("rivals")
+    words = ["--concepts", str(learnt_pair), "--out", str(out), "--n", "2"]
+    made, _ = fusionways.opened(sweeps.parser().parse_args(words), 2, most=1)
+    return made
+
+
+def test_a_way_is_given_every_linear_and_what_each_concept_sees_there(bench: Bench) -> None:
     cast, seen = bench.concepts(), bench.statistics()
     model = rivals.fused(summed, cast, seen)
     assert set(model.deltas) == set(cast[0].deltas)
@@ -113,6 +120,37 @@ def test_a_way_is_given_every_linear_and_what_each_concept_sees_there(
         wanted = cast[0].deltas[linear].weight() + cast[1].deltas[linear].weight()
         torch.testing.assert_close(delta.weight(), wanted.float())
     assert set(model.tokens) == {"pip", "juna"}
+
+
+def test_what_concepts_see_is_found_once_for_all_ways(bench: Bench) -> None:
+    assert bench.statistics() is bench.statistics()
+
+
+def test_a_linear_that_one_concept_changes_is_no_change_of_the_others(bench: Bench) -> None:
+    first, second = bench.concepts()
+    linear, *rest = first.deltas
+    lacking = replace(second, deltas={name: second.deltas[name] for name in rest})
+    model = rivals.fused(summed, [first, lacking], bench.statistics())
+    wanted = first.deltas[linear].weight().float()
+    torch.testing.assert_close(model.deltas[linear].weight(), wanted)
+    assert set(model.deltas) == set(first.deltas)
+
+
+@pytest.mark.parametrize("name", [*WAYS])
+def test_a_concept_that_leaves_a_linear_alone_is_one_whose_change_is_nothing(name: str) -> None:
+    ups, downs, grams = concepts(2)
+    nothing = WAYS[name]([ups[0], torch.zeros(ROWS, 1)], [downs[0], torch.zeros(1, WIDTH)], grams)
+    absent = WAYS[name]([ups[0], torch.zeros(ROWS, 0)], [downs[0], torch.zeros(0, WIDTH)], grams)
+    torch.testing.assert_close(absent.weight(), nothing.weight(), rtol=1e-4, atol=1e-4)
+    assert absent.weight().any()
+
+
+def test_models_mixed_by_stage_keep_what_only_one_of_them_changes(bench: Bench) -> None:
+    one, other = (concept.alone() for concept in bench.concepts())
+    text, kv = (next(n for n in one.deltas if Family.stage(n) == own) for own in ("text", "kv"))
+    short = replace(one, deltas={text: one.deltas[text]})
+    made = fusionways.mixed(short, replace(other, deltas={kv: other.deltas[kv]}), ["text"])
+    assert made.deltas == {text: one.deltas[text], kv: other.deltas[kv]}
 
 
 def summed(ups: Sequence[Tensor], downs: Sequence[Tensor], grams: Sequence[Tensor]) -> Delta:
