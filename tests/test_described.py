@@ -12,17 +12,22 @@ import pytest
 import torch
 from PIL import Image
 from tiny import save_base
+from tinymodel import open_tiny
 from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.errors import StoryForgeError
 from storyforge.metrics.consistency import tightest
+from storyforge.model.concept import plain
 from storyforge.pictures import picture_names, sources
 from storyforge.project.candidates import FOLDER, choose, drawn_at, mask_at, read_candidates
 from storyforge.project.described import Description, describe
-from storyforge.sample.candidates import mask_of
+from storyforge.sample.candidates import draw_candidate, mask_of
+from storyforge.sample.control import Rack
+from storyforge.sample.sampler import picture
 from storyforge.story.concept import read_concept
 from storyforge.story.described import class_in, pictures_of
+from storyforge.tasks import PanelTask
 
 
 @pytest.mark.parametrize(
@@ -87,6 +92,29 @@ def test_a_mask_is_white_where_the_word_is_looked_for() -> None:
     mask = np.asarray(mask_of(seen, (64, 64)))
     assert mask[32, 32] == 255
     assert mask[0, 63] == mask[60, 60] == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"guidance_scale": 1.5},
+        {"guidance_rescale": 0.7},
+        {"guided": (0.3, 0.6)},
+        {"scheduler": "euler"},
+        {"negative": "an owl"},
+    ],
+)
+def test_a_candidate_is_the_picture_that_its_task_asks_for(said: dict[str, object]) -> None:
+    tiny, side = open_tiny(), 8 * open_tiny().vae_scale
+    usual = ("", "one", 1, tiny.reference, tiny.hash, None, "a fox", "")
+    task = PanelTask(*usual, (), (side, side), 3, None, None, 1.0, 5, None)
+    asked = replace(task, **said)
+    drawn = [
+        np.asarray(draw_candidate(tiny, Rack(tiny), each, "fox", lambda *_: None).picture)
+        for each in (asked, task)
+    ]
+    assert (drawn[0] == picture(tiny, plain(tiny), asked)).all()
+    assert (drawn[0] != drawn[1]).any()
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from storyforge.executor import OnProgress
 from storyforge.geometry.outline import largest_part
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
-from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.denoising import Extras, start_latents
 from storyforge.sample.control import Rack
+from storyforge.sample.drawing import denoised
 from storyforge.sample.finding import Lookout, words_in
 from storyforge.sample.injection import reading_of
 from storyforge.sample.sampler import pixels_of
@@ -49,6 +50,13 @@ def draw_candidate(
     Raises StoryForgeError for a word that is not in the prompt, or a prompt that cannot be read.
     """
     base.check_asked({"control": bool(task.controls)})
+    with base.sized(task.decode):
+        return _drawn(base, rack, task, word, on_progress)
+
+
+def _drawn(
+    base: BaseModel, rack: Rack, task: PanelTask, word: str | None, on_progress: OnProgress
+) -> Candidate:
     size, model = task.size or (base.side, base.side), plain(base)
     noise = start_latents(base, [task.seed], size)
     latent = (noise.shape[2], noise.shape[3])
@@ -63,11 +71,11 @@ def draw_candidate(
         on_progress(f"drawing {task.panel}: step", done, total)
 
     with lookout.watching() if lookout else nullcontext():
-        clean = denoise(
+        clean = denoised(
             base,
             reading.attention,
             noise,
-            steps=task.steps,
+            task,
             extras=Extras(
                 seeds=(task.seed,),
                 conditions=rack.controls(task.controls, size, reading.attention.text, {}),

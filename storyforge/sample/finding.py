@@ -27,11 +27,12 @@ from storyforge.model.attention import AttentionContext, Site, levels, sites_of
 from storyforge.model.attention_maps import attention_map, by_heads, hearing
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import FusedModel
-from storyforge.model.denoising import Extras, denoise, start_latents
+from storyforge.model.denoising import Extras, start_latents
 from storyforge.model.lora import attached_locally
 from storyforge.model.prompt_weights import pieces_of
 from storyforge.model.tokens import counts_of, weighed_ids, word_ids
 from storyforge.sample.control import Rack
+from storyforge.sample.drawing import denoised
 from storyforge.sample.injection import Concepts, reading_of
 from storyforge.sample.regions import Size
 from storyforge.tasks import ControlTask, PanelTask, RegionTask
@@ -223,15 +224,11 @@ def settled(
 
         conditions = rack.controls(alone.controls, size, reading.attention.text, {})
         with attached_locally(base, reading.local), lookout.watching(), suppress(_SeenEnough):
-            denoise(
+            denoised(
                 base,
                 reading.attention,
                 noise,
-                steps=task.steps,
-                guidance_scale=task.guidance_scale,
-                guidance_rescale=task.guidance_rescale,
-                guidance_interval=task.guided,
-                scheduler=task.scheduler,
+                task,
                 extras=Extras(seeds=(task.seed,), conditions=conditions),
                 on_step=look,
             )

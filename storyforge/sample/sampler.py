@@ -22,12 +22,13 @@ from storyforge.executor import OnProgress, silent
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept, FusedModel, plain
-from storyforge.model.denoising import Conditions, Extras, denoise, start_latents
+from storyforge.model.denoising import Conditions, Extras, start_latents
 from storyforge.model.lora import attached_locally, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.tokens import PromptEmbeds
 from storyforge.pictures import on_paper, open_picture
 from storyforge.sample.control import Rack
+from storyforge.sample.drawing import denoised
 from storyforge.sample.finding import settled
 from storyforge.sample.glance import Glance
 from storyforge.sample.guidance import guide_of, isolated, prepared, steering
@@ -319,15 +320,12 @@ def _drawn(
             guide = guide_of(base, context.model, task, attention, own.region_weights, latent)
             noise = prepared(guide, noise, task) if over is None else noise
             steer = steering(guide, task)
-        clean = denoise(
+        clean = denoised(
             base,
             attention,
             noise,
-            steps=task.steps,
+            task,
             guidance_scale=_scale(base, tasks, readings, latent),
-            guidance_rescale=task.guidance_rescale,
-            guidance_interval=task.guided,
-            scheduler=task.scheduler,
             extras=Extras(
                 seeds=tuple(each.seed for each in tasks),
                 over=over,
