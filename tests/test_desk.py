@@ -205,7 +205,7 @@ def test_regions_that_were_found_are_kept_by_hand(session: Session, tmp_path: Pa
     with pytest.raises(StoryForgeError, match="nobody knows where `far` is"):
         session.keep_found("found")
     notes, told = PngInfo(), [{"name": "far", "box": [0.25, 0, 0.5, 0.5], "found": "a moon"}]
-    notes.add_itxt("storyforge", json.dumps({"regions": told}))
+    notes.add_itxt("storyforge", json.dumps({"schema_version": 1, "regions": told}))
     Image.new("RGB", (8, 8)).save(tmp_path / "p.png", pnginfo=notes)
     session.show_art({"found": Art("found", tmp_path / "p.png", 8, 8)})
     assert boxes(session)["far"] == [0.25, 0, 0.5, 0.5]

@@ -17,7 +17,6 @@ from storyforge.errors import StoryForgeError
 from storyforge.provenance.xmp import told_by
 
 if TYPE_CHECKING:
-    from storyforge.geometry.box import Box
     from storyforge.project.project import Project
     from storyforge.provenance.recipe import PictureMetadata
 
@@ -78,11 +77,11 @@ def regions(
     found = project.found(panels or ())
     kept = project.keep_found(panels or ()) if keep else ()
     if as_json:
-        told = {name: {r: box_content(b) for r, b in each.items()} for name, each in found.items()}
+        told = {name: {r: b.sides() for r, b in each.items()} for name, each in found.items()}
         tell_json({"panels": told, "kept": list(kept)})
         return
     rows = [
-        (name, region, ", ".join(f"{side:.3g}" for side in box_content(box)))
+        (name, region, ", ".join(f"{side:.3g}" for side in box.sides()))
         for name, each in found.items()
         for region, box in each.items()
     ]
@@ -92,11 +91,6 @@ def regions(
         tell("no panel that is drawn has regions that were found")
     if kept:
         tell(f"written into {story}: {', '.join(kept)}")
-
-
-def box_content(box: Box) -> list[float]:
-    """A box as it is written."""
-    return [box.x0, box.y0, box.x1, box.y1]
 
 
 def _picture(project: Project, panel: str) -> Path:

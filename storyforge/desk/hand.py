@@ -9,7 +9,7 @@ from typing import Final
 from storyforge.errors import StoryForgeError
 from storyforge.geometry.box import Box
 from storyforge.story.edit import BOM, numbers, quoted, remove_value, set_value
-from storyforge.story.keeping import KeyPath, corners, panel_path
+from storyforge.story.keeping import KeyPath, panel_path
 from storyforge.story.story import Panel, Story
 
 _SAME: Final = 0.0011
@@ -50,7 +50,7 @@ def changed(text: str, story: Story, change: Change) -> str:
 
 def same(one: Box, other: Box) -> bool:
     """Whether two boxes are written alike."""
-    pairs = zip(corners(one), corners(other), strict=True)
+    pairs = zip(one.sides(), other.sides(), strict=True)
     return all(abs(a - b) < _SAME for a, b in pairs)
 
 
@@ -68,7 +68,7 @@ def _placed(text: str, path: KeyPath, story: Story, panel: Panel, change: Change
     if region.mask is not None:
         message = f"region `{change.region}` is where its `mask` is white"
         raise StoryForgeError(message, hint="paint the mask, or take it out to drag a box")
-    made = set_value(text, (*path, "box"), numbers(corners(box)))
+    made = set_value(text, (*path, "box"), numbers(box.sides()))
     return remove_value(made, (*path, "at")) if region.at is not None else made
 
 

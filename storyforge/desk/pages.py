@@ -110,7 +110,7 @@ def _panel(story: Story, placed: PlacedPanel, drawn: Mapping[str, Art]) -> Value
                 "name": name,
                 "concept": panel.regions[name].concept,
                 "prompt": panel.regions[name].prompt,
-                "box": [box.x0, box.y0, box.x1, box.y1],
+                "box": list(box.sides()),
                 "pose": pose_of(story, panel, name),
                 "facing": shape.facing,
                 "fixed": shape.mask is not None or shape.auto,

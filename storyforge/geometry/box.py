@@ -48,10 +48,7 @@ class Box(BaseModel):
     @model_validator(mode="after")
     def _inside_the_frame(self) -> Self:
         written = {"box": f"[{self.x0:g}, {self.y0:g}, {self.x1:g}, {self.y1:g}]"}
-        if (
-            min(self.x0, self.y0, self.x1, self.y1) < 0
-            or max(self.x0, self.y0, self.x1, self.y1) > 1
-        ):
+        if min(self.sides()) < 0 or max(self.sides()) > 1:
             message = (
                 "box `{box}` reaches outside the frame; fractions run from 0 (left, top) to 1 "
                 "(right, bottom)"
@@ -75,6 +72,10 @@ class Box(BaseModel):
             "minItems": 4,
             "maxItems": 4,
         }
+
+    def sides(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom, as a box is written."""
+        return self.x0, self.y0, self.x1, self.y1
 
     @property
     def width(self) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from storyforge.metrics.alignment import among_themselves
 from storyforge.metrics.clip import Vectors
 
 
@@ -48,8 +47,3 @@ def _exchanged(alike: Vectors, group: np.ndarray) -> np.ndarray:
         if gain[leaves, comes] <= 1e-9:
             return members
         inside[members[leaves]], inside[others[comes]] = False, True
-
-
-def consistency(vectors: Vectors) -> float:
-    """Mean cosine of the pairs, in [-1, 1]; NaN without a pair."""
-    return among_themselves(vectors)

@@ -110,7 +110,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Path):
         return fingerprint(value)[:16]
     if isinstance(value, Box):
-        return [value.x0, value.y0, value.x1, value.y1]
+        return list(value.sides())
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_none=True)
     raise TypeError(f"a recipe holds no {type(value).__name__}")

@@ -118,7 +118,7 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
     CLIP.
     """
     from storyforge.evaluate.judge import clip_for
-    from storyforge.metrics.consistency import consistency
+    from storyforge.metrics.alignment import among_themselves
 
     base = base_at(asked.base, Path.cwd())
     pictures = pictures_of(asked.kind, asked.words, asked.style, asked.candidates)
@@ -140,7 +140,7 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
         word=asked.word,
         seen=seen,
         drawn=drawn,
-        consistency=(consistency(vectors[rows]), consistency(vectors)),
+        consistency=(among_themselves(vectors[rows]), among_themselves(vectors)),
         text=sum(texts) / len(texts),
         findings=tuple(report.findings),
         sheet=_sheet(asked.folder, seen),

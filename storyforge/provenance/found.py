@@ -5,17 +5,14 @@ Only pictures drawn with `regions: auto` say it; of all others nothing is known 
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
 from pydantic import ValidationError
 
 from storyforge.geometry.box import Box
-from storyforge.provenance.recipe import RECIPE
+from storyforge.provenance.recipe import recipe_in
 
 
 def found_boxes(path: Path) -> Mapping[str, Box]:
@@ -30,14 +27,7 @@ def found_boxes(path: Path) -> Mapping[str, Box]:
 @lru_cache(maxsize=512)
 def _found(path: Path, changed: int) -> Mapping[str, Box]:
     """The same of a file as it was when it was last written (ns)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as picture:
-                told = json.loads(str(picture.info.get(RECIPE, "")))
-    except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError):
-        return {}
-    regions = told.get("regions") if isinstance(told, dict) else None
+    regions = recipe_in(path).get("regions")
     made: dict[str, Box] = {}
     for region in regions if isinstance(regions, list) else ():
         if isinstance(region, dict) and "found" in region and isinstance(region.get("name"), str):

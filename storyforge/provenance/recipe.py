@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.geometry.box import Box
@@ -84,18 +84,25 @@ def _recipe(text: str) -> Mapping[str, object]:
     return told if isinstance(told, dict) and "schema_version" in told else {}
 
 
+def recipe_in(path: Path) -> Mapping[str, object]:
+    """The recipe of a picture whose pixels are not read; empty if there is none to be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as picture:
+                return _recipe(str(picture.info.get(RECIPE, "")))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return {}
+
+
 def subjects_in(path: Path) -> dict[str, tuple[Box, Box]]:
     """Region -> body and head of its subject, as was seen while a picture was drawn.
 
     Nothing of a picture that does not say; its pixels are not read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG",)) as picture:
-                told = _recipe(str(picture.info.get(RECIPE, ""))).get("subjects", {})
-        found = _SUBJECTS.validate_python(told)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        found = _SUBJECTS.validate_python(recipe_in(path).get("subjects", {}))
+    except ValidationError:
         return {}
     return {region: (each.body, each.head) for region, each in found.items()}
 

@@ -84,14 +84,13 @@ def _subjects(subjects: Mapping[str, Whereabouts]) -> dict[str, object]:
 
 
 def _corners(box: Box) -> list[float]:
-    return [round(side, 4) for side in (box.x0, box.y0, box.x1, box.y1)]
+    return [round(side, 4) for side in box.sides()]
 
 
 def _region(region: RegionTask) -> dict[str, object]:
-    box = region.box
     return {
         "name": region.name,
-        "box": [box.x0, box.y0, box.x1, box.y1],
+        "box": list(region.box.sides()),
         "prompt": region.prompt,
         "negative": region.negative,
         "weight": region.weight,

@@ -26,11 +26,6 @@ def panel_path(text: str, name: str) -> KeyPath:
     raise StoryForgeError(f"no panel named `{name}` in this story")
 
 
-def corners(box: Box) -> tuple[float, float, float, float]:
-    """A box as it is written."""
-    return box.x0, box.y0, box.x1, box.y1
-
-
 def with_found(text: str, panel: Panel, boxes: Mapping[str, Box]) -> str:
     """The story's text with a box for each of a panel's regions that were to be found.
 
@@ -46,13 +41,13 @@ def with_found(text: str, panel: Panel, boxes: Mapping[str, Box]) -> str:
     if _in_one_word(text, path):
         written = ", ".join(
             f"{quoted(name)}: {{concept: {quoted(str(panel.regions[name].concept))}, "
-            f"box: {numbers(corners(boxes[name]))}}}"
+            f"box: {numbers(boxes[name].sides())}}}"
             for name in sought
         )
         return set_value(text, (*path, "regions"), f"{{{written}}}")
     for name in sought:
         where = (*path, "regions", name)
-        text = set_value(text, (*where, "box"), numbers(corners(boxes[name])))
+        text = set_value(text, (*where, "box"), numbers(boxes[name].sides()))
         text = remove_value(text, (*where, "at"))
     return text
 
