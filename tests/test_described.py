@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny import save_base
 from tinymodel import open_tiny
 from typer.testing import CliRunner
@@ -181,6 +183,62 @@ def test_other_words_do_not_go_on_with_it(asked: Description) -> None:
     describe(asked, lambda *_: None)
     with pytest.raises(StoryForgeError, match="other words"):
         describe(replace(asked, words="a red fox"), lambda *_: None)
+
+
+def test_a_try_that_came_to_no_choice_does_not_keep_the_name(asked: Description) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if done == 2 and "candidate" in what:
+            raise Killed
+
+    with pytest.raises(Killed):
+        describe(asked, kill)
+    made = describe(replace(asked, words="a red fox"), lambda *_: None)
+    assert made.drawn == 4
+    assert all("red fox" in each.prompt for each in made.seen)
+
+
+@pytest.mark.parametrize("wrong", [{"clip": "none/such/clip"}, {"adapter": "none/such/adapter"}])
+def test_a_try_that_draws_nothing_leaves_nothing(asked: Description, wrong: dict[str, str]) -> None:
+    with pytest.raises(StoryForgeError):
+        describe(replace(asked, **wrong), lambda *_: None)
+    assert not asked.folder.exists()
+
+
+@pytest.fixture
+def other_clip(clip: Path, tmp_path: Path) -> str:
+    """A CLIP that thinks otherwise."""
+    folder = shutil.copytree(clip, tmp_path / "other")
+    (weights,) = folder.glob("*.safetensors")
+    tensors = load_file(weights)
+    chance = torch.Generator().manual_seed(1)
+    changed = {
+        name: torch.randn(value.shape, generator=chance).to(value.dtype)
+        if value.ndim > 1
+        else value
+        for name, value in tensors.items()
+    }
+    save_file(changed, weights, metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_another_clip_chooses_anew_among_what_is_drawn(asked: Description, other_clip: str) -> None:
+    first = describe(asked, lambda *_: None)
+    second = describe(replace(asked, clip=other_clip), lambda *_: None)
+    assert second.drawn == 0
+    assert [each.text for each in second.seen] != [each.text for each in first.seen]
+    assert read_candidates(asked.folder) == second.seen
+    assert describe(replace(asked, clip=None), lambda *_: None) == second
+
+
+def test_a_choice_by_hand_is_not_undone_by_another_clip(
+    asked: Description, other_clip: str
+) -> None:
+    first = describe(asked, lambda *_: None)
+    choose(asked.folder, [each.number for each in first.seen if not each.chosen])
+    before = told(asked.folder)
+    with pytest.raises(StoryForgeError, match="chosen by hand"):
+        describe(replace(asked, clip=other_clip), lambda *_: None)
+    assert told(asked.folder) == before
 
 
 def test_a_folder_of_the_authors_is_left_alone(asked: Description) -> None:

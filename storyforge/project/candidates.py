@@ -20,6 +20,7 @@ from storyforge.store import write_whole
 
 FOLDER: Final = ".candidates"
 _TOLD: Final = "candidates.json"
+_JUDGE: Final = "judge.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,20 @@ class Seen:
     chosen: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who chose among the candidates, and which; whoever is chosen now and not there, or the other
+    way round, was chosen by hand.
+
+    clip  a folder or hub id; None for the base's own
+    """
+
+    clip: str | None
+    chosen: tuple[int, ...]
+
+
 _SEEN: Final = TypeAdapter(tuple[Seen, ...])
+_JUDGED: Final = TypeAdapter(Judge)
 
 
 def drawn_at(folder: Path, number: int) -> Path:
@@ -58,6 +72,19 @@ def read_candidates(folder: Path) -> tuple[Seen, ...]:
         return _SEEN.validate_json((folder / FOLDER / _TOLD).read_bytes())
     except (OSError, ValueError):
         return ()
+
+
+def read_judge(folder: Path) -> Judge | None:
+    """Who chose among a concept's candidates; None if nobody knows."""
+    try:
+        return _JUDGED.validate_json((folder / FOLDER / _JUDGE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def write_judge(folder: Path, judge: Judge) -> None:
+    """Write down who chooses, before it is done: half a choice is none."""
+    write_whole(folder / FOLDER / _JUDGE, json.dumps(asdict(judge)).encode())
 
 
 def choose(folder: Path, numbers: Collection[int]) -> tuple[Seen, ...]:

@@ -9,7 +9,9 @@ once: a run that is killed goes on where it was. Nothing is learnt yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil
@@ -27,11 +29,14 @@ from storyforge.modelref import ADAPTERS, ModelRef, base_at, own_adapter
 from storyforge.pictures import beside
 from storyforge.project.candidates import (
     FOLDER,
+    Judge,
     Seen,
     drawn_at,
     keep_set,
     mask_at,
     read_candidates,
+    read_judge,
+    write_judge,
 )
 from storyforge.project.inspect import examine_folder
 from storyforge.settings import Kind
@@ -122,14 +127,19 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
 
     base = base_at(asked.base, Path.cwd())
     pictures = pictures_of(asked.kind, asked.words, asked.style, asked.candidates)
-    _begin(asked, base, [each.prompt for each in pictures])
-    clip = clip_for(base.reference, asked.clip)  # before anything is drawn in vain
-    drawn = _draw(asked, base, pictures, on_progress)
+    wanted = _wanted(asked, base, [each.prompt for each in pictures])
+    seen, judge = _there(asked, wanted), read_judge(asked.folder)
+    named = asked.clip or (judge.clip if seen and judge else None)
+    clip = clip_for(base.reference, named)  # before anything is written or drawn in vain
+    with _begun(asked, wanted):
+        drawn = _draw(asked, base, pictures, on_progress)
     on_progress("judging", 0, 1)
     vectors = _looked_at(asked, clip)
-    seen = read_candidates(asked.folder) or keep_set(
-        asked.folder, _chosen(asked, pictures, vectors, clip)
-    )
+    if not seen:
+        chosen = _chosen(asked, pictures, vectors, clip)
+        numbers = tuple(each.number for each in chosen if each.chosen)
+        write_judge(asked.folder, Judge(_whole(named), numbers))
+        seen = keep_set(asked.folder, chosen)
     _write_concept(asked)
     on_progress("judging", 1, 1)
     rows = [each.number - 1 for each in seen if each.chosen]
@@ -147,22 +157,69 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
     )
 
 
-def _begin(asked: Description, base: ModelRef, prompts: Sequence[str]) -> None:
-    """Write down what is asked for; a folder that was begun otherwise is left alone."""
+def _wanted(asked: Description, base: ModelRef, prompts: Sequence[str]) -> str:
+    """All that decides about the candidates, as it is written down."""
     told = {"words": asked.words, "kind": asked.kind, "class": asked.word, "base": base.hash}
     told |= {"seed": str(asked.seed), "steps": str(asked.steps), "adapter": str(asked.adapter)}
-    wanted = json.dumps({**told, "prompts": prompts, "keep": asked.keep}, indent=1)
-    path = asked.folder / FOLDER / "asked.json"
-    if path.is_file():
-        begun = any(drawn_at(asked.folder, n + 1).is_file() for n in range(len(prompts)))
-        if begun and path.read_text(encoding="utf-8") != wanted:
-            message = f"`{asked.folder}` was begun with other words or settings"
+    return json.dumps({**told, "prompts": prompts, "keep": asked.keep}, indent=1)
+
+
+_ASKED: Final = "asked.json"
+
+
+def _same(asked: Description, wanted: str) -> bool:
+    """Whether the folder was begun with just this."""
+    path = asked.folder / FOLDER / _ASKED
+    return path.is_file() and path.read_text(encoding="utf-8") == wanted
+
+
+def _there(asked: Description, wanted: str) -> tuple[Seen, ...]:
+    """The candidates if a choice was made that still holds; none if it is to be made.
+
+    Raises StoryForgeError for a folder that holds something else, or a choice made by hand where
+    another CLIP is asked to choose.
+    """
+    folder, seen = asked.folder, read_candidates(asked.folder)
+    if not _same(asked, wanted):
+        if seen:
+            message = f"`{folder}` was begun with other words or settings"
             raise StoryForgeError(message, hint="name another folder, or remove this one")
-        write_whole(path, wanted.encode())
-        return
-    if asked.folder.exists() and (not asked.folder.is_dir() or any(asked.folder.iterdir())):
-        raise StoryForgeError(f"`{asked.folder}` is not empty", hint="choose another name")
-    write_whole(path, wanted.encode())
+        # What a try left that never came to a choice is nobody's.
+        others = folder.is_dir() and any(each.name != FOLDER for each in folder.iterdir())
+        if others or (folder.exists() and not folder.is_dir()):
+            raise StoryForgeError(f"`{folder}` is not empty", hint="choose another name")
+        return ()
+    judge = read_judge(folder)
+    if not seen or asked.clip is None or (judge and judge.clip == _whole(asked.clip)):
+        return seen
+    if judge is None or {*judge.chosen} != {each.number for each in seen if each.chosen}:
+        message = f"`{folder}`: its pictures were chosen by hand, not by a CLIP"
+        hint = "leave out `--clip`, or choose others by `storyforge concept choose`"
+        raise StoryForgeError(message, hint=hint)
+    return ()
+
+
+def _whole(clip: str | None) -> str | None:
+    """A CLIP's name wherever storyforge was started."""
+    return str(Path(clip).resolve()) if clip and Path(clip).exists() else clip
+
+
+@contextmanager
+def _begun(asked: Description, wanted: str) -> Iterator[None]:
+    """Have it written down what is asked for, and what was drawn otherwise gone; without a single
+    picture in the end, nothing is left that would take the name."""
+    hidden = asked.folder / FOLDER
+    if not _same(asked, wanted):
+        if hidden.is_dir():
+            shutil.rmtree(hidden)
+        write_whole(hidden / _ASKED, wanted.encode())
+    try:
+        yield
+    finally:
+        if not any(hidden.glob("*.png")):
+            shutil.rmtree(hidden)
+            with suppress(OSError):  # it is the author's, or there are others beside it
+                asked.folder.rmdir()
 
 
 def _draw(
