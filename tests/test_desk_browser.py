@@ -18,6 +18,7 @@ from chromium import NEEDED, browser, violations
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from storyforge.project.candidates import FOLDER, Seen, drawn_at, keep_set
 from storyforge.project.project import Project
 
 if TYPE_CHECKING:
@@ -209,6 +210,50 @@ def test_what_was_found_in_a_picture_is_kept(browser: Browser, tmp_path: Path) -
         assert not page.errors
     finally:
         desk.close()
+
+
+@pytest.fixture
+def from_words(tmp_path: Path) -> Iterator[Desk]:
+    """A desk with a concept of two candidates, of which the second is chosen."""
+    folder = tmp_path / "pip"
+    (folder / FOLDER).mkdir(parents=True)
+    (folder / "concept.yaml").write_text("kind: character\nclass: fox\n")
+    for number in (1, 2):
+        Image.new("RGB", (64, 64), "teal").save(drawn_at(folder, number))
+    keep_set(folder, [Seen(n, "a [trigger]", "a fox", 1.0, 0.5, n == 2) for n in (1, 2)])
+    story = tmp_path / "story.yaml"
+    story.write_text(STORY.replace("pages:", "characters: {pip: pip}\npages:", 1))
+    made = Desk(story)
+    yield made
+    made.close()
+
+
+def redrawn(page: Page, field: str, button: str) -> None:
+    """Press what draws a view anew, and wait until it is."""
+    old = page.locator(field).element_handle()
+    page.locator(button).last.dispatch_event("click")
+    page.wait_for_function("field => !field.isConnected", arg=old)
+
+
+def test_what_an_author_began_outlives_a_redraw(browser: Browser, from_words: Desk) -> None:
+    page = opened(browser, from_words.told["desk"])
+    page.locator("#tab-concepts").click()
+    page.locator("#tick-1").check()
+    page.locator("#tick-2").uncheck()
+    redrawn(page, "#tick-1", "#concept-pip")
+    assert page.locator("#tick-1").is_checked()
+    assert not page.locator("#tick-2").is_checked()
+    assert page.evaluate("document.activeElement.id") == "tick-2"
+    page.locator("#learn-from").click()
+    page.wait_for_selector('label[for="caption-001.png"]')
+    assert sorted(path.name for path in from_words.story.parent.glob("pip/*.png")) == ["001.png"]
+
+    page.locator('.panel[data-panel="hill"]').last.dispatch_event("click")
+    page.locator("#takes").fill("3")
+    page.locator("#steps").fill("5")
+    redrawn(page, "#takes", '.panel[data-panel="hill"]')
+    assert [page.locator(f"#{each}").input_value() for each in ("takes", "steps")] == ["3", "5"]
+    assert not page.errors
 
 
 def test_nothing_is_asked_from_elsewhere_and_scripts_are_text(browser: Browser, desk: Desk) -> None:

@@ -1,8 +1,9 @@
 // Who and what the story shows: what each is learnt from, what is wrong with that, who costs whom.
 import {get, make, post} from "./api.js";
+import {Unsent, redraw} from "./unsent.js";
 
 export class ConceptsView {
-  constructor(host, tell) { Object.assign(this, {host, tell, name: null}); }
+  constructor(host, tell) { Object.assign(this, {host, tell, name: null, unsent: new Unsent()}); }
 
   async show(concepts) {
     this.list = concepts;
@@ -14,7 +15,7 @@ export class ConceptsView {
   async open(name) {
     this.name = name;
     this.choice = make("div", {class: "row", role: "group", "aria-label": "Characters, objects and scenes"}, ...this.list.map((each) =>
-      make("button", {type: "button", "aria-pressed": String(each.name === name), onclick: () => this.open(each.name)}, each.name)));
+      make("button", {id: `concept-${each.name}`, type: "button", "aria-pressed": String(each.name === name), onclick: () => this.open(each.name)}, each.name)));
     try {
       this.#show(await get(`concept/${encodeURIComponent(name)}`));
     } catch (error) {
@@ -22,7 +23,7 @@ export class ConceptsView {
     }
   }
 
-  #show(told) { this.host.replaceChildren(this.choice, ...this.#about(told)); }
+  #show(told) { redraw(this.host, this.choice, ...this.#about(told)); }
 
   #about(told) {
     const learnt = told.learnt ? `learnt: rank ${told.learnt.rank}${told.learnt.drift === null ? "" : `, drift ${(100 * told.learnt.drift).toFixed(1)} %`}` : "not learnt yet";
@@ -40,10 +41,14 @@ export class ConceptsView {
   #picture(told, each) {
     const id = `caption-${each.file}`;
     const field = make("textarea", {id, rows: 2, readonly: document.body.dataset.write !== "1"});
+    const key = `${told.name}/${id}`;
     field.value = each.captions;
+    this.unsent.hold(key, field);
     field.addEventListener("change", async () => {
+      const text = field.value;
       try {
-        await post("caption", {concept: told.name, file: each.file, text: field.value});
+        await post("caption", {concept: told.name, file: each.file, text});
+        this.unsent.sent(key, text);
         this.tell(`captions of ${each.file} are written`);
       } catch (error) { this.tell(error.message, true); }
     });
@@ -73,7 +78,7 @@ export class ConceptsView {
         make("div", {class: "steps", tabindex: 0, role: "group", "aria-label": `Alone and fused: ${row.prompt}`}, ...Object.entries(names).filter(([who]) => row.pictures[who]).map(([who, words]) => make("figure", {},
           make("img", {src: row.pictures[who], alt: `${row.prompt}, by ${words}`, loading: "lazy"}), make("figcaption", {}, words))))])
         : [make("p", {class: "soft"}, "Not drawn since it was learnt and fused.")]),
-      make("div", {class: "row writes"}, make("button", {type: "button", onclick: ask}, drawn ? "Draw what is missing" : "Draw it alone and fused"))];
+      make("div", {class: "row writes"}, make("button", {id: "compare", type: "button", onclick: ask}, drawn ? "Draw what is missing" : "Draw it alone and fused"))];
   }
 
   /** Look anew, but not at every step. */
@@ -85,11 +90,15 @@ export class ConceptsView {
   #candidates(told) {
     if (!told.candidates?.length) return [];
     const locked = document.body.dataset.write !== "1";
-    const boxes = told.candidates.map((each) => make("input", {type: "checkbox", value: each.number, checked: each.chosen, disabled: locked}));
+    const key = (box) => `${told.name}/${box.id}`;
+    const boxes = told.candidates.map((each) => make("input", {id: `tick-${each.number}`, type: "checkbox", value: each.number, checked: each.chosen, disabled: locked}));
+    boxes.forEach((box) => this.unsent.hold(key(box), box));
     const keep = async () => {
       try {
-        const numbers = boxes.filter((box) => box.checked).map((box) => Number(box.value));
-        this.#show(await post("choose", {concept: told.name, numbers}));
+        const ticks = boxes.map((box) => box.checked), numbers = boxes.filter((box) => box.checked).map((box) => Number(box.value));
+        const chosen = await post("choose", {concept: told.name, numbers});
+        boxes.forEach((box, index) => this.unsent.sent(key(box), ticks[index]));
+        if (this.name === told.name) this.#show(chosen);
         this.tell(`${told.name} is learnt from ${numbers.length} pictures`);
       } catch (error) { this.tell(error.message, true); }
     };
@@ -98,7 +107,7 @@ export class ConceptsView {
       make("div", {class: "pictures"}, ...told.candidates.map((each, index) => make("label", {class: "card pick"},
         make("img", {src: each.picture, alt: `Candidate ${each.number}: ${each.prompt}`, loading: "lazy"}),
         make("span", {class: "row"}, boxes[index], `${each.number}: alike ${each.alike.toFixed(2)}, obedient ${each.text.toFixed(2)}`)))),
-      make("div", {class: "row writes"}, make("button", {type: "button", class: "main", onclick: keep}, "Learn from these"))];
+      make("div", {class: "row writes"}, make("button", {id: "learn-from", type: "button", class: "main", onclick: keep}, "Learn from these"))];
   }
 
   #fusion(told) {

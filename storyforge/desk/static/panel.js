@@ -1,10 +1,11 @@
 // One picture: what it will be, its takes side by side, its layout, and a retouched picture.
 import {duration, get, make, post, send} from "./api.js";
+import {Unsent, redraw} from "./unsent.js";
 
 export class PanelView {
   /** host; tell(words): what is said in the state line; on: {change, reveal} */
   constructor(host, tell, on) {
-    Object.assign(this, {host, tell, on, name: null, about: null, layouts: null});
+    Object.assign(this, {host, tell, on, name: null, about: null, layouts: null, unsent: new Unsent()});
     this.host.append(make("p", {class: "soft"}, "Choose a picture on a page: its takes, its layout and how it is drawn are shown here."));
   }
 
@@ -43,15 +44,16 @@ export class PanelView {
     const takes = make("ul", {class: "takes"}, ...told.takes.map((take) => this.#take(told, take)));
     const count = make("input", {type: "number", min: 1, max: 16, value: Math.max(1, told.takes.length), id: "takes", class: "narrow"});
     const steps = make("input", {type: "number", min: 1, max: 200, placeholder: "usual", id: "steps", class: "narrow"});
+    for (const field of [count, steps]) this.unsent.hold(`${told.panel}/${field.id}`, field);
     this.live = make("img", {alt: `Picture ${told.panel} while it is drawn`, hidden: true, onerror: (event) => { event.target.hidden = true; }});
     this.live.style.maxWidth = "14rem";
     const number = (input) => (input.value ? Number(input.value) : null);
     const draw = () => post("draw", {panels: [told.panel], takes: number(count) ?? 1, steps: number(steps)}).catch((error) => this.tell(error.message, true));
-    this.host.replaceChildren(
+    redraw(this.host,
       make("h2", {}, `Picture ${told.panel}`),
       make("p", {class: "soft"}, told.prompt),
       make("div", {class: "row writes"},
-        make("button", {class: "main", type: "button", onclick: draw}, "Draw"),
+        make("button", {id: "draw", class: "main", type: "button", onclick: draw}, "Draw"),
         make("label", {}, "takes ", count), make("label", {}, "steps ", steps),
         make("span", {class: "soft"}, duration(told.seconds)),
         make("button", {type: "button", onclick: () => this.on.reveal(told.panel)}, "Show its text")),
@@ -120,7 +122,7 @@ export class PanelView {
   #layouts() {
     const host = make("div", {class: "layouts"});
     const fill = ({layouts}) => host.replaceChildren(...layouts.map((each) => {
-      const button = make("button", {type: "button", title: each.about, "aria-label": `Layout ${each.name}: ${each.about}`, "aria-pressed": String(this.about?.layout === each.name), disabled: document.body.dataset.write !== "1",
+      const button = make("button", {id: `layout-${each.name}`, type: "button", title: each.about, "aria-label": `Layout ${each.name}: ${each.about}`, "aria-pressed": String(this.about?.layout === each.name), disabled: document.body.dataset.write !== "1",
         onclick: () => this.on.change({panel: this.name, key: "layout", value: each.name})});
       button.innerHTML = each.svg;
       button.firstElementChild?.setAttribute("aria-hidden", "true");
