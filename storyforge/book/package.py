@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import io
 import json
+import re
 import uuid
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from storyforge.book import picture
-from storyforge.book.archive import MADE_ON, write_archive
+from storyforge.book.archive import MADE_ON, archived, write_archive
 from storyforge.book.cbz import page_pictures
 from storyforge.book.colophon import RIGHT_TO_LEFT, spoken_in
 from storyforge.book.leaf import Book, Face, Picture
@@ -27,6 +31,10 @@ from storyforge.provenance.xmp import SOURCES
 
 _YEARS: Final = 20 * 365 * 24 * 3600
 """Seconds after `MADE_ON` over which books' dates are spread."""
+
+_PACKAGE: Final = "EPUB/package.opf"
+_WRITTEN: Final = "%Y-%m-%dT%H:%M:%SZ"
+_DATE: Final = re.compile(rb'(?<=<meta property="dcterms:modified">)[^<]+(?=</meta>)')
 
 BookLayout = Literal["fixed", "reflow"]
 
@@ -199,7 +207,7 @@ def write_package(book: Book, content: Content, path: Path) -> Path:
         {
             "mimetype": b"application/epub+zip",
             "META-INF/container.xml": xml("epub/container.xml", {}, "container"),
-            "EPUB/package.opf": xml("epub/package.opf", _about(book, content, inside), "metadata"),
+            _PACKAGE: xml("epub/package.opf", _about(book, content, inside), "metadata"),
             **{f"EPUB/{name}": data for name, data in inside.items()},
         },
     )
@@ -240,13 +248,54 @@ def _modified(inside: Mapping[str, bytes]) -> str:
     """When the book was changed last, told by what is in it: other contents, another time.
 
     No clock: the same book is the same bytes on any day, and reading systems that keep a book until
-    its date changes show the new one.
+    its date changes show the new one. Which of two is later is not told: see `edition`.
     """
     digest = hashlib.sha256()
     for name, content in inside.items():
         digest.update(f"{name} {len(content)} ".encode() + content)
     seconds = int.from_bytes(digest.digest()[:8]) % _YEARS
-    return f"{MADE_ON + datetime.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+    return (MADE_ON + datetime.timedelta(seconds=seconds)).strftime(_WRITTEN)
+
+
+def edition(new: bytes, former: bytes) -> bytes:
+    """An EPUB that takes the place of a former one, and is not older than that.
+
+    Shelves take of two files of one identifier the one that was modified later. So a changed book
+    is, by a second if its own time says otherwise; one in which nothing changed stays as it is.
+    """
+    before, after = _opened(former), _opened(new)
+    old, own = _date_in(before), _date_in(after)
+    if old is None or own is None:
+        return new
+    if _undated(before) == _undated(after):
+        return former
+    if own > old:
+        return new
+    later = (old + datetime.timedelta(seconds=1)).strftime(_WRITTEN)
+    return archived({**after, _PACKAGE: _DATE.sub(later.encode(), after[_PACKAGE], count=1)})
+
+
+def _opened(archive: bytes) -> dict[str, bytes]:
+    """The files in an archive, in their order; none in what is no archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as file:
+            return {name: file.read(name) for name in file.namelist()}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, zlib.error, NotImplementedError):
+        return {}
+
+
+def _date_in(files: Mapping[str, bytes]) -> datetime.datetime | None:
+    """When an EPUB says that it was modified."""
+    found = _DATE.search(files.get(_PACKAGE, b""))
+    try:
+        said = found[0].decode() if found else ""
+        return datetime.datetime.strptime(said, _WRITTEN).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return None
+
+
+def _undated(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {**files, _PACKAGE: _DATE.sub(b"", files[_PACKAGE])}
 
 
 def _about(book: Book, content: Content, inside: Mapping[str, bytes]) -> dict[str, object]:

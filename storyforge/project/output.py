@@ -34,8 +34,12 @@ def published(story: Story, task: BookTask, store: Store, out: Path | None) -> P
 
 
 def _publish_file(product: Path, target: Path) -> None:
-    data = product.read_bytes()
-    if not target.is_file() or target.read_bytes() != data:
+    data, former = product.read_bytes(), target.read_bytes() if target.is_file() else None
+    if former is not None and former != data and target.suffix == ".epub":
+        from storyforge.book.package import edition
+
+        data = edition(data, former)
+    if former != data:
         write_whole(target, data)
 
 
