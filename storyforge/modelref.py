@@ -47,6 +47,9 @@ DEVICE: Final = "STORYFORGE_DEVICE"
 VRAM: Final = "STORYFORGE_VRAM"
 """Names the GB of a GPU's memory that may be used, as `--vram` does."""
 
+EIGHT_BITS: Final = "STORYFORGE_EIGHT_BITS"
+"""Keeps large bases' weights in 8 bits if it is `1`, as `--eight-bits` does."""
+
 HUB_ID: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 DEFAULTS_FILE: Final = "storyforge.json"

@@ -124,14 +124,21 @@ def _main(
         float | None,
         typer.Option("--vram", min=1, metavar="GB", help="Memory of the GPU that may be used."),
     ] = None,
+    eight_bits: Annotated[
+        bool,
+        typer.Option(
+            "--eight-bits", help="Keep a large base's weights in 8 bits, in half the room."
+        ),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:
-    from storyforge.modelref import DEVICE, VRAM
+    from storyforge.modelref import DEVICE, EIGHT_BITS, VRAM
 
     # What workers in processes of their own are to know goes by the environment.
-    for name, asked in ((DEVICE, device), (VRAM, vram)):
+    told = ((DEVICE, device), (VRAM, vram), (EIGHT_BITS, 1 if eight_bits else None))
+    for name, asked in told:
         if asked is not None:
             os.environ[name] = str(asked)
     if verbose:

@@ -6,13 +6,14 @@ What is read, and by which formula, is `formats.adapter`'s to say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from storyforge.model.base import BaseModel
+from storyforge.model.eight_bits import changed, in_eight_bits
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
 
 
@@ -41,7 +42,8 @@ def loras_merged(base: BaseModel, files: Mapping[Path, float]) -> Iterator[None]
     adapters = [(read_adapter(path), strength) for path, strength in files.items()]
     known = layers_of(base)
     kept: dict[nn.Parameter, torch.Tensor] = {}
-    try:
+    with ExitStack() as stack:
+        stack.callback(_put_back, kept)
         with torch.no_grad():
             for name in dict.fromkeys(name for adapter, _ in adapters for name in adapter.layers):
                 layer = known.get(name)
@@ -51,13 +53,23 @@ def loras_merged(base: BaseModel, files: Mapping[Path, float]) -> Iterator[None]
                     if name in adapter.layers
                 ]
                 for change, strength in own:
-                    for part, more in (("weight", change.weight), ("bias", change.bias)):
-                        if layer is not None and more is not None:
-                            there = layer.get_parameter(part)
-                            kept.setdefault(there, there.detach().clone())
-                            there.add_((strength * more).to(there))
+                    if layer is None:
+                        continue
+                    if change.weight is not None and in_eight_bits(layer):
+                        stack.enter_context(changed(layer, strength * change.weight))
+                    elif change.weight is not None:
+                        _add(layer.get_parameter("weight"), strength * change.weight, kept)
+                    if change.bias is not None:
+                        _add(layer.get_parameter("bias"), strength * change.bias, kept)
         yield
-    finally:
-        with torch.no_grad():
-            for there, before in kept.items():
-                there.copy_(before)
+
+
+def _add(there: nn.Parameter, more: torch.Tensor, kept: dict[nn.Parameter, torch.Tensor]) -> None:
+    kept.setdefault(there, there.detach().clone())
+    there.add_(more.to(there))
+
+
+@torch.no_grad()
+def _put_back(kept: Mapping[nn.Parameter, torch.Tensor]) -> None:
+    for there, before in kept.items():
+        there.copy_(before)

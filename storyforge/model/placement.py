@@ -2,8 +2,9 @@
 
 Small bases are in full precision everywhere, so that pictures agree. Large ones are in half of it
 where the machine computes that natively, and on an accelerator without room for all of them their
-layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE` and
-`STORYFORGE_VRAM`, which the options `--device` and `--vram` set. Not covered: quantised weights.
+layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE`, `STORYFORGE_VRAM`
+and `STORYFORGE_EIGHT_BITS`, which the options `--device`, `--vram` and `--eight-bits` set. The last
+is never chosen by itself, since pictures are a little different then.
 """
 
 from __future__ import annotations
@@ -19,23 +20,30 @@ from diffusers.hooks import apply_group_offloading
 from storyforge.errors import StoryForgeError
 from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
+from storyforge.model.eight_bits import keep_in_eight_bits
+from storyforge.model.heap import trim_heap
 from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.modelref import DEVICE, VRAM, BaseParts, weights_at
+from storyforge.modelref import DEVICE, EIGHT_BITS, VRAM, BaseParts, weights_at
 
 GIB: Final = 1 << 30
 
 ROOM: Final = 2.5 * GIB
 """What a step needs beside the weights, with a picture of the base's own size."""
 
+_BYTES: Final = {False: 2.0, True: 1.25}
+"""Of a weight, in half precision or in 8 bits; what is outside of blocks is larger than that: 1.10
+on average by the shapes of SDXL, 1.27 by those of Stable Diffusion 1.x."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a base lies.
 
-    offloaded  layers come to the device only while they are used
-    tiled      pictures are decoded and encoded in parts
-    why        in words
+    offloaded   layers come to the device only while they are used
+    tiled       pictures are decoded and encoded in parts
+    why         in words
+    eight_bits  weights are kept in 8 bits
     """
 
     device: str
@@ -43,6 +51,7 @@ class Placement:
     offloaded: bool = False
     tiled: bool = False
     why: str = ""
+    eight_bits: bool = False
 
 
 def weights_of(reference: str) -> int:
@@ -55,26 +64,35 @@ def gpus() -> int:
     return torch.cuda.device_count()
 
 
-def placement_for(weights: int, device: str | None = None, room: float | None = None) -> Placement:
+def placement_for(
+    weights: int,
+    device: str | None = None,
+    room: float | None = None,
+    *,
+    eight_bits: bool = False,
+) -> Placement:
     """Where a base of so many weights is to lie.
 
-    device  None for the best there is
-    room    bytes of memory on an accelerator; None for what is free
+    device      None for the best there is
+    room        bytes of memory on an accelerator; None for what is free
+    eight_bits  keep a large one in 8 bits
     """
     device = device or str(best_device())
     if weights < LARGE:
         return Placement(device, torch.float32, why="small: in full precision")
     half = _half_on(device)
     if half is None:
-        return Placement(device, torch.float32, why="this processor has no half precision")
+        why = "this processor has no half precision"
+        return Placement(device, torch.float32, why=why, eight_bits=eight_bits)
     name = str(half).removeprefix("torch.")
     if not device.startswith("cuda"):
-        return Placement(device, half, why=f"large: in {name}")
+        return Placement(device, half, why=f"large: in {name}", eight_bits=eight_bits)
     if room is None:
         room = float(torch.cuda.mem_get_info(device)[0])
-    needed = 2.0 * weights
+    needed = _BYTES[eight_bits] * weights
     why = f"{needed / GIB:.1f} GiB of weights in {name}, {room / GIB:.1f} GiB there"
-    return Placement(device, half, needed + ROOM > room, needed + 2 * ROOM > room, why)
+    tight, close = needed + ROOM > room, needed + 2 * ROOM > room
+    return Placement(device, half, tight, close, why, eight_bits)
 
 
 def _half_on(device: str) -> torch.dtype | None:
@@ -102,7 +120,8 @@ def asked_placement(reference: str) -> Placement:
             f"`--device {os.environ.get(DEVICE)}` with `--vram {room}` cannot be had: {exc}",
             hint="for instance `--device cpu`, `--device cuda:1`, `--vram 8`",
         ) from exc
-    return placement_for(weights_of(reference), device, wanted)
+    eight_bits = os.environ.get(EIGHT_BITS) == "1"
+    return placement_for(weights_of(reference), device, wanted, eight_bits=eight_bits)
 
 
 def open_placed(reference: str, identity: str) -> BaseModel:
@@ -112,7 +131,7 @@ def open_placed(reference: str, identity: str) -> BaseModel:
     """
     placement = asked_placement(reference)
     logging.getLogger(__name__).info("the base lies on %s", told(placement))
-    first = "cpu" if placement.offloaded else placement.device
+    first = "cpu" if placement.offloaded or placement.eight_bits else placement.device
     base = open_base(reference, identity, device=first, dtype=placement.dtype)
     place(base, placement)
     return base
@@ -123,11 +142,20 @@ def place(base: BaseModel, placement: Placement) -> None:
     if placement.tiled and not isinstance(base.vae, PatchAutoencoder):
         base.vae.enable_tiling()
         base.vae.enable_slicing()
+    device = torch.device(placement.device)
+    models = (base.unet, *(each.model for each in base.encoders))
+    if placement.eight_bits:
+        for module in models:
+            keep_in_eight_bits(module)
+            module.to("cpu" if placement.offloaded else device)
+        base.vae.to(device)
+        trim_heap()
     if placement.offloaded:
-        device = torch.device(placement.device)
         base.working_device = device
-        for module in (base.unet, *(each.model for each in base.encoders)):
-            # Without streams: those keep copies of the weights, and LoRAs are merged into them.
+        for module in models:
+            # Layer by layer, since keys and values of texts are asked for out of turn. Without
+            # streams: those fetch the layers in the order of the first step, and later ones do not
+            # ask for keys and values again.
             apply_group_offloading(
                 module,
                 onload_device=device,
@@ -140,6 +168,10 @@ def place(base: BaseModel, placement: Placement) -> None:
 
 def told(placement: Placement) -> str:
     """One line that says where a base lies, and why."""
-    ways = (("layer by layer", placement.offloaded), ("pictures in parts", placement.tiled))
+    ways = (
+        ("weights in 8 bits", placement.eight_bits),
+        ("layer by layer", placement.offloaded),
+        ("pictures in parts", placement.tiled),
+    )
     kept = [words for words, on in ways if on]
     return ", ".join([f"{placement.device} ({placement.why})", *kept])

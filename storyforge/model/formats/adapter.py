@@ -238,7 +238,8 @@ def change_of(
     """
     if layer is None:
         raise _misfit(base, adapter, f"it changes `{name}`, and there is no such layer")
-    weight, bias = layer.get_parameter("weight"), getattr(layer, "bias", None)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    assert isinstance(weight, torch.Tensor)
     parts = adapter.layers[name]
     try:
         return WeightChange(parts.change(weight), None if bias is None else parts.bias(bias))

@@ -1,0 +1,190 @@
+"""Weights in 8 bits: small, nearly the same, and everything that works on weights works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tinybases import JOINT, KINDS, base_of, tiny_pipeline
+from torch import Tensor, nn
+
+from storyforge.model import placement
+from storyforge.model.attention import AttentionContext, attending, predict
+from storyforge.model.base import BaseModel
+from storyforge.model.denoising import denoise, start_latents
+from storyforge.model.eight_bits import in_eight_bits, keep_in_eight_bits
+from storyforge.model.lora import Delta, attached, merged
+from storyforge.model.lorafile import loras_merged
+from storyforge.model.placement import GIB, Placement, asked_placement, place, placement_for, told
+from storyforge.model.tokens import encode
+from storyforge.modelref import DEVICE, EIGHT_BITS
+
+SDXL = 3_470_000_000
+LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+def small(kind: str = "sd1") -> BaseModel:
+    """A tiny base in 8 bits."""
+    base = base_of(tiny_pipeline(kind))
+    place(base, Placement("cpu", torch.float32, eight_bits=True))
+    return base
+
+
+def rounded(kind: str = "sd1") -> BaseModel:
+    """One in full precision, whose weights are what 8 bits make of them."""
+    base, like = base_of(tiny_pipeline(kind)), small(kind)
+    for own, other in zip(_models(base), _models(like), strict=True):
+        for name, layer in own.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                layer.weight.copy_(other.get_submodule(name).weight)
+    return base
+
+
+def _models(base: BaseModel) -> Iterator[nn.Module]:
+    yield base.unet
+    yield from (each.model for each in base.encoders)
+
+
+@torch.no_grad()
+def drawn(base: BaseModel) -> Tensor:
+    text = encode(base, ["", "a red fox"], {})
+    return denoise(base, AttentionContext(text), start_latents(base, [1]), steps=2)
+
+
+def delta(base: BaseModel) -> dict[str, Delta]:
+    """A change of one linear, by its name in the family."""
+    name = next(each for each in base.linears if each.endswith("attn2.to_k"))
+    linear, chance = base.linears[name], torch.Generator().manual_seed(0)
+    up, down = (
+        torch.randn(shape, generator=chance)
+        for shape in ((linear.out_features, 2), (2, linear.in_features))
+    )
+    return {name: Delta(up, down)}
+
+
+def test_no_weight_errs_by_more_than_half_a_step_of_its_row() -> None:
+    model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(40, 30)])})
+    layer = model["layers"][0]
+    with torch.no_grad():
+        layer.weight[3] *= 100
+        layer.weight[4] = 0
+    before = layer.weight.detach().clone()
+    keep_in_eight_bits(model.requires_grad_(False))
+    half = before.abs().amax(1, keepdim=True) / 127 / 2
+    assert ((layer.weight - before).abs() <= half * 1.001).all()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *JOINT])
+def test_what_is_in_blocks_is_a_byte_a_weight_and_the_rest_as_it_was(kind: str) -> None:
+    like, base = base_of(tiny_pipeline(kind)), small(kind)
+    for own, other in zip(_models(base), _models(like), strict=True):
+        for name, layer in other.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and in_eight_bits(own.get_submodule(name)):
+                steps = own.get_parameter(f"{name}.parametrizations.weight.original0")
+                assert steps.nbytes == layer.weight.numel()
+    assert all(in_eight_bits(linear) for linear in base.linears.values())
+    ends = ("conv_in", "conv_out", "proj_out", "x_embedder", "final_layer")
+    outer = [(n, part) for n, part in base.unet.named_children() if any(end in n for end in ends)]
+    layers = [layer for _, part in outer for layer in part.modules()]
+    assert len(outer) == 2
+    assert not any(map(in_eight_bits, layers))
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", *JOINT])
+def test_it_draws_nearly_the_same(kind: str) -> None:
+    full, eight = drawn(base_of(tiny_pipeline(kind))), drawn(small(kind))
+    assert 0 < (eight - full).std() / full.std() < 0.05
+
+
+def test_it_draws_what_its_rounded_weights_draw() -> None:
+    torch.testing.assert_close(drawn(small()), drawn(rounded()))
+
+
+def test_layers_in_eight_bits_come_and_go() -> None:
+    base = base_of(tiny_pipeline("sd1"))
+    place(base, Placement("cpu", torch.float32, offloaded=True, eight_bits=True))
+    torch.testing.assert_close(drawn(base), drawn(small()))
+
+
+def test_gradients_pass() -> None:
+    slopes = []
+    for base in (small(), rounded()):
+        change = delta(base)
+        (own,) = change.values()
+        own.up.requires_grad_()
+        with attached(base, change):
+            text = encode(base, ["a red fox"], {})
+            with attending(base, AttentionContext(text)):
+                said = predict(base, start_latents(base, [1]), torch.tensor(10), text)
+        slopes += torch.autograd.grad(said.square().mean(), own.up)
+    assert slopes[0].abs().max() > 0
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_a_fused_model_counts_in_full_though_the_weights_are_rounded() -> None:
+    eight, full = small(), rounded()
+    with merged(eight, delta(eight)):
+        made = drawn(eight)
+    with merged(full, delta(full)):
+        torch.testing.assert_close(made, drawn(full), rtol=1e-4, atol=1e-4)
+    assert not torch.equal(made, drawn(eight))
+    torch.testing.assert_close(drawn(eight), drawn(full))
+
+
+@pytest.mark.parametrize("much", [1.0, 1e-4])
+def test_a_lora_file_counts_in_full_however_little_it_changes_and_then_not_a_bit(
+    tmp_path: Path, much: float
+) -> None:
+    base = small()
+    layer = base.unet.get_submodule(LINEAR)
+    before, own = layer.weight.clone(), next(iter(delta(base).values()))
+    names = f"unet.{LINEAR}.lora_B.weight", f"unet.{LINEAR}.lora_A.weight"
+    save_file(dict(zip(names, (much * own.up, own.down), strict=True)), tmp_path / "a.safetensors")
+    wanted = much * own.up @ own.down
+    with loras_merged(base, {tmp_path / "a.safetensors": 1.0}):
+        made = layer.weight - before
+    half = wanted.abs().amax(1, keepdim=True) / 127 / 2
+    # Beside half of a step, what adding to larger weights rounds.
+    assert ((made - wanted).abs() <= half * 1.001 + 1e-7).all()
+    assert made.abs().max() > 0
+    assert torch.equal(layer.weight, before)
+
+
+def test_two_lora_files_add_up(tmp_path: Path) -> None:
+    eight, full = small(), rounded()
+    own = next(iter(delta(eight).values()))
+    names = f"unet.{LINEAR}.lora_B.weight", f"unet.{LINEAR}.lora_A.weight"
+    files = {}
+    for number, up in enumerate((own.up, own.up.flip(0))):
+        file = tmp_path / f"{number}.safetensors"
+        save_file(dict(zip(names, (0.1 * up, own.down), strict=True)), file)
+        files[file] = 1.0 + number
+    with loras_merged(eight, files), loras_merged(full, files):
+        one, other = (each.unet.get_submodule(LINEAR).weight for each in (eight, full))
+        torch.testing.assert_close(one, other, rtol=0, atol=float(other.abs().max() / 100))
+        assert (other - rounded().unet.get_submodule(LINEAR).weight).abs().max() > 0.1
+
+
+def test_sdxl_in_eight_bits_stays_on_a_gpu_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert placement_for(SDXL, "cuda", 8 * GIB).offloaded
+    made = placement_for(SDXL, "cuda", 8 * GIB, eight_bits=True)
+    assert (made.eight_bits, made.offloaded, made.tiled) == (True, False, True)
+    assert placement_for(SDXL, "cuda", 6 * GIB, eight_bits=True).offloaded
+
+
+def test_it_is_for_large_bases_and_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_pipeline("sd1").save_pretrained(tmp_path)
+    monkeypatch.setenv(DEVICE, "cpu")
+    monkeypatch.setenv(EIGHT_BITS, "1")
+    assert not asked_placement(str(tmp_path)).eight_bits
+    monkeypatch.setattr(placement, "LARGE", 1)
+    assert told(asked_placement(str(tmp_path))).endswith("weights in 8 bits")
+    assert all(map(in_eight_bits, placement.open_placed(str(tmp_path), "").linears.values()))
+    monkeypatch.delenv(EIGHT_BITS)
+    assert not asked_placement(str(tmp_path)).eight_bits
