@@ -176,3 +176,32 @@ def test_a_tail_leads_where_the_author_points_whoever_speaks() -> None:
     (item,) = placed([replace(said("Woof."), pointed=Point(60, 60))], stage())
     assert item.tip is not None
     assert math.dist(item.tip, (60, 60)) < 20
+
+
+CLOSE = Rect(10, 14, 90, 78)
+BESIDE = LetteringSpace(
+    Rect(8, 8, 189, 152),
+    (Figure("pip", CLOSE, Rect(10, 14, 90, 140), alive=True, seen=True, head=CLOSE),),
+    (),
+    rtl=False,
+)
+"""Somebody whose head leaves little room beside it."""
+
+
+def pierced(item: Balloon) -> bool:
+    assert item.tip is not None
+    return balloon.pierces(balloon.body_of(item), item.tip, CLOSE)
+
+
+def test_letters_are_smaller_where_a_tail_would_run_into_the_face() -> None:
+    says = [said("Bless you!", "pip", "shout")]
+    (large,) = letter(says, BESIDE, (17.0,)) or ()
+    (small,) = letter(says, BESIDE, (17.0, 15.5, 14.0)) or ()
+    assert pierced(large)
+    assert not pierced(small)
+    assert small.size < large.size
+
+
+def test_letters_are_not_half_as_large_for_the_sake_of_a_tail() -> None:
+    says = [said("Bless you!", "pip", "shout")]
+    assert letter(says, BESIDE, (17.0, 10.0)) == letter(says, BESIDE, (17.0,))

@@ -9,10 +9,14 @@ from bookmaking import written
 from PIL import Image, ImageDraw
 
 from storyforge.book import balloon, compose
+from storyforge.book.faces import Marks, check_faces
 from storyforge.book.leaf import Art, Book, Rect
 from storyforge.book.page import bind
 from storyforge.book.placing import Figure
 from storyforge.book.sighting import sighted
+from storyforge.engine.books import art_of
+from storyforge.errors import Report
+from storyforge.story.story import read
 
 REGION = Rect(0.05, 0.2, 0.4, 0.8)
 """Where the figure was asked for; it is drawn further to the right, and higher."""
@@ -125,3 +129,15 @@ def test_where_there_is_no_room_for_all_one_is_shown_whole() -> None:
 def test_a_picture_with_nobody_in_it_may_be_cropped() -> None:
     empty = compose.FramedPicture(1.0, ())
     assert empty.kept == (compose.KEPT, compose.KEPT)
+
+
+@pytest.mark.parametrize("name", ["the-sneeze", "fox-and-lantern", "good-night"])
+def test_words_and_tails_leave_every_face_of_the_samples_free(name: str) -> None:
+    story = read(Path(__file__).parents[1] / "stories" / f"{name}.yaml")
+    drawn = Path(__file__).parent / "goldens" / name / "panels"
+    art = {p.id: art_of(p.id, drawn / f"{p.id}.png") for _, p in story.panels()}
+    report = Report(name)
+    for leaf in bind(story, art, phones=False).leaves:
+        check_faces(leaf, Marks(), report)
+    found = [str(each) for each in report.findings() if each.code in {"SF530", "SF531"}]
+    assert found == []

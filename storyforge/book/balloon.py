@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from storyforge.book.leaf import Outline, Point, Rect, Stroke
+from storyforge.book.leaf import Balloon, Outline, Point, Rect, Stroke
 
 _ROUNDNESS: Final = 2.6
 """Exponent of the superellipse: 2 is an ellipse, more is squarer and wastes less room."""
 
+_INTO: Final = 0.12
+"""A tail may reach this far into a face from its edge, as a share of it: faces are guessed."""
+
+_TAIL_STEPS: Final = 24
 _SAMPLES: Final = 64
 _CIRCLE: Final = 0.5523
 """Handle length of the cubic that comes nearest to a quarter of a circle."""
@@ -46,6 +50,11 @@ def padded(text: Rect, size: float, kind: str, tilt: float = 0.0) -> Rect:
     return text.inset(-across, -down)
 
 
+def body_of(said: Balloon) -> Rect:
+    """The rectangle that a lettered balloon takes, without its tail."""
+    return padded(said.text, said.size, said.kind, said.tilt)
+
+
 def balloon_outline(body: Rect, size: float, kind: str, tip: Point | None) -> tuple[Outline, ...]:
     """The closed outlines of a balloon that fills `body`, its tail ending at `tip`."""
     if kind == "sound":
@@ -69,6 +78,16 @@ def edge_towards(body: Rect, target: Point) -> Point:
     if reach == 0:
         return centre
     return Point(centre.x + across / reach, centre.y + down / reach)
+
+
+def pierces(body: Rect, tip: Point, face: Rect) -> bool:
+    """Whether the tail of a balloon runs into a face, further than its edge may be wrong."""
+    inner = face.inset(_INTO * face.width, _INTO * face.height)
+    edge = edge_towards(body, tip)
+    return any(
+        inner.holds(Point(edge.x + (tip.x - edge.x) * s, edge.y + (tip.y - edge.y) * s))
+        for s in (step / _TAIL_STEPS for step in range(_TAIL_STEPS + 1))
+    )
 
 
 def _ring(body: Rect, samples: int) -> list[Point]:

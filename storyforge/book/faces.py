@@ -21,16 +21,11 @@ _COVERED: Final = 0.15
 _PLATED: Final = 0.35
 """The same for a plate, whose words were put on the calmer side already."""
 
-_INTO: Final = 0.12
-"""A tail may reach this far into a face from its edge, as a share of it: faces are guessed."""
-
 _FAR: Final = 0.18
 """A tail that ends further from its speaker, in picture widths, points at nobody."""
 
 _SHOWN: Final = 0.85
 """A figure of which less shows than the picture has is cut off."""
-
-_STEPS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ def _check_crop(item: Picture, where: str, mark: Mark, report: Report) -> None:
 
 
 def _check_balloon(item: Picture, said: Balloon, where: str, mark: Mark, report: Report) -> None:
-    body = balloon.padded(said.text, said.size, said.kind, said.tilt)
+    body = balloon.body_of(said)
     words = f"“{' '.join(map(printed, said.lines))[:30]}”"
     for head in item.heads:
         covered = head.face.covered(body)
@@ -86,23 +81,13 @@ def _check_balloon(item: Picture, said: Balloon, where: str, mark: Mark, report:
     if said.tip is None:
         return
     for head in item.heads:
-        if _through(body, said.tip, head.face):
+        if balloon.pierces(body, said.tip, head.face):
             message = f"{where}: the tail of {words} runs through the face of {head.name}"
             report.warning(mark, "SF531", message, "move the balloon with `at`")
     own = [head for head in item.heads if head.name == said.speaker]
     if own and min(_distance(head.body, said.tip) for head in own) > _FAR * item.frame.width:
         message = f"{where}: the tail of {words} ends far from {own[0].name}"
         report.warning(mark, "SF532", message, "move the balloon with `at`")
-
-
-def _through(body: Rect, tip: Point, face: Rect) -> bool:
-    """Whether a tail runs into a face, further than its edge may be wrong."""
-    inner = face.inset(_INTO * face.width, _INTO * face.height)
-    edge = balloon.edge_towards(body, tip)
-    return any(
-        inner.holds(Point(edge.x + (tip.x - edge.x) * s, edge.y + (tip.y - edge.y) * s))
-        for s in (step / _STEPS for step in range(_STEPS + 1))
-    )
 
 
 def _distance(body: Rect, point: Point) -> float:

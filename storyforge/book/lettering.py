@@ -40,6 +40,10 @@ SMALL_SIZES: Final = (15.5, 14.5, 13.5, 12.5, 11.5)
 _HIDDEN: Final = 0.07
 """A face may lose this share to balloons before smaller letters are tried."""
 
+_STILL_LARGE: Final = 0.7
+"""Letters of this share of the largest are tried where a tail would run into a face; smaller ones
+are worse than that."""
+
 _FACELESS: Final = 0.6
 """Hiding more than this of anybody is no room at all."""
 
@@ -66,17 +70,35 @@ def letter(
 def _lettered(
     says: Sequence[Utterance], stage: LetteringSpace, sizes: Sequence[float], *, divide: bool
 ) -> tuple[Balloon, ...] | None:
-    least_bad: tuple[float, list[Place]] | None = None
+    least_bad: tuple[float, tuple[Balloon, ...]] | None = None
+    pierced: tuple[Balloon, ...] | None = None
     for size in sizes:
+        if pierced and size < _STILL_LARGE * sizes[0]:
+            break
         placed = _all_placed(says, stage, size, divide=divide)
         if placed is None:
             continue
-        hidden = _hidden(placed, stage.figures)
+        hidden, balloons = _hidden(placed, stage.figures), _drawn(placed, stage)
+        if hidden <= _HIDDEN and not _pierce(balloons, stage.figures):
+            return balloons
         if hidden <= _HIDDEN:
-            return _drawn(placed, stage)
-        if least_bad is None or hidden < least_bad[0] - 0.02:
-            least_bad = (hidden, placed)
-    return _drawn(least_bad[1], stage) if least_bad and least_bad[0] <= _FACELESS else None
+            pierced = pierced or balloons
+        elif least_bad is None or hidden < least_bad[0] - 0.02:
+            least_bad = (hidden, balloons)
+    if pierced is not None:
+        return pierced
+    return least_bad[1] if least_bad and least_bad[0] <= _FACELESS else None
+
+
+def _pierce(balloons: Sequence[Balloon], figures: Sequence[Figure]) -> bool:
+    """Whether a tail runs into anybody's face."""
+    faces = [figure.face for figure in figures if figure.alive]
+    return any(
+        balloon.pierces(balloon.body_of(said), said.tip, face)
+        for said in balloons
+        for face in faces
+        if said.tip is not None
+    )
 
 
 def _hidden(placed: Sequence[Place], figures: Sequence[Figure]) -> float:
