@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Choice:
     """Who chose among the candidates, and which; whoever is chosen now and not there, or the other
     way round, was chosen by hand.
 
@@ -53,7 +53,7 @@ class Judge:
 
 
 _SEEN: Final = TypeAdapter(tuple[Seen, ...])
-_JUDGED: Final = TypeAdapter(Judge)
+_JUDGED: Final = TypeAdapter(Choice)
 
 
 def drawn_at(folder: Path, number: int) -> Path:
@@ -74,7 +74,7 @@ def read_candidates(folder: Path) -> tuple[Seen, ...]:
         return ()
 
 
-def read_judge(folder: Path) -> Judge | None:
+def read_choice(folder: Path) -> Choice | None:
     """Who chose among a concept's candidates; None if nobody knows."""
     try:
         return _JUDGED.validate_json((folder / FOLDER / _JUDGE).read_bytes())
@@ -82,9 +82,9 @@ def read_judge(folder: Path) -> Judge | None:
         return None
 
 
-def write_judge(folder: Path, judge: Judge) -> None:
+def write_choice(folder: Path, choice: Choice) -> None:
     """Write down who chooses, before it is done: half a choice is none."""
-    write_whole(folder / FOLDER / _JUDGE, json.dumps(asdict(judge)).encode())
+    write_whole(folder / FOLDER / _JUDGE, json.dumps(asdict(choice)).encode())
 
 
 def choose(folder: Path, numbers: Collection[int]) -> tuple[Seen, ...]:

@@ -29,14 +29,14 @@ from storyforge.modelref import ADAPTERS, ModelRef, base_at, own_adapter
 from storyforge.pictures import beside
 from storyforge.project.candidates import (
     FOLDER,
-    Judge,
+    Choice,
     Seen,
     drawn_at,
     keep_set,
     mask_at,
     read_candidates,
-    read_judge,
-    write_judge,
+    read_choice,
+    write_choice,
 )
 from storyforge.project.inspect import examine_folder
 from storyforge.settings import Kind
@@ -128,7 +128,7 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
     base = base_at(asked.base, Path.cwd())
     pictures = pictures_of(asked.kind, asked.words, asked.style, asked.candidates)
     wanted = _wanted(asked, base, [each.prompt for each in pictures])
-    seen, judge = _there(asked, wanted), read_judge(asked.folder)
+    seen, judge = _there(asked, wanted), read_choice(asked.folder)
     named = asked.clip or (judge.clip if seen and judge else None)
     clip = clip_for(base.reference, named)  # before anything is written or drawn in vain
     with _begun(asked, wanted):
@@ -138,7 +138,7 @@ def describe(asked: Description, on_progress: OnProgress) -> ConceptDraft:
     if not seen:
         chosen = _chosen(asked, pictures, vectors, clip)
         numbers = tuple(each.number for each in chosen if each.chosen)
-        write_judge(asked.folder, Judge(_whole(named), numbers))
+        write_choice(asked.folder, Choice(_whole(named), numbers))
         seen = keep_set(asked.folder, chosen)
     _write_concept(asked)
     on_progress("judging", 1, 1)
@@ -189,7 +189,7 @@ def _there(asked: Description, wanted: str) -> tuple[Seen, ...]:
         if others or (folder.exists() and not folder.is_dir()):
             raise StoryForgeError(f"`{folder}` is not empty", hint="choose another name")
         return ()
-    judge = read_judge(folder)
+    judge = read_choice(folder)
     if not seen or asked.clip is None or (judge and judge.clip == _whole(asked.clip)):
         return seen
     if judge is None or {*judge.chosen} != {each.number for each in seen if each.chosen}:
