@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,24 @@ def test_an_area_that_is_everywhere_weighs_nothing(
     monkeypatch.setattr(statistics, "subject_area", everywhere)
     closely = statistics.of_concept(base, concept, subject=True, viewing=LITTLE)
     assert all(torch.equal(plainly.gram(s), closely.gram(s)) for s in plainly.readers)
+
+
+@pytest.mark.parametrize("subject", [False, True])
+@pytest.mark.parametrize(
+    "habit", [{"guidance_scale": 1.0}, {"guidance_start": 0.5}, {"guidance_stop": 0.5}]
+)
+def test_a_base_that_draws_without_guidance_at_times_is_watched_all_the_same(
+    base: BaseModel, concept: Concept, habit: dict[str, float], subject: bool
+) -> None:
+    free = replace(base, defaults=replace(base.defaults, **habit))
+    viewing = replace(LITTLE, steps=2)
+    found = statistics.of_concept(free, concept, subject=subject, viewing=viewing)
+    usual = statistics.of_concept(base, concept, subject=subject, viewing=viewing)
+    assert set(found.packed) == set(usual.packed)
+    kv = next(name for name in found.packed if base.family.stage(name) == "kv")
+    # Negative prompts count less where they are asked less: the concept's words stand out more.
+    words = found.words[kv].double().mean(0)
+    assert words @ found.gram(kv) @ words > words @ usual.gram(kv) @ words
 
 
 @pytest.fixture(scope="module")

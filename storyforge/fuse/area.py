@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from storyforge.model.attention import AttentionContext
-from storyforge.model.attention_maps import AttentionRecorder
+from storyforge.model.attention import AttentionContext, sites_of
+from storyforge.model.attention_maps import attention_map, by_heads, hearing, words_read
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import OnStep, denoise, start_latents
 from storyforge.model.tokens import PromptEmbeds
@@ -38,21 +38,20 @@ def subject_area(
     text   of 2n prompts, the n negative ones first
     where  places of the words in each of n prompts
     """
-    recorder, count = AttentionRecorder(base), len(where)
+    count, sites, attention = len(where), sites_of(base), AttentionContext(text)
     words = torch.tensor(where, device=base.device)
     sums: dict[int, Tensor] = {}
 
-    def look(step: int, total: int, latents: Tensor) -> None:
-        """Add up where the words are looked for at one step."""
-        for seen in recorder.maps(range(count, 2 * count), words):
-            read = seen.mean(2)
-            sums[read.shape[1]] = sums.get(read.shape[1], torch.zeros_like(read)) + read
-        if on_step is not None:
-            on_step(step, total, latents)
+    def look(site: str, queries: Tensor) -> None:
+        """Add up where one site looks for the words; the prompts are the last of its batch."""
+        keys, _ = attention.keys_and_values(base.unet.get_submodule(site), sites[site], -1)
+        asking = by_heads(base, site, queries[-count:].float())
+        read = words_read(attention_map(asking, keys[-count:].float()), words).mean(2)
+        sums[read.shape[1]] = sums.get(read.shape[1], torch.zeros_like(read)) + read
 
     noise = start_latents(base, list(range(count)))
-    with recorder.watching():
-        denoise(base, AttentionContext(text), noise, steps=steps, on_step=look)
+    with hearing(base, sites, to_q=look):
+        denoise(base, attention, noise, steps=steps, on_step=on_step)
     return {
         cells: REST + (1 - REST) * read / read.amax(1, keepdim=True) for cells, read in sums.items()
     }

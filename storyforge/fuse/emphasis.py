@@ -24,16 +24,17 @@ RowWeights = Callable[[Tensor], Tensor]
 
 
 def of_cells(area: Area | None) -> RowWeights | None:
-    """Cells as `area` says, in both guidance branches; None for all alike."""
+    """Cells as `area` says, in every guidance branch that there is; None for all alike."""
     if area is None:
         return None
-    return lambda seen: torch.cat([area[seen.shape[1]]] * 2)
+    return lambda seen: torch.cat([area[seen.shape[1]]] * 2)[-len(seen) :]
 
 
 def of_words(stressed: Stress | None, stage: Stage) -> RowWeights | None:
     """Tokens as `stressed` says; None for all alike.
 
-    The text encoder reads a prompt once for every group, the U-Net after the negative ones.
+    The text encoder reads a prompt once for every group, the U-Net after the negative ones, or
+    without them where there is no guidance.
     """
     if stressed is None:
         return None
@@ -45,6 +46,6 @@ def of_words(stressed: Stress | None, stage: Stage) -> RowWeights | None:
         own.scatter_(1, torch.tensor(where, device=seen.device), emphasis)
         if stage == "text":
             return own.repeat_interleave(len(seen) // len(where), 0)
-        return torch.cat([torch.ones_like(own), own])
+        return torch.cat([torch.ones_like(own), own])[-len(seen) :]
 
     return counts

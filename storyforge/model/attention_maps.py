@@ -33,6 +33,16 @@ def attention_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     return torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, 3).mean(1)
 
 
+def words_read(read: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """(n, cells, words): how much each cell reads some words, 1 where it does so most.
+
+    read   (n, cells, T)
+    words  (n, words) their places in each text
+    """
+    picked = read.gather(-1, words[:, None].expand(-1, read.shape[1], -1))
+    return picked / picked.amax(1, keepdim=True).clamp(min=1e-6)
+
+
 Hear = Callable[[str, torch.Tensor], None]
 """Given a site and what one of its linears says of this call, (b, n, d)."""
 
@@ -117,6 +127,4 @@ class AttentionRecorder:
         """
         for site, queries in self.queries.items():
             both = queries[rows], self.keys[site][rows]
-            read = attention_map(*(self.heads(site, x.float()) for x in both))
-            picked = read.gather(-1, words[:, None].expand(-1, read.shape[1], -1))
-            yield picked / picked.amax(1, keepdim=True).clamp(min=1e-6)
+            yield words_read(attention_map(*(self.heads(site, x.float()) for x in both)), words)
