@@ -16,15 +16,17 @@ from PIL import Image
 
 from storyforge.book.booklet import filled, order, write_booklet
 from storyforge.book.epub import write_epub
+from storyforge.book.fit import fit_findings
 from storyforge.book.html import write_html
 from storyforge.book.leaf import Book, Leaf, Rect
 from storyforge.book.page import bind
 from storyforge.book.pdf import page_images
+from storyforge.book.preview.drawing import RectShape
+from storyforge.book.preview.pages import proof_of
 from storyforge.errors import StoryError
 from storyforge.project.project import Project
 from storyforge.provenance.xmp import DIGITAL_SOURCE
 from storyforge.story.gridform import Cells, pattern_of
-from storyforge.story.story import check
 
 STORY = """\
 storyforge: 1
@@ -152,7 +154,7 @@ def test_a_panel_lies_over_the_one_before_it_and_words_keep_off(tmp_path: Path) 
     leaf = next(each for each in book.leaves if each.kind == "story")
     host, inset = leaf.pictures
     (words,) = leaf.texts
-    assert (host.corner, inset.corner) == ("square", "rimmed")
+    assert (host.border, inset.border) == ("none", "rimmed")
     assert inset.frame.covered(host.frame) == pytest.approx(1)
     assert inset.frame.width == pytest.approx(0.4 * host.frame.width)
     assert words.plate is not None
@@ -207,7 +209,7 @@ def test_frames_have_lines_where_the_book_says_so_and_a_panel_may_have_none(
     story = written(tmp_path, text)
     book = bind(story, placeholders(story, tmp_path))
     leaf = next(each for each in book.leaves if each.kind == "story")
-    assert [item.corner for item in leaf.pictures] == ["lined", "square", "lined"]
+    assert [item.border for item in leaf.pictures] == ["lined", "none", "lined"]
     page = Image.open(io.BytesIO(page_images(book, 144)[leaf.number - 1])).convert("L")
     edges = [item.frame for item in leaf.pictures]
     assert isinstance(page.getpixel((0, 0)), int)
@@ -219,9 +221,64 @@ def test_frames_have_lines_where_the_book_says_so_and_a_panel_may_have_none(
 def test_a_picture_that_fills_its_page_has_no_frame(tmp_path: Path) -> None:
     story = written(tmp_path, INSET.replace("{id: a,", "{id: a, frame: line,"))
     leaf = next(e for e in bind(story, placeholders(story, tmp_path)).leaves if e.kind == "story")
-    assert [item.corner for item in leaf.pictures] == ["square", "rimmed"]
-    found = [each.code for each in check(story.path)]
-    assert found.count("SF413") == 1
+    assert [item.border for item in leaf.pictures] == ["none", "rimmed"]
+
+
+@pytest.mark.parametrize("kind", ["kind: full-bleed", "kind: auto", "kind: spread"])
+def test_a_frame_that_nobody_sees_is_told_of_however_the_page_came_to_be(
+    tmp_path: Path, kind: str
+) -> None:
+    text = INSET[: INSET.index("      - {id: b")].replace("kind: full-bleed", kind)
+    size = "size: [1024, 512], " if "spread" in kind else ""
+    text = text.replace("{id: a,", f"{{id: a, frame: line, {size}")
+    found = fit_findings(written(tmp_path, text))
+    assert [(each.code, each.severity) for each in found] == [("SF413", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("book", "panel", "ends"),
+    [
+        ("line", "", ("square", "lined")),
+        ("line", "frame: round, ", ("round", "rimmed")),
+        ("square", "", ("square", "rimmed")),
+        ("round", "", ("round", "rimmed")),
+        ("round", "frame: line, ", ("square", "lined")),
+    ],
+)
+def test_an_inset_ends_as_its_panel_or_the_book_says(
+    tmp_path: Path, book: str, panel: str, ends: tuple[str, str]
+) -> None:
+    text = INSET.replace("pages:", f"book: {{frame: {book}}}\npages:")
+    story = written(tmp_path, text.replace("{id: b,", f"{{id: b, {panel}"))
+    leaf = next(e for e in bind(story, placeholders(story, tmp_path)).leaves if e.kind == "story")
+    inset = leaf.pictures[1]
+    assert (inset.corner, inset.border) == ends
+
+
+@pytest.mark.parametrize("trim", ["a5", "{width: 148mm, height: 210mm, bleed: 0mm}"])
+def test_a_picture_that_runs_off_the_page_has_its_line_where_it_ends_on_it(
+    tmp_path: Path, trim: str
+) -> None:
+    text = INSET[: INSET.index("      - {id: b")].replace("full-bleed", "art-over-text")
+    text = text.replace("pages:", f"book: {{frame: line, trim: {trim}}}\npages:")
+    story = written(tmp_path, text)
+    book = bind(story, placeholders(story, tmp_path))
+    leaf = next(each for each in book.leaves if each.kind == "story")
+    (item,) = leaf.pictures
+    assert (item.corner, item.border) == ("square", "lined")
+    page = Image.open(io.BytesIO(page_images(book, 144)[leaf.number - 1])).convert("L")
+    below = page.getpixel((page.width // 2, round(2 * item.frame.bottom)))
+    assert isinstance(below, int)
+    assert below < 80
+    assert fit_findings(story) == ()
+
+
+def test_a_proof_has_the_lines_and_rims_of_the_book(tmp_path: Path) -> None:
+    text = INSET.replace("full-bleed", "grid").replace("{id: a,", "{id: a, frame: line,")
+    drawing = proof_of(written(tmp_path, text)).drawings[3]
+    lines = [mark.ink.line for mark in drawing.marks if isinstance(mark, RectShape)]
+    assert lines.count("#2a2320") == 1
+    assert lines.count("#ffffff") == 1
 
 
 def test_an_epub_leads_from_panel_to_panel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

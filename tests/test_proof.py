@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pikepdf
 import pytest
-from bookmaking import hostile_story, placeholders
+from bookmaking import hostile_story, placeholders, written
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -31,6 +31,7 @@ from storyforge.book.preview.drawing import (
 from storyforge.book.preview.pages import proof_of
 from storyforge.cli.program import app
 from storyforge.project.layouts import layouts
+from storyforge.story.families import FAMILIES
 from storyforge.story.layout import shipped
 from storyforge.story.story import Story, read
 
@@ -339,3 +340,45 @@ def test_a_layout_that_cannot_be_shown_is_told_with_its_remedy(arguments, told: 
     done = invoke("layout", "show", *arguments)
     assert done.exit_code == 1
     assert told in done.output
+
+
+WORDS = (
+    "One night Pip found a lantern in the snow. Nobody knew whose it was, or why it still burnt so "
+    "brightly. So he took it home, and waited."
+)
+
+
+def typeset_page(folder: Path, book: str) -> Drawing:
+    """A page with these words on paper, in a proof of a book that is set so."""
+    story = written(
+        folder,
+        f"storyforge: 1\ntitle: T\nbook: {book}\npages:\n"
+        f"  - {{kind: art-over-text, text: '{WORDS}', panels: [{{id: a, prompt: a, alt: A}}]}}\n",
+    )
+    return next(each for each in proof_of(story).drawings if each.title == "Page 1")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_of_every_typeface_are_seen_in_a_proof(tmp_path: Path, family: str) -> None:
+    drawing = typeset_page(tmp_path, f"{{font: {family}}}")
+    words = next(m for m in drawing.marks if isinstance(m, Label) and m.layer == "words")
+    (png,) = typeset.pngs([drawing], 72)
+    with Image.open(io.BytesIO(png)) as page:
+        rect = words.rect
+        seen = page.convert("L").crop(
+            (round(rect.x), round(rect.y), round(rect.right), round(rect.bottom))
+        )
+    assert seen.getextrema()[0] < 100
+
+
+def test_a_proof_has_drop_capitals_as_the_book(tmp_path: Path) -> None:
+    drawing = typeset_page(tmp_path, "{drop_capitals: true, text_color: '#1b2a4a'}")
+    letter, beside, below = (
+        mark for mark in drawing.marks if isinstance(mark, Label) and mark.layer == "words"
+    )
+    assert letter.lines == ("O",)
+    assert letter.size > 2 * beside.size
+    assert beside.rect.x == pytest.approx(letter.rect.right)
+    assert below.rect.y == pytest.approx(beside.rect.bottom)
+    assert " ".join(("O" + beside.lines[0], *beside.lines[1:], *below.lines)) == WORDS
+    assert {letter.color, beside.color, below.color} == {"#1b2a4a"}

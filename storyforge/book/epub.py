@@ -158,6 +158,7 @@ class _EpubPage:
             "file": self.files.picture(item),
             "alt": item.alt or "",
             "corner": item.corner,
+            "border": item.border,
             "frame": _place(frame),
             "whole": _place(Rect(-crop.x * width, -crop.y * height, width, height)),
             "shapes": shapes(item.balloons),

@@ -7,7 +7,7 @@ can be printed is `preflight`'s.
 from __future__ import annotations
 
 from storyforge.book.page import Kept, problems, undrawn
-from storyforge.book.unsettable import Unprintable
+from storyforge.book.unsettable import Unheeded, Unprintable
 from storyforge.errors import Diagnostic, EnvironmentProblem, Report
 from storyforge.story.story import Story
 
@@ -30,7 +30,9 @@ def fit_findings(story: Story, kept: Kept | None = None) -> tuple[Diagnostic, ..
             file, mark = story.places.find(problem.place, language)
             message = f"{problem.message}; {problem.hint}" if problem.hint else problem.message
             report = reports.setdefault(file, Report(file))
-            if isinstance(problem, Unprintable):
+            if isinstance(problem, Unheeded):
+                report.warning(mark, "SF413", message)
+            elif isinstance(problem, Unprintable):
                 report.error(mark, "SF324", message)
             else:
                 report.error(mark, "SF323", message)

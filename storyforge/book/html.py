@@ -248,6 +248,7 @@ class _HtmlPage:
         small_height = SMALL / item.aspect
         return {
             "corner": item.corner,
+            "border": item.border,
             "halved": item.halved,
             "style": style,
             "source": self.source("image/jpeg", picture.screen_jpeg(item)),

@@ -30,8 +30,9 @@ Role = Literal[
 ]
 Ground = Literal["paper", "deep"]
 PlateStyle = Literal["rounded", "band", "soft", "none"]
-Corner = Literal["square", "round", "circle", "lined", "rimmed"]
-"""`lined` pictures are square in a dark line; `rimmed` ones lie over others, in a white rim."""
+Corner = Literal["square", "round", "circle"]
+Border = Literal["none", "lined", "rimmed"]
+"""`lined` pictures have a dark line round them; `rimmed` ones lie over others, in a white rim."""
 Direction = Literal["ltr", "rtl"]
 LeafKind = Literal["cover", "endpaper", "title", "imprint", "story", "lives", "colophon", "back"]
 
@@ -230,6 +231,7 @@ class Picture:
     halved    whether this is one half of a spread: then a small screen too shows only `crop`,
               elsewhere the whole picture
     heads     whose faces show in it
+    border    what is drawn along its edge
     """
 
     art: Art
@@ -241,6 +243,7 @@ class Picture:
     small: tuple[Balloon, ...] = ()
     halved: bool = False
     heads: tuple[Head, ...] = ()
+    border: Border = "none"
 
     @property
     def aspect(self) -> float:

@@ -16,16 +16,17 @@ from storyforge.book.colophon import spoken_in
 from storyforge.book.compose import Composition, FramedPicture, RunningText, Sheet
 from storyforge.book.folio import numbered
 from storyforge.book.initial import initialled
-from storyforge.book.leaf import Art, Book, Corner, Leaf, Picture, Rect
+from storyforge.book.leaf import Art, Book, Border, Corner, Leaf, Picture, Rect
 from storyforge.book.own import made_by
 from storyforge.book.panel import Setting, pictured
 from storyforge.book.picture import changed
 from storyforge.book.recording import Recording, recording
-from storyforge.book.unsettable import Unprintable, Unsettable
+from storyforge.book.unsettable import Unheeded, Unprintable, Unsettable
 from storyforge.errors import StoryForgeError
 from storyforge.pictures import beside, picture_size
 from storyforge.provenance.xmp import together
 from storyforge.settings import Made
+from storyforge.story.book_settings import FrameStyle
 from storyforge.story.gridform import pattern_of, room_in
 from storyforge.story.readalong import narration_of
 from storyforge.story.story import Page, Panel, Story
@@ -106,7 +107,7 @@ def _undrawn(story: Story, panel: Panel) -> Art:
 def problems(
     story: Story, art: Mapping[str, Art], language: str, kept: Kept | None = None
 ) -> list[Unsettable]:
-    """Everything that `bind` would refuse, one after the other.
+    """Everything that `bind` would refuse or nobody would see, one after the other.
 
     Raises EnvironmentProblem if a font cannot be read.
     """
@@ -116,7 +117,9 @@ def problems(
     leaves: list[Leaf] = []
     for part in _parts(binding, kept):
         try:
-            leaves += part(leaves)
+            made = part(leaves)
+            leaves += made
+            found += [each for leaf in made for each in _unheeded(binding, leaf)]
         except Unsettable as exc:
             if exc.place[:2] not in bad:
                 found.append(exc)
@@ -349,13 +352,16 @@ def _pictures(
     crop = compose.crop_to(frame, subject)
     plates = (text.plate,) if text and text.plate else ()
     over = [_over(panel, frame, crop, number) for panel in insets]
+    touching = composition.corner == "square" and len(composition.frames) > 1
+    corner, border = _edge(_style(binding, host), sheet, frame, touching=touching)
     setting = Setting(
         frame=frame,
         crop=crop,
-        corner=_corner(binding, host, composition),
+        corner=corner,
         safe=sheet.safe,
         taken=(*plates, *over),
         where=f"page {number}, panel `{host.id}`",
+        border=border,
     )
     yield pictured(binding, host, subject, setting, binding.alt(host))
     for panel, place in zip(insets, over, strict=True):
@@ -363,20 +369,57 @@ def _pictures(
         place = compose.contained(sheet, place, shown)
         where = f"page {number}, panel `{panel.id}`"
         crop = compose.crop_to(place, shown)
-        rim: Corner = "lined" if panel.frame == "line" else "rimmed"
-        inlaid = Setting(place, crop, rim, sheet.safe, plates, where)
+        style = _style(binding, panel)
+        inlaid = Setting(
+            frame=place,
+            crop=crop,
+            corner="round" if style == "round" else "square",
+            safe=sheet.safe,
+            taken=plates,
+            where=where,
+            # What lies over a picture is told from it by a rim, where it has no line.
+            border="lined" if style == "line" else "rimmed",
+        )
         yield pictured(binding, panel, shown, inlaid, binding.alt(panel))
 
 
-def _corner(binding: Binding, panel: Panel, composition: Composition) -> Corner:
-    """How a picture ends, as its panel or the book says; one that fills the page just ends."""
-    if composition.corner == "square" and len(composition.frames) == 1:
-        return "square"
-    style = panel.frame or binding.story.book.frame
-    if style == "line":
-        return "lined"
-    return composition.corner if style == "round" else "square"
+def _style(binding: Binding, panel: Panel) -> FrameStyle:
+    """How a picture's frame ends, as its panel or the book says."""
+    return panel.frame or binding.story.book.frame
 
+
+def _edge(style: FrameStyle, sheet: Sheet, frame: Rect, *, touching: bool) -> tuple[Corner, Border]:
+    """How a picture ends that lies over no other: one that fills the page just ends, and has no
+    round corners where it runs off the page or touches others."""
+    if _fills(sheet, frame):
+        return "square", "none"
+    if style == "line":
+        return "square", "lined"
+    inside = frame.covered(sheet.cut.inset(1)) > 1 - _SLIVER
+    return "round" if style == "round" and inside and not touching else "square", "none"
+
+
+def _fills(sheet: Sheet, frame: Rect) -> bool:
+    """Whether nothing of the page shows beside a frame."""
+    return sheet.cut.covered(frame) > 1 - _SLIVER
+
+
+def _unheeded(binding: Binding, leaf: Leaf) -> Iterator[Unheeded]:
+    """What a page's panels say of frames that nobody will see."""
+    said = {panel.id: panel for _, panel in binding.story.panels() if panel.frame is not None}
+    sheet = binding.sheet(leaf.number)
+    for item in leaf.pictures:
+        panel = said.get(item.art.panel)
+        if leaf.kind == "story" and panel and panel.inset is None and _fills(sheet, item.frame):
+            yield Unheeded(
+                "`frame` means nothing in a picture that fills its page",
+                place=("panel", panel.id, "frame"),
+                hint="take it out",
+            )
+
+
+_SLIVER: Final = 1e-4
+"""A share of a page or picture that is rounded away."""
 
 _SMALLEST_INSET: Final = 48.0
 """Points a side; in less, nothing is seen."""

@@ -9,7 +9,7 @@ from storyforge.book import compose
 from storyforge.book.binding import Binding
 from storyforge.book.colophon import spoken
 from storyforge.book.compose import FramedPicture
-from storyforge.book.leaf import Balloon, Corner, Head, Picture, Point, Rect
+from storyforge.book.leaf import Balloon, Border, Corner, Head, Picture, Point, Rect
 from storyforge.book.lettering import PAGE_SIZES, SMALL, SMALL_SIZES, letter
 from storyforge.book.placing import LetteringSpace, Utterance
 from storyforge.book.unsettable import Unsettable
@@ -38,6 +38,7 @@ class Setting:
     taken: tuple[Rect, ...]
     where: str
     halved: bool = False
+    border: Border = "none"
 
 
 def pictured(
@@ -63,7 +64,14 @@ def lettered(
     art = binding.art[panel.id]
     frame, crop = setting.frame, setting.crop
     picture = Picture(
-        art, frame, crop, setting.corner, alt, halved=setting.halved, heads=_heads(subject, setting)
+        art,
+        frame,
+        crop,
+        setting.corner,
+        alt,
+        halved=setting.halved,
+        heads=_heads(subject, setting),
+        border=setting.border,
     )
     if not says:
         return picture

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -89,7 +89,7 @@ def _typesetter(book: Book) -> Iterator[typst.Compiler]:
     with tempfile.TemporaryDirectory(prefix="storyforge-book-") as made:
         folder = Path(made)
         shutil.copyfile(_TEMPLATE, folder / "book.typ")
-        faces = _faces(book, folder)
+        faces = named_faces(book.faces, folder)
         others = [str(face.path) for face in book.faces if face in FALLBACKS]
         data = {**_book(book, folder), "faces": faces, "fallbacks": list(others)}
         data["numerals"] = str(book.faces[0].path) if book.faces else None
@@ -106,13 +106,13 @@ def _typesetter(book: Book) -> Iterator[typst.Compiler]:
             raise StoryForgeError(f"the typesetter refused the book: {exc.message}") from exc
 
 
-def _faces(book: Book, folder: Path) -> Data:
+def named_faces(used: Sequence[Face], folder: Path) -> Data:
     """What the typesetter calls every face, by the face's path; their files go into `folder`.
 
     Raises StoryForgeError for a font that it cannot read.
     """
     copies = {}
-    for index, face in enumerate(book.faces):
+    for index, face in enumerate(used):
         copies[folder / f"face-{index}{face.path.suffix.lower()}"] = face
         shutil.copyfile(face.path, folder / f"face-{index}{face.path.suffix.lower()}")
     known = typst.Fonts(
@@ -184,6 +184,7 @@ def _picture(item: Picture, folder: Path, files: dict[tuple[Path, int], str]) ->
         "frame": _rect(item.frame),
         "crop": _rect(item.crop),
         "corner": item.corner,
+        "border": item.border,
         "alt": item.alt,
         "balloons": [_balloon(said) for said in item.balloons],
     }

@@ -17,3 +17,7 @@ class Unsettable(StoryForgeError):
 
 class Unprintable(Unsettable):
     """Letters that no font of the book has."""
+
+
+class Unheeded(Unsettable):
+    """What changes nothing on its page, and so will not be what its author expects."""

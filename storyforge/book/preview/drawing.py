@@ -14,6 +14,9 @@ from storyforge.book.leaf import Face, Outline, Point, Rect, Stroke
 
 Layer = Literal["page", "art", "regions", "figures", "words", "balloons", "guides", "notes"]
 
+ASCENT: Final = 0.8
+"""From the top of a line's box to its baseline, in letter sizes; the PDF's is the same."""
+
 _CIRCLE: Final = 0.5523
 """Handle length of the cubic that comes nearest to a quarter of a circle."""
 

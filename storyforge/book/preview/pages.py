@@ -13,10 +13,11 @@ from typing import Final
 from storyforge.book.binding import Binding
 from storyforge.book.compose import Sheet
 from storyforge.book.inline import printed
-from storyforge.book.leaf import Art, Balloon, Leaf, Picture, Rect, TextBlock
+from storyforge.book.leaf import Art, Balloon, Initial, Leaf, Picture, Rect, TextBlock
 from storyforge.book.page import Kept, bind, undrawn
 from storyforge.book.picture import PLAIN
 from storyforge.book.preview.drawing import (
+    ASCENT,
     Drawing,
     DrawnShape,
     Ink,
@@ -46,6 +47,7 @@ _TRIM: Final = Ink(None, "#c2185b", 1.0)
 _BLEED: Final = Ink(None, "#d9480f", 0.8, dashed=True)
 _SAFE: Final = Ink(None, "#1971c2", 0.8, dashed=True)
 _QUIET: Final = Ink("#ffffff80", _GREY, 1.0, dashed=True)
+_BORDERS: Final = {"lined": Ink(None, _INK, 1.6), "rimmed": Ink(None, "#ffffff", 3.0)}
 _LEGEND: Final = (("cut", _TRIM), ("bleed", _BLEED), ("safe for words", _SAFE))
 
 _LONGEST: Final = 24
@@ -168,6 +170,8 @@ class _Desk:
             marks.append(RectShape("art", frame, Ink(field, "#9aa3ad", 0.8), radius))
             if not self._panel(picture).regions and picture.corner != "circle":
                 marks.append(crossed(frame, "#b9c2cc"))
+        if border := _BORDERS.get(picture.border):
+            marks.append(RectShape("art", frame, border, radius))
         if picture.corner != "circle":
             marks += self._quiet(picture)
             marks += regions(self._standing(picture), frame)
@@ -222,29 +226,26 @@ class _Desk:
 
     def _text(self, text: TextBlock, leaf: Leaf) -> list[DrawnShape]:
         """Words as the page sets them, on their plate."""
-        author = text.role == "author"
-        marks: list[DrawnShape] = []
-        if text.plate is not None:
-            fill = PLAIN.deep if author else PLAIN.paper + "ee"
-            radius = text.plate.height / 2 if author else 16
-            marks.append(RectShape("words", text.plate, Ink(fill), radius))
-        light = leaf.ground == "deep"
+        author, plate = text.role == "author", text.plate
+        light = leaf.ground == "deep" or (author and plate is not None)
         heading = text.role in {"title", "heading"}
-        marks.append(
-            Label(
-                layer="words",
-                lines=tuple(map(printed, text.lines)),
-                rect=text.rect,
-                size=text.size,
-                face=text.face,
-                color="#ffffff" if light else PLAIN.deep if heading else _INK,
-                leading=text.leading,
-                align=text.align,
-                halo=PLAIN.deep if leaf.kind == "cover" and not author else None,
-                rtl=self.binding.writing == "rtl" and text.language is None,
-            )
+        usual = "#ffffff" if light else PLAIN.deep if heading else _INK
+        bare = plate is not None and text.ground == "none" and not author
+        whole = Label(
+            layer="words",
+            lines=tuple(map(printed, text.lines)),
+            rect=text.rect,
+            size=text.size,
+            face=text.face,
+            color=text.color or usual,
+            leading=text.leading,
+            align=text.align,
+            halo=PLAIN.deep if text.halo else PLAIN.paper if bare else None,
+            rtl=self.binding.writing == "rtl" and text.language is None,
+            tilt=text.tilt,
         )
-        return marks
+        words = (whole,) if text.initial is None else _initialled(whole, text.initial)
+        return [*([] if plate is None or bare else [_plate(plate, text)]), *words]
 
     def _balloon(self, said: Balloon) -> list[DrawnShape]:
         pen = 1.8 if said.kind == "shout" else 0.8 if said.kind == "caption" else 1.3
@@ -288,6 +289,31 @@ class _Desk:
     def _caption(self, panel: Panel) -> str:
         setting = ", ".join(word for word in (panel.scene, panel.prompt) if word)
         return f"{panel.id}: {setting}" if setting else panel.id
+
+
+def _plate(plate: Rect, text: TextBlock) -> RectShape:
+    """The ground under words; a veil, which fades in the book, is thinner here."""
+    if text.role == "author":
+        return RectShape("words", plate, Ink(PLAIN.deep), plate.height / 2)
+    fill = PLAIN.paper + ("aa" if text.ground == "soft" else "ee")
+    return RectShape("words", plate, Ink(fill), 16 if text.ground == "rounded" else 0)
+
+
+def _initialled(whole: Label, initial: Initial) -> tuple[Label, ...]:
+    """The first letter as high as two lines, those beside it, and the lines below."""
+    rect, high = whole.rect, whole.leading * whole.size
+    baseline = rect.y + (whole.leading - 1) * whole.size / 2 + ASCENT * whole.size + high
+    x = rect.right - initial.width if whole.rtl else rect.x
+    letter = Rect(x, baseline - ASCENT * initial.size, initial.width, initial.size)
+    left = rect.x if whole.rtl else rect.x + initial.width
+    beside = Rect(left, rect.y, rect.width - initial.width, 2 * high)
+    below = replace(rect, y=rect.y + 2 * high, height=rect.height - 2 * high)
+    first, second, *rest = whole.lines
+    return (
+        replace(whole, lines=(initial.letter,), rect=letter, size=initial.size, leading=1.0),
+        replace(whole, lines=(first[len(initial.letter) :], second), rect=beside),
+        replace(whole, lines=tuple(rest), rect=below),
+    )
 
 
 def _shortened(words: str) -> str:

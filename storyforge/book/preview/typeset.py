@@ -20,7 +20,7 @@ from PIL import Image
 
 from storyforge.book.archive import MADE_ON
 from storyforge.book.leaf import Rect
-from storyforge.book.pdf import Data, Value
+from storyforge.book.pdf import Data, Value, named_faces
 from storyforge.book.picture import as_png
 from storyforge.book.preview.drawing import (
     Drawing,
@@ -32,6 +32,7 @@ from storyforge.book.preview.drawing import (
     Proof,
     RectShape,
 )
+from storyforge.book.typeface import faces_in
 from storyforge.errors import StoryForgeError
 
 _TEMPLATE: Final = Path(__file__).parent / "templates" / "proof.typ"
@@ -116,14 +117,19 @@ def _typesetter(title: str, drawings: Sequence[Drawing]) -> Iterator[typst.Compi
     with tempfile.TemporaryDirectory(prefix="storyforge-proof-") as made:
         folder = Path(made)
         shutil.copyfile(_TEMPLATE, folder / "proof.typ")
-        content: Data = {"title": title, "pages": [_drawing(each, folder) for each in drawings]}
+        labels = [mark for each in drawings for mark in each.marks if isinstance(mark, Label)]
+        used = {face: None for label in labels for face in faces_in(label.lines, label.face)}
+        content: Data = {
+            "title": title,
+            "faces": named_faces(tuple(used), folder),
+            "pages": [_drawing(each, folder) for each in drawings],
+        }
         (folder / "proof.json").write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-        labels = (mark for each in drawings for mark in each.marks if isinstance(mark, Label))
         try:
             yield typst.Compiler(
                 folder / "proof.typ",
                 root=folder,
-                font_paths=sorted({label.face.path.parent for label in labels}),
+                font_paths=[folder],
                 ignore_system_fonts=True,
             )
         except typst.TypstError as exc:
@@ -166,8 +172,7 @@ def _mark(mark: DrawnShape, folder: Path) -> Data:
         "lines": list(mark.lines),
         "size": mark.size,
         "leading": mark.leading,
-        "family": mark.face.family,
-        "weight": mark.face.weight,
+        "faces": [str(face.path) for face in faces_in(mark.lines, mark.face)],
         "color": mark.color,
         "align": mark.align,
         "halo": mark.halo,

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from storyforge.book.leaf import Face, Outline, Rect
 from storyforge.book.picture import as_png
 from storyforge.book.preview.drawing import (
+    ASCENT,
     Drawing,
     DrawnShape,
     Ink,
@@ -24,9 +25,6 @@ from storyforge.book.preview.drawing import (
     Proof,
     RectShape,
 )
-
-_ASCENT: Final = 0.8
-"""From the top of a line's box to its baseline, in letter sizes; the PDF's is the same."""
 
 _BUFFERED: Final = 64
 """Pieces of text that are written at once."""
@@ -144,7 +142,7 @@ def _photo(mark: Photo, name: str, source: Callable[[Path], str]) -> Values:
 def _label(mark: Label, faces: Sequence[Face]) -> Values:
     """Words by their baselines; right-to-left lines begin at the right."""
     rect, leading = mark.rect, mark.leading * mark.size
-    rise = (mark.leading - 1) * mark.size / 2 + _ASCENT * mark.size
+    rise = (mark.leading - 1) * mark.size / 2 + ASCENT * mark.size
     centre = rect.centre()
     x = centre.x if mark.align == "center" else rect.right if mark.rtl else rect.x
     tilt = f"rotate({_number(mark.tilt)} {_number(centre.x)} {_number(centre.y)})"

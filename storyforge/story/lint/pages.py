@@ -86,11 +86,6 @@ def _check_place(page: Node, kind: str | None, count: int, words: bool, report: 
         if why is not None:
             message = f"`text_place` means nothing {why}; take it out"
             report.warning(page.mark_of("text_place"), "SF413", message)
-    if kind in {"full-bleed", "spread"}:
-        for panel in page.each("panels"):
-            if panel.get("frame") is not None and panel.get("inset") is None:
-                message = f"`frame` means nothing in a picture that fills its page (`{kind}`)"
-                report.warning(panel.mark_of("frame"), "SF413", f"{message}; take it out")
     if page.get("gutter") is not None and count < 2:
         message = "`gutter` means nothing on a page with fewer than two pictures; take it out"
         report.warning(page.mark_of("gutter"), "SF413", message)
