@@ -267,6 +267,14 @@ def test_who_is_in_the_prompt_whatever_counts_is_not_named_again(story: Path) ->
     assert Project(story).plan().panels[0].prompt == named
 
 
+def test_words_within_anothers_words_mean_the_other(story: Path) -> None:
+    text = STORY.replace("<pip> hugs a <juna> in the snow", "a fox in a hat sees a fox")
+    regions = "{a: {prompt: a fox, at: auto}, b: {prompt: a fox in a hat, at: auto}}"
+    story.write_text(text.replace("regions: auto", f"regions: {regions}"))
+    (task,) = Project(story).plan().panels
+    assert [each.standing for each in task.regions] == [(1,), ()]
+
+
 def test_a_woman_is_no_man(story: Path) -> None:
     text = STORY.replace("<pip> hugs a <juna> in the snow", "a woman and <pip>")
     story.write_text(text.replace("regions: auto", "regions: {he: {prompt: man, at: auto}}"))
@@ -291,6 +299,11 @@ def test_auto_is_in_the_key_and_only_where_it_is_asked(story: Path) -> None:
         (
             "regions: auto",
             "regions: {a: {at: auto, prompt: Pip}, b: {at: auto, prompt: pip++}}",
+            "SF338",
+        ),
+        (
+            "<pip> hugs a <juna> in the snow\n        regions: auto",
+            "a fox\n        regions: {a: {at: auto, prompt: fox}, b: {at: auto, prompt: a fox}}",
             "SF338",
         ),
         ("regions: auto", "regions: auto\n        refine: {picture: pip/1.png}", "SF338"),

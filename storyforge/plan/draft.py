@@ -110,18 +110,21 @@ def _region(task: RegionTask, whole: str, called: Mapping[str, str]) -> RegionTa
     )
     if task.found is None:
         return made
-    standing = _standing(whole, task.found, called)
+    standing = _standing(whole, task, called)
     return replace(made, found=_in_words(task.found, called), standing=standing)
 
 
-def _standing(whole: str, found: str, called: Mapping[str, str]) -> tuple[int, ...]:
+def _standing(whole: str, task: RegionTask, called: Mapping[str, str]) -> tuple[int, ...]:
     """Which of the times that somebody's everyday word stands in a prompt mean them, from 0; none
     where all do. Two foxes are told apart by where each was named.
 
     whole  the prompt before everybody is called by such words
     """
-    whole, found = bare(whole), bare(found)
-    own = {len(_in_words(whole[:start], called)) for start in starts(whole, found)}
+    whole, found = bare(whole), bare(task.found or "")
+    meant = [
+        at for n, at in enumerate(starts(whole, found)) if not task.standing or n in task.standing
+    ]
+    own = {len(_in_words(whole[:start], called)) for start in meant}
     every = starts(_in_words(whole, called), _in_words(found, called))
     mine = tuple(number for number, start in enumerate(every) if start in own)
     return () if len(mine) == len(every) else mine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from storyforge.errors import Diagnostic, StoryError
@@ -32,6 +32,7 @@ from storyforge.story.prompts import (
     region_prompt,
 )
 from storyforge.story.story import Panel, Story, refused
+from storyforge.story.wording import bare, standing, starts
 from storyforge.tasks import ControlTask, HeadTask, Method, PanelTask, RefineTask, RegionTask
 
 
@@ -163,6 +164,8 @@ def seed_of(story: Story, panel: Panel) -> int:
 
 def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
     shapes = story.region_shapes(panel)
+    sought = {n: found_words(story, panel, n) for n in panel.regions if shapes[n].auto}
+    whole = panel_prompt(story, panel) if sought else ""
     for name, region in panel.regions.items():
         shape: RegionShape = shapes[name]
         yield RegionTask(
@@ -177,8 +180,18 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
             polygon=shape.polygon,
             soft=shape.soft,
             guidance_scale=region.guidance_scale,
-            found=found_words(story, panel, name) if shape.auto else None,
+            found=sought.get(name),
+            standing=_standing(whole, name, sought),
         )
+
+
+def _standing(whole: str, name: str, sought: Mapping[str, str]) -> tuple[int, ...]:
+    """Which of the times that a region's words stand in the prompt mean it; empty for all."""
+    if name not in sought:
+        return ()
+    text, words = bare(whole), bare(sought[name])
+    mine = standing(text, words, map(bare, sought.values()))
+    return () if len(mine) == len(starts(text, words)) else mine
 
 
 def named_file(story: Story, path: str) -> Path:

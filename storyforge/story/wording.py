@@ -6,6 +6,7 @@ What words count (`(word:1.3)`, `word++`) is read by whoever draws; here it is o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 _WEIGHTS: Final = re.compile(
@@ -37,3 +38,17 @@ def starts(text: str, words: str) -> tuple[int, ...]:
     case = re.NOFLAG if "<" in words else re.IGNORECASE
     found = re.finditer(f"{before}(?={re.escape(words)}{behind})", text, case)
     return tuple(match.start() for match in found)
+
+
+def standing(text: str, words: str, others: Iterable[str]) -> tuple[int, ...]:
+    """Which of the times, from 0, that words stand in a text are not within longer ones: none of
+    `a fox` is in `a fox in a hat`, if that is another.
+    """
+    longer = [other for other in others if len(other) > len(words)]
+    within = [(at, at + len(other)) for other in longer for at in starts(text, other)]
+    every = enumerate(starts(text, words))
+    return tuple(
+        number
+        for number, at in every
+        if not any(first <= at and at + len(words) <= end for first, end in within)
+    )

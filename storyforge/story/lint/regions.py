@@ -18,7 +18,7 @@ from storyforge.pictures import beside, open_picture, picture_size
 from storyforge.story.layout import AUTO, Layout, RegionShape
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_picture, located
-from storyforge.story.wording import bare
+from storyforge.story.wording import bare, standing, starts
 from storyforge.story.yaml import Node
 
 _ROUNDING: Final = 1e-6
@@ -59,12 +59,29 @@ def _check_found(panel: Node, report: Report) -> None:
             )
             report.error(at.mark, "SF338", f"{message}; give the regions places")
             return
-        words = node.text_at("concept") or bare(node.text_at("prompt") or "").lower()
+        concept = node.text_at("concept")
+        words = f"<{concept}>" if concept else bare(node.text_at("prompt") or "").lower()
         if words in called:
             both = f"`{shortened(called[words])}` and `{shortened(name)}`"
             message = f"{both} are looked for by the same words, which tell neither from the other"
             report.error(at.mark, "SF338", f"{message}; give one of them a place")
         called.setdefault(words, name)
+    _check_within(panel, called, report)
+
+
+def _check_within(panel: Node, called: Mapping[str, str], report: Report) -> None:
+    """Whether nobody's words stand in the prompt only as a part of another's."""
+    text = bare(panel.text_at("prompt") or "")
+    for words, name in called.items():
+        others = [other for other in called if other != words]
+        if not starts(text, words) or standing(text, words, others):
+            continue
+        holder = next((called[each] for each in others if starts(each, words)), name)
+        message = f"`{shortened(name)}` is looked for by words that only `{shortened(holder)}` has"
+        for region, node in regions_of(panel):
+            if region == name:
+                hint = "name it in the prompt, or give one of them a place"
+                report.error(node.mark_of("at"), "SF338", f"{message}; {hint}")
 
 
 def check_regions(panel: Node, around: Surroundings, report: Report) -> None:
