@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tinybases import JOINT, KINDS, base_of, tiny_pipeline
 from torch import Tensor, nn
 
+from benchmarks.bases import LiveTensors
+from storyforge.errors import EnvironmentProblem
 from storyforge.model import placement
 from storyforge.model.attention import AttentionContext, attending, predict
-from storyforge.model.base import BaseModel
+from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.eight_bits import in_eight_bits, keep_in_eight_bits
 from storyforge.model.lora import Delta, attached, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.placement import GIB, Placement, asked_placement, place, placement_for, told
 from storyforge.model.tokens import encode
+from storyforge.model.weights import unet_in
 from storyforge.modelref import DEVICE, EIGHT_BITS
 
 SDXL = 3_470_000_000
@@ -29,7 +33,8 @@ LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 def small(kind: str = "sd1") -> BaseModel:
     """A tiny base in 8 bits."""
     base = base_of(tiny_pipeline(kind))
-    place(base, Placement("cpu", torch.float32, eight_bits=True))
+    for model in _models(base):
+        keep_in_eight_bits(model)
     return base
 
 
@@ -72,7 +77,7 @@ def test_no_weight_errs_by_more_than_half_a_step_of_its_row() -> None:
         layer.weight[3] *= 100
         layer.weight[4] = 0
     before = layer.weight.detach().clone()
-    keep_in_eight_bits(model.requires_grad_(False))
+    keep_in_eight_bits(model)
     half = before.abs().amax(1, keepdim=True) / 127 / 2
     assert ((layer.weight - before).abs() <= half * 1.001).all()
 
@@ -104,7 +109,7 @@ def test_it_draws_what_its_rounded_weights_draw() -> None:
 
 
 def test_layers_in_eight_bits_come_and_go() -> None:
-    base = base_of(tiny_pipeline("sd1"))
+    base = small()
     place(base, Placement("cpu", torch.float32, offloaded=True, eight_bits=True))
     torch.testing.assert_close(drawn(base), drawn(small()))
 
@@ -168,6 +173,54 @@ def test_two_lora_files_add_up(tmp_path: Path) -> None:
         assert (other - rounded().unet.get_submodule(LINEAR).weight).abs().max() > 0.1
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sdxl")
+    tiny_pipeline("sdxl").save_pretrained(made)
+    return made
+
+
+def test_a_base_is_opened_in_eight_bits_as_it_would_be_made_so_later(folder: Path) -> None:
+    half = {"dtype": torch.bfloat16}
+    base, later = (
+        open_base(str(folder), "", eight_bits=True, **half),
+        open_base(str(folder), "", **half),
+    )
+    for one, other in zip(_models(base), _models(later), strict=True):
+        keep_in_eight_bits(other)
+        assert one.state_dict().keys() == other.state_dict().keys()
+        for name, weight in one.state_dict().items():
+            assert torch.equal(weight, other.state_dict()[name]), name
+
+
+class Held(LiveTensors):
+    """Counts what takes memory: shapes alone do not."""
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage.device.type != "meta":
+            super()._count(storage)
+
+
+def test_its_unet_is_never_there_in_half_precision(folder: Path) -> None:
+    def most(eight_bits: bool) -> int:
+        """Bytes of tensors, at the most."""
+        with Held() as live:
+            unet_in(folder / "unet", torch.bfloat16, eight_bits=eight_bits)
+        return live.peak
+
+    weights = sum(w.numel() for w in base_of(tiny_pipeline("sdxl")).unet.parameters())
+    assert most(True) < 1.6 * weights < 2 * weights <= most(False)
+
+
+def test_a_weight_of_another_shape_is_told_as_it_is_read(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "base")
+    file = tmp_path / "base" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({name: tensor[:1].clone() for name, tensor in tensors.items()}, file)
+    with pytest.raises(EnvironmentProblem, match=r"`\S+` is \(1,.*\) and not \("):
+        open_base(str(tmp_path / "base"), "", dtype=torch.bfloat16, eight_bits=True)
+
+
 def test_sdxl_in_eight_bits_stays_on_a_gpu_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert placement_for(SDXL, "cuda", 8 * GIB).offloaded
@@ -177,14 +230,13 @@ def test_sdxl_in_eight_bits_stays_on_a_gpu_of_eight(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_is_for_large_bases_and_only_where_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny_pipeline("sd1").save_pretrained(tmp_path)
     monkeypatch.setenv(DEVICE, "cpu")
     monkeypatch.setenv(EIGHT_BITS, "1")
-    assert not asked_placement(str(tmp_path)).eight_bits
+    assert not asked_placement(str(folder)).eight_bits
     monkeypatch.setattr(placement, "LARGE", 1)
-    assert told(asked_placement(str(tmp_path))).endswith("weights in 8 bits")
-    assert all(map(in_eight_bits, placement.open_placed(str(tmp_path), "").linears.values()))
+    assert told(asked_placement(str(folder))).endswith("weights in 8 bits")
+    assert all(map(in_eight_bits, placement.open_placed(str(folder), "").linears.values()))
     monkeypatch.delenv(EIGHT_BITS)
-    assert not asked_placement(str(tmp_path)).eight_bits
+    assert not asked_placement(str(folder)).eight_bits

@@ -228,6 +228,7 @@ def open_base(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    eight_bits: bool = False,
 ) -> BaseModel:
     """Open a base model.
 
@@ -237,6 +238,7 @@ def open_base(
       identity: the hash under which concepts and pictures remember it.
       device: where to put it.
       dtype: precision of U-Net and text encoders; the VAE stays in float32.
+      eight_bits: keep the weights of their blocks in 8 bits.
 
     Raises:
       EnvironmentProblem: if it cannot be found or read, or is of another kind.
@@ -245,7 +247,7 @@ def open_base(
     parts, began = BaseParts.of(reference), perf_counter()
     try:
         folder = folder_of(str(weights_at(parts.model)))
-        made = components_of(folder, dtype, parts.prediction)
+        made = components_of(folder, dtype, parts.prediction, eight_bits=eight_bits)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the base model `{parts.model}`: {reason}") from exc

@@ -63,11 +63,18 @@ def _steps_of(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def keep_in_eight_bits(model: nn.Module) -> None:
-    """Keep the weights of a frozen model's blocks in 8 bits from now on."""
+    """Freeze a model, and keep the weights of its blocks in 8 bits from now on."""
+    model.requires_grad_(False)
     for name, layer in list(model.named_modules()):
-        if isinstance(layer, nn.Linear | nn.Conv2d) and _BLOCKS.search(name):
-            # Unsafe: what is kept has another type than the weight, and shall have.
-            parametrize.register_parametrization(layer, "weight", _Steps(), unsafe=True)
+        keep_layer(layer, name)
+
+
+def keep_layer(layer: nn.Module, name: str) -> None:
+    """Keep the weight of one frozen layer in 8 bits, if it has one in a block, by its name."""
+    weighty = isinstance(layer, nn.Linear | nn.Conv2d) and not in_eight_bits(layer)
+    if weighty and _BLOCKS.search(name):
+        # Unsafe: what is kept has another type than the weight, and shall have.
+        parametrize.register_parametrization(layer, "weight", _Steps(), unsafe=True)
 
 
 def in_eight_bits(layer: nn.Module) -> bool:

@@ -20,8 +20,6 @@ from diffusers.hooks import apply_group_offloading
 from storyforge.errors import StoryForgeError
 from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
-from storyforge.model.eight_bits import keep_in_eight_bits
-from storyforge.model.heap import trim_heap
 from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import DEVICE, EIGHT_BITS, VRAM, BaseParts, weights_at
@@ -131,28 +129,27 @@ def open_placed(reference: str, identity: str) -> BaseModel:
     """
     placement = asked_placement(reference)
     logging.getLogger(__name__).info("the base lies on %s", told(placement))
-    first = "cpu" if placement.offloaded or placement.eight_bits else placement.device
-    base = open_base(reference, identity, device=first, dtype=placement.dtype)
+    first = "cpu" if placement.offloaded else placement.device
+    base = open_base(
+        reference,
+        identity,
+        device=first,
+        dtype=placement.dtype,
+        eight_bits=placement.eight_bits,
+    )
     place(base, placement)
     return base
 
 
 def place(base: BaseModel, placement: Placement) -> None:
-    """Make an opened base as small as its placement says."""
+    """Let an opened base's layers and pictures come in parts, if its placement says so."""
     if placement.tiled and not isinstance(base.vae, PatchAutoencoder):
         base.vae.enable_tiling()
         base.vae.enable_slicing()
-    device = torch.device(placement.device)
-    models = (base.unet, *(each.model for each in base.encoders))
-    if placement.eight_bits:
-        for module in models:
-            keep_in_eight_bits(module)
-            module.to("cpu" if placement.offloaded else device)
-        base.vae.to(device)
-        trim_heap()
     if placement.offloaded:
+        device = torch.device(placement.device)
         base.working_device = device
-        for module in models:
+        for module in (base.unet, *(each.model for each in base.encoders)):
             # Layer by layer, since keys and values of texts are asked for out of turn. Without
             # streams: those fetch the layers in the order of the first step, and later ones do not
             # ask for keys and values again.

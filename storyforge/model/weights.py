@@ -12,9 +12,11 @@ from typing import Final, TypeVar
 import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.checked import head_of
+from storyforge.model.eight_bits import keep_layer
 from storyforge.model.heap import trim_heap
 
 _WEIGHTS: Final = re.compile(
@@ -97,9 +99,11 @@ def chosen_in(folder: Path, half: bool = False) -> Chosen:
     return chosen
 
 
-def unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
+def unet_in(folder: Path, dtype: torch.dtype, *, eight_bits: bool = False) -> UNet2DConditionModel:
     """The U-Net, by far the largest part: in another precision than its file's, it is read one
     weight after the other, since both of them at once are more than drawing needs.
+
+    eight_bits  its blocks' weights are kept so as they are read; not those of several files
 
     Raises EnvironmentProblem or ValueError, which say why, if it cannot be read.
     """
@@ -111,9 +115,30 @@ def unet_in(folder: Path, dtype: torch.dtype) -> UNet2DConditionModel:
         made: UNet2DConditionModel = UNet2DConditionModel.from_config(
             UNet2DConditionModel.load_config(folder)
         )
-    made.load_state_dict(dict(_one_by_one(files[0], dtype)), assign=True)
+    tensors = _one_by_one(files[0], dtype)
+    if eight_bits and head_of(files[0]).tensors.keys() == made.state_dict().keys():
+        _read_narrow(made.requires_grad_(False), tensors)
+    else:
+        made.load_state_dict(dict(tensors), assign=True)
     trim_heap()  # before the other parts come
     return made
+
+
+def _read_narrow(model: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Give a model all of its weights, each in 8 bits before the next is there.
+
+    Raises ValueError for one of another shape.
+    """
+    for index, (name, tensor) in enumerate(tensors):
+        owner, _, part = name.rpartition(".")
+        layer = model.get_submodule(owner)
+        if (shape := layer.get_parameter(part).shape) != tensor.shape:
+            raise ValueError(f"`{name}` is {tuple(tensor.shape)} and not {tuple(shape)}")
+        setattr(layer, part, nn.Parameter(tensor, requires_grad=False))
+        if part == "weight":
+            keep_layer(layer, owner)
+        if index % _OFTEN == 0:
+            trim_heap()  # holes between what is kept were a third of it
 
 
 def _has_other_types(file: Path) -> bool:
@@ -136,6 +161,9 @@ def _one_by_one(file: Path, dtype: torch.dtype) -> Iterator[tuple[str, torch.Ten
                 stream.readinto(made.view(-1).view(torch.uint8).numpy().data)
             yield name, made.to(dtype)
 
+
+_OFTEN: Final = 64
+"""Weights after which what was freed goes back to the system."""
 
 _TYPES: Final = {
     "F64": torch.float64,
