@@ -12,39 +12,10 @@ from safetensors import safe_open
 pytest.importorskip("skia")
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.pocket.pretrain.components import (
-    BLURRED,
-    HIDDEN,
-    KNOWN,
-    LEARNT,
-    hidden,
-    train_components,
-)
+from storyforge.pocket.pretrain.components import LEARNT, train_components
 from storyforge.pocket.pretrain.decoder import Decoding, train_decoder
 from storyforge.pocket.pretrain.latents import autoencoder_of, draw_latents
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import Job, Team
-
-
-def test_components_are_gone_whole_or_something_between() -> None:
-    generator = torch.Generator().manual_seed(0)
-    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
-    made = hidden(components, generator)
-    gone = (made == 0).flatten(1).all(1).float().mean().item()
-    whole = (made == components).flatten(1).all(1).float().mean().item()
-    # Of 600, three standard errors of .02.
-    assert abs(gone - HIDDEN) < 0.06
-    assert abs(whole - KNOWN) < 0.06
-    assert gone + whole < 1 - BLURRED
-
-
-def test_of_noisy_components_the_finer_are_known_less() -> None:
-    generator = torch.Generator().manual_seed(0)
-    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
-    made = hidden(components, generator)
-    left = (made != components).flatten(1).any(1) & (made != 0).flatten(1).any(1)
-    alike = (made * components)[left].mean((0, 2, 3))
-    assert alike[0] > 1.5 * alike[-1] > 0
 
 
 def progress(folder: Path) -> int:

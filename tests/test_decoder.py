@@ -14,16 +14,13 @@ from safetensors import safe_open
 pytest.importorskip("skia")
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
-from storyforge.pocket import world
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import (
     CELLS,
     CROP,
     EYE_WEIGHT,
     HEAD_WEIGHT,
-    TOLD_ALONE,
     Drawings,
-    noisy,
     picture_loss,
     psnr,
     train_decoder,
@@ -56,41 +53,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawings(folder: Path) -> Drawings:
     """Four drawings."""
     return Drawings(autoencoder_of(folder), 4, 4)
-
-
-@pytest.fixture(scope="module")
-def hidden() -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents that are 1 everywhere, as they are learnt from; what of their components is gone."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = noisy(torch.ones(400, COMPONENTS + world.MEANINGS, 4, 4))
-    return made, (made[:, :COMPONENTS].mean((2, 3)) - 1).abs() > 0.7
-
-
-def test_half_of_what_is_drawn_is_drawn_from_what_is_told_alone(
-    hidden: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    alone = hidden[1].all(1).float().mean().item()
-    # Of 400, three standard errors of .025.
-    assert abs(alone - TOLD_ALONE) < 0.08
-
-
-def test_the_finer_a_component_is_the_more_often_it_is_hidden(
-    hidden: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    often = hidden[1].float().mean(0)
-    assert often[0] < often[COMPONENTS // 2] < often[-1] < 0.95
-
-
-def test_what_is_told_is_amiss_all_over_but_not_where_it_tells_the_place(
-    hidden: tuple[torch.Tensor, torch.Tensor],
-) -> None:
-    told = hidden[0][:, COMPONENTS:].mean((2, 3)) - 1
-    kind = told[:, world.PLACE_OF["kind"]].square().mean()
-    assert kind > 4 * told[:, world.PLACE_OF["spot"]].square().mean()
-    assert kind > 2 * told[:, world.PLACE_OF["colour"]].square().mean()
-    clean = (hidden[0][:, COMPONENTS:] == 1).all(1).all(1).all(1).float().mean().item()
-    assert 0.3 < clean < 0.5
 
 
 def steps_of(folder: Path) -> int:
@@ -126,11 +88,6 @@ def test_a_drawing_is_renewed_with_all_that_belongs_to_it(folder: Path) -> None:
     one.renew([0])
     assert not torch.equal(one.pixels, before[0])
     assert not torch.equal(one.latents, before[1])
-
-
-def test_what_a_denoiser_makes_of_latents_stands_beside_them(folder: Path) -> None:
-    made = Drawings(autoencoder_of(folder), 1, 7, lambda pictures, clean: clean + len(pictures))
-    torch.testing.assert_close(made.guessed, made.latents + 1)
 
 
 def test_the_loss_of_the_same_picture_is_nothing_and_heads_and_colour_count() -> None:

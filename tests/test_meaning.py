@@ -23,6 +23,7 @@ from storyforge.pocket.world.meaning import (
     recoloured,
 )
 from storyforge.pocket.world.picture import Picture, Subject, Thing
+from storyforge.pocket.world.places import ARRANGEMENTS
 from storyforge.pocket.world.things import THINGS
 
 FOX = Subject(Look("fox", "orange", "coat", "blue", extras=(("stripes", "gold"),)), 0.25, 0.9, 0.5)
@@ -72,7 +73,7 @@ def test_every_kind_and_place_has_a_code_that_differs_in_two_signs_at_least() ->
 
 def test_the_codes_are_those_that_the_weights_have_learnt() -> None:
     said = b"".join(_CODES[name][key].tobytes() for name in sorted(_CODES) for key in _CODES[name])
-    assert hashlib.sha256(said).hexdigest()[:16] == "46ae8c7b5a887bff"
+    assert hashlib.sha256(said).hexdigest()[:16] == "60e64ba69986497d"
 
 
 @pytest.mark.parametrize(
@@ -81,14 +82,14 @@ def test_the_codes_are_those_that_the_weights_have_learnt() -> None:
         ({"garment_colour": "red"}, {"garment colour"}),
         ({"pose": "running"}, {"pose"}),
         ({"mirror": True}, {"mirror"}),
-        ({"accessory": "hat"}, {"accessory"}),
+        ({"accessory": "hat"}, {"accessory", "accessory colour"}),
         ({"fur": "#123456"}, {"colour"}),
         ({"extras": ()}, {"pattern", "pattern colour"}),
-        ({"extras": (("stripes", "gold"), ("horn", "gold"))}, {"crown"}),
+        ({"extras": (("stripes", "gold"), ("horn", "gold"))}, {"crown", "crown colour"}),
         ({"extras": (("stripes", "gold"), ("patch", "black"))}, {"marks", "other colour"}),
-        ({"extras": (("stripes", "gold"), ("glow", "gold"))}, {"glow"}),
+        ({"extras": (("stripes", "gold"), ("glow", "gold"))}, {"glow", "shine colour"}),
         ({"build": "tall"}, {"build"}),
-        ({"pose": "holding", "holding": "star"}, {"pose", "held"}),
+        ({"pose": "holding", "holding": "star"}, {"pose", "held", "held colour"}),
     ],
 )
 def test_what_changes_is_told_and_nothing_else(change: dict[str, object], fields: set[str]) -> None:
@@ -120,7 +121,18 @@ def test_cells_know_where_in_their_subject_they_are() -> None:
     across, down = told()[PLACE_OF["spot"]]
     assert across[1, 0] == pytest.approx(2 * (0.125 - 0.25) / 0.5)
     assert down[3, 0] == pytest.approx(2 * (0.875 - 0.9) / 0.5 + 1)
-    assert (across[FAR] == 0).all()
+    assert (across[FAR], down[FAR]) == (0.75, -0.75)
+
+
+def test_a_place_tells_its_ground_and_which_of_its_arrangements_it_has() -> None:
+    tinted = replace(PICTURE, place="grove", tint="violet")
+    assert different(told(replace(PICTURE, place="grove")), told(tinted)) == {"colour"}
+    codes = {
+        told(replace(PICTURE, seed=n))[PLACE_OF["accessory"]][:, FAR].tobytes()
+        for n in range(ARRANGEMENTS)
+    }
+    assert len(codes) == ARRANGEMENTS
+    assert not told(replace(PICTURE, seed=2**20))[PLACE_OF["accessory"]][:, FAR].any()
 
 
 def test_the_numbers_lie_around_nought_and_are_not_large() -> None:

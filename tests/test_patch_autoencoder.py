@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,10 +14,11 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, PatchAutoencoder
+from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, PatchAutoencoder, agreed
 from storyforge.modelref import POCKET
 
-CHANNELS, TOLD = 12, 3
+CHANNELS, TOLD = 12, 6
+SIZES = (1.5, 1.3)
 
 
 def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, torch.Tensor]]:
@@ -28,7 +30,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         latent_channels=CHANNELS,
         pixels_per_cell=pixels_per_cell,
         told=TOLD,
-        spot=(CHANNELS - 2, CHANNELS - 1),
+        sizes=SIZES,
         reading=(8, 8),
         widths=(16, 8, 8, 8, 8),
         depths=(1, 1, 1),
@@ -41,6 +43,46 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
 def pictures(side: int, seed: int = 1) -> torch.Tensor:
     """Two pictures in [−1, 1]."""
     return 2 * torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def figure(middle: tuple[float, float], size: float, look: float = 1.0) -> torch.Tensor:
+    """(t, 16, 16) what is told where one figure is all there is; `middle` in cells."""
+    y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
+    told = torch.full((TOLD, 16, 16), look)
+    told[1] = (x - middle[0]) / (8 * size)
+    told[2] = (y - middle[1]) / (8 * size)
+    told[3] = SIZES[0] * np.log(size) + SIZES[1]
+    return told
+
+
+def two_figures() -> torch.Tensor:
+    """Of one look, left and right."""
+    left, right = figure((4, 9), 0.6), figure((12, 9), 0.6)
+    return torch.cat([left[..., :8], right[..., 8:]], -1)
+
+
+def test_cells_that_tell_the_truth_tell_the_same_when_they_agree() -> None:
+    told = torch.stack([figure((5.5, 11), 1.3), two_figures()])
+    made, places = agreed(told, SIZES)
+    torch.testing.assert_close(made, told, atol=1e-2, rtol=1e-2)
+    assert places.slope[0].mean().item() == pytest.approx(1 / (8 * 1.3), rel=1e-3)
+
+
+def test_a_ramp_that_is_told_flat_and_rough_is_the_figures_own_again() -> None:
+    told, generator = figure((8, 8), 0.9), torch.Generator().manual_seed(3)
+    amiss = told + 0.15 * torch.randn(told.shape, generator=generator)
+    amiss[1:3] = 0.4 * told[1:3] + 0.15 * torch.randn((2, 16, 16), generator=generator)
+    made, _ = agreed(amiss[None], SIZES)
+    before, after = ((each - told).abs()[1:3].mean().item() for each in (amiss, made[0]))
+    assert after < before / 4
+    assert (made[0, 3:] - told[3:]).abs().max() < 0.06
+
+
+def test_waves_run_on_within_a_cell_as_from_cell_to_cell() -> None:
+    _, places = agreed(figure((8, 8), 0.5)[None], SIZES)
+    turned = places.waves(4, (0.01,))[0, 1] / (0.01 * torch.pi)
+    steps = turned[:, 0].diff()
+    torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-3, rtol=1e-2)
 
 
 @torch.no_grad()
@@ -135,6 +177,7 @@ def test_a_crop_far_from_its_border_is_decoded_as_in_the_whole() -> None:
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.normal_(module.weight, std=0.05)
     latents = torch.randn(1, CHANNELS, 16, 16)
+    latents[:, -TOLD:] = figure((8, 9), 0.8)
     middle, shifted = (slice(at * DRAWN, (at + 2) * DRAWN) for at in (7, 6))
     whole = model.decode(latents).sample[..., middle, middle]
     part = model.decode(latents[..., 1:15, 1:15]).sample[..., shifted, shifted]

@@ -38,6 +38,20 @@ BELIEF = 4.0
 """Before any training components are believed so many logits."""
 FINEST = 2 * FINE
 """Parts a side of a cell of which each is thought of for itself."""
+OWN = 3
+"""The first numbers told are a cell's own: how much of it is covered, and where in its subject it
+is, of that one's half size from the middle. The next tells how large that is, and it and all others
+are the same in every cell of a subject; a place is one, too."""
+UNIT = 16
+"""Cells that a subject of size 1 is high."""
+ROUNDS = 4
+"""How often cells agree."""
+ALIKE, NEAR = 2.0, 0.55
+"""Squares of differences, and half sizes between middles, from which on cells hardly are of one."""
+LEAST_COVERED = 0.02
+"""How much a cell that no subject covers has to say about where it is."""
+LARGEST = 6.0
+"""Sizes that are believed are between this and one part of it."""
 WIDER = 3
 """How many times as many numbers a block thinks in as it reads."""
 
@@ -188,42 +202,115 @@ class Eighths(nn.Module):
         self.out = nn.Conv2d(width, 3 * (DRAWN // FINEST) ** 2, 1)
         _silence(self.out)
 
-    def forward(self, x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """(n, quarters, 4·h, 4·w) and (n, 2, h, w) places to (n, 3, 32·h, 32·w)."""
-        waves = self.waves(_waves(where, FINEST, FINEST_WAVES))
+    def forward(self, x: torch.Tensor, places: Places) -> torch.Tensor:
+        """(n, quarters, 4·h, 4·w) and where its cells are to (n, 3, 32·h, 32·w)."""
+        waves = self.waves(places.waves(FINEST, FINEST_WAVES))
         y = F.relu(F.pixel_shuffle(self.split(x), FINEST // FINE) + waves)
         y = F.relu(self.second(F.relu(self.first(y))))
         return F.pixel_shuffle(self.out(y), DRAWN // FINEST)
 
 
+class Places(NamedTuple):
+    """Where in its subject each cell is, and how much further a cell is than the one before it.
+
+    at     (n, 2, h, w)
+    slope  (n, 1, h, w)
+    """
+
+    at: torch.Tensor
+    slope: torch.Tensor
+
+    def waves(self, times: int, waves: tuple[float, ...] = WAVES) -> torch.Tensor:
+        """(n, 4·waves, times·h, times·w) of parts of cells, each by what its own cell tells."""
+        at, slope = (x.float().repeat_interleave(times, -1) for x in self)
+        at, slope = (x.repeat_interleave(times, -2) for x in (at, slope))
+        within = (torch.arange(times, device=at.device) + 0.5) / times - 0.5
+        across = within.repeat(at.shape[-1] // times)
+        down = within.repeat(at.shape[-2] // times)[:, None]
+        fine = torch.cat([at[:, :1] + slope * across, at[:, 1:] + slope * down], 1)
+        turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
+        return torch.cat([turned.sin(), turned.cos()], 1).to(self.at.dtype)
+
+
+def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor, Places]:
+    """What cells tell of their subjects, as those that are alike and near tell it together.
+
+    told   (n, t, h, w)
+    sizes  (gain, more): `gain · log(size) + more` is what is told of a size
+
+    A denoiser tells everywhere what a figure is, each cell a little otherwise, and of a ramp over
+    its cells only the middle well: the mean of what is possible is flat. So each cell says where
+    the middle is, they agree on that and on all that is one over a figure by a few steps of mean
+    shift (Cheng 1995), and the ramp is that of one size around one middle. Nothing is learnt here;
+    what is true already stays as it is.
+    """
+    kind, high, wide = told.dtype, *told.shape[-2:]
+    with torch.autocast(told.device.type, enabled=False):
+        cells = told.float().flatten(2)
+        y, x = torch.meshgrid(
+            torch.arange(high, device=told.device) + 0.5,
+            torch.arange(wide, device=told.device) + 0.5,
+            indexing="ij",
+        )
+        at = torch.stack([x, y]).flatten(1)[None]
+        covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
+        same = cells[:, OWN:]
+        half = _half(same, sizes)
+        middle = at - cells[:, 1:OWN] * half
+        for _ in range(ROUNDS):
+            near = NEAR**2 * half.mT @ half
+            apart = _apart(same) / ALIKE + _apart(middle) / near
+            shares = torch.softmax(-apart, 2)
+            same = same @ shares.mT
+            half = _half(same, sizes)
+            heard = shares * covered
+            middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
+        made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).unflatten(2, (high, wide))
+        slope = (1 / half).unflatten(2, (high, wide))
+    places = Places(made[:, 1:OWN].to(kind), slope.to(kind))
+    return made.to(kind), places
+
+
+def _half(same: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
+    """(n, t, m) to (n, 1, m): half the size in cells."""
+    gain, more = sizes
+    size = ((same[:, :1] - more) / gain).exp()
+    return size.clamp(1 / LARGEST, LARGEST) * (UNIT / 2)
+
+
+def _apart(x: torch.Tensor) -> torch.Tensor:
+    """(n, c, m) to (n, m, m): squared distances."""
+    squares = x.square().sum(1)
+    return (squares[:, :, None] + squares[:, None] - 2 * x.mT @ x).clamp(min=0)
+
+
 class Decoder(nn.Module):
     """Cells to pixels: blocks at cells, at halves, at quarters, then a pixel shuffle.
 
-    Two of the channels say where in its subject a cell is. Waves over that place, finer than
-    cells, are what all finer parts draw along (Tancik et al. 2020, Fourier Features Let Networks
-    Learn High Frequency Functions). Components are believed as far as they fit what is told: a
-    denoiser knows them last and worst.
+    Cells first agree on what they tell. Waves over the place in a subject, finer than cells, are
+    what all finer parts draw along (Tancik et al. 2020, Fourier Features Let Networks Learn High
+    Frequency Functions). Components are believed as far as they fit what is told: a denoiser knows
+    them last and worst.
     """
 
     def __init__(
         self,
         channels: int,
         told: int,
-        spot: tuple[int, int],
+        sizes: tuple[float, float],
         widths: tuple[int, int, int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
-        """`told` of the channels, the last, tell; `spot` are two of them. `widths` at cells,
+        """`told` of the channels, the last, tell; `sizes` as `agreed` has it. `widths` at cells,
         halves, quarters, eighths and of the refiner; `depths` of the first three."""
         super().__init__()
         cells, halves, quarters, eighths, pixels = widths
-        self.spot, self.components = spot, channels - told
+        self.sizes, self.components = sizes, channels - told
         self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
         self.trust = nn.Conv2d(cells, self.components, 1)
         self.instead = nn.Conv2d(cells, self.components, 1)
         self.into = nn.Conv2d(channels + 4 * len(FINEST_WAVES), cells, 3, padding=1)
         self.cells = _blocks(cells, depths[0])
-        self.where = nn.Conv2d(cells, 2, 1)
         self.split = nn.Conv2d(cells, halves * 4, 1)
         self.waves_in_halves = nn.Conv2d(4 * len(WAVES), halves, 1)
         self.halves = _blocks(halves, depths[1])
@@ -232,7 +319,7 @@ class Decoder(nn.Module):
         self.quarters = _blocks(quarters, depths[2])
         self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
         self.eighths = Eighths(quarters, eighths)
-        silent = self.where, self.trust, self.instead, self.waves_in_halves, self.waves_in_quarters
+        silent = self.trust, self.instead, self.waves_in_halves, self.waves_in_quarters
         for conv in (*silent, self.out):
             _silence(conv)
         self.refiner = Refiner(pixels, 1)
@@ -240,33 +327,29 @@ class Decoder(nn.Module):
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x, components = self.believed(latents)
-        where = latents[:, list(self.spot)] + self.where(x)
-        both = torch.cat([components, latents[:, self.components :]], 1)
+        x, both, places = self.believed(latents)
         plain = F.pixel_shuffle(self.plain(both), DRAWN)
-        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(_waves(where, 2))
+        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(places.waves(2))
         x = F.pixel_shuffle(self.again(self.halves(x)), 2)
-        x = self.quarters(x + self.waves_in_quarters(_waves(where, FINE)))
-        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, where)
+        x = self.quarters(x + self.waves_in_quarters(places.waves(FINE)))
+        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, places)
         made: torch.Tensor = self.refiner(pixels + plain)
         return made
 
-    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, c, h, w) to features (n, cells, h, w), and components as they are to be drawn: as
-        far as they are believed what they were, and what goes with all that is told."""
-        waves = _waves(latents[:, list(self.spot)], 1, FINEST_WAVES)
-        x = self.cells(self.into(torch.cat([latents, waves], 1)))
+    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Places]:
+        """(n, c, h, w) to features (n, cells, h, w), latents as they are to be drawn, and places.
+
+        Cells tell what they have agreed on; of the components is kept what is believed, and there
+        is added what goes with all that is told.
+        """
+        known = latents[:, : self.components]
+        told, places = agreed(latents[:, self.components :], self.sizes)
+        waves = places.waves(1, FINEST_WAVES)
+        x = self.cells(self.into(torch.cat([known, told, waves], 1)))
         # 1 as it begins: what is there is what is drawn.
         trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
-        made = latents[:, : self.components] * trust + self.instead(x)
-        return x, made.to(latents.dtype)
-
-
-def _waves(where: torch.Tensor, times: int, waves: tuple[float, ...] = WAVES) -> torch.Tensor:
-    """(n, 2, h, w) places to (n, 4·waves, times·h, times·w), at parts of cells between them."""
-    fine = F.interpolate(where.float(), scale_factor=float(times), mode="bilinear")
-    turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
-    return torch.cat([turned.sin(), turned.cos()], 1).to(where.dtype)
+        made = known * trust + self.instead(x)
+        return x, torch.cat([made.to(told.dtype), told], 1), places
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -281,8 +364,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def __init__(
         self,
         latent_channels: int = 80,
-        told: int = 48,
-        spot: tuple[int, int] = (33, 34),
+        told: int = 60,
+        sizes: tuple[float, float] = (1.0, 0.0),
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int] = (192, 256),
         widths: tuple[int, int, int, int, int] = (192, 96, 48, 64, 24),
@@ -294,14 +377,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
         told     how many of the channels, the last ones, tell what a cell is part of
-        spot     the channels that tell where in it the cell is
+        sizes    what is told of a size, as `agreed` has it
         reading  widths of the encoder: at cells and above
         widths   of the decoder: at cells, halves, quarters, eighths, pixels
         depths   blocks of the decoder's first three
         """
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
-        self.decoder = Decoder(latent_channels, told, spot, widths, depths)
+        self.decoder = Decoder(latent_channels, told, sizes, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:

@@ -11,10 +11,9 @@ from typing import Final
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from storyforge.pocket.pretrain.decoder import told_amiss
+from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.latents import (
     Latents,
     autoencoder_of,
@@ -42,8 +41,6 @@ LEARNT: Final = ("into", "cells", "trust", "instead")
 SUBJECT_WEIGHT, HEAD_WEIGHT = 2.0, 3.0
 SOFT: Final = 0.05
 """Errors below count by their square, others as they are: an edge is here or there, not between."""
-HIDDEN, BLURRED, KNOWN = 0.4, 0.15, 0.15
-"""Shares of the drawings whose components are none, blurred, and as they are; others are noisy."""
 HELD_OUT: Final = 64
 """Drawings of the last piece that nothing is learnt from."""
 
@@ -56,24 +53,6 @@ class Parts(nn.Module):
         super().__init__()
         for name in LEARNT:
             self.add_module(name, decoder.get_submodule(name))
-
-
-def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Components (n, k, h, w) as a denoiser may leave them: none, blurred, mixed with noise, or
-    whole; the finer of them the worse."""
-    count, channels = components.shape[:2]
-    size = (count, 1, 1, 1)
-    finer = torch.arange(channels)[None, :, None, None] / 8
-    signal = torch.rand(size, generator=generator) ** (1 + finer)
-    spread = components.std((0, 2, 3), keepdim=True)
-    noise = torch.randn(components.shape, generator=generator)
-    loud = torch.rand(size, generator=generator)
-    noisy = signal * components + loud * (1 - signal**2).sqrt() * spread * noise
-    blurred = F.avg_pool2d(components, 3, 1, 1, count_include_pad=False)
-    lot = torch.rand(size, generator=generator)
-    made = torch.where(lot < HIDDEN + BLURRED + KNOWN, components, noisy)
-    made = torch.where(lot < HIDDEN + BLURRED, blurred * (0.5 + loud), made)
-    return torch.where(lot < HIDDEN, torch.zeros(()), made)
 
 
 class Restoring:
@@ -121,11 +100,10 @@ class Restoring:
         heads = torch.from_numpy(self.latents.heads(rows))
         counts = 1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * heads
         counts = counts * torch.from_numpy(self.latents.fineness[:COMPONENTS])
-        wanted, told = drawn[:, :COMPONENTS], drawn[:, COMPONENTS:]
-        seen = torch.cat([hidden(wanted, self.generator), told_amiss(told)], 1)
+        wanted = drawn[:, :COMPONENTS]
         with torch.autocast(self.job.device, torch.bfloat16):
-            made = self.decoder.believed(seen.contiguous(memory_format=torch.channels_last))[1]
-        error = made.float() - wanted
+            made = self.decoder.believed(amiss(drawn, self.generator))[1]
+        error = made[:, :COMPONENTS].float() - wanted
         lack = (error.square() + SOFT**2).sqrt() - SOFT
         return (lack * counts).sum() / counts.expand_as(lack).sum()
 
@@ -139,7 +117,7 @@ class Restoring:
         drawn, cover = (torch.from_numpy(each) for each in self.latents.rows(last))
         seen = drawn.clone()
         seen[:, :COMPONENTS] = 0
-        made = kept.decoder.believed(seen)[1]
+        made = kept.decoder.believed(seen)[1][:, :COMPONENTS]
         wanted, inside = drawn[:, :COMPONENTS], (cover > 0.5).expand(-1, COMPONENTS, -1, -1)
         unknown = (made - wanted).square()[inside].mean() / wanted.square()[inside].mean()
         say(self.job, step=self.step, unknown=unknown.item())

@@ -1,9 +1,7 @@
 """Stages `critic` and `double`: the decoder meets a critic; then its pictures are made larger.
 
-What a denoiser leaves is not a drawing's code with noise on it. Half of the crops are decoded from
-what the denoiser itself makes of noised latents, and a critic of patches, which sees no more than
-a few lines at a time, tells decoded pictures from drawings: what is uncertain comes out crisp
-rather than as the mean of all that it could be.
+A critic of patches, which sees no more than a few lines at a time, tells decoded pictures from
+drawings: what is uncertain comes out crisp rather than as the mean of all that it could be.
 """
 
 import numpy as np
@@ -17,7 +15,6 @@ from storyforge.pocket.pretrain.decoder import (
     CELLS,
     Decoding,
     known_latents,
-    noisy,
     picture_loss,
 )
 from storyforge.pocket.pretrain.latents import keep_autoencoder
@@ -49,14 +46,14 @@ class Critic(nn.Module):
 
 
 def train_with_critic(job: Job, team: Team) -> None:
-    """Go on with the decoder on guessed latents and against a critic."""
+    """Go on with the decoder against a critic."""
     learning = Decoding(job, team, rate=3e-4)
     critic = Critic().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     against = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     last = learning.decoder.refiner.second.weight
     while (spent := learning.spent()) < 1:
         latents, wanted, weights = learning.crops()
-        made = learning.made(noisy(latents))
+        made = learning.made(latents)
         _teach(critic, against, made.detach(), wanted)
         loss = picture_loss(made, wanted, weights)
         with torch.autocast(job.device, torch.bfloat16):

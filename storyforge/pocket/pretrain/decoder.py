@@ -1,37 +1,27 @@
 """Stage `decoder`: draws what the latents mean, at twice the size that the encoder has read.
 
 The encoder stays as it is (stage `encoder`), so this can run beside the denoiser's training.
-Latents are given noise, since a denoiser's are not as clean as an encoder's.
+Latents are put amiss as a denoiser's are (`amiss`).
 """
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTokenizer
 
 from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.denoiser import token_ids
+from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.latents import (
     autoencoder_of,
     averaged,
     keep_autoencoder,
     latents_of,
     shown_of,
-)
-from storyforge.pocket.pretrain.parts import (
-    COMPONENTS,
-    new_scheduler,
-    new_text_encoder,
-    new_unet,
-    part_folder,
 )
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -45,20 +35,11 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     say,
     scatter,
-    under,
 )
 
 HELD_OUT_SEED = 1 << 40
-LATENT_NOISE = 0.2
-"""Spread of the normal law whose size is the noise of a crop's latents; half of them have none."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
-GUESSED_FROM = (0.03, 0.4)
-"""How much noise latents get before a denoiser guesses them, as parts of the schedule."""
-AMISS = 0.25
-"""Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
-TOLD_ALONE = 0.5
-"""Share of crops that are drawn from what is told and nothing else."""
 RENEWED = 8
 """Drawings that are drawn anew at once, in every fourth step."""
 AT_HEADS = 0.4
@@ -73,10 +54,6 @@ CELLS = 16
 SAVE_EVERY = 120.0
 
 Box = tuple[float, float, float, float]
-
-Guess = Callable[[list[world.Picture], torch.Tensor], torch.Tensor]
-"""What a denoiser makes of the clean latents of pictures, after noise was added to them."""
-
 
 Through = Callable[[world.Picture, torch.Tensor], torch.Tensor]
 """A picture, and how it is drawn, to what an autoencoder makes of it."""
@@ -99,33 +76,6 @@ def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
     return weights
 
 
-def guessing(folder: Path) -> Guess | None:
-    """Clean latents as the denoiser that is being trained guesses them, in one step, from noised
-    ones; None where none is trained yet."""
-    checkpoint = folder / "unet.safetensors"
-    if not checkpoint.is_file():
-        return None
-    tokenizer = CLIPTokenizer.from_pretrained(part_folder(folder, "tokenizer"))
-    unet, text = new_unet().eval(), new_text_encoder(tokenizer).eval()
-    tensors = load_file(checkpoint)
-    unet.load_state_dict(under(tensors, "ema.unet-short."))
-    text.load_state_dict(under(tensors, "ema.text-short."))
-    scheduler, generator = new_scheduler(), np.random.default_rng(0)
-    least, most = (round(share * scheduler.config.num_train_timesteps) for share in GUESSED_FROM)
-
-    @torch.no_grad()
-    def guess(pictures: list[world.Picture], clean: torch.Tensor) -> torch.Tensor:
-        words = [world.describe(picture, generator) for picture in pictures]
-        times = torch.from_numpy(generator.integers(least, most, len(clean)))
-        seen = scheduler.add_noise(clean, torch.randn_like(clean), times)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = text(token_ids(tokenizer, words)).last_hidden_state
-            said: torch.Tensor = unet(seen, times, features).sample.float()
-        return said
-
-    return guess
-
-
 def _inside(side: int, box: Box) -> tuple[slice, slice]:
     """The rows and columns of a square grid that a box covers."""
     left, top, right, bottom = (round(at * side) for at in box)
@@ -137,38 +87,27 @@ class Drawings:
 
     pixels   (n, 3, 512, 512) uint8
     latents  (n, c, 16, 16)
-    guessed  (n, c, 16, 16)  what a denoiser makes of them; the same where there is none
     weights  (n, 1, 128, 128)  how much a pixel counts
     heads    of each drawing, boxes in fractions
     """
 
-    def __init__(
-        self,
-        model: PatchAutoencoder,
-        count: int,
-        first_seed: int,
-        guess: Guess | None = None,
-    ) -> None:
+    def __init__(self, model: PatchAutoencoder, count: int, first_seed: int) -> None:
         """Draw `count` pictures, seeds from `first_seed` on."""
         side = CELLS * DRAWN
-        self.model, self.seed, self.guess = model, first_seed, guess
+        self.model, self.seed = model, first_seed
         self.pixels = torch.zeros(count, 3, side, side, dtype=torch.uint8)
         self.latents = torch.zeros(count, model.config.latent_channels, CELLS, CELLS)
-        self.guessed = torch.zeros_like(self.latents)
         self.weights = torch.ones(count, 1, GRID, GRID)
         self.heads: list[list[Box]] = [[] for _ in range(count)]
         for first in range(0, count, RENEWED):
             self.renew(range(first, min(first + RENEWED, count)))
 
-    @torch.no_grad()
-    def renew(self, rows: Sequence[int]) -> None:
+    def renew(self, rows: Iterable[int]) -> None:
         """Put the next drawings into some rows."""
-        pictures = [self._drawn(row) for row in rows]
-        clean = self.latents[rows]
-        self.guessed[rows] = clean if self.guess is None else self.guess(pictures, clean)
+        for row in rows:
+            self._draw(row)
 
-    def _drawn(self, row: int) -> world.Picture:
-        """Put the next drawing into a row, as it is known; the picture that it is of."""
+    def _draw(self, row: int) -> None:
         picture = world.imagine(np.random.default_rng(self.seed))
         self.seed += 1
         large, shown = world.draw(picture, CELLS * DRAWN)[0], shown_of(picture)
@@ -183,34 +122,19 @@ class Drawings:
         found = [face for face in world.faces(picture) if face is not None]
         self.heads[row] = [face.head for face in found]
         self.weights[row, 0] = torch.from_numpy(eyes_and_heads(picture, GRID))
-        return picture
 
     def crops(
         self, size: int, generator: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights.
-
-        A third of the latents is as known, a third as guessed; of a third the components are
-        guessed, and what is told is true: so it is what must be believed.
-        """
+        """(n, c, 8, 8) latents, (n, 3, 256, 256) pixels in [−1, 1] and their weights."""
         latents, pixels, weights = [], [], []
         for row in generator.integers(len(self.heads), size=size):
             corner = self._corner(int(row), generator)
-            components, told = self._sources()[generator.integers(3)]
-            both = torch.cat([components[row][:COMPONENTS], told[row][COMPONENTS:]])
-            latents.append(_cut(both, corner, 1))
+            latents.append(_cut(self.latents[row], corner, 1))
             pixels.append(_cut(self.pixels[row], corner, DRAWN))
             weights.append(_cut(self.weights[row], corner, GRID // CELLS))
         wanted = torch.stack(pixels).contiguous(memory_format=torch.channels_last).float()
         return torch.stack(latents), wanted / 127.5 - 1, torch.stack(weights)
-
-    def _sources(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Where components are from, and what is told."""
-        return [
-            (self.latents, self.latents),
-            (self.guessed, self.guessed),
-            (self.guessed, self.latents),
-        ]
 
     def _corner(self, row: int, generator: np.random.Generator) -> tuple[int, int]:
         """(row, column) of the first cell of a crop, around a head or anywhere."""
@@ -255,10 +179,7 @@ class Decoding:
     """The decoder in training, with its average, its optimiser and its drawings."""
 
     def __init__(self, job: Job, team: Team, rate: float) -> None:
-        """Go on from the checkpoint, or from where the last training ended; then the clock runs.
-
-        Half of the crops are what the denoiser makes of them, if there is one.
-        """
+        """Go on from the checkpoint, or from where the last training ended; then the clock runs."""
         self.job, self.team = job, team
         torch.manual_seed(job.seed)
         self.model = autoencoder_of(job.folder)
@@ -274,8 +195,9 @@ class Decoding:
         self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, team.rank, self.step))
+        self.chance = torch.Generator().manual_seed(int(self.generator.integers(1 << 60)))
         first = job.seed + 10**9 * team.rank + 10 * self.step
-        self.drawings = Drawings(self.model, min(KEPT, job.pictures), first, guessing(job.folder))
+        self.drawings = Drawings(self.model, min(KEPT, job.pictures), first)
         self.clock, self.saved = Clock(job, 100), 0.0
 
     def spent(self) -> float:
@@ -283,12 +205,13 @@ class Decoding:
         return self.team.agree(self.clock.spent())
 
     def crops(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """A batch as `Drawings.crops` makes it, some of the drawings new."""
+        """A batch as `Drawings.crops` makes it, some of the drawings new, and latents amiss."""
         if self.step % 4 == 0:
             kept = len(self.drawings.heads)
             chosen = self.generator.choice(kept, min(RENEWED, kept), replace=False)
             self.drawings.renew(chosen.tolist())
-        return self.drawings.crops(self.job.batch_size, self.generator)
+        latents, wanted, weights = self.drawings.crops(self.job.batch_size, self.generator)
+        return amiss(latents, self.chance), wanted, weights
 
     def made(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w)."""
@@ -325,58 +248,14 @@ class Decoding:
 
 
 def train_decoder(job: Job, team: Team) -> None:
-    """Train the decoder alone, on noisy latents and on what a denoiser guesses."""
+    """Train the decoder alone, on latents that are amiss."""
     learning = Decoding(job, team, rate=1e-3)
     while (spent := learning.spent()) < 1:
         latents, wanted, weights = learning.crops()
-        made = learning.made(noisy(latents))
+        made = learning.made(latents)
         learning.learn(picture_loss(made, wanted, weights), spent)
     if team.rank == 0:
         learning.keep()
-
-
-def noisy(latents: torch.Tensor) -> torch.Tensor:
-    """With noise of a strength that each has for itself, or with none.
-
-    Some lack their finer components, and many lack all, as a denoiser hardly knows them: what is
-    told must do, and is not learnt to be read where components say enough; that is amiss, too.
-    """
-    size = (len(latents), 1, 1, 1)
-    kept = torch.randint(2 * COMPONENTS, size) * (torch.rand(size) > TOLD_ALONE)
-    plain = latents[:, :COMPONENTS] * (torch.arange(COMPONENTS)[None, :, None, None] < kept)
-    plain = plain + LATENT_NOISE * torch.randn(size).abs() * _sometimes(size) * torch.randn_like(
-        plain
-    )
-    told = told_amiss(latents[:, COMPONENTS:])
-    return torch.cat([plain, told], 1).contiguous(memory_format=torch.channels_last)
-
-
-def told_amiss(told: torch.Tensor) -> torch.Tensor:
-    """What is told (n, t, h, w) as a denoiser tells it: too loud or too low, a little other all
-    over, and rough; or as it is."""
-    size = (len(told), 1, 1, 1)
-    loud = torch.empty(size).uniform_(0.8, 1.4) ** _ALIKE
-    wrong = _AMISS * torch.randn(len(told), len(_AMISS), 1, 1)
-    rough = LATENT_NOISE * torch.randn(size).abs() * torch.randn_like(told)
-    return torch.where(_sometimes(size) > 0, told * loud + wrong + rough, told)
-
-
-def _sometimes(size: tuple[int, ...]) -> torch.Tensor:
-    return (torch.rand(size) < 0.6).float()
-
-
-def _per_number(usual: float, colours: float) -> torch.Tensor:
-    """(t, 1, 1) a value for each number told: 0 where it tells where, `colours` for colours."""
-    made = torch.full((world.MEANINGS, 1, 1), usual)
-    for name, place in world.PLACE_OF.items():
-        if name in ("covered", "spot", "size"):
-            made[place] = 0.0
-        elif name.endswith("colour"):
-            made[place] = colours
-    return made
-
-
-_ALIKE, _AMISS = _per_number(1.0, 0.0), _per_number(AMISS, AMISS / 5)
 
 
 @torch.no_grad()

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
-from storyforge.pocket.pretrain.parts import PICTURE, SPOT, new_autoencoder, part_folder
+from storyforge.pocket.pretrain.parts import (
+    COMPONENTS,
+    PICTURE,
+    SPOT,
+    new_autoencoder,
+    part_folder,
+)
 from storyforge.pocket.pretrain.run import Average, Job, Team, say
 
 FIRST_SEED = 10**6
@@ -31,8 +37,10 @@ FINE_WEIGHT = 0.2
 """The power of a channel's spread by which its error is divided: 0 counts pixels as they are, 1
 every channel the same. Faces are in channels that pixels hardly notice."""
 LEAST_SPREAD = 0.1
-SPOT_WEIGHT = 4.0
-"""How much more it counts where in its subject a cell is: outlines are as straight as that is."""
+SPOT_WEIGHT = 2.0
+"""How much more it counts where in its subject a cell is."""
+COMPONENT_WEIGHT = 0.3
+"""How much less the components of patches count: what is told says what to draw."""
 ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
 """How often a drawing with so many subjects comes, beside one with two."""
 
@@ -180,6 +188,7 @@ class Latents:
         spread = np.maximum(self.latents[0].astype(np.float32).std((0, 2, 3)), LEAST_SPREAD)
         counts = spread**-FINE_WEIGHT
         counts[[*SPOT]] *= SPOT_WEIGHT
+        counts[:COMPONENTS] *= COMPONENT_WEIGHT
         self.fineness = (counts / counts.mean())[:, None, None]
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
 from storyforge.pocket import world
 
 PICTURE = 256
-COMPONENTS = 32
+COMPONENTS = 20
 LATENT_CHANNELS = COMPONENTS + world.MEANINGS
 SPOT = (COMPONENTS + world.SPOT, COMPONENTS + world.SPOT + 1)
 TEXT_WIDTH = 160
@@ -65,7 +65,7 @@ def new_autoencoder() -> PatchAutoencoder:
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
-        spot=SPOT,
+        sizes=world.SIZE_LAW,
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     return model

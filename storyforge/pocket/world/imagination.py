@@ -28,7 +28,15 @@ from storyforge.pocket.world.looks import (
     Look,
 )
 from storyforge.pocket.world.picture import HOLDABLE, Picture, Subject, Thing
-from storyforge.pocket.world.places import PLACES, SKY_KINDS, TIMES, TINTED, TINTS, WEATHERS
+from storyforge.pocket.world.places import (
+    ARRANGEMENTS,
+    PLACES,
+    SKY_KINDS,
+    TIMES,
+    TINTED,
+    TINTS,
+    WEATHERS,
+)
 from storyforge.pocket.world.proportions import (
     BUILD_SHAPES,
     SHOULDER,
@@ -74,7 +82,7 @@ def _throw(generator: np.random.Generator) -> Picture:
         tint = _pick(generator, tuple(TINTS))
     count = int(generator.choice([1, 2, 3, 4], p=[0.35, 0.40, 0.17, 0.08]))
     cast = _cast(generator, count)
-    return Picture(place, time, weather, cast, int(generator.integers(2**31)), sky, tint)
+    return Picture(place, time, weather, cast, int(generator.integers(ARRANGEMENTS)), sky, tint)
 
 
 def _odd_sky(generator: np.random.Generator, time: str, weather: str) -> str:

@@ -27,7 +27,14 @@ from storyforge.pocket.world.looks import (
     Look,
 )
 from storyforge.pocket.world.picture import Picture, Subject
-from storyforge.pocket.world.places import PLACES, SKY_KINDS, TIMES, WEATHERS
+from storyforge.pocket.world.places import (
+    ARRANGEMENTS,
+    PLACES,
+    SKY_KINDS,
+    TIMES,
+    TINTS,
+    WEATHERS,
+)
 from storyforge.pocket.world.things import THINGS
 
 Vector = NDArray[np.float32]
@@ -41,21 +48,30 @@ FIELDS: Final = {
     "garment": 2,
     "garment colour": 3,
     "accessory": 4,
+    "accessory colour": 3,
     "pose": 3,
     "mirror": 1,
     "pattern": 3,
     "pattern colour": 3,
     "crown": 2,
+    "crown colour": 3,
     "marks": 2,
     "other colour": 3,
     "build": 2,
     "wings": 1,
     "glow": 1,
+    "shine colour": 3,
     "held": 3,
+    "held colour": 3,
 }
 """Names of the numbers and how many they are. `colour` is that of fur, skin or object, `other
-colour` that of marks or hair. Where there is no subject, `pose` tells the weather, `pattern` the
-sky, and `garment` the time."""
+colour` that of marks or hair, `shine colour` that of wings, else of a glow. Where there is no
+subject, `pose` tells the weather, `pattern` the sky, `garment` the time, `colour` the ground of a
+tint, and `accessory` which of its arrangements the place has; the place is as large as the
+picture, and its middle is that of the picture."""
+
+SIZE_LAW: Final = (1.5, 1.3)
+"""The number told of a size, in sides of the picture: so many times its logarithm, and so much."""
 
 MEANINGS: Final = sum(FIELDS.values())
 _starts = np.cumsum([0, *FIELDS.values()])
@@ -106,6 +122,7 @@ _CODES: Final[dict[str, dict[str, Vector]]] = {
     "weather": _codes(WEATHERS, _axes(3)),
     "sky": _codes(SKY_KINDS[1:], np.concatenate([_axes(3), _corners(3)])),
     "time": _codes(TIMES, _corners(2)),
+    "arrangement": _codes([*map(str, range(ARRANGEMENTS))], _corners(4)),
 }
 
 
@@ -136,6 +153,7 @@ def meanings(
     told: NDArray[np.float32] = table[near].transpose(2, 0, 1).copy()
     told[PLACE_OF["covered"]] = cover[None] / np.float32(127.5) - 1
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
+    told[PLACE_OF["spot"]] = 2 * np.stack([(x + 0.5) / wide, (y + 0.5) / high]) - 1
     for index, subject in enumerate(picture.subjects):
         here = near == index
         across = (x[here] + 0.5) / wide - subject.x
@@ -165,7 +183,7 @@ def recoloured(told: NDArray[np.float32], colours: NDArray[np.int64]) -> NDArray
     colours  (3,) which colour each becomes
     """
     made = told.copy()
-    for name in ("colour", "garment colour", "pattern colour", "other colour"):
+    for name in (name for name in FIELDS if name.endswith("colour")):
         made[PLACE_OF[name]] = told[PLACE_OF[name]][colours]
     return made
 
@@ -193,15 +211,25 @@ def _of_place(picture: Picture) -> Vector:
         "kind": _CODES["kind"][picture.place],
         "garment": _CODES["time"][picture.time],
         "pose": _CODES["weather"][picture.weather],
+        "size": _told_size(1.0),
     }
+    if str(picture.seed) in _CODES["arrangement"]:
+        values["accessory"] = _CODES["arrangement"][str(picture.seed)]
+    if picture.tint:
+        values["colour"] = _colour(TINTS[picture.tint].ground)
     if picture.sky in _CODES["sky"]:
         values["pattern"] = _CODES["sky"][picture.sky]
     return _written(values)
 
 
+def _told_size(size: float) -> float:
+    gain, more = SIZE_LAW
+    return gain * float(np.log(size)) + more
+
+
 def _of_subject(subject: Subject) -> Vector:
     what = subject.what
-    values: dict[str, Vector | float] = {"size": 1.5 * float(np.log(subject.size)) + 1.3}
+    values: dict[str, Vector | float] = {"size": _told_size(subject.size)}
     if not isinstance(what, Look):
         values |= {"kind": _CODES["kind"][what.name], "colour": _colour(COLOURS[what.colour])}
         if what.pattern:
@@ -226,16 +254,19 @@ def _of_creature(look: Look) -> dict[str, Vector | float]:
         values["garment colour"] = _colour(COLOURS[look.garment_colour])
     if look.accessory:
         values["accessory"] = _CODES["accessory"][look.accessory]
+        values["accessory colour"] = _colour(COLOURS[look.accessory_colour])
     if look.build in _CODES["build"]:
         values["build"] = _CODES["build"][look.build]
     if look.holding:
         values["held"] = _CODES["held"][look.holding]
+        values["held colour"] = _colour(COLOURS[look.holding_colour])
+    if dye := look.extra("wings") or look.extra("glow"):
+        values["shine colour"] = _colour(dye)
     for field, names in (("pattern", PATTERNS), ("crown", CROWNS), ("marks", MARKS)):
         name = look.one_of(names)
         if dye := look.extra(name):
             values[field] = _CODES[field][name]
-            if field != "crown":
-                values["pattern colour" if field == "pattern" else "other colour"] = _colour(dye)
+            values["other colour" if field == "marks" else f"{field} colour"] = _colour(dye)
     if look.species in PEOPLE:
         values["other colour"] = _colour(HAIRS[look.hair])
     return values

@@ -422,6 +422,9 @@ PLACES: dict[str, tuple[Callable[[Stage], None], bool]] = {
 }
 """Painter of each scene, and whether it is under the sky."""
 
+ARRANGEMENTS = 8
+"""In how many ways small props stand about in pictures that are imagined, in each place."""
+
 TINTED = ("forest", "grove", "meadow")
 """Scenes that may have a tint."""
 

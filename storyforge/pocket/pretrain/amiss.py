@@ -1,0 +1,104 @@
+"""Latents put amiss as a denoiser leaves them: what a decoder must draw rightly all the same.
+
+A denoiser knows the components of patches last and worst, and tells what is to be seen a little
+otherwise in every cell. What it tells wrongly of a whole figure is what is to be drawn then, and
+nothing that a decoder could mend.
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+
+from storyforge.pocket import world
+from storyforge.pocket.pretrain.parts import COMPONENTS
+
+HIDDEN, BLURRED, KNOWN = 0.5, 0.12, 0.15
+"""Shares of the pictures whose components are none, blurred, and as they are; others are noisy."""
+AMISS: Final = 0.25
+"""Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
+ROUGH: Final = 0.2
+"""Spread of the normal law whose size is the spread of what each cell tells amiss for itself."""
+OFTEN: Final = 0.6
+"""Share of the pictures of which something is told amiss, and of those with outlines amiss."""
+PARTS_AMISS: Final = 4
+"""Cells a side of the parts of which all lie amiss alike."""
+UNIT: Final = 16
+"""Cells that what is as high as a picture is high."""
+SPOT: Final = world.SPOT
+SIZE: Final = world.PLACE_OF["size"].start
+
+
+def amiss(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(n, c, h, w) of drawings as a denoiser may leave them."""
+    components = hidden(latents[:, :COMPONENTS], generator)
+    told = told_amiss(latents[:, COMPONENTS:], generator)
+    return torch.cat([components, told], 1).contiguous(memory_format=torch.channels_last)
+
+
+def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Components (n, k, h, w) as a denoiser may leave them: none, blurred, mixed with noise, or
+    whole; the finer of them the worse."""
+    count, channels = components.shape[:2]
+    size = (count, 1, 1, 1)
+    finer = torch.arange(channels)[None, :, None, None] / 8
+    signal = torch.rand(size, generator=generator) ** (1 + finer)
+    spread = components.std((0, 2, 3), keepdim=True)
+    noise = torch.randn(components.shape, generator=generator)
+    loud = torch.rand(size, generator=generator)
+    noisy = signal * components + loud * (1 - signal**2).sqrt() * spread * noise
+    blurred = F.avg_pool2d(components, 3, 1, 1, count_include_pad=False)
+    lot = torch.rand(size, generator=generator)
+    made = torch.where(lot < HIDDEN + BLURRED + KNOWN, components, noisy)
+    made = torch.where(lot < HIDDEN + BLURRED, blurred * (0.5 + loud), made)
+    return torch.where(lot < HIDDEN, torch.zeros(()), made)
+
+
+def told_amiss(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What is told (n, t, h, w) as a denoiser tells it: too loud or too low, a little other all
+    over, rough, and with outlines that lie amiss; or as it is."""
+    size = (len(told), 1, 1, 1)
+    told = torch.where(_sometimes(size, generator), amid_others(told, generator), told)
+    loud = (0.8 + 0.6 * torch.rand(size, generator=generator)) ** _ALIKE
+    wrong = _AMISS * torch.randn((len(told), len(_AMISS), 1, 1), generator=generator)
+    rough = ROUGH * torch.randn(size, generator=generator).abs()
+    changed = told * loud + wrong + rough * torch.randn(told.shape, generator=generator)
+    return torch.where(_sometimes(size, generator), changed, told)
+
+
+def amid_others(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What is told (n, t, h, w), some parts of it by cells that tell what their neighbours should.
+
+    Each cell still tells rightly where it is in what it says it is a part of.
+    """
+    count, _, high, wide = told.shape
+    parts = (count, 2, -(-high // PARTS_AMISS), -(-wide // PARTS_AMISS))
+    by = torch.randint(-1, 2, parts, generator=generator)
+    by = by.repeat_interleave(PARTS_AMISS, -1).repeat_interleave(PARTS_AMISS, -2)
+    by = by[..., :high, :wide]
+    rows, columns = torch.arange(high)[:, None], torch.arange(wide)
+    row, column = (rows + by[:, 0]).clamp(0, high - 1), (columns + by[:, 1]).clamp(0, wide - 1)
+    made = told[torch.arange(count)[:, None, None], :, row, column].permute(0, 3, 1, 2).clone()
+    gain, more = world.SIZE_LAW
+    half = ((made[:, SIZE] - more) / gain).exp() * (UNIT / 2)
+    made[:, SPOT] += (columns - column) / half
+    made[:, SPOT + 1] += (rows - row) / half
+    return made
+
+
+def _sometimes(size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(size, generator=generator) < OFTEN
+
+
+def _per_number(usual: float, colours: float) -> torch.Tensor:
+    """(t, 1, 1) a value for each number told: 0 where it tells where, `colours` for colours."""
+    made = torch.full((world.MEANINGS, 1, 1), usual)
+    for name, place in world.PLACE_OF.items():
+        if name in ("covered", "spot", "size"):
+            made[place] = 0.0
+        elif name.endswith("colour"):
+            made[place] = colours
+    return made
+
+
+_ALIKE, _AMISS = _per_number(1.0, 0.0), _per_number(AMISS, AMISS / 5)

@@ -1,0 +1,78 @@
+"""Latents put amiss as a denoiser leaves them: how much of them, and what stays true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("skia")
+
+from storyforge.model.patch_autoencoder import agreed
+from storyforge.pocket import world
+from storyforge.pocket.pretrain.amiss import (
+    BLURRED,
+    HIDDEN,
+    KNOWN,
+    OFTEN,
+    amid_others,
+    amiss,
+    hidden,
+    told_amiss,
+)
+from storyforge.pocket.pretrain.latents import shown_of
+from storyforge.pocket.pretrain.parts import COMPONENTS
+
+
+def chance() -> torch.Generator:
+    """The same for every test."""
+    return torch.Generator().manual_seed(0)
+
+
+def test_components_are_gone_whole_or_something_between() -> None:
+    generator = chance()
+    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
+    made = hidden(components, generator)
+    gone = (made == 0).flatten(1).all(1).float().mean().item()
+    whole = (made == components).flatten(1).all(1).float().mean().item()
+    # Of 600, three standard errors of .02.
+    assert abs(gone - HIDDEN) < 0.06
+    assert abs(whole - KNOWN) < 0.06
+    assert gone + whole < 1 - BLURRED
+
+
+def test_of_noisy_components_the_finer_are_known_less() -> None:
+    generator = chance()
+    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
+    made = hidden(components, generator)
+    left = (made != components).flatten(1).any(1) & (made != 0).flatten(1).any(1)
+    alike = (made * components)[left].mean((0, 2, 3))
+    assert alike[0] > 1.3 * alike[-1] > 0
+
+
+def test_what_is_told_is_amiss_all_over_but_not_where_it_tells_the_place() -> None:
+    made = told_amiss(torch.ones(400, world.MEANINGS, 4, 4), chance())
+    told = made.mean((2, 3)) - 1
+    kind = told[:, world.PLACE_OF["kind"]].square().mean()
+    assert kind > 2 * told[:, world.PLACE_OF["colour"]].square().mean()
+    clean = (made[:, world.PLACE_OF["kind"]] == 1).flatten(1).all(1).float().mean().item()
+    # Of 400, three standard errors of .025.
+    assert abs(clean - (1 - OFTEN)) < 0.08
+
+
+def test_a_cell_that_tells_of_its_neighbours_subject_still_knows_where_it_is() -> None:
+    fox = world.Subject(world.Look("fox", "orange"), 0.4, 0.9, 0.7)
+    told = torch.from_numpy(shown_of(world.Picture("snow", "day", "clear", (fox,), 0)).told)[None]
+    made, _ = agreed(amid_others(told, chance()), world.SIZE_LAW)
+    alike = torch.from_numpy(world.kinds(made.numpy()) == world.kinds(told.numpy()))
+    assert 0.8 < alike.float().mean() < 1
+    spots = world.SPOT, world.SPOT + 1
+    for spot in spots:
+        assert torch.allclose(made[:, spot][alike], told[:, spot][alike], atol=1e-2)
+
+
+def test_drawings_latents_keep_their_shape_and_their_numbers_stay_finite() -> None:
+    drawn = np.random.default_rng(0).normal(size=(3, COMPONENTS + world.MEANINGS, 5, 7))
+    made = amiss(torch.from_numpy(drawn).float(), chance())
+    assert made.shape == drawn.shape
+    assert made.isfinite().all()
