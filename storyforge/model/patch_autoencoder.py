@@ -327,14 +327,27 @@ class Decoder(nn.Module):
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x, both, places = self.believed(latents)
+        x, both, places = self.thought(latents)
         plain = F.pixel_shuffle(self.plain(both), DRAWN)
-        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(places.waves(2))
-        x = F.pixel_shuffle(self.again(self.halves(x)), 2)
-        x = self.quarters(x + self.waves_in_quarters(places.waves(FINE)))
         pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, places)
         made: torch.Tensor = self.refiner(pixels + plain)
         return made
+
+    def coarse(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to (n, 3, 16·h, 16·w): the same without what only larger pictures show, for
+        a fraction of the work."""
+        x, both, _ = self.thought(latents)
+        return _smaller_pixels(self.plain, both, DRAWN) + _smaller_pixels(
+            self.out, x, DRAWN // FINE
+        )
+
+    def thought(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Places]:
+        """(n, c, h, w) to features (n, quarters, 4·h, 4·w), latents as they are to be drawn, and
+        places."""
+        x, both, places = self.believed(latents)
+        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(places.waves(2))
+        x = F.pixel_shuffle(self.again(self.halves(x)), 2)
+        return self.quarters(x + self.waves_in_quarters(places.waves(FINE))), both, places
 
     def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Places]:
         """(n, c, h, w) to features (n, cells, h, w), latents as they are to be drawn, and places.
@@ -350,6 +363,16 @@ class Decoder(nn.Module):
         trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
         made = known * trust + self.instead(x)
         return x, torch.cat([made.to(told.dtype), told], 1), places
+
+
+def _smaller_pixels(conv: nn.Conv2d, x: torch.Tensor, side: int) -> torch.Tensor:
+    """What `conv` writes as `side`² pixels for each place, in half as many a side."""
+    weight = F.avg_pool2d(conv.weight.reshape(3, side, side, -1).permute(0, 3, 1, 2), 2)
+    bias = None
+    if conv.bias is not None:
+        bias = F.avg_pool2d(conv.bias.reshape(3, side, side), 2).flatten()
+    flat = weight.permute(0, 2, 3, 1).reshape(-1, weight.shape[1], 1, 1)
+    return F.pixel_shuffle(F.conv2d(x, flat, bias), side // 2)
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -369,7 +392,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int] = (192, 256),
         widths: tuple[int, int, int, int, int] = (192, 96, 48, 64, 24),
-        depths: tuple[int, int, int] = (8, 2, 2),
+        depths: tuple[int, int, int] = (8, 6, 3),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
         sample_size: int = 512,

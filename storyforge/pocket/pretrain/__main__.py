@@ -13,6 +13,7 @@ from storyforge.pocket.pretrain.denoiser import learn_words, train_text, train_u
 from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
+from storyforge.pocket.pretrain.shapes import train_shapes
 from storyforge.pocket.pretrain.ship import keep_start, ship, ship_adapters, ship_clip
 
 STAGES = {
@@ -22,6 +23,7 @@ STAGES = {
     "unet": train_unet,
     "encoder": train_encoder,
     "components": train_components,
+    "shapes": train_shapes,
     "decoder": train_decoder,
     "critic": train_with_critic,
     "double": train_doubler,
@@ -35,7 +37,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys([*ADAPTERS, "decoder", "critic", "double"], 8)
-    | {"encoder": 16, "components": 16}
+    | {"encoder": 16, "components": 16, "shapes": 4}
 )
 
 

@@ -19,7 +19,7 @@ AMISS: Final = 0.25
 """Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
 ROUGH: Final = 0.2
 """Spread of the normal law whose size is the spread of what each cell tells amiss for itself."""
-OFTEN: Final = 0.6
+OFTEN, OUTLINES = 0.6, 0.25
 """Share of the pictures of which something is told amiss, and of those with outlines amiss."""
 PARTS_AMISS: Final = 4
 """Cells a side of the parts of which all lie amiss alike."""
@@ -58,7 +58,7 @@ def told_amiss(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What is told (n, t, h, w) as a denoiser tells it: too loud or too low, a little other all
     over, rough, and with outlines that lie amiss; or as it is."""
     size = (len(told), 1, 1, 1)
-    told = torch.where(_sometimes(size, generator), amid_others(told, generator), told)
+    told = torch.where(_sometimes(size, generator, OUTLINES), amid_others(told, generator), told)
     loud = (0.8 + 0.6 * torch.rand(size, generator=generator)) ** _ALIKE
     wrong = _AMISS * torch.randn((len(told), len(_AMISS), 1, 1), generator=generator)
     rough = ROUGH * torch.randn(size, generator=generator).abs()
@@ -86,8 +86,10 @@ def amid_others(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return made
 
 
-def _sometimes(size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    return torch.rand(size, generator=generator) < OFTEN
+def _sometimes(
+    size: tuple[int, ...], generator: torch.Generator, often: float = OFTEN
+) -> torch.Tensor:
+    return torch.rand(size, generator=generator) < often
 
 
 def _per_number(usual: float, colours: float) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch import nn
 from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.latents import (
     Latents,
+    Layers,
     autoencoder_of,
     averaged,
     keep_autoencoder,
@@ -45,16 +46,6 @@ HELD_OUT: Final = 64
 """Drawings of the last piece that nothing is learnt from."""
 
 
-class Parts(nn.Module):
-    """What of a decoder learns here, by the names that it has there."""
-
-    def __init__(self, decoder: nn.Module) -> None:
-        """It shares the decoder's parameters."""
-        super().__init__()
-        for name in LEARNT:
-            self.add_module(name, decoder.get_submodule(name))
-
-
 class Restoring:
     """The layers in training, with their average and their optimiser."""
 
@@ -64,7 +55,7 @@ class Restoring:
         self.job, self.team = job, team
         self.model = autoencoder_of(job.folder)
         self.decoder = self.model.decoder
-        self.parts = Parts(self.decoder)
+        self.parts = Layers(self.decoder, LEARNT)
         self.parameters = list(self.parts.parameters())
         self.average = Average(self.parts, 0.998)
         self.optimizer = adam(self.parts, RATE)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
@@ -66,6 +67,16 @@ def averaged(model: PatchAutoencoder, part: str, average: Average) -> PatchAutoe
     made.load_state_dict(model.state_dict())
     made.get_submodule(part).load_state_dict(average.values, strict=False)
     return made
+
+
+class Layers(nn.Module):
+    """Some layers of a decoder, by the names that they have there."""
+
+    def __init__(self, decoder: nn.Module, names: tuple[str, ...]) -> None:
+        """They share the decoder's parameters."""
+        super().__init__()
+        for name in names:
+            self.add_module(name, decoder.get_submodule(name))
 
 
 def keep_autoencoder(model: PatchAutoencoder, folder: Path) -> None:

@@ -1,0 +1,150 @@
+"""Stage `shapes`: the decoder learns to draw what is told, in the size that the encoder reads.
+
+Whole drawings, without what only larger pictures show (`Decoder.coarse`), are a fraction of the
+work of stage `decoder`, which goes on from here with lines of twice the size.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storyforge.pocket import world
+from storyforge.pocket.pretrain.amiss import amiss
+from storyforge.pocket.pretrain.decoder import (
+    GRID,
+    HELD_OUT_SEED,
+    eyes_and_heads,
+    known_latents,
+    psnr,
+)
+from storyforge.pocket.pretrain.latents import (
+    Layers,
+    autoencoder_of,
+    averaged,
+    keep_autoencoder,
+    latents_of,
+    shown_of,
+)
+from storyforge.pocket.pretrain.parts import COMPONENTS
+from storyforge.pocket.pretrain.run import (
+    Average,
+    Job,
+    Team,
+    adam,
+    at_rate,
+    learn_on,
+    load_checkpoint,
+    save_checkpoint,
+    say,
+    scatter,
+)
+
+RATE: Final = 3e-3
+LEARNT: Final = (
+    "into",
+    "cells",
+    "trust",
+    "instead",
+    "plain",
+    "split",
+    "waves_in_halves",
+    "halves",
+    "again",
+    "waves_in_quarters",
+    "quarters",
+    "out",
+)
+"""Layers of the decoder that this stage trains."""
+SUBJECT_WEIGHT: Final = 2.0
+"""How much a pixel counts in a cell that a subject covers; heads and eyes count as in `decoder`."""
+HELD_OUT: Final = 24
+
+
+class Shaping:
+    """The layers in training, with their average and their optimiser."""
+
+    def __init__(self, job: Job, team: Team) -> None:
+        """Go on from the checkpoint, or from what the last training left."""
+        torch.manual_seed(job.seed + team.rank)
+        self.job, self.team = job, team
+        self.model = autoencoder_of(job.folder)
+        self.layers = Layers(self.model.decoder, LEARNT)
+        self.parameters = list(self.layers.parameters())
+        self.average = Average(self.layers, 0.998)
+        self.optimizer = adam(self.layers, RATE)
+        self.path = job.folder / "shapes.safetensors"
+        modules: dict[str, nn.Module] = {"layers": self.layers}
+        self.kept = modules, {"layers": self.average}, self.optimizer
+        self.step = int(load_checkpoint(self.path, *self.kept).get("step", 0))
+        scatter(job, team, self.step)
+        self.rng = np.random.default_rng((job.seed, 8, team.rank, self.step))
+        self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
+
+    def learn(self, factor: float) -> float:
+        """One step at `factor` of the peak learning rate; the loss."""
+        self.step += 1
+        at_rate(factor, self.optimizer)
+        pictures = [world.imagine(self.rng) for _ in range(self.job.batch_size)]
+        latents, wanted, counts = self.drawn(pictures)
+        with torch.autocast(self.job.device, torch.bfloat16):
+            made = self.model.decoder.coarse(amiss(latents, self.generator))
+        error = made.float() - wanted
+        lack = error.abs() + 2 * error.square()
+        for dim in (2, 3):
+            edges = error.diff(dim=dim).abs()
+            lack.narrow(dim, 1, edges.shape[dim]).add_(edges, alpha=0.5)
+        loss = (lack * counts).sum() / (3 * counts.sum())
+        torch.autograd.backward(loss)
+        self.team.average(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.layers)
+        found: float = loss.item()
+        return found
+
+    def drawn(
+        self, pictures: list[world.Picture]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(n, c, 16, 16) latents, (n, 3, 256, 256) pixels in [−1, 1] and how much they count."""
+        shown = [shown_of(picture) for picture in pictures]
+        pixels, told = np.stack([s.pixels for s in shown]), np.stack([s.told for s in shown])
+        if self.step % 4 == 3:
+            # Concepts bring colours that the world has not.
+            colours = self.rng.permutation(3)
+            pixels = np.ascontiguousarray(pixels[..., colours])
+            told = np.stack([world.recoloured(each, colours) for each in told])
+        latents = torch.from_numpy(latents_of(self.model, pixels, told)).float()
+        heads = torch.from_numpy(np.stack([eyes_and_heads(p, GRID) for p in pictures]))[:, None]
+        cover = torch.from_numpy(np.stack([s.cover for s in shown]))[:, None] / 255
+        cover = F.interpolate(cover, size=(GRID, GRID))
+        counts = heads.maximum(1 + (SUBJECT_WEIGHT - 1) * cover)
+        wanted = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return latents, wanted, F.interpolate(counts, size=wanted.shape[-2:])
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        """Write the checkpoint, and the averaged autoencoder in fp16; say how well drawings that
+        nothing is learnt from are drawn by what is known of them, and by what is told alone."""
+        save_checkpoint(self.path, *self.kept, {"step": self.step})
+        kept = averaged(self.model, "decoder", self.average)
+
+        def through(picture: world.Picture, alone: bool) -> torch.Tensor:
+            latents = known_latents(kept, picture)
+            latents[:, :COMPONENTS] *= not alone
+            return kept.decoder.coarse(latents)
+
+        seeds = [HELD_OUT_SEED + i for i in range(HELD_OUT)]
+        said = {}
+        for name, alone in (("psnr", False), ("told", True)):
+            whole, heads = psnr(lambda picture, _, alone=alone: through(picture, alone), seeds)
+            said |= {name: whole, f"{name}_heads": heads}
+        say(self.job, step=self.step, **said)
+        keep_autoencoder(kept, self.job.folder)
+
+
+def train_shapes(job: Job, team: Team) -> None:
+    """Train all layers of the decoder but its finest."""
+    learn_on(job, team, Shaping(job, team))

@@ -1,0 +1,53 @@
+"""The decoder of the embedded model learns to draw what is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("skia")
+
+from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
+from storyforge.pocket.pretrain.latents import autoencoder_of
+from storyforge.pocket.pretrain.parts import COMPONENTS, LATENT_CHANNELS, new_autoencoder
+from storyforge.pocket.pretrain.run import Job, Team
+from storyforge.pocket.pretrain.shapes import LEARNT, Shaping, train_shapes
+
+
+@torch.no_grad()
+def test_what_is_drawn_coarsely_is_the_larger_picture_without_its_finest_parts() -> None:
+    torch.manual_seed(0)
+    model = new_autoencoder()
+    for layer in (model.decoder.out, model.decoder.plain):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    # Neither has anything to say yet.
+    assert not model.decoder.eighths.out.weight.any()
+    assert not model.decoder.refiner.second.weight.any()
+    latents = torch.randn(1, LATENT_CHANNELS, 4, 5)
+    wanted = F.avg_pool2d(model.decoder(latents), 2)
+    assert wanted.shape == (1, 3, 4 * PATCH, 5 * PATCH)
+    torch.testing.assert_close(model.decoder.coarse(latents), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
+    tmp_path: Path,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, COMPONENTS, generator=generator))
+    model = new_autoencoder()
+    model.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(2.0))
+    model.save_pretrained(tmp_path / "vae")
+    job, alone = Job("shapes", tmp_path, 0.01, 0.0, "cpu", 1, 1, 4, 0), Team(0, 1)
+    before = autoencoder_of(tmp_path).state_dict()
+    with torch.random.fork_rng():
+        train_shapes(job, alone)
+        steps = Shaping(job, alone).step
+        train_shapes(job, alone)
+        assert 0 < steps < Shaping(job, alone).step
+    after = PatchAutoencoder.from_pretrained(tmp_path / "vae").float().state_dict()
+    changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
+    assert "decoder.out.weight" in changed
+    assert all(name.removeprefix("decoder.").startswith(LEARNT) for name in changed)
