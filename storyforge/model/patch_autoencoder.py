@@ -265,8 +265,8 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
             half = _half(same, sizes)
             heard = shares * covered
             middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
-        made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).unflatten(2, (high, wide))
-        slope = (1 / half).unflatten(2, (high, wide))
+        made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).reshape(told.shape)
+        slope = (1 / half).reshape(-1, 1, high, wide)
     places = Places(made[:, 1:OWN].to(kind), slope.to(kind))
     return made.to(kind), places
 

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -212,10 +212,18 @@ class Average:
                 self.values[name].lerp_(value, 1 - keep)
 
 
-def adam(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    """AdamW for what of a module is trained; it keeps its peak rate as `base`."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [{"params": trained, "base": rate}]
+def adam(
+    module: nn.Module, rate: float, others: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW for what of a module is trained; it keeps its peak rate as `base`. `others` are the
+    rates of what lies in children of these names."""
+    rates = {**(others or {}), "": rate}
+    parts: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+    for path, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            child = path.split(".")[0]
+            parts[child if child in rates else ""].append(parameter)
+    groups = [{"params": parts[name], "base": at} for name, at in rates.items()]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99))
 
 

@@ -42,7 +42,9 @@ from storyforge.pocket.pretrain.run import (
     scatter,
 )
 
-RATE: Final = 3e-3
+RATE: Final = 1e-3
+PIXEL_RATE: Final = 2e-4
+"""Of the layers that write pixels: what they read is not normed, and one step moves all of it."""
 LEARNT: Final = (
     "into",
     "cells",
@@ -58,6 +60,7 @@ LEARNT: Final = (
     "out",
 )
 """Layers of the decoder that this stage trains."""
+WRITING: Final = ("plain", "out", "instead")
 SUBJECT_WEIGHT: Final = 2.0
 """How much a pixel counts in a cell that a subject covers; heads and eyes count as in `decoder`."""
 HELD_OUT: Final = 24
@@ -74,7 +77,7 @@ class Shaping:
         self.layers = Layers(self.model.decoder, LEARNT)
         self.parameters = list(self.layers.parameters())
         self.average = Average(self.layers, 0.998)
-        self.optimizer = adam(self.layers, RATE)
+        self.optimizer = adam(self.layers, RATE, dict.fromkeys(WRITING, PIXEL_RATE))
         self.path = job.folder / "shapes.safetensors"
         modules: dict[str, nn.Module] = {"layers": self.layers}
         self.kept = modules, {"layers": self.average}, self.optimizer
@@ -131,15 +134,18 @@ class Shaping:
         save_checkpoint(self.path, *self.kept, {"step": self.step})
         kept = averaged(self.model, "decoder", self.average)
 
-        def through(picture: world.Picture, alone: bool) -> torch.Tensor:
+        def by_all(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
+            return kept.decoder.coarse(known_latents(kept, picture))
+
+        def by_words(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
             latents = known_latents(kept, picture)
-            latents[:, :COMPONENTS] *= not alone
+            latents[:, :COMPONENTS] = 0
             return kept.decoder.coarse(latents)
 
         seeds = [HELD_OUT_SEED + i for i in range(HELD_OUT)]
-        said = {}
-        for name, alone in (("psnr", False), ("told", True)):
-            whole, heads = psnr(lambda picture, _, alone=alone: through(picture, alone), seeds)
+        said: dict[str, float] = {}
+        for name, through in (("psnr", by_all), ("told", by_words)):
+            whole, heads = psnr(through, seeds)
             said |= {name: whole, f"{name}_heads": heads}
         say(self.job, step=self.step, **said)
         keep_autoencoder(kept, self.job.folder)
