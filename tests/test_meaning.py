@@ -19,6 +19,7 @@ from storyforge.pocket.world.meaning import (
     KINDS,
     PLACE_OF,
     kinds,
+    landmarks,
     meanings,
     recoloured,
 )
@@ -148,3 +149,16 @@ def test_exchanged_colours_are_told_as_they_are_seen() -> None:
     for name in names:
         at = PLACE_OF[name]
         assert np.array_equal(found[at], told()[at][order])
+
+
+def test_of_landmarks_those_are_near_that_are_told_and_no_other_of_their_kind() -> None:
+    points, minding = landmarks()
+    said = told()[:, 2, 0]
+    near = np.exp(-(minding * (said - points) ** 2).sum(1))
+    names = ("kind", "garment", "pose", "pattern")
+    for name in names:
+        place = PLACE_OF[name]
+        alone = (minding[:, place] > 0).all(1) & (minding.astype(bool).sum(1) == FIELDS[name])
+        found = near[alone]
+        assert (found > 0.99).sum() == 1
+        assert np.sort(found)[-2] < 0.2

@@ -249,3 +249,35 @@ def test_the_stock_pipeline_draws_over_a_picture(folder: Path) -> None:
         "a fox", image=pictures(4 * DRAWN)[:1] / 2 + 0.5, num_inference_steps=4, output_type="np"
     )
     assert made.images.shape == (1, 4 * DRAWN, 4 * DRAWN, 3)
+
+
+@torch.no_grad()
+def test_who_looks_the_other_way_is_drawn_mirrored() -> None:
+    torch.manual_seed(0)
+    model = PatchAutoencoder(
+        latent_channels=CHANNELS, told=TOLD, mirror=5, reading=(8, 8), widths=(16, 8, 8, 8, 8)
+    )
+    _, places = agreed(figure((8, 8), 0.9)[None], SIZES)
+    turned = places.mirrored(torch.tensor(-0.1).expand(1, 1, 16, 16))
+    for times in (1, 4):
+        there, back = places.waves(times), turned.waves(times)
+        torch.testing.assert_close(back, there.flip(-1), atol=1e-4, rtol=1e-3)
+    latents = torch.randn(1, CHANNELS, 4, 4)
+    latents[:, -1] = 1
+    other = latents.clone()
+    other[:, -1] = -1
+    for layer in (model.decoder.eighths.out, model.decoder.landmarks_in_cells):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    assert not torch.allclose(model.decode(latents).sample, model.decode(other).sample)
+
+
+@torch.no_grad()
+def test_a_landmark_is_near_where_what_counts_for_it_is_told() -> None:
+    model, _ = coded()
+    point, minding = torch.zeros(1, TOLD), torch.zeros(1, TOLD)
+    point[0, 4], minding[0, 4] = 1.0, 2.0
+    model.set_landmarks(point, minding)
+    told = torch.randn(1, TOLD, 1, 3)
+    told[0, 4, 0] = torch.tensor([1.0, 0.0, -1.0])
+    wanted = torch.tensor([1.0, np.exp(-2.0), np.exp(-8.0)], dtype=torch.float32)
+    torch.testing.assert_close(model.decoder.nearness(told)[0, 0, 0], wanted)

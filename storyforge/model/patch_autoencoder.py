@@ -213,8 +213,7 @@ class Eighths(nn.Module):
 class Places(NamedTuple):
     """Where in its subject each cell is, and how much further a cell is than the one before it.
 
-    at     (n, 2, h, w)
-    slope  (n, 1, h, w)
+    at, slope  (n, 2, h, w)
     """
 
     at: torch.Tensor
@@ -227,9 +226,30 @@ class Places(NamedTuple):
         within = (torch.arange(times, device=at.device) + 0.5) / times - 0.5
         across = within.repeat(at.shape[-1] // times)
         down = within.repeat(at.shape[-2] // times)[:, None]
-        fine = torch.cat([at[:, :1] + slope * across, at[:, 1:] + slope * down], 1)
+        fine = torch.cat([at[:, :1] + slope[:, :1] * across, at[:, 1:] + slope[:, 1:] * down], 1)
         turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
         return torch.cat([turned.sin(), turned.cos()], 1).to(self.at.dtype)
+
+    def mirrored(self, by: torch.Tensor) -> Places:
+        """The same, seen from the other side where `by` (n, 1, h, w) is below 0."""
+        sign = torch.where(by < 0, -1.0, 1.0).to(self.at.dtype)
+        both = torch.cat([sign, torch.ones_like(sign)], 1)
+        return Places(self.at * both, self.slope * both)
+
+
+class Telling(NamedTuple):
+    """What the numbers told are.
+
+    told       how many they are
+    sizes      what is told of a size, as `agreed` has it
+    mirror     which of them is below 0 for who looks the other way
+    landmarks  of how many points among them it is told how near they are
+    """
+
+    told: int
+    sizes: tuple[float, float]
+    mirror: int | None
+    landmarks: int
 
 
 def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor, Places]:
@@ -266,7 +286,7 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
             heard = shares * covered
             middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
         made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).reshape(told.shape)
-        slope = (1 / half).reshape(-1, 1, high, wide)
+        slope = (1 / half).reshape(-1, 1, high, wide).repeat(1, 2, 1, 1)
     places = Places(made[:, 1:OWN].to(kind), slope.to(kind))
     return made.to(kind), places
 
@@ -287,25 +307,35 @@ def _apart(x: torch.Tensor) -> torch.Tensor:
 class Decoder(nn.Module):
     """Cells to pixels: blocks at cells, at halves, at quarters, then a pixel shuffle.
 
-    Cells first agree on what they tell. Waves over the place in a subject, finer than cells, are
-    what all finer parts draw along (Tancik et al. 2020, Fourier Features Let Networks Learn High
-    Frequency Functions). Components are believed as far as they fit what is told: a denoiser knows
-    them last and worst.
+    Cells first agree on what they tell; who looks the other way is drawn as if not, mirrored. How
+    near that is to landmarks of what may be told, one number for each, is told as well: kinds are
+    corners of a cube, and which corner it is is tedious to learn. Waves over the place in a
+    subject, finer than cells, are what all finer parts draw along (Tancik et al. 2020, Fourier
+    Features Let Networks Learn High Frequency Functions). Components are believed as far as they
+    fit what is told: most pictures come without.
     """
+
+    landmarks: torch.Tensor
+    minding: torch.Tensor
 
     def __init__(
         self,
         channels: int,
-        told: int,
-        sizes: tuple[float, float],
+        telling: Telling,
         widths: tuple[int, int, int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
-        """`told` of the channels, the last, tell; `sizes` as `agreed` has it. `widths` at cells,
-        halves, quarters, eighths and of the refiner; `depths` of the first three."""
+        """The last of the channels tell. `widths` at cells, halves, quarters, eighths and of the
+        refiner; `depths` of the first three."""
         super().__init__()
+        self.telling, told = telling, telling.told
         cells, halves, quarters, eighths, pixels = widths
-        self.sizes, self.components = sizes, channels - told
+        self.components = channels - told
+        # Where landmarks lie, and how much each number told counts for how near one is.
+        self.register_buffer("landmarks", torch.zeros(telling.landmarks, told))
+        self.register_buffer("minding", torch.zeros(telling.landmarks, told))
+        self.landmarks_in_cells = nn.Conv2d(telling.landmarks, cells, 1)
+        self.landmarks_in_halves = nn.Conv2d(telling.landmarks, halves, 1)
         self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
         self.trust = nn.Conv2d(cells, self.components, 1)
         self.instead = nn.Conv2d(cells, self.components, 1)
@@ -319,8 +349,9 @@ class Decoder(nn.Module):
         self.quarters = _blocks(quarters, depths[2])
         self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
         self.eighths = Eighths(quarters, eighths)
-        silent = self.trust, self.instead, self.waves_in_halves, self.waves_in_quarters
-        for conv in (*silent, self.out):
+        by_waves = self.waves_in_halves, self.waves_in_quarters
+        by_landmarks = self.landmarks_in_cells, self.landmarks_in_halves
+        for conv in (self.trust, self.instead, *by_waves, *by_landmarks, self.out):
             _silence(conv)
         self.refiner = Refiner(pixels, 1)
         self.doubler = Refiner(pixels, 2)
@@ -345,7 +376,9 @@ class Decoder(nn.Module):
         """(n, c, h, w) to features (n, quarters, 4·h, 4·w), latents as they are to be drawn, and
         places."""
         x, both, places = self.believed(latents)
-        x = F.pixel_shuffle(self.split(x), 2) + self.waves_in_halves(places.waves(2))
+        near = self.landmarks_in_halves(self.nearness(both[:, self.components :]))
+        x = F.pixel_shuffle(self.split(x), 2) + F.interpolate(near, scale_factor=2.0)
+        x = x + self.waves_in_halves(places.waves(2))
         x = F.pixel_shuffle(self.again(self.halves(x)), 2)
         return self.quarters(x + self.waves_in_quarters(places.waves(FINE))), both, places
 
@@ -356,13 +389,26 @@ class Decoder(nn.Module):
         is added what goes with all that is told.
         """
         known = latents[:, : self.components]
-        told, places = agreed(latents[:, self.components :], self.sizes)
+        told, places = agreed(latents[:, self.components :], self.telling.sizes)
+        if self.telling.mirror is not None:
+            places = places.mirrored(told[:, self.telling.mirror, None])
         waves = places.waves(1, FINEST_WAVES)
-        x = self.cells(self.into(torch.cat([known, told, waves], 1)))
+        near = self.landmarks_in_cells(self.nearness(told))
+        x = self.cells(self.into(torch.cat([known, told, waves], 1)) + near)
         # 1 as it begins: what is there is what is drawn.
         trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
         made = known * trust + self.instead(x)
         return x, torch.cat([made.to(told.dtype), told], 1), places
+
+    def nearness(self, told: torch.Tensor) -> torch.Tensor:
+        """(n, t, h, w) to (n, landmarks, h, w) in (0, 1]: 1 is there."""
+        with torch.autocast(told.device.type, enabled=False):
+            cells = told.float().flatten(2)
+            landmarks, minding = self.landmarks.float(), self.minding.float()
+            apart = minding @ cells.square() - 2 * (minding * landmarks) @ cells
+            apart = apart + (minding * landmarks.square()).sum(1)[:, None]
+            near = (-apart.clamp(min=0)).exp().to(told.dtype)
+            return near.reshape(len(told), -1, *told.shape[-2:])
 
 
 def _smaller_pixels(conv: nn.Conv2d, x: torch.Tensor, side: int) -> torch.Tensor:
@@ -389,6 +435,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: int = 80,
         told: int = 60,
         sizes: tuple[float, float] = (1.0, 0.0),
+        mirror: int | None = None,
+        landmarks: int = 1,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int] = (192, 256),
         widths: tuple[int, int, int, int, int] = (192, 96, 48, 64, 24),
@@ -399,15 +447,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
-        told     how many of the channels, the last ones, tell what a cell is part of
-        sizes    what is told of a size, as `agreed` has it
-        reading  widths of the encoder: at cells and above
-        widths   of the decoder: at cells, halves, quarters, eighths, pixels
-        depths   blocks of the decoder's first three
+        told       how many of the channels, the last ones, tell what a cell is part of
+        sizes      what is told of a size, as `agreed` has it
+        mirror     which of the numbers told is below 0 for who looks the other way
+        landmarks  how many points there are, of which the decoder sees how near they are
+        reading    widths of the encoder: at cells and above
+        widths     of the decoder: at cells, halves, quarters, eighths, pixels
+        depths     blocks of the decoder's first three
         """
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
-        self.decoder = Decoder(latent_channels, told, sizes, widths, depths)
+        telling = Telling(told, sizes, mirror, landmarks)
+        self.decoder = Decoder(latent_channels, telling, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:
@@ -441,6 +492,15 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         told = torch.zeros(len(large[0]), self.config.told)
         weight = torch.cat([large[:-1].T, told], 1)[:, :, None, None]
         self.decoder.plain.load_state_dict({"weight": weight, "bias": large[-1]})
+
+    @torch.no_grad()
+    def set_landmarks(self, points: torch.Tensor, minding: torch.Tensor) -> None:
+        """Take over where landmarks lie among the numbers told, and how much each of those counts.
+
+        points, minding  (landmarks, told)
+        """
+        self.decoder.landmarks.copy_(points)
+        self.decoder.minding.copy_(minding)
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) in [−1, 1] to (n, c, h/p, w/p), where p are the pixels of a cell."""

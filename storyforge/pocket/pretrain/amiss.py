@@ -1,20 +1,19 @@
 """Latents put amiss as a denoiser leaves them: what a decoder must draw rightly all the same.
 
-A denoiser knows the components of patches last and worst, and tells what is to be seen a little
-otherwise in every cell. What it tells wrongly of a whole figure is what is to be drawn then, and
-nothing that a decoder could mend.
+A denoiser tells what is to be seen, a little otherwise in every cell, and nothing of the components
+of patches, which only the encoder knows. What it tells wrongly of a whole figure is what is to be
+drawn then, and nothing that a decoder could mend.
 """
 
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.parts import COMPONENTS
 
-HIDDEN, BLURRED, KNOWN = 0.5, 0.12, 0.15
-"""Shares of the pictures whose components are none, blurred, and as they are; others are noisy."""
+HIDDEN: Final = 0.8
+"""Share of the pictures without components."""
 AMISS: Final = 0.25
 """Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
 ROUGH: Final = 0.2
@@ -37,21 +36,9 @@ def amiss(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Components (n, k, h, w) as a denoiser may leave them: none, blurred, mixed with noise, or
-    whole; the finer of them the worse."""
-    count, channels = components.shape[:2]
-    size = (count, 1, 1, 1)
-    finer = torch.arange(channels)[None, :, None, None] / 8
-    signal = torch.rand(size, generator=generator) ** (1 + finer)
-    spread = components.std((0, 2, 3), keepdim=True)
-    noise = torch.randn(components.shape, generator=generator)
-    loud = torch.rand(size, generator=generator)
-    noisy = signal * components + loud * (1 - signal**2).sqrt() * spread * noise
-    blurred = F.avg_pool2d(components, 3, 1, 1, count_include_pad=False)
-    lot = torch.rand(size, generator=generator)
-    made = torch.where(lot < HIDDEN + BLURRED + KNOWN, components, noisy)
-    made = torch.where(lot < HIDDEN + BLURRED, blurred * (0.5 + loud), made)
-    return torch.where(lot < HIDDEN, torch.zeros(()), made)
+    """Components (n, k, h, w) as they are, or, of most pictures, none."""
+    known = torch.rand((len(components), 1, 1, 1), generator=generator) >= HIDDEN
+    return components * known
 
 
 def told_amiss(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

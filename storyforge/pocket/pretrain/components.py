@@ -37,7 +37,7 @@ from storyforge.pocket.pretrain.run import (
 )
 
 RATE: Final = 3e-3
-LEARNT: Final = ("into", "cells", "trust", "instead")
+LEARNT: Final = ("into", "landmarks_in_cells", "cells", "trust", "instead")
 """Layers of the decoder that this stage trains."""
 SUBJECT_WEIGHT, HEAD_WEIGHT = 2.0, 3.0
 SOFT: Final = 0.05

@@ -284,10 +284,10 @@ class Denoiser:
         texts, labels = captions([latents.pictures[i] for i in row], rng)
         texts = ["" if rng.random() < CAPTION_DROPOUT else t for t in texts]
         drawn, cover = latents.rows(row)
-        counts = 1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)
+        counts = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)) * latents.fineness
+        counts[:, : parts.COMPONENTS] = 0
         clean, weight, seen = (
-            torch.from_numpy(each).to(device)
-            for each in (drawn, counts * latents.fineness, latents.seen(row))
+            torch.from_numpy(each).to(device) for each in (drawn, counts, latents.seen(row))
         )
         torch.manual_seed(int(rng.integers(2**62)))
         with torch.autocast(device, torch.bfloat16):
@@ -388,6 +388,7 @@ def _unet(folder: Path) -> UNet2DConditionModel:
     """What `folder` has or earlier runs left if it is of today's shape, else a new one."""
     unet = parts.new_unet()
     _take_over(unet, parts.part_folder(folder, "unet") / "diffusion_pytorch_model.safetensors")
+    parts.silence_components(unet)
     return unet
 
 

@@ -17,7 +17,6 @@ from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
 from storyforge.pocket.pretrain.parts import (
-    COMPONENTS,
     PICTURE,
     SPOT,
     new_autoencoder,
@@ -40,8 +39,6 @@ every channel the same. Faces are in channels that pixels hardly notice."""
 LEAST_SPREAD = 0.1
 SPOT_WEIGHT = 2.0
 """How much more it counts where in its subject a cell is."""
-COMPONENT_WEIGHT = 0.3
-"""How much less the components of patches count: what is told says what to draw."""
 ODDS = {0: 1.0, 1: 1.5, 2: 1.0, 3: 0.5, 4: 0.3}
 """How often a drawing with so many subjects comes, beside one with two."""
 
@@ -199,7 +196,6 @@ class Latents:
         spread = np.maximum(self.latents[0].astype(np.float32).std((0, 2, 3)), LEAST_SPREAD)
         counts = spread**-FINE_WEIGHT
         counts[[*SPOT]] *= SPOT_WEIGHT
-        counts[:COMPONENTS] *= COMPONENT_WEIGHT
         self.fineness = (counts / counts.mean())[:, None, None]
 
     def __len__(self) -> int:

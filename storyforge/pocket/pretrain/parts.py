@@ -6,6 +6,7 @@ It is that of the second edition, which is being trained; what the package ships
 from pathlib import Path
 
 import numpy as np
+import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -60,14 +61,28 @@ def new_unet() -> UNet2DConditionModel:
     )
 
 
+@torch.no_grad()
+def silence_components(unet: UNet2DConditionModel) -> None:
+    """Let it say nothing of the components of patches: the decoder makes what goes with the rest.
+
+    Nothing is learnt of them afterwards either, by no adapter: no gradient passes here.
+    """
+    unet.conv_out.weight[:COMPONENTS] = 0
+    unet.conv_out.bias[:COMPONENTS] = 0
+
+
 def new_autoencoder() -> PatchAutoencoder:
     """Cells of 16 pixels a side as they are read; untrained."""
+    points, minding = world.landmarks()
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
         sizes=world.SIZE_LAW,
+        mirror=world.MIRROR,
+        landmarks=len(points),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
+    model.set_landmarks(torch.from_numpy(points), torch.from_numpy(minding))
     return model
 
 

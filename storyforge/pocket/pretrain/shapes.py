@@ -47,6 +47,8 @@ PIXEL_RATE: Final = 2e-4
 """Of the layers that write pixels: what they read is not normed, and one step moves all of it."""
 LEARNT: Final = (
     "into",
+    "landmarks_in_cells",
+    "landmarks_in_halves",
     "cells",
     "trust",
     "instead",

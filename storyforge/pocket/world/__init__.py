@@ -15,10 +15,12 @@ from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
 from storyforge.pocket.world.meaning import (
     KIND_CODES,
     MEANINGS,
+    MIRROR,
     PLACE_OF,
     SIZE_LAW,
     SPOT,
     kinds,
+    landmarks,
     meanings,
     recoloured,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "LABELS",
     "KIND_CODES",
     "MEANINGS",
+    "MIRROR",
     "PLACE_OF",
     "PLACES",
     "SAID",
@@ -55,6 +58,7 @@ __all__ = [
     "is_held_out",
     "kinds",
     "labels",
+    "landmarks",
     "look_held_out",
     "look_words",
     "meanings",

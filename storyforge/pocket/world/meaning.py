@@ -126,6 +126,42 @@ _CODES: Final[dict[str, dict[str, Vector]]] = {
 }
 
 
+def landmarks() -> tuple[Vector, Vector]:
+    """(m, `MEANINGS`) points that are told often, and how much each number counts for how near one
+    is: where nothing else counts, the nearest other point of its kind is three to four away."""
+    rows: list[tuple[dict[str, Vector], float]] = []
+    for field, weight in _MINDED.items():
+        rows += [({field: code}, weight) for code in _CODES[field].values()]
+    for place in PLACES:
+        kind = _CODES["kind"][place]
+        for field, name in (("accessory", "arrangement"), ("garment", "time"), ("pose", "weather")):
+            rows += [
+                ({"kind": kind, field: code}, _MINDED["kind"]) for code in _CODES[name].values()
+            ]
+    points, minding = (np.zeros((len(rows), MEANINGS), np.float32) for _ in range(2))
+    for index, (known, weight) in enumerate(rows):
+        for field, code in known.items():
+            points[index, PLACE_OF[field]] = code
+            minding[index, PLACE_OF[field]] = weight
+    return points, minding
+
+
+_MINDED: Final = {
+    "kind": 0.5,
+    "garment": 1.0,
+    "accessory": 0.5,
+    "pose": 2.0,
+    "pattern": 2.0,
+    "crown": 2.0,
+    "marks": 2.0,
+    "build": 2.0,
+    "held": 4.0,
+}
+"""How much fields count for how near landmarks are."""
+
+MIRROR: Final = PLACE_OF["mirror"].start
+"""Which number is below 0 for who looks to the other side."""
+
 KINDS: Final = tuple(_CODES["kind"])
 KIND_CODES: Final = np.stack([*_CODES["kind"].values()])
 """(kinds, 8)."""
