@@ -11,10 +11,13 @@ import torch.nn.functional as F
 pytest.importorskip("skia")
 
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
+from storyforge.pocket.pretrain.decoder import Decoding, train_decoder
 from storyforge.pocket.pretrain.latents import autoencoder_of
 from storyforge.pocket.pretrain.parts import COMPONENTS, LATENT_CHANNELS, new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.pretrain.shapes import LEARNT, Shaping, train_shapes
+
+ALONE = Team(0, 1)
 
 
 @torch.no_grad()
@@ -32,22 +35,43 @@ def test_what_is_drawn_coarsely_is_the_larger_picture_without_its_finest_parts()
     torch.testing.assert_close(model.decoder.coarse(latents), wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an autoencoder whose code has random directions."""
     generator = torch.Generator().manual_seed(0)
     basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, COMPONENTS, generator=generator))
     model = new_autoencoder()
     model.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(2.0))
     model.save_pretrained(tmp_path / "vae")
-    job, alone = Job("shapes", tmp_path, 0.01, 0.0, "cpu", 1, 1, 4, 0), Team(0, 1)
-    before = autoencoder_of(tmp_path).state_dict()
+    return tmp_path
+
+
+def job(folder: Path, stage: str) -> Job:
+    """A moment of training on two drawings."""
+    return Job(stage, folder, 0.01, 0.0, "cpu", 1, 1, 2, 0)
+
+
+def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
+    folder: Path,
+) -> None:
+    before = autoencoder_of(folder).state_dict()
     with torch.random.fork_rng():
-        train_shapes(job, alone)
-        steps = Shaping(job, alone).step
-        train_shapes(job, alone)
-        assert 0 < steps < Shaping(job, alone).step
-    after = PatchAutoencoder.from_pretrained(tmp_path / "vae").float().state_dict()
+        train_shapes(job(folder, "shapes"), ALONE)
+        steps = Shaping(job(folder, "shapes"), ALONE).step
+        train_shapes(job(folder, "shapes"), ALONE)
+        assert 0 < steps < Shaping(job(folder, "shapes"), ALONE).step
+    after = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()
     changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
     assert "decoder.out.weight" in changed
     assert all(name.removeprefix("decoder.").startswith(LEARNT) for name in changed)
+
+
+def test_what_draws_lines_goes_on_from_the_shapes_that_were_learnt_since(folder: Path) -> None:
+    with torch.random.fork_rng():
+        train_decoder(job(folder, "decoder"), ALONE)
+        assert Decoding(job(folder, "decoder"), ALONE, 1e-3).step > 0
+        train_shapes(job(folder, "shapes"), ALONE)
+        learning = Decoding(job(folder, "decoder"), ALONE, 1e-3)
+    learnt = autoencoder_of(folder).decoder.state_dict()
+    assert all(torch.equal(v, learnt[k]) for k, v in learning.decoder.state_dict().items())
+    assert learning.step == 0

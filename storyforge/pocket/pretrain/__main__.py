@@ -6,7 +6,6 @@ from pathlib import Path
 from storyforge.pocket.pretrain.adapters import PEAK as ADAPTERS
 from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
-from storyforge.pocket.pretrain.components import train_components
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import train_decoder
 from storyforge.pocket.pretrain.denoiser import learn_words, train_text, train_unet
@@ -22,7 +21,6 @@ STAGES = {
     "text": train_text,
     "unet": train_unet,
     "encoder": train_encoder,
-    "components": train_components,
     "shapes": train_shapes,
     "decoder": train_decoder,
     "critic": train_with_critic,
@@ -37,7 +35,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys([*ADAPTERS, "decoder", "critic", "double"], 8)
-    | {"encoder": 16, "components": 16, "shapes": 4}
+    | {"encoder": 16, "shapes": 4}
 )
 
 

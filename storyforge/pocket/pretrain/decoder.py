@@ -190,7 +190,7 @@ class Decoding:
         self.path = job.folder / "decoder.safetensors"
         modules: dict[str, nn.Module] = {"decoder": self.decoder}
         self.parts = modules, {"decoder": self.average}, self.optimizer
-        since = passed_by(self.path, job.folder / "components.safetensors")
+        since = passed_by(self.path, job.folder / "shapes.safetensors")
         progress = {} if since else load_checkpoint(self.path, *self.parts)
         self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)

@@ -37,6 +37,7 @@ from storyforge.pocket.pretrain.run import (
     at_rate,
     learn_on,
     load_checkpoint,
+    passed_by,
     save_checkpoint,
     say,
     scatter,
@@ -83,7 +84,9 @@ class Shaping:
         self.path = job.folder / "shapes.safetensors"
         modules: dict[str, nn.Module] = {"layers": self.layers}
         self.kept = modules, {"layers": self.average}, self.optimizer
-        self.step = int(load_checkpoint(self.path, *self.kept).get("step", 0))
+        since = passed_by(self.path, job.folder / "decoder.safetensors")
+        progress = {} if since else load_checkpoint(self.path, *self.kept)
+        self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
         self.rng = np.random.default_rng((job.seed, 8, team.rank, self.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
