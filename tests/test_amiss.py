@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("skia")
 
-from storyforge.model.patch_autoencoder import agreed
+from storyforge.model.agreement import agreed
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.amiss import (
     HIDDEN,

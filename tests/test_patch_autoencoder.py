@@ -14,7 +14,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, PatchAutoencoder, agreed
+from storyforge.model.agreement import agreed
+from storyforge.model.patch_autoencoder import DRAWN, PATCH, PIXELS, WAVES, PatchAutoencoder
 from storyforge.modelref import POCKET
 
 CHANNELS, TOLD = 12, 6
@@ -63,9 +64,9 @@ def two_figures() -> torch.Tensor:
 
 def test_cells_that_tell_the_truth_tell_the_same_when_they_agree() -> None:
     told = torch.stack([figure((5.5, 11), 1.3), two_figures()])
-    made, places = agreed(told, SIZES)
+    made, spots = agreed(told, SIZES)
     torch.testing.assert_close(made, told, atol=1e-2, rtol=1e-2)
-    assert places.slope[0].mean().item() == pytest.approx(1 / (8 * 1.3), rel=1e-3)
+    assert spots.slope[0].mean().item() == pytest.approx(1 / (8 * 1.3), rel=1e-3)
 
 
 def test_a_ramp_that_is_told_flat_and_rough_is_the_figures_own_again() -> None:
@@ -79,8 +80,8 @@ def test_a_ramp_that_is_told_flat_and_rough_is_the_figures_own_again() -> None:
 
 
 def test_waves_run_on_within_a_cell_as_from_cell_to_cell() -> None:
-    _, places = agreed(figure((8, 8), 0.5)[None], SIZES)
-    turned = places.waves(4, (0.01,))[0, 1] / (0.01 * torch.pi)
+    _, spots = agreed(figure((8, 8), 0.5)[None], SIZES)
+    turned = spots.waves(4, (0.01,))[0, 1] / (0.01 * torch.pi)
     steps = turned[:, 0].diff()
     torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-3, rtol=1e-2)
 
@@ -257,10 +258,10 @@ def test_who_looks_the_other_way_is_drawn_mirrored() -> None:
     model = PatchAutoencoder(
         latent_channels=CHANNELS, told=TOLD, mirror=5, reading=(8, 8), widths=(16, 8, 8, 8, 8)
     )
-    _, places = agreed(figure((8, 8), 0.9)[None], SIZES)
-    turned = places.mirrored(torch.tensor(-0.1).expand(1, 1, 16, 16))
+    _, spots = agreed(figure((8, 8), 0.9)[None], SIZES)
+    turned = spots.mirrored(torch.tensor(-0.1).expand(1, 1, 16, 16))
     for times in (1, 4):
-        there, back = places.waves(times), turned.waves(times)
+        there, back = spots.waves(times, WAVES), turned.waves(times, WAVES)
         torch.testing.assert_close(back, there.flip(-1), atol=1e-4, rtol=1e-3)
     latents = torch.randn(1, CHANNELS, 4, 4)
     latents[:, -1] = 1

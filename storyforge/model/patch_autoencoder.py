@@ -22,6 +22,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from storyforge.model.agreement import Spots, Telling, agreed
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -38,20 +39,6 @@ BELIEF = 4.0
 """Before any training components are believed so many logits."""
 FINEST = 2 * FINE
 """Parts a side of a cell of which each is thought of for itself."""
-OWN = 3
-"""The first numbers told are a cell's own: how much of it is covered, and where in its subject it
-is, of that one's half size from the middle. The next tells how large that is, and it and all others
-are the same in every cell of a subject; a place is one, too."""
-UNIT = 16
-"""Cells that a subject of size 1 is high."""
-ROUNDS = 4
-"""How often cells agree."""
-ALIKE, NEAR = 2.0, 0.55
-"""Squares of differences, and half sizes between middles, from which on cells hardly are of one."""
-LEAST_COVERED = 0.02
-"""How much a cell that no subject covers has to say about where it is."""
-LARGEST = 6.0
-"""Sizes that are believed are between this and one part of it."""
 WIDER = 3
 """How many times as many numbers a block thinks in as it reads."""
 
@@ -202,106 +189,12 @@ class Eighths(nn.Module):
         self.out = nn.Conv2d(width, 3 * (DRAWN // FINEST) ** 2, 1)
         _silence(self.out)
 
-    def forward(self, x: torch.Tensor, places: Places) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, spots: Spots) -> torch.Tensor:
         """(n, quarters, 4·h, 4·w) and where its cells are to (n, 3, 32·h, 32·w)."""
-        waves = self.waves(places.waves(FINEST, FINEST_WAVES))
+        waves = self.waves(spots.waves(FINEST, FINEST_WAVES))
         y = F.relu(F.pixel_shuffle(self.split(x), FINEST // FINE) + waves)
         y = F.relu(self.second(F.relu(self.first(y))))
         return F.pixel_shuffle(self.out(y), DRAWN // FINEST)
-
-
-class Places(NamedTuple):
-    """Where in its subject each cell is, and how much further a cell is than the one before it.
-
-    at, slope  (n, 2, h, w)
-    """
-
-    at: torch.Tensor
-    slope: torch.Tensor
-
-    def waves(self, times: int, waves: tuple[float, ...] = WAVES) -> torch.Tensor:
-        """(n, 4·waves, times·h, times·w) of parts of cells, each by what its own cell tells."""
-        at, slope = (x.float().repeat_interleave(times, -1) for x in self)
-        at, slope = (x.repeat_interleave(times, -2) for x in (at, slope))
-        within = (torch.arange(times, device=at.device) + 0.5) / times - 0.5
-        across = within.repeat(at.shape[-1] // times)
-        down = within.repeat(at.shape[-2] // times)[:, None]
-        fine = torch.cat([at[:, :1] + slope[:, :1] * across, at[:, 1:] + slope[:, 1:] * down], 1)
-        turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
-        return torch.cat([turned.sin(), turned.cos()], 1).to(self.at.dtype)
-
-    def mirrored(self, by: torch.Tensor) -> Places:
-        """The same, seen from the other side where `by` (n, 1, h, w) is below 0."""
-        sign = torch.where(by < 0, -1.0, 1.0).to(self.at.dtype)
-        both = torch.cat([sign, torch.ones_like(sign)], 1)
-        return Places(self.at * both, self.slope * both)
-
-
-class Telling(NamedTuple):
-    """What the numbers told are.
-
-    told       how many they are
-    sizes      what is told of a size, as `agreed` has it
-    mirror     which of them is below 0 for who looks the other way
-    landmarks  of how many points among them it is told how near they are
-    """
-
-    told: int
-    sizes: tuple[float, float]
-    mirror: int | None
-    landmarks: int
-
-
-def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor, Places]:
-    """What cells tell of their subjects, as those that are alike and near tell it together.
-
-    told   (n, t, h, w)
-    sizes  (gain, more): `gain · log(size) + more` is what is told of a size
-
-    A denoiser tells everywhere what a figure is, each cell a little otherwise, and of a ramp over
-    its cells only the middle well: the mean of what is possible is flat. So each cell says where
-    the middle is, they agree on that and on all that is one over a figure by a few steps of mean
-    shift (Cheng 1995), and the ramp is that of one size around one middle. Nothing is learnt here;
-    what is true already stays as it is.
-    """
-    kind, high, wide = told.dtype, *told.shape[-2:]
-    with torch.autocast(told.device.type, enabled=False):
-        cells = told.float().flatten(2)
-        y, x = torch.meshgrid(
-            torch.arange(high, device=told.device) + 0.5,
-            torch.arange(wide, device=told.device) + 0.5,
-            indexing="ij",
-        )
-        at = torch.stack([x, y]).flatten(1)[None]
-        covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
-        same = cells[:, OWN:]
-        half = _half(same, sizes)
-        middle = at - cells[:, 1:OWN] * half
-        for _ in range(ROUNDS):
-            near = NEAR**2 * half.mT @ half
-            apart = _apart(same) / ALIKE + _apart(middle) / near
-            shares = torch.softmax(-apart, 2)
-            same = same @ shares.mT
-            half = _half(same, sizes)
-            heard = shares * covered
-            middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
-        made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).reshape(told.shape)
-        slope = (1 / half).reshape(-1, 1, high, wide).repeat(1, 2, 1, 1)
-    places = Places(made[:, 1:OWN].to(kind), slope.to(kind))
-    return made.to(kind), places
-
-
-def _half(same: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
-    """(n, t, m) to (n, 1, m): half the size in cells."""
-    gain, more = sizes
-    size = ((same[:, :1] - more) / gain).exp()
-    return size.clamp(1 / LARGEST, LARGEST) * (UNIT / 2)
-
-
-def _apart(x: torch.Tensor) -> torch.Tensor:
-    """(n, c, m) to (n, m, m): squared distances."""
-    squares = x.square().sum(1)
-    return (squares[:, :, None] + squares[:, None] - 2 * x.mT @ x).clamp(min=0)
 
 
 class Decoder(nn.Module):
@@ -358,9 +251,9 @@ class Decoder(nn.Module):
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x, both, places = self.thought(latents)
+        x, both, spots = self.thought(latents)
         plain = F.pixel_shuffle(self.plain(both), DRAWN)
-        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, places)
+        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, spots)
         made: torch.Tensor = self.refiner(pixels + plain)
         return made
 
@@ -372,33 +265,33 @@ class Decoder(nn.Module):
             self.out, x, DRAWN // FINE
         )
 
-    def thought(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Places]:
+    def thought(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Spots]:
         """(n, c, h, w) to features (n, quarters, 4·h, 4·w), latents as they are to be drawn, and
-        places."""
-        x, both, places = self.believed(latents)
+        spots."""
+        x, both, spots = self.believed(latents)
         near = self.landmarks_in_halves(self.nearness(both[:, self.components :]))
         x = F.pixel_shuffle(self.split(x), 2) + F.interpolate(near, scale_factor=2.0)
-        x = x + self.waves_in_halves(places.waves(2))
+        x = x + self.waves_in_halves(spots.waves(2, WAVES))
         x = F.pixel_shuffle(self.again(self.halves(x)), 2)
-        return self.quarters(x + self.waves_in_quarters(places.waves(FINE))), both, places
+        return self.quarters(x + self.waves_in_quarters(spots.waves(FINE, WAVES))), both, spots
 
-    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Places]:
-        """(n, c, h, w) to features (n, cells, h, w), latents as they are to be drawn, and places.
+    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Spots]:
+        """(n, c, h, w) to features (n, cells, h, w), latents as they are to be drawn, and spots.
 
         Cells tell what they have agreed on; of the components is kept what is believed, and there
         is added what goes with all that is told.
         """
         known = latents[:, : self.components]
-        told, places = agreed(latents[:, self.components :], self.telling.sizes)
+        told, spots = agreed(latents[:, self.components :], self.telling.sizes)
         if self.telling.mirror is not None:
-            places = places.mirrored(told[:, self.telling.mirror, None])
-        waves = places.waves(1, FINEST_WAVES)
+            spots = spots.mirrored(told[:, self.telling.mirror, None])
+        waves = spots.waves(1, FINEST_WAVES)
         near = self.landmarks_in_cells(self.nearness(told))
         x = self.cells(self.into(torch.cat([known, told, waves], 1)) + near)
         # 1 as it begins: what is there is what is drawn.
         trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
         made = known * trust + self.instead(x)
-        return x, torch.cat([made.to(told.dtype), told], 1), places
+        return x, torch.cat([made.to(told.dtype), told], 1), spots
 
     def nearness(self, told: torch.Tensor) -> torch.Tensor:
         """(n, t, h, w) to (n, landmarks, h, w) in (0, 1]: 1 is there."""

@@ -1,0 +1,121 @@
+"""What the cells of one figure tell together: latents of the embedded model before they are drawn.
+
+A denoiser tells in every cell who is there, in which colours, and where in it the cell is, each a
+little otherwise. Nothing is learnt here. Not covered: how it is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+
+OWN = 3
+"""The first numbers told are a cell's own: how much of it is covered, and where in its subject it
+is, of that one's half size from the middle. The next tells how large that is, and it and all others
+are the same in every cell of a subject; a place is one, too."""
+UNIT = 16
+"""Cells that a subject of size 1 is high."""
+ROUNDS = 4
+"""How often cells agree."""
+ALIKE, NEAR = 2.0, 0.55
+"""Squares of differences, and half sizes between middles, from which on cells hardly are of one."""
+LEAST_COVERED = 0.02
+"""How much a cell that no subject covers has to say about where it is."""
+LARGEST = 6.0
+"""Sizes that are believed are between this and one part of it."""
+
+
+class Spots(NamedTuple):
+    """Where in its subject each cell is, and how much further a cell is than the one before it.
+
+    at, slope  (n, 2, h, w)
+    """
+
+    at: torch.Tensor
+    slope: torch.Tensor
+
+    def waves(self, times: int, waves: tuple[float, ...]) -> torch.Tensor:
+        """(n, 4·waves, times·h, times·w) of parts of cells, each by what its own cell tells."""
+        at, slope = (x.float().repeat_interleave(times, -1) for x in self)
+        at, slope = (x.repeat_interleave(times, -2) for x in (at, slope))
+        within = (torch.arange(times, device=at.device) + 0.5) / times - 0.5
+        across = within.repeat(at.shape[-1] // times)
+        down = within.repeat(at.shape[-2] // times)[:, None]
+        fine = torch.cat([at[:, :1] + slope[:, :1] * across, at[:, 1:] + slope[:, 1:] * down], 1)
+        turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
+        return torch.cat([turned.sin(), turned.cos()], 1).to(self.at.dtype)
+
+    def mirrored(self, by: torch.Tensor) -> Spots:
+        """The same, seen from the other side where `by` (n, 1, h, w) is below 0."""
+        sign = torch.where(by < 0, -1.0, 1.0).to(self.at.dtype)
+        both = torch.cat([sign, torch.ones_like(sign)], 1)
+        return Spots(self.at * both, self.slope * both)
+
+
+class Telling(NamedTuple):
+    """What the numbers told are.
+
+    told       how many they are
+    sizes      what is told of a size, as `agreed` has it
+    mirror     which of them is below 0 for who looks the other way
+    landmarks  of how many points among them it is told how near they are
+    """
+
+    told: int
+    sizes: tuple[float, float]
+    mirror: int | None
+    landmarks: int
+
+
+def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor, Spots]:
+    """What cells tell of their subjects, as those that are alike and near tell it together.
+
+    told   (n, t, h, w)
+    sizes  (gain, more): `gain · log(size) + more` is what is told of a size
+
+    A denoiser tells everywhere what a figure is, each cell a little otherwise, and of a ramp over
+    its cells only the middle well: the mean of what is possible is flat. So each cell says where
+    the middle is, they agree on that and on all that is one over a figure by a few steps of mean
+    shift (Cheng 1995), and the ramp is that of one size around one middle. Nothing is learnt here;
+    what is true already stays as it is.
+    """
+    kind, high, wide = told.dtype, *told.shape[-2:]
+    with torch.autocast(told.device.type, enabled=False):
+        cells = told.float().flatten(2)
+        y, x = torch.meshgrid(
+            torch.arange(high, device=told.device) + 0.5,
+            torch.arange(wide, device=told.device) + 0.5,
+            indexing="ij",
+        )
+        at = torch.stack([x, y]).flatten(1)[None]
+        covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
+        same = cells[:, OWN:]
+        half = _half(same, sizes)
+        middle = at - cells[:, 1:OWN] * half
+        for _ in range(ROUNDS):
+            near = NEAR**2 * half.mT @ half
+            apart = _apart(same) / ALIKE + _apart(middle) / near
+            shares = torch.softmax(-apart, 2)
+            same = same @ shares.mT
+            half = _half(same, sizes)
+            heard = shares * covered
+            middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
+        made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).reshape(told.shape)
+        slope = (1 / half).reshape(-1, 1, high, wide).repeat(1, 2, 1, 1)
+    spots = Spots(made[:, 1:OWN].to(kind), slope.to(kind))
+    return made.to(kind), spots
+
+
+def _half(same: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
+    """(n, t, m) to (n, 1, m): half the size in cells."""
+    gain, more = sizes
+    size = ((same[:, :1] - more) / gain).exp()
+    return size.clamp(1 / LARGEST, LARGEST) * (UNIT / 2)
+
+
+def _apart(x: torch.Tensor) -> torch.Tensor:
+    """(n, c, m) to (n, m, m): squared distances."""
+    squares = x.square().sum(1)
+    return (squares[:, :, None] + squares[:, None] - 2 * x.mT @ x).clamp(min=0)
