@@ -147,7 +147,7 @@ class Shaping:
             latents[:, :COMPONENTS] = 0
             return kept.decoder.coarse(latents)
 
-        seeds = [HELD_OUT_SEED + i for i in range(HELD_OUT)]
+        seeds = [HELD_OUT_SEED + i for i in range(min(HELD_OUT, self.job.pictures))]
         said: dict[str, float] = {}
         for name, through in (("psnr", by_all), ("told", by_words)):
             whole, heads = psnr(through, seeds)
