@@ -329,6 +329,8 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
         train_unet(job(folder), ALONE)
     assert 0 < before < steps_of(folder / "unet.safetensors")
     base = open_base(str(folder / "pipeline"), "hash")
+    assert not base.unet.conv_out.weight[: parts.COMPONENTS].any()
+    assert base.unet.conv_out.weight[parts.COMPONENTS :].any()
     assert base.defaults == Defaults()
     noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     assert noise["prediction_type"] == "sample"

@@ -252,6 +252,8 @@ class Denoiser:
         self.matrices = _shared_out(matrices, team.size)
         self.path = job.folder / "unet.safetensors"
         progress = load_checkpoint(self.path, self.modules, self.averages, self.optimizers)
+        # A checkpoint may be older than this rule.
+        parts.silence_components(self.unet)
         self.step, self.samples = int(progress.get("step", 0)), int(progress.get("samples", 0))
 
     def learn(self, latents: Latents, factor: float) -> float:

@@ -16,12 +16,7 @@ from torch import nn
 from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
-from storyforge.pocket.pretrain.parts import (
-    PICTURE,
-    SPOT,
-    new_autoencoder,
-    part_folder,
-)
+from storyforge.pocket.pretrain.parts import PICTURE, SPOT, new_autoencoder, part_folder
 from storyforge.pocket.pretrain.run import Average, Job, Team, say
 
 FIRST_SEED = 10**6
