@@ -92,14 +92,14 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
         at = torch.stack([x, y]).flatten(1)[None]
         covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
         same = cells[:, OWN:]
-        half = _half(same, sizes)
+        half = half_size(same[:, :1], sizes)
         middle = at - cells[:, 1:OWN] * half
         for _ in range(ROUNDS):
             near = NEAR**2 * half.mT @ half
             apart = _apart(same) / ALIKE + _apart(middle) / near
             shares = torch.softmax(-apart, 2)
             same = same @ shares.mT
-            half = _half(same, sizes)
+            half = half_size(same[:, :1], sizes)
             heard = shares * covered
             middle = middle @ (heard / heard.sum(2, keepdim=True)).mT
         made = torch.cat([cells[:, :1], (at - middle) / half, same], 1).reshape(told.shape)
@@ -108,10 +108,10 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
     return made.to(kind), spots
 
 
-def _half(same: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
-    """(n, t, m) to (n, 1, m): half the size in cells."""
+def half_size(told: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
+    """What is told of sizes, in any shape, to half of them in cells."""
     gain, more = sizes
-    size = ((same[:, :1] - more) / gain).exp()
+    size = ((told - more) / gain).exp()
     return size.clamp(1 / LARGEST, LARGEST) * (UNIT / 2)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 
+from storyforge.model.agreement import half_size
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.parts import COMPONENTS
 
@@ -22,8 +23,6 @@ OFTEN, OUTLINES = 0.6, 0.25
 """Share of the pictures of which something is told amiss, and of those with outlines amiss."""
 PARTS_AMISS: Final = 4
 """Cells a side of the parts of which all lie amiss alike."""
-UNIT: Final = 16
-"""Cells that what is as high as a picture is high."""
 SPOT: Final = world.SPOT
 SIZE: Final = world.PLACE_OF["size"].start
 
@@ -66,8 +65,7 @@ def amid_others(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     rows, columns = torch.arange(high)[:, None], torch.arange(wide)
     row, column = (rows + by[:, 0]).clamp(0, high - 1), (columns + by[:, 1]).clamp(0, wide - 1)
     made = told[torch.arange(count)[:, None, None], :, row, column].permute(0, 3, 1, 2).clone()
-    gain, more = world.SIZE_LAW
-    half = ((made[:, SIZE] - more) / gain).exp() * (UNIT / 2)
+    half = half_size(made[:, SIZE], world.SIZE_LAW)
     made[:, SPOT] += (columns - column) / half
     made[:, SPOT + 1] += (rows - row) / half
     return made
