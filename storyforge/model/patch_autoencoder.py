@@ -6,9 +6,10 @@ all over a figure, so noise hides it last, and a denoiser decides what a picture
 decides how (Kouzelis et al. 2025, Boosting Generative Image Modeling via Joint Image-Feature
 Synthesis; their features are learnt, these are what drawings are known to be). The components are
 closed form and stay as they are, so that a denoiser can be trained while what reads what is told
-still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. The decoder thinks where there are few cells and writes all pixels of
-a part of a cell at once by a pixel shuffle, more of them than the encoder read: drawings are
-vectors, and their lines are as crisp at twice the size. Not covered: photographs, training.
+still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. It
+thinks where there are few cells and writes all pixels of a part of a cell at once by a pixel
+shuffle, more of them than the encoder read: drawings are vectors, and their lines are as crisp at
+twice the size. Not covered: photographs, training.
 """
 
 from __future__ import annotations
