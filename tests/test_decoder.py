@@ -13,7 +13,8 @@ from safetensors import safe_open
 
 pytest.importorskip("skia")
 
-from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.model.cell_decoder import DRAWN, PATCH
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import (
     CELLS,

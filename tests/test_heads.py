@@ -14,8 +14,8 @@ from torch import Tensor
 from storyforge.geometry.box import Box
 from storyforge.geometry.pose import POSES, Stand, head_box
 from storyforge.model.base import BaseModel
+from storyforge.model.cell_decoder import DRAWN
 from storyforge.model.concept import plain
-from storyforge.model.patch_autoencoder import DRAWN
 from storyforge.sample.heads import WORTH, alone, fading, window_of, with_heads
 from storyforge.sample.sampler import picture
 from storyforge.tasks import HeadTask, Method, PanelTask

@@ -12,19 +12,23 @@ from numpy.typing import NDArray
 pytest.importorskip("skia")
 
 from storyforge.pocket import world
-from storyforge.pocket.world.looks import SPECIES, Look
+from storyforge.pocket.world.frames import HEAD, frames
+from storyforge.pocket.world.looks import BUILDS, POSES, SPECIES, Look
 from storyforge.pocket.world.meaning import (
     _CODES,
     FIELDS,
     KINDS,
     PLACE_OF,
+    _of_creature,
     kinds,
+    landmark_groups,
     landmarks,
     meanings,
     recoloured,
 )
 from storyforge.pocket.world.picture import Picture, Subject, Thing
-from storyforge.pocket.world.places import ARRANGEMENTS
+from storyforge.pocket.world.places import ARRANGEMENTS, PLACES
+from storyforge.pocket.world.proportions import head_middle
 from storyforge.pocket.world.things import THINGS
 
 FOX = Subject(Look("fox", "orange", "coat", "blue", extras=(("stripes", "gold"),)), 0.25, 0.9, 0.5)
@@ -36,6 +40,9 @@ FAR = np.zeros((4, 4), bool)
 """Cells without a neighbour that is covered."""
 FAR[0, 3] = True
 PICTURE = Picture("meadow", "night", "rain", (FOX, BALL), 0)
+
+
+PARTS_OF_KINDS = ("species", "things", "places")
 
 
 def told(picture: Picture = PICTURE) -> NDArray[np.float32]:
@@ -162,3 +169,35 @@ def test_of_landmarks_those_are_near_that_are_told_and_no_other_of_their_kind() 
         found = near[alone]
         assert (found > 0.99).sum() == 1
         assert np.sort(found)[-2] < 0.2
+
+
+def test_landmarks_lie_where_their_groups_say() -> None:
+    points, minding = landmarks()
+    groups = landmark_groups()
+    assert sum(groups[name][1] for name in groups if name not in PARTS_OF_KINDS) == len(points)
+    first, count = groups["places"]
+    assert KINDS[first : first + count] == (*PLACES,)
+    for name in (name for name in groups if name in FIELDS):
+        rows = slice(groups[name][0], sum(groups[name]))
+        assert (minding[rows, PLACE_OF[name]] > 0).all()
+    near = np.exp(-(minding * (told()[:, 3, 0] - points) ** 2).sum(1))
+    assert KINDS[near[: len(KINDS)].argmax()] == "fox"
+
+
+@pytest.mark.parametrize("pose", POSES)
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_every_head_lies_in_the_middle_of_its_frame(pose: str, build: str, mirror: bool) -> None:
+    look = Look("fox", "orange", pose=pose, build=build, mirror=mirror)
+    points, _, maps = frames()
+    said = _of_creature(look)
+    apart = [
+        np.abs(point[PLACE_OF["pose"]] - said["pose"]).sum()
+        + np.abs(point[PLACE_OF["build"]] - said.get("build", 0.0)).sum()
+        for point in points
+    ]
+    (x, y), side = head_middle(look), -1 if mirror else 1
+    spot = np.array([side * 2 * x, 2 * y + 1, 1])
+    wide, high, middle = HEAD
+    found = maps[int(np.argmin(apart)), 0] @ spot * (wide, high) + (0, middle)
+    np.testing.assert_allclose(found, 0, atol=1e-5)

@@ -14,8 +14,8 @@ from tinymodel import CELLS, open_tiny
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.base import BaseModel
+from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.concept import plain
-from storyforge.model.patch_autoencoder import DRAWN, PATCH
 from storyforge.model.tokens import PromptEmbeds
 from storyforge.modelref import PATCH_SCALES, USUAL_SIZE, picture_size
 from storyforge.sample.control import Rack

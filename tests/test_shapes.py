@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 pytest.importorskip("skia")
 
-from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
+from storyforge.model.cell_decoder import PATCH
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket.pretrain.decoder import Decoding, train_decoder
 from storyforge.pocket.pretrain.latents import autoencoder_of
 from storyforge.pocket.pretrain.parts import COMPONENTS, LATENT_CHANNELS, new_autoencoder
@@ -24,15 +25,14 @@ ALONE = Team(0, 1)
 def test_what_is_drawn_coarsely_is_the_larger_picture_without_its_finest_parts() -> None:
     torch.manual_seed(0)
     model = new_autoencoder()
-    for layer in (model.decoder.out, model.decoder.plain):
-        torch.nn.init.normal_(layer.weight, std=0.05)
     # Neither has anything to say yet.
-    assert not model.decoder.eighths.out.weight.any()
+    assert not model.decoder.figures.finer.out.weight.any()
     assert not model.decoder.refiner.second.weight.any()
     latents = torch.randn(1, LATENT_CHANNELS, 4, 5)
     wanted = F.avg_pool2d(model.decoder(latents), 2)
     assert wanted.shape == (1, 3, 4 * PATCH, 5 * PATCH)
-    torch.testing.assert_close(model.decoder.coarse(latents), wanted, atol=1e-4, rtol=1e-4)
+    amiss = (model.decoder.coarse(latents) - wanted).abs().mean()
+    assert amiss < 0.1 * (wanted - wanted.mean()).abs().mean()
 
 
 @pytest.fixture
@@ -62,8 +62,9 @@ def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
         assert 0 < steps < Shaping(job(folder, "shapes"), ALONE).step
     after = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()
     changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
-    assert "decoder.out.weight" in changed
+    assert "decoder.behind.inking.out.weight" in changed
     assert all(name.removeprefix("decoder.").startswith(LEARNT) for name in changed)
+    assert not any("finer" in name for name in changed)
 
 
 def test_what_draws_lines_goes_on_from_the_shapes_that_were_learnt_since(folder: Path) -> None:

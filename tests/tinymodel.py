@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from storyforge.model.base import BaseModel
-from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
+from storyforge.model.cell_decoder import DRAWN
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import Defaults
 
 CONFIG = {
@@ -79,8 +80,8 @@ def open_tiny(kind: str = "sample") -> BaseModel:
         vae = PatchAutoencoder(
             latent_channels=8,
             told=5,
-            reading=(8, 8),
-            widths=(8, 8, 8, 8, 8),
+            reading=(8, 8, 8, 8),
+            widths=(8, 8, 8, 8),
             depths=(1, 1, 1),
             sample_size=DRAWN * CELLS,
         )

@@ -6,7 +6,6 @@ little otherwise. Nothing is learnt here. Not covered: how it is drawn.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -36,16 +35,13 @@ class Spots(NamedTuple):
     at: torch.Tensor
     slope: torch.Tensor
 
-    def waves(self, times: int, waves: tuple[float, ...]) -> torch.Tensor:
-        """(n, 4·waves, times·h, times·w) of parts of cells, each by what its own cell tells."""
-        at, slope = (x.float().repeat_interleave(times, -1) for x in self)
-        at, slope = (x.repeat_interleave(times, -2) for x in (at, slope))
-        within = (torch.arange(times, device=at.device) + 0.5) / times - 0.5
-        across = within.repeat(at.shape[-1] // times)
-        down = within.repeat(at.shape[-2] // times)[:, None]
-        fine = torch.cat([at[:, :1] + slope[:, :1] * across, at[:, 1:] + slope[:, 1:] * down], 1)
-        turned = torch.cat([fine * (math.pi * wave) for wave in waves], 1)
-        return torch.cat([turned.sin(), turned.cos()], 1).to(self.at.dtype)
+    def points(self, times: int) -> torch.Tensor:
+        """(n, h, w, times², 2) the middles of parts of cells, row by row."""
+        within = (torch.arange(times, device=self.at.device) + 0.5) / times - 0.5
+        y, x = torch.meshgrid(within, within, indexing="ij")
+        parts = torch.stack([x, y], -1).flatten(0, 1)
+        at, slope = (v.float().permute(0, 2, 3, 1)[:, :, :, None] for v in self)
+        return at + slope * parts
 
     def mirrored(self, by: torch.Tensor) -> Spots:
         """The same, seen from the other side where `by` (n, 1, h, w) is below 0."""

@@ -6,16 +6,13 @@ all over a figure, so noise hides it last, and a denoiser decides what a picture
 decides how (Kouzelis et al. 2025, Boosting Generative Image Modeling via Joint Image-Feature
 Synthesis; their features are learnt, these are what drawings are known to be). The components are
 closed form and stay as they are, so that a denoiser can be trained while what reads what is told
-still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. It
-thinks where there are few cells and writes all pixels of a part of a cell at once by a pixel
-shuffle, more of them than the encoder read: drawings are vectors, and their lines are as crisp at
-twice the size. Not covered: photographs, training.
+still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. Not
+covered: how it draws, photographs, training.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,25 +20,15 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from storyforge.model.agreement import Spots, Telling, agreed
+from storyforge.model.agreement import Telling
+from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Drawing
+from storyforge.model.convolution import Block, silence
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
 """What may be asked of `decode` for a cell: averaged, as drawn, and doubled."""
-PATCH, DRAWN = PIXELS[:2]
-"""Pixels a side of the patches that the encoder reads, and of what the decoder itself writes."""
-FINE = 4
-"""Parts a side into which the decoder splits a cell before it writes pixels."""
-WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Half turns in a subject's half size: the finest is a sixteenth of it."""
-FINEST_WAVES = (*WAVES, 16.0, 32.0)
-"""Those that eighths draw along."""
-BELIEF = 4.0
-"""Before any training components are believed so many logits."""
-FINEST = 2 * FINE
-"""Parts a side of a cell of which each is thought of for itself."""
-WIDER = 3
-"""How many times as many numbers a block thinks in as it reads."""
+PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
+"""The least atlas."""
 
 
 class Exactly(NamedTuple):
@@ -70,55 +57,6 @@ class Decoded(NamedTuple):
     sample: torch.Tensor
 
 
-def _silence(conv: nn.Conv2d | nn.Linear) -> None:
-    """Let a layer begin with nothing to say."""
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-
-
-class Block(nn.Module):
-    """What stands around a cell, then what to think of it, beside the identity (Liu et al. 2022, A
-    ConvNet for the 2020s). Normed over channels alone, so that a crop is decoded as a whole."""
-
-    def __init__(self, width: int) -> None:
-        """(n, width, h, w) to the same."""
-        super().__init__()
-        self.around = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.wide = nn.Linear(width, WIDER * width)
-        self.back = nn.Linear(WIDER * width, width)
-        _silence(self.back)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add what is found."""
-        seen = self.norm(self.around(x).permute(0, 2, 3, 1))
-        found: torch.Tensor = self.back(F.gelu(self.wide(seen), approximate="tanh"))
-        return x + found.permute(0, 3, 1, 2)
-
-
-class Refiner(nn.Module):
-    """Two small convolutions over pixels: seams between cells go, lines get their edge.
-
-    They see blocks of 2 × 2 pixels as channels, and write blocks of 2·times × 2·times.
-    """
-
-    def __init__(self, width: int, times: int) -> None:
-        """It changes nothing as it begins, but for the size: each pixel `times` as wide."""
-        super().__init__()
-        self.times = times
-        self.first = nn.Conv2d(12, width, 3, padding=1)
-        self.second = nn.Conv2d(width, 12 * times**2, 3, padding=1)
-        _silence(self.second)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) to (n, 3, times·h, times·w)."""
-        change = self.second(F.relu(self.first(F.pixel_unshuffle(pixels, 2))))
-        if self.times > 1:
-            pixels = F.interpolate(pixels, scale_factor=float(self.times), mode="bilinear")
-        return pixels + F.pixel_shuffle(change, 2 * self.times)
-
-
 def _blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(Block(width) for _ in range(count)))
 
@@ -126,16 +64,24 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
-    The components are closed form. What is told is read off them by a small pyramid: cells that see
-    their neighbours, and two coarser levels that see the whole.
+    The components are closed form. What is told is read off the pixels by a pyramid (Liu et al.
+    2022, A ConvNet for the 2020s): parts of cells, cells that see their neighbours, and two coarser
+    levels that see the whole.
     """
 
-    def __init__(self, plain: int, told: int, widths: tuple[int, int]) -> None:
-        """`plain` components and `told` numbers; `widths` at cells and at the levels above."""
+    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int]) -> None:
+        """`plain` components and `told` numbers; `widths` at quarters, at halves, at cells and at
+        the levels above."""
         super().__init__()
-        cells, wide = widths
+        quarters, halves, cells, wide = widths
         self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
-        self.into = nn.Conv2d(plain, cells, 3, padding=1)
+        self.parts = nn.Sequential(
+            nn.Conv2d(3, quarters, PATCH // 4, stride=PATCH // 4),
+            *_blocks(quarters, 1),
+            nn.Conv2d(quarters, halves, 2, stride=2),
+            *_blocks(halves, 2),
+            nn.Conv2d(halves, cells, 2, stride=2),
+        )
         self.cells = _blocks(cells, 3)
         self.wide = nn.Sequential(_smaller(cells, wide), *_blocks(wide, 3))
         self.widest = nn.Sequential(_smaller(wide, wide), *_blocks(wide, 3))
@@ -143,16 +89,15 @@ class CellEncoder(nn.Module):
         self.wide_out = nn.Conv2d(wide, cells, 1)
         self.late = _blocks(cells, 2)
         self.out = nn.Conv2d(cells, told, 1)
-        _silence(self.out)
+        silence(self.out)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
-        plain = self.plain(pictures)
-        return torch.cat([plain, self.told(plain)], 1)
+        return torch.cat([self.plain(pictures), self.told(pictures)], 1)
 
-    def told(self, plain: torch.Tensor) -> torch.Tensor:
-        """(n, components, h, w) to (n, told, h, w)."""
-        x = self.cells(self.into(plain))
+    def told(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, 16·h, 16·w) to (n, told, h, w)."""
+        x = self.cells(self.parts(pictures))
         y = self.wide(_even(x))
         z = self.widest(_even(y))
         y = y + _grown(self.widest_out(F.relu(z)), y)
@@ -177,144 +122,6 @@ def _grown(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2.0)[..., : like.shape[-2], : like.shape[-1]]
 
 
-class Eighths(nn.Module):
-    """Parts of 4 × 4 pixels, each drawn for itself from where it is and what its quarter knows."""
-
-    def __init__(self, quarters: int, width: int) -> None:
-        """It draws nothing as it begins."""
-        super().__init__()
-        self.split = nn.Conv2d(quarters, width * 4, 1)
-        self.waves = nn.Conv2d(4 * len(FINEST_WAVES), width, 1)
-        self.first = nn.Conv2d(width, width, 1)
-        self.second = nn.Conv2d(width, width, 1)
-        self.out = nn.Conv2d(width, 3 * (DRAWN // FINEST) ** 2, 1)
-        _silence(self.out)
-
-    def forward(self, x: torch.Tensor, spots: Spots) -> torch.Tensor:
-        """(n, quarters, 4·h, 4·w) and where its cells are to (n, 3, 32·h, 32·w)."""
-        waves = self.waves(spots.waves(FINEST, FINEST_WAVES))
-        y = F.relu(F.pixel_shuffle(self.split(x), FINEST // FINE) + waves)
-        y = F.relu(self.second(F.relu(self.first(y))))
-        return F.pixel_shuffle(self.out(y), DRAWN // FINEST)
-
-
-class Decoder(nn.Module):
-    """Cells to pixels: blocks at cells, at halves, at quarters, then a pixel shuffle.
-
-    Cells first agree on what they tell; who looks the other way is drawn as if not, mirrored. How
-    near that is to landmarks of what may be told, one number for each, is told as well: kinds are
-    corners of a cube, and which corner it is is tedious to learn. Waves over the place in a
-    subject, finer than cells, are what all finer parts draw along (Tancik et al. 2020, Fourier
-    Features Let Networks Learn High Frequency Functions). Components are believed as far as they
-    fit what is told: most pictures come without.
-    """
-
-    landmarks: torch.Tensor
-    minding: torch.Tensor
-
-    def __init__(
-        self,
-        channels: int,
-        telling: Telling,
-        widths: tuple[int, int, int, int, int],
-        depths: tuple[int, int, int],
-    ) -> None:
-        """The last of the channels tell. `widths` at cells, halves, quarters, eighths and of the
-        refiner; `depths` of the first three."""
-        super().__init__()
-        self.telling, told = telling, telling.told
-        cells, halves, quarters, eighths, pixels = widths
-        self.components = channels - told
-        # Where landmarks lie, and how much each number told counts for how near one is.
-        self.register_buffer("landmarks", torch.zeros(telling.landmarks, told))
-        self.register_buffer("minding", torch.zeros(telling.landmarks, told))
-        self.landmarks_in_cells = nn.Conv2d(telling.landmarks, cells, 1)
-        self.landmarks_in_halves = nn.Conv2d(telling.landmarks, halves, 1)
-        self.plain = nn.Conv2d(channels, 3 * DRAWN**2, 1)
-        self.trust = nn.Conv2d(cells, self.components, 1)
-        self.instead = nn.Conv2d(cells, self.components, 1)
-        self.into = nn.Conv2d(channels + 4 * len(FINEST_WAVES), cells, 3, padding=1)
-        self.cells = _blocks(cells, depths[0])
-        self.split = nn.Conv2d(cells, halves * 4, 1)
-        self.waves_in_halves = nn.Conv2d(4 * len(WAVES), halves, 1)
-        self.halves = _blocks(halves, depths[1])
-        self.again = nn.Conv2d(halves, quarters * 4, 1)
-        self.waves_in_quarters = nn.Conv2d(4 * len(WAVES), quarters, 1)
-        self.quarters = _blocks(quarters, depths[2])
-        self.out = nn.Conv2d(quarters, 3 * (DRAWN // FINE) ** 2, 1)
-        self.eighths = Eighths(quarters, eighths)
-        by_waves = self.waves_in_halves, self.waves_in_quarters
-        by_landmarks = self.landmarks_in_cells, self.landmarks_in_halves
-        for conv in (self.trust, self.instead, *by_waves, *by_landmarks, self.out):
-            _silence(conv)
-        self.refiner = Refiner(pixels, 1)
-        self.doubler = Refiner(pixels, 2)
-
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        x, both, spots = self.thought(latents)
-        plain = F.pixel_shuffle(self.plain(both), DRAWN)
-        pixels = F.pixel_shuffle(self.out(x), DRAWN // FINE) + self.eighths(x, spots)
-        made: torch.Tensor = self.refiner(pixels + plain)
-        return made
-
-    def coarse(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 16·h, 16·w): the same without what only larger pictures show, for
-        a fraction of the work."""
-        x, both, _ = self.thought(latents)
-        return _smaller_pixels(self.plain, both, DRAWN) + _smaller_pixels(
-            self.out, x, DRAWN // FINE
-        )
-
-    def thought(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Spots]:
-        """(n, c, h, w) to features (n, quarters, 4·h, 4·w), latents as they are to be drawn, and
-        spots."""
-        x, both, spots = self.believed(latents)
-        near = self.landmarks_in_halves(self.nearness(both[:, self.components :]))
-        x = F.pixel_shuffle(self.split(x), 2) + F.interpolate(near, scale_factor=2.0)
-        x = x + self.waves_in_halves(spots.waves(2, WAVES))
-        x = F.pixel_shuffle(self.again(self.halves(x)), 2)
-        return self.quarters(x + self.waves_in_quarters(spots.waves(FINE, WAVES))), both, spots
-
-    def believed(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Spots]:
-        """(n, c, h, w) to features (n, cells, h, w), latents as they are to be drawn, and spots.
-
-        Cells tell what they have agreed on; of the components is kept what is believed, and there
-        is added what goes with all that is told.
-        """
-        known = latents[:, : self.components]
-        told, spots = agreed(latents[:, self.components :], self.telling.sizes)
-        if self.telling.mirror is not None:
-            spots = spots.mirrored(told[:, self.telling.mirror, None])
-        waves = spots.waves(1, FINEST_WAVES)
-        near = self.landmarks_in_cells(self.nearness(told))
-        x = self.cells(self.into(torch.cat([known, told, waves], 1)) + near)
-        # 1 as it begins: what is there is what is drawn.
-        trust = torch.sigmoid(self.trust(x) + BELIEF) * (1 + math.exp(-BELIEF))
-        made = known * trust + self.instead(x)
-        return x, torch.cat([made.to(told.dtype), told], 1), spots
-
-    def nearness(self, told: torch.Tensor) -> torch.Tensor:
-        """(n, t, h, w) to (n, landmarks, h, w) in (0, 1]: 1 is there."""
-        with torch.autocast(told.device.type, enabled=False):
-            cells = told.float().flatten(2)
-            landmarks, minding = self.landmarks.float(), self.minding.float()
-            apart = minding @ cells.square() - 2 * (minding * landmarks) @ cells
-            apart = apart + (minding * landmarks.square()).sum(1)[:, None]
-            near = (-apart.clamp(min=0)).exp().to(told.dtype)
-            return near.reshape(len(told), -1, *told.shape[-2:])
-
-
-def _smaller_pixels(conv: nn.Conv2d, x: torch.Tensor, side: int) -> torch.Tensor:
-    """What `conv` writes as `side`² pixels for each place, in half as many a side."""
-    weight = F.avg_pool2d(conv.weight.reshape(3, side, side, -1).permute(0, 3, 1, 2), 2)
-    bias = None
-    if conv.bias is not None:
-        bias = F.avg_pool2d(conv.bias.reshape(3, side, side), 2).flatten()
-    flat = weight.permute(0, 2, 3, 1).reshape(-1, weight.shape[1], 1, 1)
-    return F.pixel_shuffle(F.conv2d(x, flat, bias), side // 2)
-
-
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Cells that say what patches show, and what draws them; in the words of `AutoencoderKL`.
 
@@ -331,10 +138,15 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sizes: tuple[float, float] = (1.0, 0.0),
         mirror: int | None = None,
         landmarks: int = 1,
+        places: tuple[int, int] = (0, 1),
+        frames: int = 1,
+        atlases: tuple[dict[str, Any], ...] = (PLANE, PLANE),
+        colours: tuple[int, ...] = (),
+        inks: int = 11,
         pixels_per_cell: int = DRAWN,
-        reading: tuple[int, int] = (192, 256),
-        widths: tuple[int, int, int, int, int] = (192, 96, 48, 64, 24),
-        depths: tuple[int, int, int] = (8, 6, 3),
+        reading: tuple[int, int, int, int] = (48, 96, 192, 256),
+        widths: tuple[int, int, int, int] = (192, 96, 64, 24),
+        depths: tuple[int, int, int] = (4, 4, 3),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
         sample_size: int = 512,
@@ -345,14 +157,21 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sizes      what is told of a size, as `agreed` has it
         mirror     which of the numbers told is below 0 for who looks the other way
         landmarks  how many points there are, of which the decoder sees how near they are
-        reading    widths of the encoder: at cells and above
-        widths     of the decoder: at cells, halves, quarters, eighths, pixels
-        depths     blocks of the decoder's first three
+        places     the first landmark of places, and how many there are
+        frames     for how many points the canonical frames are known
+        atlases    planes of features in each frame, last in the place: `side` nodes a side, `width`
+                   features, `groups` of landmarks, each (first, count), that have a plane
+        colours    the first of the three numbers of each colour told
+        inks       with how many other colours a cell is drawn
+        reading    widths of the encoder: at quarters, halves, cells and above
+        widths     of the decoder: at cells, of subjects, of places, of the refiners
+        depths     of the decoder's first three
         """
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
         telling = Telling(told, sizes, mirror, landmarks)
-        self.decoder = Decoder(latent_channels, telling, widths, depths)
+        drawing = Drawing(atlases, frames, inks, colours, places)
+        self.decoder = Decoder(latent_channels, telling, drawing, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:
@@ -373,7 +192,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def set_code(self, mean: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor) -> None:
-        """Take over a linear code, and begin to decode as its transpose does.
+        """Take over a linear code, and correct what is drawn by it.
 
         mean   (768,)    of the patches, in the order of (row, column, colour)
         basis  (768, c)  orthonormal, leading components first
@@ -381,11 +200,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         square = basis.T.reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
         self.code.plain.load_state_dict({"weight": square / scale, "bias": -(mean @ basis) / scale})
-        back = torch.cat([square * scale, mean.reshape(1, PATCH, PATCH, 3).permute(0, 3, 1, 2)])
-        large = F.interpolate(back, size=(DRAWN, DRAWN)).flatten(1)
-        told = torch.zeros(len(large[0]), self.config.told)
-        weight = torch.cat([large[:-1].T, told], 1)[:, :, None, None]
-        self.decoder.plain.load_state_dict({"weight": weight, "bias": large[-1]})
+        self.decoder.basis.copy_(basis.T)
+        self.decoder.mean.copy_(mean)
+        self.decoder.scale.copy_(scale)
 
     @torch.no_grad()
     def set_landmarks(self, points: torch.Tensor, minding: torch.Tensor) -> None:
@@ -393,8 +210,19 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         points, minding  (landmarks, told)
         """
-        self.decoder.landmarks.copy_(points)
-        self.decoder.minding.copy_(minding)
+        self.decoder.landmarks.points.copy_(points)
+        self.decoder.landmarks.minding.copy_(minding)
+
+    @torch.no_grad()
+    def set_frames(self, points: torch.Tensor, minding: torch.Tensor, maps: torch.Tensor) -> None:
+        """Take over how subjects lie in canonical frames, by the nearest of some points.
+
+        points, minding  (frames, told)
+        maps             (frames, atlases − 1, 2, 3)  of spots
+        """
+        self.decoder.frames.known.points.copy_(points)
+        self.decoder.frames.known.minding.copy_(minding)
+        self.decoder.frames.maps.copy_(maps)
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) in [−1, 1] to (n, c, h/p, w/p), where p are the pixels of a cell."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from storyforge.model.patch_autoencoder import PATCH
+from storyforge.model.cell_decoder import PATCH
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.parts import COMPONENTS
 

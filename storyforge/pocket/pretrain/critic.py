@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
+from storyforge.model.cell_decoder import DRAWN
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.decoder import (
     CELLS,

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from storyforge.model.patch_autoencoder import DRAWN, PATCH, PatchAutoencoder
+from storyforge.model.cell_decoder import DRAWN, PATCH
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.latents import (

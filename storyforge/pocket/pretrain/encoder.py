@@ -1,7 +1,7 @@
 """Stage `encoder`: the encoder learns to read what the cells of a drawing are to tell.
 
-It learns from the latents that the denoiser learns from, which hold both, so that nothing is drawn
-for it. The components of patches stay as they are.
+It reads pixels, of drawings that are made for it; no two are the same. The components of patches
+stay as they are.
 """
 
 from typing import Final
@@ -14,13 +14,11 @@ from torch import nn
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import (
-    Latents,
     autoencoder_of,
     averaged,
     keep_autoencoder,
     shown_of,
 )
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Job,
@@ -39,7 +37,7 @@ HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
 HELD_OUT: Final = 32
 
 NOISE: Final = 0.05
-"""Spread of what components lack in pictures that were kept as files."""
+"""Spread of what pixels lack in pictures that were kept as files."""
 KIND_WEIGHT: Final = 0.2
 """How much it counts, beside squared errors, whether a cell's kind is its own."""
 PLACES: Final = 0.3
@@ -89,20 +87,16 @@ class Encoding:
         self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
         scatter(job, team, self.step)
         self.generator = np.random.default_rng((job.seed, 6, team.rank, self.step))
-        self.latents = Latents(job.folder / "latents")
-        self.rows = self.latents.batches(job.batch_size, self.generator)
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the loss."""
         self.step += 1
         at_rate(factor, self.optimizer)
-        rows = torch.from_numpy(self.latents.rows(next(self.rows))[0])
-        plain, told = rows[:, :COMPONENTS], rows[:, COMPONENTS:]
-        seen = (plain + NOISE * torch.randn_like(plain)).contiguous(
-            memory_format=torch.channels_last
-        )
+        pictures = [world.imagine(self.generator) for _ in range(self.job.batch_size)]
+        pixels, told = shown(pictures)
+        pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
         with torch.autocast(self.job.device, torch.bfloat16):
-            found = self.encoder.told(seen)
+            found = self.encoder.told(pixels.contiguous(memory_format=torch.channels_last))
         loss = reading_loss(found.float(), told)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from storyforge.model.patch_autoencoder import PATCH, PatchAutoencoder
+from storyforge.model.cell_decoder import PATCH
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.code import fit_code
 from storyforge.pocket.pretrain.parts import PICTURE, SPOT, new_autoencoder, part_folder

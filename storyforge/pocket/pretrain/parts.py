@@ -11,7 +11,8 @@ from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.model.patch_autoencoder import DRAWN, PatchAutoencoder
+from storyforge.model.cell_decoder import DRAWN
+from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 
 PICTURE = 256
@@ -73,16 +74,21 @@ def silence_components(unet: UNet2DConditionModel) -> None:
 
 def new_autoencoder() -> PatchAutoencoder:
     """Cells of 16 pixels a side as they are read; untrained."""
-    points, minding = world.landmarks()
+    (points, minding), frames = world.landmarks(), world.frames()
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
         sizes=world.SIZE_LAW,
         mirror=world.MIRROR,
         landmarks=len(points),
+        places=world.landmark_groups()["places"],
+        frames=len(frames[0]),
+        atlases=world.atlases(),
+        colours=world.COLOURS_TOLD,
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     model.set_landmarks(torch.from_numpy(points), torch.from_numpy(minding))
+    model.set_frames(*map(torch.from_numpy, frames))
     return model
 
 

@@ -44,26 +44,10 @@ from storyforge.pocket.pretrain.run import (
 )
 
 RATE: Final = 1e-3
-PIXEL_RATE: Final = 2e-4
-"""Of the layers that write pixels: what they read is not normed, and one step moves all of it."""
-LEARNT: Final = (
-    "into",
-    "landmarks_in_cells",
-    "landmarks_in_halves",
-    "cells",
-    "trust",
-    "instead",
-    "plain",
-    "split",
-    "waves_in_halves",
-    "halves",
-    "again",
-    "waves_in_quarters",
-    "quarters",
-    "out",
-)
-"""Layers of the decoder that this stage trains."""
-WRITING: Final = ("plain", "out", "instead")
+TABLE_RATE: Final = 5e-3
+"""Of the planes of features: what lies at a node is seldom looked up."""
+LEARNT: Final = ("into", "cells", "trust", "figures", "behind")
+"""Parts of the decoder that this stage trains; what only larger pictures show stays as it is."""
 SUBJECT_WEIGHT: Final = 2.0
 """How much a pixel counts in a cell that a subject covers; heads and eyes count as in `decoder`."""
 HELD_OUT: Final = 24
@@ -80,7 +64,7 @@ class Shaping:
         self.layers = Layers(self.model.decoder, LEARNT)
         self.parameters = list(self.layers.parameters())
         self.average = Average(self.layers, 0.998)
-        self.optimizer = adam(self.layers, RATE, dict.fromkeys(WRITING, PIXEL_RATE))
+        self.optimizer = adam(self.layers, RATE, {"table": TABLE_RATE})
         self.path = job.folder / "shapes.safetensors"
         modules: dict[str, nn.Module] = {"layers": self.layers}
         self.kept = modules, {"layers": self.average}, self.optimizer
@@ -157,5 +141,5 @@ class Shaping:
 
 
 def train_shapes(job: Job, team: Team) -> None:
-    """Train all layers of the decoder but its finest."""
+    """Train what the decoder draws in the size that the encoder reads."""
     learn_on(job, team, Shaping(job, team))

@@ -8,11 +8,13 @@ anything a camera could see.
 
 from storyforge.pocket.world.captions import SAID, describe, look_words, tell
 from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, put, sheet
+from storyforge.pocket.world.frames import atlases, frames
 from storyforge.pocket.world.imagination import imagine, random_look, random_thing
 from storyforge.pocket.world.instances import is_held_out, look_held_out
 from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
 from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
 from storyforge.pocket.world.meaning import (
+    COLOURS_TOLD,
     KIND_CODES,
     MEANINGS,
     MIRROR,
@@ -20,6 +22,7 @@ from storyforge.pocket.world.meaning import (
     SIZE_LAW,
     SPOT,
     kinds,
+    landmark_groups,
     landmarks,
     meanings,
     recoloured,
@@ -28,6 +31,7 @@ from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Sub
 from storyforge.pocket.world.places import PLACES
 
 __all__ = [
+    "COLOURS_TOLD",
     "EACH",
     "FEATURES",
     "FURS",
@@ -51,13 +55,16 @@ __all__ = [
     "Subject",
     "Thing",
     "describe",
+    "atlases",
     "draw",
     "faces",
+    "frames",
     "imagine",
     "ink_width",
     "is_held_out",
     "kinds",
     "labels",
+    "landmark_groups",
     "landmarks",
     "look_held_out",
     "look_words",

@@ -84,6 +84,12 @@ SPOT: Final = PLACE_OF["spot"].start
 """The first of the two numbers that tell where in its subject a part is."""
 
 
+def code(field: str, name: str) -> Vector:
+    """The numbers that tell `name`; those of what is not told are 0."""
+    known = _CODES[field].get(name)
+    return np.zeros(FIELDS[field], np.float32) if known is None else known
+
+
 def _corners(size: int) -> Vector:
     """The corners of a cube around 0, those that differ most from the ones before first."""
     every = np.array(np.meshgrid(*[[1.0, -1.0]] * size, indexing="ij"), np.float32)
@@ -132,12 +138,11 @@ def landmarks() -> tuple[Vector, Vector]:
     rows: list[tuple[dict[str, Vector], float]] = []
     for field, weight in _MINDED.items():
         rows += [({field: code}, weight) for code in _CODES[field].values()]
-    for place in PLACES:
-        kind = _CODES["kind"][place]
-        for field, name in (("accessory", "arrangement"), ("garment", "time"), ("pose", "weather")):
-            rows += [
-                ({"kind": kind, field: code}, _MINDED["kind"]) for code in _CODES[name].values()
-            ]
+    rows += [({field: np.ones(1, np.float32)}, _SHOWN) for field in SHOWN]
+    for name, field in OF_PLACES.items():
+        for place in PLACES:
+            known = {"kind": _CODES["kind"][place]}
+            rows += [({**known, field: code}, _MINDED["kind"]) for code in _CODES[name].values()]
     points, minding = (np.zeros((len(rows), MEANINGS), np.float32) for _ in range(2))
     for index, (known, weight) in enumerate(rows):
         for field, code in known.items():
@@ -158,9 +163,33 @@ _MINDED: Final = {
     "held": 4.0,
 }
 """How much fields count for how near landmarks are."""
+SHOWN: Final = ("wings", "glow")
+"""Fields of one number, that is 1 where they are to be seen."""
+_SHOWN: Final = 2.0
+OF_PLACES: Final = {"arrangement": "accessory", "time": "garment", "weather": "pose"}
+"""What places have, each place its own, and the fields that tell it."""
+
+
+def landmark_groups() -> dict[str, tuple[int, int]]:
+    """The first of the landmarks of each name, and how many there are: of fields, of what places
+    have, and of the three parts of the kinds."""
+    counts = {field: len(_CODES[field]) for field in _MINDED} | dict.fromkeys(SHOWN, 1)
+    counts |= {name: len(PLACES) * len(_CODES[name]) for name in OF_PLACES}
+    first = np.cumsum([0, *counts.values()]).tolist()
+    found = {name: (at, count) for at, (name, count) in zip(first, counts.items(), strict=False)}
+    things = len(SPECIES)
+    return found | {
+        "species": (0, things),
+        "things": (things, len(THINGS)),
+        "places": (things + len(THINGS), len(PLACES)),
+    }
+
 
 MIRROR: Final = PLACE_OF["mirror"].start
 """Which number is below 0 for who looks to the other side."""
+
+COLOURS_TOLD: Final = tuple(PLACE_OF[name].start for name in FIELDS if name.endswith("colour"))
+"""The first of the three numbers of each colour."""
 
 KINDS: Final = tuple(_CODES["kind"])
 KIND_CODES: Final = np.stack([*_CODES["kind"].values()])

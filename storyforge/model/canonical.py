@@ -1,0 +1,157 @@
+"""Figures in their canonical frames, and planes of features that lie there.
+
+Where a cell is in its subject is one thing, where it is in that one's head another: heads are
+lifted, leaned and scaled by what is told of a pose and a build. In a frame of its own every head
+lies alike, and what is drawn there is learnt once, in planes that are looked up (Müller et al.
+2022, Instant Neural Graphics Primitives; Jaderberg et al. 2015, Spatial Transformer Networks, for
+the frames). Not covered: what becomes of the features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storyforge.model.agreement import Spots
+
+FULLY = 0.5
+"""How near a landmark is that counts in full."""
+START = 0.1
+"""Spread of the features in planes as they begin."""
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Nodes around a point: rows and columns further."""
+
+
+class Landmarks(nn.Module):
+    """Points among the numbers told, and how much each of those counts for how near one is."""
+
+    points: torch.Tensor
+    minding: torch.Tensor
+
+    def __init__(self, count: int, told: int) -> None:
+        """All at 0, and always near."""
+        super().__init__()
+        self.register_buffer("points", torch.zeros(count, told))
+        self.register_buffer("minding", torch.zeros(count, told))
+
+    def forward(self, told: torch.Tensor) -> torch.Tensor:
+        """(n, t, h, w) to (n, points, h, w) in (0, 1]: 1 is there."""
+        with torch.autocast(told.device.type, enabled=False):
+            cells = told.float().flatten(2)
+            points, minding = self.points.float(), self.minding.float()
+            apart = minding @ cells.square() - 2 * (minding * points) @ cells
+            apart = apart + (minding * points.square()).sum(1)[:, None]
+            near = (-apart.clamp(min=0)).exp()
+            return near.reshape(len(told), -1, *told.shape[-2:])
+
+
+class Frames(nn.Module):
+    """Maps of spots to canonical frames, those of the landmark that is nearest."""
+
+    maps: torch.Tensor
+
+    def __init__(self, count: int, told: int, frames: int) -> None:
+        """They change nothing yet."""
+        super().__init__()
+        self.known = Landmarks(count, told)
+        maps = torch.zeros(count, frames, 2, 3)
+        maps[..., :2] = torch.eye(2)
+        self.register_buffer("maps", maps)
+
+    def forward(self, told: torch.Tensor) -> torch.Tensor:
+        """(n, t, h, w) to (n, h, w, frames, 2, 3)."""
+        return self.maps.float()[self.known(told).argmax(1)]
+
+
+class Group(NamedTuple):
+    """Landmarks of which a cell is near one at most: the first, and how many."""
+
+    first: int
+    many: int
+
+
+class Atlas(nn.Module):
+    """A plane of features over [−1, 1]² for each landmark of some groups."""
+
+    def __init__(self, groups: list[Group], side: int, width: int) -> None:
+        """`side` nodes a side, `width` features each."""
+        super().__init__()
+        self.groups, self.side = groups, side
+        planes = sum(group.many for group in groups)
+        self.table = nn.Parameter(START * torch.randn(planes * side**2, width))
+
+    def forward(self, near: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """The sum over groups of what lies in the plane of the nearest landmark, by how near it is.
+
+        near  (m, landmarks)  of cells
+        at    (m, p, 2)  parts of them
+
+        Returns:
+          (m, p, width)
+        """
+        corners, shares = self._around(at)
+        rows, weights, first = [], [], 0
+        for group in self.groups:
+            how, which = near[:, group.first : group.first + group.many].max(1)
+            rows.append((first + which)[:, None, None] * self.side**2 + corners)
+            weights.append((how / FULLY).clamp(max=1)[:, None, None] * shares)
+            first += group.many
+        made = F.embedding_bag(
+            torch.cat(rows, 2).flatten(0, 1),
+            self.table.float(),
+            mode="sum",
+            per_sample_weights=torch.cat(weights, 2).flatten(0, 1).detach(),
+        )
+        return made.reshape(*at.shape[:2], self.table.shape[1])
+
+    def _around(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points (m, p, 2) to the numbers of the four nodes around each, and the share of each."""
+        last = self.side - 1
+        nodes = ((at.float() + 1) / 2 * last).clamp(0, last)
+        low = nodes.floor().clamp(max=last - 1)
+        (x, y), (u, v) = low.long().unbind(-1), (nodes - low).unbind(-1)
+        numbers = [(y + down) * self.side + x + right for down, right in CORNERS]
+        shares = [(v if down else 1 - v) * (u if right else 1 - u) for down, right in CORNERS]
+        return torch.stack(numbers, -1), torch.stack(shares, -1)
+
+
+def placed(maps: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """Maps (m, 2, 3) of points (m, p, 2)."""
+    moved: torch.Tensor = parts @ maps[..., :2].mT + maps[:, None, :, 2]
+    return moved
+
+
+def waves(at: torch.Tensor, bands: tuple[float, ...]) -> torch.Tensor:
+    """(…, 2) to (…, 4·bands): so many half turns to a unit (Tancik et al. 2020)."""
+    turned = torch.cat([at * (math.pi * band) for band in bands], -1)
+    return torch.cat([turned.sin(), turned.cos()], -1)
+
+
+def amid(told: torch.Tensor, spots: Spots, here: torch.Tensor) -> tuple[torch.Tensor, Spots]:
+    """What is told of the place, and where in it each cell is, by the cells that show it.
+
+    told  (n, t, h, w)
+    here  (n, h, w) of bool: cells that show the place
+
+    Returns:
+      (n, t, 1, 1) and spots
+    """
+    high, wide = told.shape[-2:]
+    weight = here[:, None].float() + 1e-6
+    total = weight.sum((2, 3), keepdim=True)
+
+    def mean(x: torch.Tensor) -> torch.Tensor:
+        return (x.float() * weight).sum((2, 3), keepdim=True) / total
+
+    slope = mean(spots.slope).expand(-1, -1, high, wide)
+    y, x = torch.meshgrid(
+        torch.arange(high, device=told.device),
+        torch.arange(wide, device=told.device),
+        indexing="ij",
+    )
+    ramp = torch.stack([x, y])[None] * slope
+    return mean(told), Spots(ramp + mean(spots.at.float() - ramp), slope)

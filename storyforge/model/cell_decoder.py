@@ -1,0 +1,272 @@
+"""The decoder of the embedded model: cells that tell what is there, to pixels.
+
+Cells first agree on what they tell. Then the place is drawn in every cell, and before it, in the
+cells that tell of one, the subject: in canonical frames, so that a head is the same head wherever
+it is and however it leans, and in inks, so that it is the same in all colours. Each point of a cell
+is drawn for itself, and drawings are vectors, so their lines are as crisp at twice the size that
+the encoder has read. Components of patches, where they are known, correct what was drawn by what is
+told. Not covered: how it is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from storyforge.model.agreement import Spots, Telling, agreed
+from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, placed, waves
+from storyforge.model.convolution import Block, Refiner, silence
+from storyforge.model.ink import Finer, Grid, Inking, inked
+from storyforge.modelref import PATCH_SCALES
+
+PATCH, DRAWN = PATCH_SCALES[:2]
+"""Pixels a side of the patches that the encoder reads, and of what the decoder itself writes."""
+POINTS = Grid(4, DRAWN // 4)
+"""Points of a cell that are thought of, and what each writes."""
+CELL_WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Half turns in half of a subject or place: what cells know of where they are."""
+WAVES = (*CELL_WAVES, 16.0, 32.0)
+"""Half turns in half of a frame: what points know of it."""
+BELIEF = 4.0
+"""Before any training components are believed so many logits."""
+SAID = 0.05
+"""Components that are all smaller are not known."""
+CODE = 64
+"""Numbers into which what is told of a place is summed up."""
+
+
+class Drawing(NamedTuple):
+    """What a decoder draws with.
+
+    atlases  of each frame, last of the place: `side`, `width`, and `groups` of landmarks
+    frames   of how many landmarks the frames are known
+    inks     colours beside those that are told
+    colours  the first numbers of the colours told
+    places   the first landmark of places, and how many there are
+    """
+
+    atlases: Sequence[dict[str, Any]]
+    frames: int
+    inks: int
+    colours: Sequence[int]
+    places: Sequence[int]
+
+    def atlas(self, index: int) -> Atlas:
+        """A new one."""
+        what = self.atlases[index]
+        return Atlas([Group(*each) for each in what["groups"]], what["side"], what["width"])
+
+
+class Known(NamedTuple):
+    """What is known of cells before they are drawn.
+
+    x        (n, width, h, w)  features
+    told     (n, t, h, w)  what they agree on
+    near     (n, landmarks, h, w)
+    maps     (n, h, w, frames, 2, 3)  of spots to frames
+    spots    where in its subject each cell is
+    subject  (n, h, w) of bool: whether there is one
+    around   (n, t + landmarks)  what is told of the place, and how near that is to landmarks
+    place    where in the place each cell is
+    """
+
+    x: torch.Tensor
+    told: torch.Tensor
+    near: torch.Tensor
+    maps: torch.Tensor
+    spots: Spots
+    subject: torch.Tensor
+    around: torch.Tensor
+    place: Spots
+
+
+def _inks(known: int, width: int, count: int) -> nn.Sequential:
+    """What is told to so many colours, which differ as they begin."""
+    out = nn.Linear(width, 3 * count)
+    nn.init.uniform_(out.bias, -1, 1)
+    return nn.Sequential(nn.Linear(known, width), nn.ReLU(), out)
+
+
+class Figures(nn.Module):
+    """Cells with subjects to pixels, and how much these hide of what is behind."""
+
+    def __init__(
+        self, telling: Telling, drawing: Drawing, cells: int, size: tuple[int, int]
+    ) -> None:
+        """`size`: width and depth."""
+        super().__init__()
+        self.colours = drawing.colours
+        frames = range(len(drawing.atlases) - 1)
+        self.atlases = nn.ModuleList(drawing.atlas(index) for index in frames)
+        waved = 4 * len(WAVES) * len(frames)
+        seen = waved + sum(drawing.atlases[index]["width"] for index in frames)
+        self.inks = _inks(telling.told + telling.landmarks, cells, drawing.inks)
+        # The last share is that of the subject in a pixel.
+        count = drawing.inks + len(drawing.colours) + 1
+        self.inking = Inking((seen, cells), *size, count, POINTS)
+        self.finer = Finer(waved, size[0], count, POINTS)
+
+    def forward(self, cells: Known, *, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m, q, q, 3) and (m, q, q, 1) of the m cells with subjects."""
+        told, near, x = (
+            values.permute(0, 2, 3, 1)[cells.subject]
+            for values in (cells.told, cells.near, cells.x)
+        )
+        at = self._points(cells, POINTS.points)
+        looked = [atlas(near, where) for atlas, where in zip(self.atlases, at, strict=True)]
+        seen = torch.cat([*looked, *(waves(where, WAVES) for where in at)], -1)
+        features = self.inking.features(seen, x)
+        shares = self.inking.shares(features, coarse=coarse)
+        if not coarse:
+            finer = [waves(where, WAVES) for where in self._points(cells, 2 * POINTS.points)]
+            shares = shares + self.finer(features, torch.cat(finer, -1))
+        inks = self.inks(torch.cat([told.float(), near], -1))
+        inks = inks.reshape(len(inks), inks.shape[1] // 3, 3)
+        own = [told[:, first : first + 3] for first in self.colours]
+        if own:
+            inks = torch.cat([torch.stack(own, 1).to(inks.dtype), inks], 1)
+        return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
+
+    def _points(self, cells: Known, times: int) -> list[torch.Tensor]:
+        """(m, times², 2) in each frame."""
+        maps, points = cells.maps[cells.subject], cells.spots.points(times)[cells.subject]
+        return [placed(maps[:, index], points) for index in range(maps.shape[1])]
+
+
+class Behind(nn.Module):
+    """The place, in every cell."""
+
+    def __init__(self, telling: Telling, drawing: Drawing, size: tuple[int, int]) -> None:
+        """`size`: width and depth."""
+        super().__init__()
+        self.told, known = telling.told, telling.told + telling.landmarks
+        last = len(drawing.atlases) - 1
+        self.atlas = drawing.atlas(last)
+        waved = 4 * len(WAVES)
+        self.code = nn.Sequential(nn.Linear(known, 2 * CODE), nn.ReLU(), nn.Linear(2 * CODE, CODE))
+        self.inks = _inks(known, 2 * CODE, drawing.inks)
+        seen = waved + drawing.atlases[last]["width"]
+        self.inking = Inking((seen, CODE), *size, drawing.inks, POINTS)
+        self.finer = Finer(waved, size[0], drawing.inks, POINTS)
+
+    def forward(self, cells: Known, *, coarse: bool) -> torch.Tensor:
+        """(n, h, w, q, q, 3)."""
+        shape = cells.subject.shape
+        each = shape[1] * shape[2]
+        code = self.code(cells.around).repeat_interleave(each, 0)
+        near = cells.around[:, self.told :].repeat_interleave(each, 0)
+        at = cells.place.points(POINTS.points).flatten(0, 2)
+        seen = torch.cat([self.atlas(near, at), waves(at, WAVES)], -1)
+        features = self.inking.features(seen, code)
+        shares = self.inking.shares(features, coarse=coarse)
+        if not coarse:
+            finer = cells.place.points(2 * POINTS.points).flatten(0, 2)
+            shares = shares + self.finer(features, waves(finer, WAVES))
+        inks = self.inks(cells.around).unflatten(1, (-1, 3)).repeat_interleave(each, 0)
+        made = inked(shares, inks)
+        return made.reshape(*shape, *made.shape[1:])
+
+
+class Decoder(nn.Module):
+    """Cells to pixels: the place, subjects before it, and what components add."""
+
+    basis: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        telling: Telling,
+        drawing: Drawing,
+        widths: tuple[int, int, int, int],
+        depths: tuple[int, int, int],
+    ) -> None:
+        """The last of the channels tell. `widths` at cells, of subjects, of places and of the
+        refiners; `depths` of the first three."""
+        super().__init__()
+        self.telling, self.drawing, told = telling, drawing, telling.told
+        cells, subjects, places, pixels = widths
+        self.components = channels - told
+        self.register_buffer("basis", torch.zeros(self.components, 3 * PATCH**2))
+        self.register_buffer("mean", torch.zeros(3 * PATCH**2))
+        self.register_buffer("scale", torch.ones(()))
+        self.landmarks = Landmarks(telling.landmarks, told)
+        self.frames = Frames(drawing.frames, told, len(drawing.atlases) - 1)
+        known = 2 * (told + telling.landmarks) + self.components + 8 * len(CELL_WAVES)
+        self.into = nn.Conv2d(known, cells, 1)
+        self.cells = nn.Sequential(*(Block(cells) for _ in range(depths[0])))
+        self.trust = nn.Conv2d(cells, self.components, 1)
+        self.figures = Figures(telling, drawing, cells, (subjects, depths[1]))
+        self.behind = Behind(telling, drawing, (places, depths[2]))
+        self.refiner = Refiner(pixels, 1)
+        self.doubler = Refiner(pixels, 2)
+        silence(self.trust)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
+        pixels, trust = self._drawn(latents, coarse=False)
+        times = DRAWN // PATCH
+        lack = self._lack(F.avg_pool2d(pixels, times), latents, trust)
+        made: torch.Tensor = self.refiner(pixels + F.interpolate(lack, scale_factor=float(times)))
+        return made
+
+    def coarse(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to (n, 3, 16·h, 16·w): the same without what only larger pictures show, for
+        a fraction of the work."""
+        pixels, trust = self._drawn(latents, coarse=True)
+        return pixels + self._lack(pixels, latents, trust)
+
+    def known(self, latents: torch.Tensor) -> Known:
+        """(n, c, h, w) to what is known of cells before they are drawn."""
+        told, spots = agreed(latents[:, self.components :], self.telling.sizes)
+        if self.telling.mirror is not None:
+            spots = spots.mirrored(told[:, self.telling.mirror, None])
+        near = self.landmarks(told)
+        first, count = self.drawing.places
+        subject = near[:, : first + count].argmax(1) < first
+        around, place = amid(told, spots, ~subject)
+        around = torch.cat([around, self.landmarks(around)], 1)
+        at = [
+            waves(where.at.permute(0, 2, 3, 1).float(), CELL_WAVES).permute(0, 3, 1, 2)
+            for where in (spots, place)
+        ]
+        everywhere = around.expand(-1, -1, *told.shape[-2:])
+        read = [latents[:, : self.components], told, near, everywhere, *at]
+        x = self.cells(self.into(torch.cat(read, 1).to(told.dtype)))
+        around = around.flatten(1).to(told.dtype)
+        return Known(x, told, near, self.frames(told), spots, subject, around, place)
+
+    def _drawn(self, latents: torch.Tensor, *, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels by what is told, and how far components are believed."""
+        cells = self.known(latents)
+        behind = self.behind(cells, coarse=coarse)
+        before, share = self.figures(cells, coarse=coarse)
+        pixels = behind.masked_scatter(
+            cells.subject[..., None, None, None],
+            torch.lerp(behind[cells.subject], before, share),
+        )
+        made = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3).to(latents.dtype)
+        # 1 as it begins.
+        return made, torch.sigmoid(self.trust(cells.x) + BELIEF) * (1 + math.exp(-BELIEF))
+
+    def _lack(
+        self, pixels: torch.Tensor, latents: torch.Tensor, trust: torch.Tensor
+    ) -> torch.Tensor:
+        """What pixels (n, 3, 16·h, 16·w) lack of the components that are known and believed."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            known = latents[:, : self.components].float()
+            basis, mean = (
+                values.float().reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
+                for values in (self.basis, self.mean)
+            )
+            less = -(basis * mean).flatten(1).sum(1)
+            there = F.conv2d(pixels.float(), basis, less, stride=PATCH)
+            some = known.abs().amax((1, 2, 3), keepdim=True) > SAID
+            lack = (known * self.scale.float() - there) * trust.float() * some
+            return F.conv_transpose2d(lack, basis, stride=PATCH).to(pixels.dtype)

@@ -1,0 +1,59 @@
+"""Convolutions that the encoder and the decoder of the embedded model are made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WIDER = 3
+"""How many times as many numbers a block thinks in as it reads."""
+
+
+def silence(conv: nn.Conv2d | nn.Linear) -> None:
+    """Let a layer begin with nothing to say."""
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+class Block(nn.Module):
+    """What stands around a cell, then what to think of it, beside the identity (Liu et al. 2022, A
+    ConvNet for the 2020s). Normed over channels alone, so that a crop is decoded as a whole."""
+
+    def __init__(self, width: int) -> None:
+        """(n, width, h, w) to the same."""
+        super().__init__()
+        self.around = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, WIDER * width)
+        self.back = nn.Linear(WIDER * width, width)
+        silence(self.back)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what is found."""
+        seen = self.norm(self.around(x).permute(0, 2, 3, 1))
+        found: torch.Tensor = self.back(F.gelu(self.wide(seen), approximate="tanh"))
+        return x + found.permute(0, 3, 1, 2)
+
+
+class Refiner(nn.Module):
+    """Two small convolutions over pixels: seams between cells go, lines get their edge.
+
+    They see blocks of 2 × 2 pixels as channels, and write blocks of 2·times × 2·times.
+    """
+
+    def __init__(self, width: int, times: int) -> None:
+        """It changes nothing as it begins, but for the size: each pixel `times` as wide."""
+        super().__init__()
+        self.times = times
+        self.first = nn.Conv2d(12, width, 3, padding=1)
+        self.second = nn.Conv2d(width, 12 * times**2, 3, padding=1)
+        silence(self.second)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) to (n, 3, times·h, times·w)."""
+        change = self.second(F.relu(self.first(F.pixel_unshuffle(pixels, 2))))
+        if self.times > 1:
+            pixels = F.interpolate(pixels, scale_factor=float(self.times), mode="bilinear")
+        return pixels + F.pixel_shuffle(change, 2 * self.times)
