@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from storyforge.model.agreement import Spots, Telling, agreed
@@ -111,19 +110,20 @@ class Figures(nn.Module):
         self.inking = Inking((seen, cells), *size, count, POINTS)
         self.finer = Finer(waved, size[0], count, POINTS)
 
-    def forward(self, cells: Known, *, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """(m, q, q, 3) and (m, q, q, 1) of the m cells with subjects."""
+    def forward(
+        self, cells: Known, here: torch.Tensor, *, coarse: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects."""
         told, near, x = (
-            values.permute(0, 2, 3, 1)[cells.subject]
-            for values in (cells.told, cells.near, cells.x)
+            values.permute(0, 2, 3, 1)[here] for values in (cells.told, cells.near, cells.x)
         )
-        at = self._points(cells, POINTS.points)
+        at = self._points(cells, here, POINTS.points)
         looked = [atlas(near, where) for atlas, where in zip(self.atlases, at, strict=True)]
         seen = torch.cat([*looked, *(waves(where, WAVES) for where in at)], -1)
         features = self.inking.features(seen, x)
         shares = self.inking.shares(features, coarse=coarse)
         if not coarse:
-            finer = [waves(where, WAVES) for where in self._points(cells, 2 * POINTS.points)]
+            finer = [waves(where, WAVES) for where in self._points(cells, here, 2 * POINTS.points)]
             shares = shares + self.finer(features, torch.cat(finer, -1))
         inks = self.inks(torch.cat([told.float(), near], -1))
         inks = inks.reshape(len(inks), inks.shape[1] // 3, 3)
@@ -132,9 +132,9 @@ class Figures(nn.Module):
             inks = torch.cat([torch.stack(own, 1).to(inks.dtype), inks], 1)
         return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
 
-    def _points(self, cells: Known, times: int) -> list[torch.Tensor]:
+    def _points(self, cells: Known, here: torch.Tensor, times: int) -> list[torch.Tensor]:
         """(m, times², 2) in each frame."""
-        maps, points = cells.maps[cells.subject], cells.spots.points(times)[cells.subject]
+        maps, points = cells.maps[here], cells.spots.points(times)[here]
         return [placed(maps[:, index], points) for index in range(maps.shape[1])]
 
 
@@ -154,22 +154,18 @@ class Behind(nn.Module):
         self.inking = Inking((seen, CODE), *size, drawing.inks, POINTS)
         self.finer = Finer(waved, size[0], drawing.inks, POINTS)
 
-    def forward(self, cells: Known, *, coarse: bool) -> torch.Tensor:
-        """(n, h, w, q, q, 3)."""
-        shape = cells.subject.shape
-        each = shape[1] * shape[2]
-        code = self.code(cells.around).repeat_interleave(each, 0)
-        near = cells.around[:, self.told :].repeat_interleave(each, 0)
-        at = cells.place.points(POINTS.points).flatten(0, 2)
-        seen = torch.cat([self.atlas(near, at), waves(at, WAVES)], -1)
-        features = self.inking.features(seen, code)
+    def forward(self, cells: Known, here: torch.Tensor, *, coarse: bool) -> torch.Tensor:
+        """(m, q, q, 3) of the m cells `here` (n, h, w)."""
+        picture = here.nonzero()[:, 0]
+        code, inks = self.code(cells.around)[picture], self.inks(cells.around)[picture]
+        at = cells.place.points(POINTS.points)[here]
+        looked = self.atlas(cells.around[picture, self.told :], at)
+        features = self.inking.features(torch.cat([looked, waves(at, WAVES)], -1), code)
         shares = self.inking.shares(features, coarse=coarse)
         if not coarse:
-            finer = cells.place.points(2 * POINTS.points).flatten(0, 2)
+            finer = cells.place.points(2 * POINTS.points)[here]
             shares = shares + self.finer(features, waves(finer, WAVES))
-        inks = self.inks(cells.around).unflatten(1, (-1, 3)).repeat_interleave(each, 0)
-        made = inked(shares, inks)
-        return made.reshape(*shape, *made.shape[1:])
+        return inked(shares, inks.reshape(len(inks), inks.shape[1] // 3, 3))
 
 
 class Decoder(nn.Module):
@@ -210,17 +206,41 @@ class Decoder(nn.Module):
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        pixels, trust = self._drawn(latents, coarse=False)
-        times = DRAWN // PATCH
-        lack = self._lack(F.avg_pool2d(pixels, times), latents, trust)
-        made: torch.Tensor = self.refiner(pixels + F.interpolate(lack, scale_factor=float(times)))
+        made: torch.Tensor = self.refiner(self._whole(latents, coarse=False))
         return made
 
     def coarse(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, 16·h, 16·w): the same without what only larger pictures show, for
         a fraction of the work."""
-        pixels, trust = self._drawn(latents, coarse=True)
-        return pixels + self._lack(pixels, latents, trust)
+        return self._whole(latents, coarse=True)
+
+    def _whole(self, latents: torch.Tensor, *, coarse: bool) -> torch.Tensor:
+        shape = len(latents), *latents.shape[-2:]
+        every = torch.ones(shape, dtype=torch.bool, device=latents.device)
+        pixels = self.drawn(latents, every, coarse=coarse)
+        pixels = pixels.reshape(*shape, *pixels.shape[1:]).permute(0, 5, 1, 3, 2, 4)
+        return pixels.flatten(4).flatten(2, 3).to(latents.dtype)
+
+    def drawn(self, latents: torch.Tensor, here: torch.Tensor, *, coarse: bool) -> torch.Tensor:
+        """Some cells of latents (n, c, h, w), as those around them leave them.
+
+        here    (n, h, w) of bool: which m of them
+        coarse  half as many pixels a side
+
+        Returns:
+          (m, q, q, 3)
+        """
+        cells = self.known(latents)
+        pixels = self.behind(cells, here, coarse=coarse)
+        subject = cells.subject[here]
+        before, share = self.figures(cells, here & cells.subject, coarse=coarse)
+        both = torch.lerp(pixels[subject], before, share)
+        pixels = pixels.masked_scatter(subject[:, None, None, None], both)
+        # 1 as it begins.
+        trust = torch.sigmoid(self.trust(cells.x) + BELIEF) * (1 + math.exp(-BELIEF))
+        known = latents[:, : self.components]
+        some = known.abs().amax((1, 2, 3), keepdim=True) > SAID
+        return self._corrected(pixels, *(_of(each, here) for each in (known, trust * some)))
 
     def known(self, latents: torch.Tensor) -> Known:
         """(n, c, h, w) to what is known of cells before they are drawn."""
@@ -242,31 +262,20 @@ class Decoder(nn.Module):
         around = around.flatten(1).to(told.dtype)
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
 
-    def _drawn(self, latents: torch.Tensor, *, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixels by what is told, and how far components are believed."""
-        cells = self.known(latents)
-        behind = self.behind(cells, coarse=coarse)
-        before, share = self.figures(cells, coarse=coarse)
-        pixels = behind.masked_scatter(
-            cells.subject[..., None, None, None],
-            torch.lerp(behind[cells.subject], before, share),
-        )
-        made = pixels.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3).to(latents.dtype)
-        # 1 as it begins.
-        return made, torch.sigmoid(self.trust(cells.x) + BELIEF) * (1 + math.exp(-BELIEF))
-
-    def _lack(
-        self, pixels: torch.Tensor, latents: torch.Tensor, trust: torch.Tensor
+    def _corrected(
+        self, pixels: torch.Tensor, known: torch.Tensor, trust: torch.Tensor
     ) -> torch.Tensor:
-        """What pixels (n, 3, 16·h, 16·w) lack of the components that are known and believed."""
+        """Pixels (m, q, q, 3) with the components (m, k) that are known, as far as these are
+        trusted."""
+        times = pixels.shape[1] // PATCH
         with torch.autocast(pixels.device.type, enabled=False):
-            known = latents[:, : self.components].float()
-            basis, mean = (
-                values.float().reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
-                for values in (self.basis, self.mean)
-            )
-            less = -(basis * mean).flatten(1).sum(1)
-            there = F.conv2d(pixels.float(), basis, less, stride=PATCH)
-            some = known.abs().amax((1, 2, 3), keepdim=True) > SAID
-            lack = (known * self.scale.float() - there) * trust.float() * some
-            return F.conv_transpose2d(lack, basis, stride=PATCH).to(pixels.dtype)
+            parts = pixels.float().reshape(-1, PATCH, times, PATCH, times, 3)
+            there = (parts.mean((2, 4)).flatten(1) - self.mean.float()) @ self.basis.float().T
+            lack = (known.float() * self.scale.float() - there) * trust.float()
+            change = (lack @ self.basis.float()).reshape(-1, PATCH, 1, PATCH, 1, 3)
+            return (parts + change).reshape(pixels.shape)
+
+
+def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
+    """(n, c, h, w) to (m, c)."""
+    return values.permute(0, 2, 3, 1)[here]

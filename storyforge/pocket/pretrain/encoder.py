@@ -32,7 +32,7 @@ from storyforge.pocket.pretrain.run import (
     scatter,
 )
 
-RATE: Final = 3e-3
+RATE: Final = 1e-3
 HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
 HELD_OUT: Final = 32
 

@@ -216,12 +216,14 @@ def adam(
     module: nn.Module, rate: float, others: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
     """AdamW for what of a module is trained; it keeps its peak rate as `base`. `others` are the
-    rates of what has one of these names in its path."""
+    rates of what has one of these names in its path, the last of them."""
     rates = {**(others or {}), "": rate}
     parts: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
     for path, parameter in module.named_parameters():
         if parameter.requires_grad:
-            parts[next((name for name in path.split(".") if name in rates), "")].append(parameter)
+            parts[next((name for name in reversed(path.split(".")) if name in rates), "")].append(
+                parameter
+            )
     groups = [{"params": parts[name], "base": at} for name, at in rates.items()]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99))
 

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from storyforge.model.cell_decoder import PATCH
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.decoder import (
+    CELLS,
     GRID,
     HELD_OUT_SEED,
     eyes_and_heads,
@@ -44,8 +46,11 @@ from storyforge.pocket.pretrain.run import (
 )
 
 RATE: Final = 1e-3
-TABLE_RATE: Final = 5e-3
-"""Of the planes of features: what lies at a node is seldom looked up."""
+RATES: Final = {"table": 5e-3, "behind": 3e-3}
+"""Of planes of features, for what lies at a node is seldom looked up, and of places, of which a
+picture shows one alone."""
+LOOKED_AT: Final = 0.4
+"""Share of the cells that are drawn: pictures teach more than their parts."""
 LEARNT: Final = ("into", "cells", "trust", "figures", "behind")
 """Parts of the decoder that this stage trains; what only larger pictures show stays as it is."""
 SUBJECT_WEIGHT: Final = 2.0
@@ -64,7 +69,7 @@ class Shaping:
         self.layers = Layers(self.model.decoder, LEARNT)
         self.parameters = list(self.layers.parameters())
         self.average = Average(self.layers, 0.998)
-        self.optimizer = adam(self.layers, RATE, {"table": TABLE_RATE})
+        self.optimizer = adam(self.layers, RATE, RATES)
         self.path = job.folder / "shapes.safetensors"
         modules: dict[str, nn.Module] = {"layers": self.layers}
         self.kept = modules, {"layers": self.average}, self.optimizer
@@ -81,14 +86,10 @@ class Shaping:
         at_rate(factor, self.optimizer)
         pictures = [world.imagine(self.rng) for _ in range(self.job.batch_size)]
         latents, wanted, counts = self.drawn(pictures)
+        here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
         with torch.autocast(self.job.device, torch.bfloat16):
-            made = self.model.decoder.coarse(amiss(latents, self.generator))
-        error = made.float() - wanted
-        lack = error.abs() + 2 * error.square()
-        for dim in (2, 3):
-            edges = error.diff(dim=dim).abs()
-            lack.narrow(dim, 1, edges.shape[dim]).add_(edges, alpha=0.5)
-        loss = (lack * counts).sum() / (3 * counts.sum())
+            made = self.model.decoder.drawn(amiss(latents, self.generator), here, coarse=True)
+        loss = cells_loss(made.float(), wanted[here], counts[here])
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -100,7 +101,8 @@ class Shaping:
     def drawn(
         self, pictures: list[world.Picture]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 16, 16) latents, (n, 3, 256, 256) pixels in [−1, 1] and how much they count."""
+        """(n, c, 16, 16) latents, pixels (n, 16, 16, 16, 16, 3) in [−1, 1] of each cell, and how
+        much they count."""
         shown = [shown_of(picture) for picture in pictures]
         pixels, told = np.stack([s.pixels for s in shown]), np.stack([s.told for s in shown])
         if self.step % 4 == 3:
@@ -113,8 +115,9 @@ class Shaping:
         cover = torch.from_numpy(np.stack([s.cover for s in shown]))[:, None] / 255
         cover = F.interpolate(cover, size=(GRID, GRID))
         counts = heads.maximum(1 + (SUBJECT_WEIGHT - 1) * cover)
-        wanted = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return latents, wanted, F.interpolate(counts, size=wanted.shape[-2:])
+        wanted = in_cells(torch.from_numpy(pixels).float() / 127.5 - 1)
+        counts = F.interpolate(counts, scale_factor=CELLS * PATCH / GRID)
+        return latents, wanted, in_cells(counts.permute(0, 2, 3, 1))
 
     @torch.no_grad()
     def keep(self) -> None:
@@ -138,6 +141,26 @@ class Shaping:
             said |= {name: whole, f"{name}_heads": heads}
         say(self.job, step=self.step, **said)
         keep_autoencoder(kept, self.job.folder)
+
+
+def in_cells(values: torch.Tensor) -> torch.Tensor:
+    """(n, 16·q, 16·q, c) to (n, 16, 16, q, q, c)."""
+    side = values.shape[1] // CELLS
+    return values.reshape(len(values), CELLS, side, CELLS, side, -1).transpose(2, 3)
+
+
+def cells_loss(made: torch.Tensor, wanted: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Errors and their squares, and those of edges within cells.
+
+    made, wanted  (m, q, q, 3)
+    counts        (m, q, q, 1)
+    """
+    error = made - wanted
+    lack = error.abs() + 2 * error.square()
+    for dim in (1, 2):
+        edges = error.diff(dim=dim).abs()
+        lack.narrow(dim, 1, edges.shape[dim]).add_(edges, alpha=0.5)
+    return (lack * counts).sum() / (3 * counts.sum())
 
 
 def train_shapes(job: Job, team: Team) -> None:
