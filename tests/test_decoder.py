@@ -63,13 +63,13 @@ def steps_of(folder: Path) -> int:
 
 @torch.no_grad()
 def test_the_latents_of_a_crop_are_those_of_its_pixels(drawings: Drawings) -> None:
-    latents, pixels, weights = drawings.crops(6, np.random.default_rng(0))
-    assert pixels.shape == (6, 3, CROP * DRAWN, CROP * DRAWN)
-    assert weights.shape[0] == 6
-    seen, plain = (
-        drawings.model.code.plain(F.avg_pool2d(pixels, DRAWN // PATCH)),
-        latents[:, :COMPONENTS],
-    )
+    crops = drawings.crops(6, np.random.default_rng(0))
+    assert crops.pixels.shape == (6, 3, CROP * DRAWN, CROP * DRAWN)
+    assert len(crops.weights) == 6
+    latents = crops.latents.permute(0, 2, 3, 1)[crops.here].reshape(6, CROP, CROP, -1)
+    latents = latents.permute(0, 3, 1, 2)
+    seen = drawings.model.code.plain(F.avg_pool2d(crops.pixels, DRAWN // PATCH))
+    plain = latents[:, :COMPONENTS]
     # A drawing of half the size is nearly, not quite, the mean of the larger one's pixels.
     assert (seen - plain).square().mean() < 0.05 * plain.square().mean()
     assert latents[:, COMPONENTS:].abs().max() > 0.9

@@ -53,10 +53,10 @@ def train_with_critic(job: Job, team: Team) -> None:
     against = torch.optim.AdamW(critic.parameters(), lr=3e-4, betas=(0.5, 0.9))
     last = learning.decoder.refiner.second.weight
     while (spent := learning.spent()) < 1:
-        latents, wanted, weights = learning.crops()
-        made = learning.made(latents)
-        _teach(critic, against, made.detach(), wanted)
-        loss = picture_loss(made, wanted, weights)
+        crops = learning.crops()
+        made = learning.made(crops)
+        _teach(critic, against, made.detach(), crops.pixels)
+        loss = picture_loss(made, crops.pixels, crops.weights)
         with torch.autocast(job.device, torch.bfloat16):
             doubt = -critic(made).float().mean()
         pulls = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (loss, doubt)]

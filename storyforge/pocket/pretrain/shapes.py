@@ -19,8 +19,7 @@ from storyforge.pocket.pretrain.decoder import (
     GRID,
     HELD_OUT_SEED,
     eyes_and_heads,
-    known_latents,
-    psnr,
+    well_drawn,
 )
 from storyforge.pocket.pretrain.latents import (
     Layers,
@@ -30,7 +29,6 @@ from storyforge.pocket.pretrain.latents import (
     latents_of,
     shown_of,
 )
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Job,
@@ -126,20 +124,8 @@ class Shaping:
         save_checkpoint(self.path, *self.kept, {"step": self.step})
         kept = averaged(self.model, "decoder", self.average)
 
-        def by_all(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
-            return kept.decoder.coarse(known_latents(kept, picture))
-
-        def by_words(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
-            latents = known_latents(kept, picture)
-            latents[:, :COMPONENTS] = 0
-            return kept.decoder.coarse(latents)
-
         seeds = [HELD_OUT_SEED + i for i in range(min(HELD_OUT, self.job.pictures))]
-        said: dict[str, float] = {}
-        for name, through in (("psnr", by_all), ("told", by_words)):
-            whole, heads = psnr(through, seeds)
-            said |= {name: whole, f"{name}_heads": heads}
-        say(self.job, step=self.step, **said)
+        say(self.job, step=self.step, **well_drawn(kept, kept.decoder.coarse, seeds))
         keep_autoencoder(kept, self.job.folder)
 
 
