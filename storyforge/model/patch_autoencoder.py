@@ -64,9 +64,9 @@ def _blocks(width: int, count: int) -> nn.Sequential:
 class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
-    The components are closed form. What is told is read off the pixels by a pyramid (Liu et al.
-    2022, A ConvNet for the 2020s): parts of cells, cells that see their neighbours, and two coarser
-    levels that see the whole.
+    The components are closed form. What is told is read off them and the pixels by a pyramid (Liu
+    et al. 2022, A ConvNet for the 2020s): parts of cells, cells that see their neighbours, and two
+    coarser levels that see the whole.
     """
 
     def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int]) -> None:
@@ -80,8 +80,9 @@ class CellEncoder(nn.Module):
             *_blocks(quarters, 1),
             nn.Conv2d(quarters, halves, 2, stride=2),
             *_blocks(halves, 2),
-            nn.Conv2d(halves, cells, 2, stride=2),
         )
+        self.into = nn.Conv2d(plain, cells, 3, padding=1)
+        self.finer = nn.Conv2d(halves, cells, 2, stride=2)
         self.cells = _blocks(cells, 3)
         self.wide = nn.Sequential(_smaller(cells, wide), *_blocks(wide, 3))
         self.widest = nn.Sequential(_smaller(wide, wide), *_blocks(wide, 3))
@@ -89,15 +90,17 @@ class CellEncoder(nn.Module):
         self.wide_out = nn.Conv2d(wide, cells, 1)
         self.late = _blocks(cells, 2)
         self.out = nn.Conv2d(cells, told, 1)
+        silence(self.finer)
         silence(self.out)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
-        return torch.cat([self.plain(pictures), self.told(pictures)], 1)
+        plain = self.plain(pictures)
+        return torch.cat([plain, self.told(pictures, plain)], 1)
 
-    def told(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, 3, 16·h, 16·w) to (n, told, h, w)."""
-        x = self.cells(self.parts(pictures))
+    def told(self, pictures: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
+        """(n, 3, 16·h, 16·w) and components (n, plain, h, w) of it to (n, told, h, w)."""
+        x = self.cells(self.into(plain) + self.finer(self.parts(pictures)))
         y = self.wide(_even(x))
         z = self.widest(_even(y))
         y = y + _grown(self.widest_out(F.relu(z)), y)

@@ -19,6 +19,7 @@ from storyforge.pocket.pretrain.latents import (
     keep_autoencoder,
     shown_of,
 )
+from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Job,
@@ -96,7 +97,8 @@ class Encoding:
         pixels, told = shown(pictures)
         pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
         with torch.autocast(self.job.device, torch.bfloat16):
-            found = self.encoder.told(pixels.contiguous(memory_format=torch.channels_last))
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            found = self.encoder(pixels)[:, COMPONENTS:]
         loss = reading_loss(found.float(), told)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
