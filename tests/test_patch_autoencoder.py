@@ -15,7 +15,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from storyforge.model.agreement import Spots, agreed
-from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, placed
+from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, decided, placed
 from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.ink import Grid, Inking, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
@@ -305,14 +305,19 @@ def test_a_landmark_is_near_where_what_counts_for_it_is_told() -> None:
     torch.testing.assert_close(marks(told)[0, 0, 0], wanted)
 
 
+def test_noise_does_not_change_what_is_near_or_far() -> None:
+    near = torch.tensor([0.0, 0.2, 0.425, 0.7, 1.0])
+    torch.testing.assert_close(decided(near), torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+
+
 def test_planes_are_read_between_their_nodes_by_how_near_their_landmark_is() -> None:
     atlas = Atlas([Group(0, 2), Group(2, 1)], 3, 1)
     y, x = torch.meshgrid(torch.arange(3.0), torch.arange(3.0), indexing="ij")
     planes = torch.stack([x, y, 10 + 0 * x])
     with torch.no_grad():
         atlas.table.copy_(planes.reshape(-1, 1))
-    # The second of the first two is nearer, and of the third there is half of half.
-    near = torch.tensor([[0.2, 1.0, 0.125], [0.5, 0.0, 0.0]])
+    # The second of the first two is nearer, and there is a quarter of the third.
+    near = torch.tensor([[0.2, 1.0, 0.25], [1.0, 0.0, 0.0]])
     at = torch.tensor([[[-1.0, -1.0], [0.5, -0.5]], [[0.5, -0.5], [7.0, 0.0]]])
     wanted = torch.tensor([[0 + 2.5, 0.5 + 2.5], [1.5, 2.0]])
     torch.testing.assert_close(atlas(near, at)[..., 0], wanted)

@@ -18,8 +18,8 @@ from torch import nn
 
 from storyforge.model.agreement import Spots
 
-FULLY = 0.5
-"""How near a landmark is that counts in full."""
+FAR, NEAR = 0.25, 0.6
+"""How near landmarks are that do not count yet, and those that count in full."""
 START = 0.1
 """Spread of the features in planes as they begin."""
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -47,6 +47,11 @@ class Landmarks(nn.Module):
             apart = apart + (minding * points.square()).sum(1)[:, None]
             near = (-apart.clamp(min=0)).exp()
             return near.reshape(len(told), -1, *told.shape[-2:])
+
+
+def decided(near: torch.Tensor) -> torch.Tensor:
+    """How near landmarks are as 0 to 1 without what a little noise makes of it."""
+    return ((near - FAR) / (NEAR - FAR)).clamp(0, 1)
 
 
 class Frames(nn.Module):
@@ -98,7 +103,7 @@ class Atlas(nn.Module):
         for group in self.groups:
             how, which = near[:, group.first : group.first + group.many].max(1)
             rows.append((first + which)[:, None, None] * self.side**2 + corners)
-            weights.append((how / FULLY).clamp(max=1)[:, None, None] * shares)
+            weights.append(how[:, None, None] * shares)
             first += group.many
         made = F.embedding_bag(
             torch.cat(rows, 2).flatten(0, 1),

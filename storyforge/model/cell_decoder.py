@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from storyforge.model.agreement import Spots, Telling, agreed
-from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, placed, waves
+from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, decided, placed, waves
 from storyforge.model.convolution import Block, Refiner, silence
 from storyforge.model.ink import Finer, Grid, Inking, inked
 from storyforge.modelref import PATCH_SCALES
@@ -66,7 +66,7 @@ class Known(NamedTuple):
 
     x        (n, width, h, w)  features
     told     (n, t, h, w)  what they agree on
-    near     (n, landmarks, h, w)
+    near     (n, landmarks, h, w)  landmarks, as `decided`
     maps     (n, h, w, frames, 2, 3)  of spots to frames
     spots    where in its subject each cell is
     subject  (n, h, w) of bool: whether there is one
@@ -251,7 +251,8 @@ class Decoder(nn.Module):
         first, count = self.drawing.places
         subject = near[:, : first + count].argmax(1) < first
         around, place = amid(told, spots, ~subject)
-        around = torch.cat([around, self.landmarks(around)], 1)
+        near = decided(near)
+        around = torch.cat([around, decided(self.landmarks(around))], 1)
         at = [
             waves(where.at.permute(0, 2, 3, 1).float(), CELL_WAVES).permute(0, 3, 1, 2)
             for where in (spots, place)
