@@ -15,7 +15,15 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from storyforge.model.agreement import Spots, agreed
-from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, decided, placed
+from storyforge.model.canonical import (
+    Atlas,
+    Frames,
+    LandmarkGroup,
+    Landmarks,
+    amid,
+    decided,
+    placed,
+)
 from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.ink import Grid, Inking, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
@@ -311,7 +319,7 @@ def test_noise_does_not_change_what_is_near_or_far() -> None:
 
 
 def test_planes_are_read_between_their_nodes_by_how_near_their_landmark_is() -> None:
-    atlas = Atlas([Group(0, 2), Group(2, 1)], 3, 1)
+    atlas = Atlas([LandmarkGroup(0, 2), LandmarkGroup(2, 1)], 3, 1)
     y, x = torch.meshgrid(torch.arange(3.0), torch.arange(3.0), indexing="ij")
     planes = torch.stack([x, y, 10 + 0 * x])
     with torch.no_grad():

@@ -32,7 +32,7 @@ def test_what_is_drawn_coarsely_is_the_larger_picture_without_its_finest_parts()
     wanted = F.avg_pool2d(model.decoder(latents), 2)
     assert wanted.shape == (1, 3, 4 * PATCH, 5 * PATCH)
     amiss = (model.decoder.coarse(latents) - wanted).abs().mean()
-    assert amiss < 0.1 * (wanted - wanted.mean()).abs().mean()
+    assert amiss < 0.2 * (wanted - wanted.mean()).abs().mean()
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ class Frames(nn.Module):
         return self.maps.float()[self.known(told).argmax(1)]
 
 
-class Group(NamedTuple):
+class LandmarkGroup(NamedTuple):
     """Landmarks of which a cell is near one at most: the first, and how many."""
 
     first: int
@@ -82,7 +82,7 @@ class Group(NamedTuple):
 class Atlas(nn.Module):
     """A plane of features over [−1, 1]² for each landmark of some groups."""
 
-    def __init__(self, groups: list[Group], side: int, width: int) -> None:
+    def __init__(self, groups: list[LandmarkGroup], side: int, width: int) -> None:
         """`side` nodes a side, `width` features each."""
         super().__init__()
         self.groups, self.side = groups, side

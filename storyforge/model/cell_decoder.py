@@ -18,7 +18,16 @@ import torch
 from torch import nn
 
 from storyforge.model.agreement import Spots, Telling, agreed
-from storyforge.model.canonical import Atlas, Frames, Group, Landmarks, amid, decided, placed, waves
+from storyforge.model.canonical import (
+    Atlas,
+    Frames,
+    LandmarkGroup,
+    Landmarks,
+    amid,
+    decided,
+    placed,
+    waves,
+)
 from storyforge.model.convolution import Block, Refiner, silence
 from storyforge.model.ink import Finer, Grid, Inking, inked
 from storyforge.modelref import PATCH_SCALES
@@ -39,7 +48,7 @@ CODE = 64
 """Numbers into which what is told of a place is summed up."""
 
 
-class Drawing(NamedTuple):
+class Equipment(NamedTuple):
     """What a decoder draws with.
 
     atlases  of each frame, last of the place: `side`, `width`, and `groups` of landmarks
@@ -58,7 +67,7 @@ class Drawing(NamedTuple):
     def atlas(self, index: int) -> Atlas:
         """A new one."""
         what = self.atlases[index]
-        return Atlas([Group(*each) for each in what["groups"]], what["side"], what["width"])
+        return Atlas([LandmarkGroup(*each) for each in what["groups"]], what["side"], what["width"])
 
 
 class Known(NamedTuple):
@@ -95,18 +104,18 @@ class Figures(nn.Module):
     """Cells with subjects to pixels, and how much these hide of what is behind."""
 
     def __init__(
-        self, telling: Telling, drawing: Drawing, cells: int, size: tuple[int, int]
+        self, telling: Telling, equipment: Equipment, cells: int, size: tuple[int, int]
     ) -> None:
         """`size`: width and depth."""
         super().__init__()
-        self.colours = drawing.colours
-        frames = range(len(drawing.atlases) - 1)
-        self.atlases = nn.ModuleList(drawing.atlas(index) for index in frames)
+        self.colours = equipment.colours
+        frames = range(len(equipment.atlases) - 1)
+        self.atlases = nn.ModuleList(equipment.atlas(index) for index in frames)
         waved = 4 * len(WAVES) * len(frames)
-        seen = waved + sum(drawing.atlases[index]["width"] for index in frames)
-        self.inks = _inks(telling.told + telling.landmarks, cells, drawing.inks)
+        seen = waved + sum(equipment.atlases[index]["width"] for index in frames)
+        self.inks = _inks(telling.told + telling.landmarks, cells, equipment.inks)
         # The last share is that of the subject in a pixel.
-        count = drawing.inks + len(drawing.colours) + 1
+        count = equipment.inks + len(equipment.colours) + 1
         self.inking = Inking((seen, cells), *size, count, POINTS)
         self.finer = Finer(waved, size[0], count, POINTS)
 
@@ -141,18 +150,18 @@ class Figures(nn.Module):
 class Behind(nn.Module):
     """The place, in every cell."""
 
-    def __init__(self, telling: Telling, drawing: Drawing, size: tuple[int, int]) -> None:
+    def __init__(self, telling: Telling, equipment: Equipment, size: tuple[int, int]) -> None:
         """`size`: width and depth."""
         super().__init__()
         self.told, known = telling.told, telling.told + telling.landmarks
-        last = len(drawing.atlases) - 1
-        self.atlas = drawing.atlas(last)
+        last = len(equipment.atlases) - 1
+        self.atlas = equipment.atlas(last)
         waved = 4 * len(WAVES)
         self.code = nn.Sequential(nn.Linear(known, 2 * CODE), nn.ReLU(), nn.Linear(2 * CODE, CODE))
-        self.inks = _inks(known, 2 * CODE, drawing.inks)
-        seen = waved + drawing.atlases[last]["width"]
-        self.inking = Inking((seen, CODE), *size, drawing.inks, POINTS)
-        self.finer = Finer(waved, size[0], drawing.inks, POINTS)
+        self.inks = _inks(known, 2 * CODE, equipment.inks)
+        seen = waved + equipment.atlases[last]["width"]
+        self.inking = Inking((seen, CODE), *size, equipment.inks, POINTS)
+        self.finer = Finer(waved, size[0], equipment.inks, POINTS)
 
     def forward(self, cells: Known, here: torch.Tensor, *, coarse: bool) -> torch.Tensor:
         """(m, q, q, 3) of the m cells `here` (n, h, w)."""
@@ -179,27 +188,27 @@ class Decoder(nn.Module):
         self,
         channels: int,
         telling: Telling,
-        drawing: Drawing,
+        equipment: Equipment,
         widths: tuple[int, int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
         """The last of the channels tell. `widths` at cells, of subjects, of places and of the
         refiners; `depths` of the first three."""
         super().__init__()
-        self.telling, self.drawing, told = telling, drawing, telling.told
+        self.telling, self.equipment, told = telling, equipment, telling.told
         cells, subjects, places, pixels = widths
         self.components = channels - told
         self.register_buffer("basis", torch.zeros(self.components, 3 * PATCH**2))
         self.register_buffer("mean", torch.zeros(3 * PATCH**2))
         self.register_buffer("scale", torch.ones(()))
         self.landmarks = Landmarks(telling.landmarks, told)
-        self.frames = Frames(drawing.frames, told, len(drawing.atlases) - 1)
+        self.frames = Frames(equipment.frames, told, len(equipment.atlases) - 1)
         known = 2 * (told + telling.landmarks) + self.components + 8 * len(CELL_WAVES)
         self.into = nn.Conv2d(known, cells, 1)
         self.cells = nn.Sequential(*(Block(cells) for _ in range(depths[0])))
         self.trust = nn.Conv2d(cells, self.components, 1)
-        self.figures = Figures(telling, drawing, cells, (subjects, depths[1]))
-        self.behind = Behind(telling, drawing, (places, depths[2]))
+        self.figures = Figures(telling, equipment, cells, (subjects, depths[1]))
+        self.behind = Behind(telling, equipment, (places, depths[2]))
         self.refiner = Refiner(pixels, 1)
         self.doubler = Refiner(pixels, 2)
         silence(self.trust)
@@ -248,7 +257,7 @@ class Decoder(nn.Module):
         if self.telling.mirror is not None:
             spots = spots.mirrored(told[:, self.telling.mirror, None])
         near = self.landmarks(told)
-        first, count = self.drawing.places
+        first, count = self.equipment.places
         subject = near[:, : first + count].argmax(1) < first
         around, place = amid(told, spots, ~subject)
         near = decided(near)

@@ -21,7 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from storyforge.model.agreement import Telling
-from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Drawing
+from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment
 from storyforge.model.convolution import Block, silence
 from storyforge.modelref import PATCH_SCALES
 
@@ -173,8 +173,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
         telling = Telling(told, sizes, mirror, landmarks)
-        drawing = Drawing(atlases, frames, inks, colours, places)
-        self.decoder = Decoder(latent_channels, telling, drawing, widths, depths)
+        equipment = Equipment(atlases, frames, inks, colours, places)
+        self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:
