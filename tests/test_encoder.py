@@ -42,10 +42,10 @@ def test_who_reads_nothing_is_as_far_off_as_what_there_is_to_read() -> None:
 def test_what_reads_all_rightly_loses_least() -> None:
     told = shown(pictures(2))[1]
     right = reading_loss(told, told)
-    assert right < 0.1 * reading_loss(torch.zeros_like(told), told)
+    assert right < 0.2 * reading_loss(torch.zeros_like(told), told)
     other = told.clone()
     other[:, world.PLACE_OF["kind"]] *= -1
-    assert right < 0.1 * reading_loss(other, told)
+    assert right < 0.2 * reading_loss(other, told)
 
 
 def progress(folder: Path) -> int:

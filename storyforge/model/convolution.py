@@ -57,3 +57,34 @@ class Refiner(nn.Module):
         if self.times > 1:
             pixels = F.interpolate(pixels, scale_factor=float(self.times), mode="bilinear")
         return pixels + F.pixel_shuffle(change, 2 * self.times)
+
+
+class Halving(nn.Sequential):
+    """Half as high and half as wide."""
+
+    def __init__(self, before: int, after: int) -> None:
+        """`before` channels become `after`."""
+        super().__init__(
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        )
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity (He et al. 2015, Deep Residual Learning)."""
+
+    def __init__(self, width: int) -> None:
+        """(n, width, h, w) to the same."""
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what is found."""
+        return F.relu(x + self.convs(x))

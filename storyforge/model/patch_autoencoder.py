@@ -22,7 +22,7 @@ from torch import nn
 
 from storyforge.model.agreement import Telling
 from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment
-from storyforge.model.convolution import Block, silence
+from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -57,61 +57,42 @@ class Decoded(NamedTuple):
     sample: torch.Tensor
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(width) for _ in range(count)))
-
-
 class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
-    The components are closed form. What is told is read off them and the pixels by a pyramid (Liu
-    et al. 2022, A ConvNet for the 2020s): parts of cells, cells that see their neighbours, and two
-    coarser levels that see the whole.
+    The components are closed form. What is told is read off the pixels by residual convolutions
+    (He et al. 2015), down to a sixteenth of the cells, and from there up again to cells.
     """
 
-    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int]) -> None:
-        """`plain` components and `told` numbers; `widths` at quarters, at halves, at cells and at
-        the levels above."""
+    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int, int]) -> None:
+        """`plain` components and `told` numbers; `widths` at quarters of cells, halves, cells, and
+        two levels above."""
         super().__init__()
-        quarters, halves, cells, wide = widths
+        quarters, halves, cells, wide, widest = widths
         self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
-        self.parts = nn.Sequential(
-            nn.Conv2d(3, quarters, PATCH // 4, stride=PATCH // 4),
-            *_blocks(quarters, 1),
-            nn.Conv2d(quarters, halves, 2, stride=2),
-            *_blocks(halves, 2),
-        )
-        self.into = nn.Conv2d(plain, cells, 3, padding=1)
-        self.finer = nn.Conv2d(halves, cells, 2, stride=2)
-        self.cells = _blocks(cells, 3)
-        self.wide = nn.Sequential(_smaller(cells, wide), *_blocks(wide, 3))
-        self.widest = nn.Sequential(_smaller(wide, wide), *_blocks(wide, 3))
-        self.widest_out = nn.Conv2d(wide, wide, 1)
+        self.first = Halving(3 * (PATCH // 8) ** 2, quarters)
+        self.parts = nn.Sequential(Halving(quarters, halves), Residual(halves))
+        self.cells = nn.Sequential(Halving(halves, cells), Residual(cells))
+        self.wide = nn.Sequential(Halving(cells, wide), Residual(wide), Residual(wide))
+        self.widest = nn.Sequential(Halving(wide, widest), Residual(widest))
+        self.widest_out = nn.Conv2d(widest, wide, 1)
         self.wide_out = nn.Conv2d(wide, cells, 1)
-        self.late = _blocks(cells, 2)
+        self.late = Residual(cells)
         self.out = nn.Conv2d(cells, told, 1)
-        silence(self.finer)
         silence(self.out)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
-        plain = self.plain(pictures)
-        return torch.cat([plain, self.told(pictures, plain)], 1)
+        return torch.cat([self.plain(pictures), self.told(pictures)], 1)
 
-    def told(self, pictures: torch.Tensor, plain: torch.Tensor) -> torch.Tensor:
-        """(n, 3, 16·h, 16·w) and components (n, plain, h, w) of it to (n, told, h, w)."""
-        x = self.cells(self.into(plain) + self.finer(self.parts(pictures)))
+    def told(self, pictures: torch.Tensor) -> torch.Tensor:
+        """(n, 3, 16·h, 16·w) to (n, told, h, w)."""
+        x = self.cells(self.parts(self.first(F.pixel_unshuffle(pictures, PATCH // 8))))
         y = self.wide(_even(x))
-        z = self.widest(_even(y))
-        y = y + _grown(self.widest_out(F.relu(z)), y)
+        y = y + _grown(self.widest_out(self.widest(_even(y))), y)
         x = self.late(x + _grown(self.wide_out(F.relu(y)), x))
-        told: torch.Tensor = self.out(F.relu(x))
+        told: torch.Tensor = self.out(x)
         return told
-
-
-def _smaller(before: int, after: int) -> nn.Conv2d:
-    """Half as high and half as wide."""
-    return nn.Conv2d(before, after, 3, stride=2, padding=1)
 
 
 def _even(x: torch.Tensor) -> torch.Tensor:
@@ -147,7 +128,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         colours: tuple[int, ...] = (),
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
-        reading: tuple[int, int, int, int] = (48, 96, 192, 256),
+        reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
         widths: tuple[int, int, int, int] = (192, 96, 64, 24),
         depths: tuple[int, int, int] = (4, 4, 3),
         scaling_factor: float = 1.0,
@@ -166,7 +147,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                    features, `groups` of landmarks, each (first, count), that have a plane
         colours    the first of the three numbers of each colour told
         inks       with how many other colours a cell is drawn
-        reading    widths of the encoder: at quarters, halves, cells and above
+        reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths     of the decoder: at cells, of subjects, of places, of the refiners
         depths     of the decoder's first three
         """

@@ -19,7 +19,6 @@ from storyforge.pocket.pretrain.latents import (
     keep_autoencoder,
     shown_of,
 )
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import (
     Average,
     Job,
@@ -39,10 +38,14 @@ HELD_OUT: Final = 32
 
 NOISE: Final = 0.05
 """Spread of what pixels lack in pictures that were kept as files."""
-KIND_WEIGHT: Final = 0.2
-"""How much it counts, beside squared errors, whether a cell's kind is its own."""
+NAMED_WEIGHT: Final = 0.2
+"""How much it counts, beside squared errors, whether what has a name is nearest to its own."""
 PLACES: Final = 0.3
 """How much that counts where there is no subject."""
+LEAST_SPREAD: Final = 0.15
+"""Errors count by one over the spread of a number, or by one over this."""
+TOLD: Final = 0.5
+"""How near a landmark is which is told."""
 
 
 def shown(pictures: list[world.Picture]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,19 +57,48 @@ def shown(pictures: list[world.Picture]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def reading_loss(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-    """Squared errors, and the surprise at the kind of each cell.
+    """Squared errors, by what there is of each number, and the surprise at what has a name.
 
     found, told  (n, t, h, w)
     """
-    scores = torch.einsum("nchw,kc->nkhw", found[:, _KIND], torch.from_numpy(world.KIND_CODES))
-    kinds = torch.from_numpy(world.kinds(told.numpy()))
-    surprise = F.cross_entropy(scores, kinds, reduction="none")
+    spread = told.square().mean((0, 2, 3)).clamp(min=LEAST_SPREAD**2)
+    loss = ((found - told).square().mean((0, 2, 3)) / spread).mean()
     weights = torch.where(told[:, 0] > 0, 1.0, PLACES)
-    amiss = (surprise * weights).sum() / weights.sum()
-    return (found - told).square().mean() + KIND_WEIGHT * amiss
+    for at, points, minding in _NAMED:
+        scores, near = (-_apart(values[:, at], points, minding) for values in (found, told))
+        best, which = near.max(1)
+        surprise = F.cross_entropy(scores, which, reduction="none")
+        # What no landmark tells is not asked for.
+        counts = weights * (best.exp() > TOLD)
+        loss = loss + NAMED_WEIGHT * (surprise * counts).sum() / counts.sum().clamp(min=1)
+    return loss
 
 
-_KIND = world.PLACE_OF["kind"]
+def _apart(values: torch.Tensor, points: torch.Tensor, minding: torch.Tensor) -> torch.Tensor:
+    """(n, t, h, w) to (n, points, h, w): how far each is, as landmarks count it."""
+    cells = values.permute(0, 2, 3, 1)[..., None, :]
+    return (minding * (cells - points).square()).sum(-1).permute(0, 3, 1, 2)
+
+
+def _named() -> list[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Which numbers tell what has names, the points that these are, and how much numbers count; one
+    point more where nothing is, but of kinds, which all have."""
+    points, minding = (torch.from_numpy(values) for values in world.landmarks())
+    found = []
+    for name, (first, count) in world.landmark_groups().items():
+        if name not in world.PLACE_OF or count < 2:
+            continue
+        rows = slice(first, first + count)
+        known, counts = points[rows], minding[rows]
+        if name != "kind":
+            known = torch.cat([known, torch.zeros_like(known[:1])])
+            counts = torch.cat([counts, counts[:1]])
+        at = world.PLACE_OF[name]
+        found.append((at, known[:, at], counts[:, at]))
+    return found
+
+
+_NAMED = _named()
 
 
 class Encoding:
@@ -98,7 +130,7 @@ class Encoding:
         pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
         with torch.autocast(self.job.device, torch.bfloat16):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-            found = self.encoder(pixels)[:, COMPONENTS:]
+            found = self.encoder.told(pixels)
         loss = reading_loss(found.float(), told)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
@@ -113,7 +145,7 @@ class Encoding:
         save_checkpoint(self.path, *self.parts, {"step": self.step})
         kept = averaged(self.model, "code", self.average)
         generator = np.random.default_rng(HELD_OUT_SEED)
-        found = read_well(kept, [world.imagine(generator) for _ in range(HELD_OUT)])
+        found = read_well(kept.eval(), [world.imagine(generator) for _ in range(HELD_OUT)])
         say(self.job, step=self.step, **found)
         keep_autoencoder(kept, self.job.folder)
 
