@@ -314,8 +314,10 @@ def test_a_landmark_is_near_where_what_counts_for_it_is_told() -> None:
 
 
 def test_noise_does_not_change_what_is_near_or_far() -> None:
-    near = torch.tensor([0.0, 0.2, 0.425, 0.7, 1.0])
-    torch.testing.assert_close(decided(near), torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+    near = torch.tensor([0.01, 0.1, 0.0, 0.2, 0.425, 0.7, 1.0])
+    found = decided(near.reshape(1, -1, 1, 1), kinds=2).flatten()
+    wanted = torch.tensor([1 / 101, 100 / 101, 0.0, 0.0, 0.5, 1.0, 1.0])
+    torch.testing.assert_close(found, wanted)
 
 
 def test_planes_are_read_between_their_nodes_by_how_near_their_landmark_is() -> None:
@@ -354,6 +356,7 @@ def test_what_is_told_of_the_place_is_known_behind_figures_as_well() -> None:
     found, place = amid(hidden, spots, here)
     torch.testing.assert_close(found[0, 3:, 0, 0], told[3:, 0, 0], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(place.at, whole.at, atol=2e-3, rtol=1e-3)
+    assert not amid(hidden, spots, torch.zeros_like(here))[0].any()
 
 
 def test_inks_are_mixed_by_their_shares() -> None:

@@ -20,6 +20,10 @@ from storyforge.model.agreement import Spots
 
 FAR, NEAR = 0.25, 0.6
 """How near landmarks are that do not count yet, and those that count in full."""
+SHARPER = 2.0
+"""How much more apart kinds are when one is chosen."""
+FURTHEST = 80.0
+"""Squared distances that are told from each other."""
 START = 0.1
 """Spread of the features in planes as they begin."""
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -45,13 +49,17 @@ class Landmarks(nn.Module):
             points, minding = self.points.float(), self.minding.float()
             apart = minding @ cells.square() - 2 * (minding * points) @ cells
             apart = apart + (minding * points.square()).sum(1)[:, None]
-            near = (-apart.clamp(min=0)).exp()
+            near = (-apart.clamp(0, FURTHEST)).exp()
             return near.reshape(len(told), -1, *told.shape[-2:])
 
 
-def decided(near: torch.Tensor) -> torch.Tensor:
-    """How near landmarks are as 0 to 1 without what a little noise makes of it."""
-    return ((near - FAR) / (NEAR - FAR)).clamp(0, 1)
+def decided(near: torch.Tensor, kinds: int) -> torch.Tensor:
+    """(n, landmarks, h, w) in [0, 1], without what a little noise makes of it.
+
+    The first landmarks are kinds. Every cell has one, so of these it counts which is nearer.
+    """
+    kind = (near[:, :kinds].log() * SHARPER).softmax(1)
+    return torch.cat([kind, ((near[:, kinds:] - FAR) / (NEAR - FAR)).clamp(0, 1)], 1)
 
 
 class Frames(nn.Module):
@@ -139,6 +147,8 @@ def waves(at: torch.Tensor, bands: tuple[float, ...]) -> torch.Tensor:
 def amid(told: torch.Tensor, spots: Spots, here: torch.Tensor) -> tuple[torch.Tensor, Spots]:
     """What is told of the place, and where in it each cell is, by the cells that show it.
 
+    Nothing is told where none does.
+
     told  (n, t, h, w)
     here  (n, h, w) of bool: cells that show the place
 
@@ -159,4 +169,5 @@ def amid(told: torch.Tensor, spots: Spots, here: torch.Tensor) -> tuple[torch.Te
         indexing="ij",
     )
     ramp = torch.stack([x, y])[None] * slope
-    return mean(told), Spots(ramp + mean(spots.at.float() - ramp), slope)
+    shown = here.any((1, 2))[:, None, None, None]
+    return mean(told) * shown, Spots(ramp + mean(spots.at.float() - ramp), slope)

@@ -260,8 +260,8 @@ class Decoder(nn.Module):
         first, count = self.equipment.places
         subject = near[:, : first + count].argmax(1) < first
         around, place = amid(told, spots, ~subject)
-        near = decided(near)
-        around = torch.cat([around, decided(self.landmarks(around))], 1)
+        near = decided(near, first + count)
+        around = torch.cat([around, decided(self.landmarks(around), first + count)], 1)
         at = [
             waves(where.at.permute(0, 2, 3, 1).float(), CELL_WAVES).permute(0, 3, 1, 2)
             for where in (spots, place)
