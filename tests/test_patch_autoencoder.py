@@ -23,6 +23,7 @@ from storyforge.model.canonical import (
     amid,
     decided,
     placed,
+    snapped,
 )
 from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.ink import Grid, Inking, in_rows, inked
@@ -48,6 +49,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         mirror=5,
         landmarks=2,
         places=(1, 1),
+        alone=2,
         atlases=ATLASES,
         colours=(3,),
         reading=(8, 8, 8, 8, 8),
@@ -314,10 +316,18 @@ def test_a_landmark_is_near_where_what_counts_for_it_is_told() -> None:
 
 
 def test_noise_does_not_change_what_is_near_or_far() -> None:
-    near = torch.tensor([0.01, 0.1, 0.0, 0.2, 0.425, 0.7, 1.0])
+    near = torch.tensor([0.01, 0.1, 0.0, 0.4, 0.5, 0.7, 1.0])
     found = decided(near.reshape(1, -1, 1, 1), kinds=2).flatten()
     wanted = torch.tensor([1 / 101, 100 / 101, 0.0, 0.0, 0.5, 1.0, 1.0])
     torch.testing.assert_close(found, wanted)
+
+
+def test_what_has_a_name_is_told_exactly_and_nothing_else_changes() -> None:
+    marks, told = landmark(0.8, 0.1)
+    found = snapped(told, torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2), marks)
+    assert found[0, 4, 0].tolist() == pytest.approx([1.0, 0.1])
+    other = [at for at in range(TOLD) if at != 4]
+    assert torch.equal(found[:, other], told[:, other])
 
 
 def test_planes_are_read_between_their_nodes_by_how_near_their_landmark_is() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from storyforge.model.agreement import Spots
 
-FAR, NEAR = 0.25, 0.6
+FAR, NEAR = 0.4, 0.6
 """How near landmarks are that do not count yet, and those that count in full."""
 SHARPER = 2.0
 """How much more apart kinds are when one is chosen."""
@@ -60,6 +60,18 @@ def decided(near: torch.Tensor, kinds: int) -> torch.Tensor:
     """
     kind = (near[:, :kinds].log() * SHARPER).softmax(1)
     return torch.cat([kind, ((near[:, kinds:] - FAR) / (NEAR - FAR)).clamp(0, 1)], 1)
+
+
+def snapped(told: torch.Tensor, near: torch.Tensor, landmarks: Landmarks) -> torch.Tensor:
+    """What is told (n, t, h, w), where it has a name as exactly that.
+
+    near  (n, m, h, w)  the first landmarks, as `decided`; each minds what tells of one thing
+    """
+    count = near.shape[1]
+    minds = (landmarks.minding[:count] > 0).to(near.dtype)
+    shares = torch.einsum("nmhw,mt->nthw", near, minds).clamp(max=1)
+    exactly = torch.einsum("nmhw,mt->nthw", near, landmarks.points[:count].to(near.dtype) * minds)
+    return told * (1 - shares) + exactly
 
 
 class Frames(nn.Module):

@@ -26,6 +26,7 @@ from storyforge.model.canonical import (
     amid,
     decided,
     placed,
+    snapped,
     waves,
 )
 from storyforge.model.convolution import Block, Refiner, silence
@@ -56,6 +57,7 @@ class Equipment(NamedTuple):
     inks     colours beside those that are told
     colours  the first numbers of the colours told
     places   the first landmark of places, and how many there are
+    alone    how many of the landmarks, from the first, mind what tells of one thing
     """
 
     atlases: Sequence[dict[str, Any]]
@@ -63,6 +65,7 @@ class Equipment(NamedTuple):
     inks: int
     colours: Sequence[int]
     places: Sequence[int]
+    alone: int
 
     def atlas(self, index: int) -> Atlas:
         """A new one."""
@@ -223,6 +226,11 @@ class Decoder(nn.Module):
         a fraction of the work."""
         return self._whole(latents, coarse=True)
 
+    def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """How near landmarks are as far as that is decided, and what is told as if it were so."""
+        near = decided(near, sum(self.equipment.places))
+        return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
+
     def _whole(self, latents: torch.Tensor, *, coarse: bool) -> torch.Tensor:
         shape = len(latents), *latents.shape[-2:]
         every = torch.ones(shape, dtype=torch.bool, device=latents.device)
@@ -260,8 +268,8 @@ class Decoder(nn.Module):
         first, count = self.equipment.places
         subject = near[:, : first + count].argmax(1) < first
         around, place = amid(told, spots, ~subject)
-        near = decided(near, first + count)
-        around = torch.cat([around, decided(self.landmarks(around), first + count)], 1)
+        near, told = self._named(near, told)
+        around = torch.cat(self._named(self.landmarks(around), around)[::-1], 1)
         at = [
             waves(where.at.permute(0, 2, 3, 1).float(), CELL_WAVES).permute(0, 3, 1, 2)
             for where in (spots, place)

@@ -123,6 +123,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         mirror: int | None = None,
         landmarks: int = 1,
         places: tuple[int, int] = (0, 1),
+        alone: int = 1,
         frames: int = 1,
         atlases: tuple[dict[str, Any], ...] = (PLANE, PLANE),
         colours: tuple[int, ...] = (),
@@ -142,6 +143,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         mirror     which of the numbers told is below 0 for who looks the other way
         landmarks  how many points there are, of which the decoder sees how near they are
         places     the first landmark of places, and how many there are
+        alone      how many landmarks, from the first, mind what tells of one thing
         frames     for how many points the canonical frames are known
         atlases    planes of features in each frame, last in the place: `side` nodes a side, `width`
                    features, `groups` of landmarks, each (first, count), that have a plane
@@ -154,7 +156,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.code = CellEncoder(latent_channels - told, told, reading)
         telling = Telling(told, sizes, mirror, landmarks)
-        equipment = Equipment(atlases, frames, inks, colours, places)
+        equipment = Equipment(atlases, frames, inks, colours, places, alone)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 

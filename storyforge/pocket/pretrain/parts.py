@@ -82,6 +82,7 @@ def new_autoencoder() -> PatchAutoencoder:
         mirror=world.MIRROR,
         landmarks=len(points),
         places=world.landmark_groups()["places"],
+        alone=world.landmark_groups()["arrangement"][0],
         frames=len(frames[0]),
         atlases=world.atlases(),
         colours=world.COLOURS_TOLD,
