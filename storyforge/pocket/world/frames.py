@@ -34,8 +34,8 @@ ATLASES: Final[tuple[tuple[int, int, tuple[str, ...]], ...]] = (
             "glow",
         ),
     ),
-    (40, 16, ("things", "pattern", "glow")),
-    (32, 16, ("places", "arrangement", "pose", "pattern")),
+    (40, 12, ("things", "pattern", "glow")),
+    (32, 12, ("places", "arrangement", "pose", "pattern")),
 )
 """Of heads, bodies, objects and places: nodes a side, features, and the landmarks with a plane."""
 
