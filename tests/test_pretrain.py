@@ -32,14 +32,7 @@ from storyforge.pocket.pretrain.clip import (
     view,
 )
 from storyforge.pocket.pretrain.code import Code, fit_code, patches
-from storyforge.pocket.pretrain.denoiser import (
-    CellHeads,
-    LabelHeads,
-    _shared_out,
-    learn_words,
-    train_text,
-    train_unet,
-)
+from storyforge.pocket.pretrain.denoiser import CellHeads, _shared_out, train_unet
 from storyforge.pocket.pretrain.latents import (
     KINDS,
     Latents,
@@ -57,6 +50,7 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     scatter,
 )
+from storyforge.pocket.pretrain.text import OWN, MeaningHeads, learn_words, meant, train_text
 from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokenizer
 
 ALONE = Team(0, 1)
@@ -160,17 +154,29 @@ def test_workers_and_resumed_runs_have_noise_of_their_own(tmp_path: Path) -> Non
         assert noise(0, 0) == drawn[0]
 
 
-def test_heads_leave_out_the_labels_that_do_not_apply() -> None:
-    heads = LabelHeads(4)
-    features = torch.randn(2, 3, 4)
-    none = torch.full((2, len(world.LABELS)), -1)
-    known = none.clone()
-    known[:, 0] = 1
-    loss, _ = heads(features, known)
-    wrong = known.clone()
-    wrong[0, 1] = 0
-    assert loss.isfinite()
-    assert heads(features, wrong)[0] != loss
+def test_what_captions_mean_is_what_latents_tell_of_each_subject_and_the_place() -> None:
+    pictures = [world.imagine(np.random.default_rng(seed)) for seed in range(8)]
+    told, there = meant(pictures)
+    for row, (picture, said) in enumerate(zip(pictures, told, strict=True)):
+        assert there[row].tolist() == [
+            *(1.0 if slot < len(picture.subjects) else 0.0 for slot in range(world.SLOTS)),
+            1.0,
+        ]
+        *subjects, place = world.told_of(picture)
+        np.testing.assert_array_equal(said[-1], place[OWN:])
+        for slot, each in enumerate(subjects):
+            np.testing.assert_array_equal(said[slot], each[OWN:])
+
+
+def test_heads_are_asked_only_for_what_is_there() -> None:
+    heads, features = MeaningHeads(10), torch.randn(2, 3, 10)
+    told, there = torch.randn(2, 5, world.MEANINGS - OWN), torch.zeros(2, 5)
+    there[:, 0] = 1
+    loss = heads.lack(features, told, there)
+    told[:, 1:] = 7
+    assert heads.lack(features, told, there) == loss
+    told[:, 0] = heads(features)[:, 0].detach()
+    assert heads.lack(features, told, there) < 1e-10
 
 
 def coded(code: Code) -> PatchAutoencoder:

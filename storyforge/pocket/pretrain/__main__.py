@@ -8,12 +8,13 @@ from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
 from storyforge.pocket.pretrain.decoder import train_decoder
-from storyforge.pocket.pretrain.denoiser import learn_words, train_text, train_unet
+from storyforge.pocket.pretrain.denoiser import train_unet
 from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
 from storyforge.pocket.pretrain.shapes import train_shapes
 from storyforge.pocket.pretrain.ship import keep_start, ship, ship_adapters, ship_clip
+from storyforge.pocket.pretrain.text import learn_words, train_text
 
 STAGES = {
     "latents": draw_latents,

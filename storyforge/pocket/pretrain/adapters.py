@@ -22,7 +22,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.conditions import CONDITIONS
-from storyforge.pocket.pretrain.denoiser import captions, token_ids
 from storyforge.pocket.pretrain.latents import Latents
 from storyforge.pocket.pretrain.run import (
     Average,
@@ -35,6 +34,7 @@ from storyforge.pocket.pretrain.run import (
     scatter,
     under,
 )
+from storyforge.pocket.pretrain.text import captions, token_ids
 
 Adapter: TypeAlias = T2IAdapter | ControlNetModel
 
@@ -157,7 +157,7 @@ class Learner:
         generator = np.random.default_rng((self.job.seed, 7, self.team.rank, self.step))
         for group in self.optimizer.param_groups:
             group["lr"] = PEAK[self.job.stage] * factor
-        texts, _ = captions([latents.pictures[i] for i in rows], generator)
+        texts = captions([latents.pictures[i] for i in rows], generator)
         texts = ["" if generator.random() < CAPTION_DROPOUT else text for text in texts]
         device = self.job.device
         seen = conditions.tensors(rows, generator).to(device)

@@ -1,4 +1,4 @@
-"""Stages `text` and `unet`: the text encoder on attribute labels, then both on pictures."""
+"""Stage `unet`: the U-Net, and on with the text encoder, on drawings and their captions."""
 
 import math
 import shutil
@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
@@ -28,10 +27,17 @@ from storyforge.pocket.pretrain.run import (
     save_checkpoint,
     say,
 )
-from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokenizer
+from storyforge.pocket.pretrain.text import (
+    MeaningHeads,
+    captions,
+    meant,
+    text_encoder_of,
+    token_ids,
+    tokenizer_of,
+)
 
 CAPTION_DROPOUT = 0.1
-LABEL_LOSS = 0.4
+MEANING_LOSS = 0.2
 CELL_LOSS = 0.1
 NAMED_AT = -1
 """The block whose features name what is in each cell: the last."""
@@ -80,35 +86,6 @@ class WideAttention:
         return result
 
 
-class LabelHeads(nn.Module):
-    """Linear heads on the mean and the end of a caption's features: what is in the picture?"""
-
-    def __init__(self, width: int) -> None:
-        """One head per entry of `world.LABELS`."""
-        super().__init__()
-        self.heads = nn.ModuleDict(
-            {k: nn.Linear(2 * width, len(v)) for k, v in world.LABELS.items()}
-        )
-
-    def forward(self, features: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Mean cross-entropy and accuracy over the labels that apply.
-
-        features  (b, t, d)
-        labels    (b, heads)  class, or −1
-        """
-        pooled = torch.cat([features.mean(1), features[:, -1]], -1).float()
-        losses, right, asked = [], 0, 0
-        for index, head in enumerate(self.heads.values()):
-            wanted = labels[:, index]
-            if (wanted < 0).all():
-                continue
-            logits = head(pooled)
-            losses.append(F.cross_entropy(logits, wanted, ignore_index=-1))
-            right += int(((logits.argmax(-1) == wanted) & (wanted >= 0)).sum())
-            asked += int((wanted >= 0).sum())
-        return torch.stack(losses).mean(), right / max(1, asked)
-
-
 class CellHeads(nn.Module):
     """Linear heads on the features of every cell: what is the subject that is there?
 
@@ -137,98 +114,21 @@ class CellHeads(nn.Module):
         return torch.stack(losses).mean() if losses else features.sum() * 0
 
 
-def captions(
-    pictures: list[world.Picture], generator: np.random.Generator
-) -> tuple[list[str], torch.Tensor]:
-    """Fresh words for each picture, and its labels (n, heads)."""
-    rows = [list(world.labels(p).values()) for p in pictures]
-    return [world.describe(p, generator) for p in pictures], torch.tensor(rows)
-
-
-def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """(n, 77) ids, padded as the model was trained."""
-    ids: torch.Tensor = tokenizer(
-        texts,
-        padding="max_length",
-        max_length=parts.POSITIONS,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
-    return ids
-
-
-def learn_words(job: Job, team: Team) -> None:
-    """Stage `words`: let tokenizer and text encoder take in what the world says now."""
-    before = CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
-    text = CLIPTextModel.from_pretrained(
-        parts.part_folder(job.folder, "text_encoder"), dtype=torch.float32
-    )
-    after = grow_tokenizer(job.folder / "tokenizer", parts.part_folder(job.folder, "tokenizer"))
-    grow_text_encoder(text, before, after).save_pretrained(job.folder / "text_encoder")
-    say(job, known=len(before), words=len(after))
-
-
-def _text_encoder(job: Job) -> CLIPTextModel:
-    """What this run trained, else what the package ships; on a CPU plain attention is faster."""
-    text = CLIPTextModel.from_pretrained(
-        parts.part_folder(job.folder, "text_encoder"),
-        dtype=torch.float32,
-        attn_implementation="eager" if job.device == "cpu" else "sdpa",
-    )
-    return text.to(job.device)
-
-
-def _tokenizer(job: Job) -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(parts.part_folder(job.folder, "tokenizer"))
-
-
-def train_text(job: Job, team: Team) -> None:
-    """Warm the text encoder up on labels: minutes that save an hour of diffusion."""
-    torch.manual_seed(job.seed)
-    tokenizer = _tokenizer(job)
-    text = _text_encoder(job)
-    heads = LabelHeads(parts.TEXT_WIDTH).to(job.device)
-    parameters = [*text.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
-    clock, step = Clock(job, 50), 0
-    while (spent := team.agree(clock.spent())) < 1:
-        step += 1
-        generator = np.random.default_rng((job.seed, 1, team.rank, step))
-        texts, labels = captions(
-            [world.imagine(generator) for _ in range(job.batch_size)], generator
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * clock.factor(spent)
-        with torch.autocast(job.device, torch.bfloat16):
-            features = text(token_ids(tokenizer, texts).to(job.device)).last_hidden_state
-        loss, accuracy = heads(features, labels.to(job.device))
-        optimizer.zero_grad()
-        loss.backward()
-        team.average(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if team.rank == 0 and step % 50 == 0:
-            say(job, step=step, loss=loss.item(), accuracy=accuracy)
-    if team.rank == 0:
-        text.save_pretrained(job.folder / "text_encoder")
-        save_file(heads.state_dict(), job.folder / "heads.safetensors")
-
-
 class Denoiser:
-    """Text encoder, U-Net and label heads in training, with their averages and optimisers."""
+    """Text encoder, U-Net and heads in training, with their averages and optimisers."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, else start from what was trained or shipped."""
         self.job, self.team = job, team
-        self.tokenizer, self.scheduler = _tokenizer(job), parts.new_scheduler()
-        self.text = _text_encoder(job)
+        self.tokenizer, self.scheduler = tokenizer_of(job), parts.new_scheduler()
+        self.text = text_encoder_of(job)
         self.unet, self.heads = (
             _unet(job.folder).to(job.device),
-            LabelHeads(parts.TEXT_WIDTH).to(job.device),
+            MeaningHeads(parts.TEXT_WIDTH).to(job.device),
         )
         if job.device == "cpu":
             self.unet.set_attn_processor(WideAttention())
-        _take_over(self.heads, parts.part_folder(job.folder, "heads.safetensors"))
+        parts.take_over(self.heads, parts.part_folder(job.folder, "heads.safetensors"))
         self.cells = CellHeads(parts.WIDTHS[::-1][NAMED_AT]).to(job.device)
         self.named: list[torch.Tensor] = []
         self.unet.up_blocks[NAMED_AT].register_forward_hook(
@@ -283,7 +183,8 @@ class Denoiser:
         """Gradients of one part of a batch, added to what is there; its diffusion loss."""
         device = self.job.device
         row = next(latents.batches(self.job.batch_size, rng))
-        texts, labels = captions([latents.pictures[i] for i in row], rng)
+        pictures = [latents.pictures[i] for i in row]
+        texts, said = captions(pictures, rng), meant(pictures)
         texts = ["" if rng.random() < CAPTION_DROPOUT else t for t in texts]
         drawn, cover = latents.rows(row)
         counts = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)) * latents.fineness
@@ -296,8 +197,8 @@ class Denoiser:
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
             loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
             cell_loss = self.cells(self.named.pop(), seen)
-        label_loss, _ = self.heads(features, labels.to(device))
-        torch.autograd.backward(loss + LABEL_LOSS * label_loss + CELL_LOSS * cell_loss)
+        meaning_loss = self.heads.lack(features, *(each.to(device) for each in said))
+        torch.autograd.backward(loss + MEANING_LOSS * meaning_loss + CELL_LOSS * cell_loss)
         return loss.item()
 
     def keep(self) -> None:
@@ -389,17 +290,9 @@ def train_unet(job: Job, team: Team) -> None:
 def _unet(folder: Path) -> UNet2DConditionModel:
     """What `folder` has or earlier runs left if it is of today's shape, else a new one."""
     unet = parts.new_unet()
-    _take_over(unet, parts.part_folder(folder, "unet") / "diffusion_pytorch_model.safetensors")
+    parts.take_over(unet, parts.part_folder(folder, "unet") / "diffusion_pytorch_model.safetensors")
     parts.silence_components(unet)
     return unet
-
-
-def _take_over(module: nn.Module, path: Path) -> None:
-    """Load the weights in `path`, where there are any and their shapes are the module's."""
-    weights = load_file(path) if path.is_file() else {}
-    shapes = {name: value.shape for name, value in module.state_dict().items()}
-    if {name: value.shape for name, value in weights.items()} == shapes:
-        module.load_state_dict({name: value.float() for name, value in weights.items()})
 
 
 def _diffusion_loss(

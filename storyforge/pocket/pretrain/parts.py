@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -174,3 +175,11 @@ def part_folder(folder: Path, part: str) -> Path:
         if known.exists():
             return known
     return weights_folder() / part
+
+
+def take_over(module: nn.Module, path: Path) -> None:
+    """Load the weights in `path`, where there are any and their shapes are the module's."""
+    weights = load_file(path) if path.is_file() else {}
+    shapes = {name: value.shape for name, value in module.state_dict().items()}
+    if {name: value.shape for name, value in weights.items()} == shapes:
+        module.load_state_dict({name: value.float() for name, value in weights.items()})

@@ -26,6 +26,7 @@ from storyforge.pocket.world.meaning import (
     landmarks,
     meanings,
     recoloured,
+    told_of,
 )
 from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
 from storyforge.pocket.world.places import PLACES
@@ -75,4 +76,5 @@ __all__ = [
     "recoloured",
     "sheet",
     "tell",
+    "told_of",
 ]

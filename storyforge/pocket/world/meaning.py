@@ -214,7 +214,7 @@ def meanings(
     """
     high, wide = who.shape
     near = _widened(who, cover)
-    table = np.stack([*map(_of_subject, picture.subjects), _of_place(picture)])
+    table = np.stack(told_of(picture))
     told: NDArray[np.float32] = table[near].transpose(2, 0, 1).copy()
     told[PLACE_OF["covered"]] = cover[None] / np.float32(127.5) - 1
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
@@ -226,6 +226,11 @@ def meanings(
         told[PLACE_OF["spot"].start][here] = 2 * across / subject.size
         told[PLACE_OF["spot"].start + 1][here] = 2 * down / subject.size + 1
     return told
+
+
+def told_of(picture: Picture) -> list[Vector]:
+    """(`MEANINGS`,) of every subject, then of the place; what is a cell's own is 0."""
+    return [*map(_of_subject, picture.subjects), _of_place(picture)]
 
 
 def _widened(who: NDArray[np.int8], cover: NDArray[np.uint8]) -> NDArray[np.int8]:
