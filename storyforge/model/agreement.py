@@ -22,6 +22,8 @@ ALIKE, NEAR = 2.0, 0.55
 """Squares of differences, and half sizes between middles, from which on cells hardly are of one."""
 LEAST_COVERED = 0.02
 """How much a cell that no subject covers has to say about where it is."""
+SUREST = 6.0
+"""How sure a cell may be, and how unsure, in logarithms."""
 LARGEST = 6.0
 """Sizes that are believed are between this and one part of it."""
 
@@ -80,12 +82,7 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
     kind, high, wide = told.dtype, *told.shape[-2:]
     with torch.autocast(told.device.type, enabled=False):
         cells = told.float().flatten(2)
-        y, x = torch.meshgrid(
-            torch.arange(high, device=told.device) + 0.5,
-            torch.arange(wide, device=told.device) + 0.5,
-            indexing="ij",
-        )
-        at = torch.stack([x, y]).flatten(1)[None]
+        at = _grid(told)
         covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
         same = cells[:, OWN:]
         half = half_size(same[:, :1], sizes)
@@ -102,6 +99,46 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
         slope = (1 / half).reshape(-1, 1, high, wide).repeat(1, 2, 1, 1)
     spots = Spots(made[:, 1:OWN].to(kind), slope.to(kind))
     return made.to(kind), spots
+
+
+def together(
+    told: torch.Tensor, sure: torch.Tensor, sizes: tuple[float, float], kinds: int
+) -> torch.Tensor:
+    """What cells tell of their subjects, those that see it best before others.
+
+    told   (n, t, h, w)  from the size on what each cell sees; next to it `kinds` numbers of a kind
+    sure   (n, t − OWN, h, w)  logarithms of how well it is seen
+    sizes  as in `agreed`
+
+    Cells are of one subject if they say the same of its kind and of where its middle is.
+    """
+    with torch.autocast(told.device.type, enabled=False):
+        cells = told.float().flatten(2)
+        same, weights = cells[:, OWN:], sure.float().flatten(2).clamp(-SUREST, SUREST).exp()
+        half = half_size(same[:, :1], sizes)
+        kind, middle = same[:, 1 : 1 + kinds], _grid(told) - cells[:, 1:OWN] * half
+        for _ in range(ROUNDS):
+            near = NEAR**2 * half.mT @ half
+            shares = torch.softmax(-(_apart(kind) / ALIKE + _apart(middle) / near), 2)
+            kind, middle, half = (each @ shares.mT for each in (kind, middle, half))
+        made = shared_out(same, weights, shares)
+        return torch.cat([cells[:, :OWN], made], 1).reshape(told.shape)
+
+
+def shared_out(values: torch.Tensor, weights: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Means of values (n, t, m) with as many weights, for each cell by its shares (n, m, m)."""
+    return (values * weights) @ shares.mT / (weights @ shares.mT)
+
+
+def _grid(told: torch.Tensor) -> torch.Tensor:
+    """(1, 2, h·w) the middles of cells."""
+    high, wide = told.shape[-2:]
+    y, x = torch.meshgrid(
+        torch.arange(high, device=told.device) + 0.5,
+        torch.arange(wide, device=told.device) + 0.5,
+        indexing="ij",
+    )
+    return torch.stack([x, y]).flatten(1)[None]
 
 
 def half_size(told: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from storyforge.model.agreement import Telling
+from storyforge.model.agreement import OWN, Telling, together
 from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment
 from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.modelref import PATCH_SCALES
@@ -61,13 +61,22 @@ class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
     The components are closed form. What is told is read off the pixels by residual convolutions
-    (He et al. 2015), down to a sixteenth of the cells, and from there up again to cells.
+    (He et al. 2015), down to a sixteenth of the cells, and from there up again to cells. A cell
+    tells of its subject what is seen there, and hears the rest from cells that are surer.
     """
 
-    def __init__(self, plain: int, told: int, widths: tuple[int, int, int, int, int]) -> None:
-        """`plain` components and `told` numbers; `widths` at quarters of cells, halves, cells, and
-        two levels above."""
+    def __init__(
+        self,
+        plain: int,
+        told: int,
+        fields: tuple[int, ...],
+        sizes: tuple[float, float],
+        widths: tuple[int, int, int, int, int],
+    ) -> None:
+        """`plain` components and `told` numbers, in `fields` from the size on; `widths` at quarters
+        of cells, halves, cells, and two levels above."""
         super().__init__()
+        self.fields, self.sizes = fields, sizes
         quarters, halves, cells, wide, widest = widths
         self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
         self.first = Halving(3 * (PATCH // 8) ** 2, quarters)
@@ -79,20 +88,25 @@ class CellEncoder(nn.Module):
         self.wide_out = nn.Conv2d(wide, cells, 1)
         self.late = Residual(cells)
         self.out = nn.Conv2d(cells, told, 1)
+        self.sure = nn.Conv2d(cells, len(fields), 1)
         silence(self.out)
+        silence(self.sure)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
-        return torch.cat([self.plain(pictures), self.told(pictures)], 1)
+        told, sure = self.seen(pictures)
+        agreed = together(told, sure, self.sizes, self.fields[1]).to(told.dtype)
+        return torch.cat([self.plain(pictures), agreed], 1)
 
-    def told(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, 3, 16·h, 16·w) to (n, told, h, w)."""
+    def seen(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, 3, 16·h, 16·w) to what each cell sees (n, told, h, w), and how sure it is of what is
+        one over a subject (n, told − 3, h, w)."""
         x = self.cells(self.parts(self.first(F.pixel_unshuffle(pictures, PATCH // 8))))
         y = self.wide(_even(x))
         y = y + _grown(self.widest_out(self.widest(_even(y))), y)
         x = self.late(x + _grown(self.wide_out(F.relu(y)), x))
-        told: torch.Tensor = self.out(x)
-        return told
+        sure = self.sure(x).repeat_interleave(torch.tensor(self.fields, device=x.device), 1)
+        return self.out(x), sure
 
 
 def _even(x: torch.Tensor) -> torch.Tensor:
@@ -119,6 +133,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         latent_channels: int = 80,
         told: int = 60,
+        fields: tuple[int, ...] | None = None,
         sizes: tuple[float, float] = (1.0, 0.0),
         mirror: int | None = None,
         landmarks: int = 1,
@@ -139,6 +154,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
         told       how many of the channels, the last ones, tell what a cell is part of
+        fields     how many of the numbers told go together, from the size on, which is one; next is
+                   the kind. All the rest is one field unless it is said
         sizes      what is told of a size, as `agreed` has it
         mirror     which of the numbers told is below 0 for who looks the other way
         landmarks  how many points there are, of which the decoder sees how near they are
@@ -154,7 +171,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         depths     of the decoder's first three
         """
         super().__init__()
-        self.code = CellEncoder(latent_channels - told, told, reading)
+        fields = (1, told - OWN - 1) if fields is None else fields
+        self.code = CellEncoder(latent_channels - told, told, fields, sizes, reading)
         telling = Telling(told, sizes, mirror, landmarks)
         equipment = Equipment(atlases, frames, inks, colours, places, alone)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from storyforge.model.agreement import OWN, SUREST, shared_out
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import (
@@ -44,6 +45,11 @@ PLACES: Final = 0.3
 """How much that counts where there is no subject."""
 LEAST_SPREAD: Final = 0.15
 """Errors count by one over the spread of a number, or by one over this."""
+SAME: Final = 1e-2
+"""Cells that are told so little apart are of one subject."""
+ALONE: Final = world.PLACE_OF["kind"].stop
+"""A cell itself has to know how much of it is covered, and where in what kind of subject it is."""
+ALONE_WEIGHT: Final = 0.5
 TOLD: Final = 0.5
 """How near a landmark is which is told."""
 
@@ -54,6 +60,22 @@ def shown(pictures: list[world.Picture]) -> tuple[torch.Tensor, torch.Tensor]:
     drawn, told = [each.pixels for each in all_shown], [each.told for each in all_shown]
     seen = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return seen, torch.from_numpy(np.stack(told))
+
+
+def seeing_loss(seen: torch.Tensor, sure: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """What lacks where cells that are of one subject share what each sees; and where a cell itself
+    does not know of which.
+
+    seen, told  (n, t, h, w)
+    sure        (n, t − OWN, h, w)
+    """
+    same = told[:, OWN:].flatten(2)
+    alike = (torch.cdist(same.mT, same.mT) < SAME).float()
+    weights = sure.flatten(2).clamp(-SUREST, SUREST).exp()
+    shared = shared_out(seen[:, OWN:].flatten(2), weights, alike / alike.sum(2, keepdim=True))
+    found = torch.cat([seen[:, :OWN], shared.reshape(seen[:, OWN:].shape)], 1)
+    alone = torch.cat([seen[:, :ALONE], told[:, ALONE:]], 1)
+    return reading_loss(found, told) + ALONE_WEIGHT * reading_loss(alone, told)
 
 
 def reading_loss(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
@@ -130,8 +152,8 @@ class Encoding:
         pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
         with torch.autocast(self.job.device, torch.bfloat16):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
-            found = self.encoder.told(pixels)
-        loss = reading_loss(found.float(), told)
+            seen, sure = self.encoder.seen(pixels)
+        loss = seeing_loss(seen.float(), sure.float(), told)
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -79,6 +79,7 @@ def new_autoencoder() -> PatchAutoencoder:
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
+        fields=tuple(world.FIELDS.values())[2:],
         sizes=world.SIZE_LAW,
         mirror=world.MIRROR,
         landmarks=len(points),

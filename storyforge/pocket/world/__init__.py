@@ -15,6 +15,7 @@ from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
 from storyforge.pocket.world.looks import FEATURES, FURS, SKINS, Look
 from storyforge.pocket.world.meaning import (
     COLOURS_TOLD,
+    FIELDS,
     KIND_CODES,
     MEANINGS,
     MIRROR,
@@ -35,6 +36,7 @@ __all__ = [
     "COLOURS_TOLD",
     "EACH",
     "FEATURES",
+    "FIELDS",
     "FURS",
     "HOLDABLE",
     "LABELS",
