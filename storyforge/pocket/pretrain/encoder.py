@@ -39,6 +39,8 @@ HELD_OUT: Final = 32
 
 NOISE: Final = 0.05
 """Spread of what pixels lack in pictures that were kept as files."""
+RECOLOURED: Final = 0.5
+"""Share of the pictures in colours that their subjects do not have."""
 NAMED_WEIGHT: Final = 0.2
 """How much it counts, beside squared errors, whether what has a name is nearest to its own."""
 PLACES: Final = 0.3
@@ -148,7 +150,7 @@ class Encoding:
         self.step += 1
         at_rate(factor, self.optimizer)
         pictures = [world.imagine(self.generator) for _ in range(self.job.batch_size)]
-        pixels, told = shown(pictures)
+        pixels, told = self.recoloured(*shown(pictures))
         pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
         with torch.autocast(self.job.device, torch.bfloat16):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -161,6 +163,17 @@ class Encoding:
         self.average.update(self.encoder)
         found_loss: float = loss.item()
         return found_loss
+
+    def recoloured(
+        self, pixels: torch.Tensor, told: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Some pictures with red, green and blue exchanged: foxes are orange here, and concepts need
+        not be."""
+        for index in np.flatnonzero(self.generator.random(len(pixels)) < RECOLOURED):
+            colours = self.generator.permutation(3)
+            pixels[index] = pixels[index][colours]
+            told[index] = torch.from_numpy(world.recoloured(told[index].numpy(), colours))
+        return pixels, told
 
     def keep(self) -> None:
         """Write the checkpoint, and the averaged autoencoder in fp16; say how well it reads."""
