@@ -12,10 +12,19 @@ from safetensors import safe_open
 
 pytest.importorskip("skia")
 
+from storyforge.model.agreement import OWN
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
-from storyforge.pocket.pretrain.encoder import read_well, reading_loss, shown, train_encoder
+from storyforge.pocket.pretrain.encoder import (
+    ALONE,
+    Encoding,
+    read_well,
+    reading_loss,
+    seeing_loss,
+    shown,
+    train_encoder,
+)
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, Team
 
@@ -67,3 +76,36 @@ def test_the_encoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(tmp_pat
     assert torch.equal(made.code.plain.weight, before.code.plain.weight.half().float())
     assert not torch.equal(made.code.out.weight, before.code.out.weight)
     assert str(tmp_path) not in (tmp_path / "vae" / "config.json").read_text()
+
+
+def test_pictures_in_other_colours_tell_of_these(tmp_path: Path) -> None:
+    parts.new_autoencoder().save_pretrained(tmp_path / "vae")
+    job = Job("encoder", tmp_path, 0.01, 0.0, "cpu", 1, 2, 2, 0)
+    with torch.random.fork_rng():
+        learning = Encoding(job, Team(0, 1))
+    seen, told = shown(pictures(12))
+    before = seen.clone(), told.clone()
+    found, said = learning.recoloured(seen, told)
+    changed = [not torch.equal(a, b) for a, b in zip(found, before[0], strict=True)]
+    assert 0 < sum(changed) < 12
+    first = world.COLOURS_TOLD[0]
+    for row, other in enumerate(changed):
+        assert torch.equal(said[row], before[1][row]) is not other
+        colours = [
+            next(b for b in range(3) if torch.equal(found[row, a], before[0][row, b]))
+            for a in range(3)
+        ]
+        at = slice(first, first + 3)
+        assert torch.equal(said[row, at], before[1][row, at][colours])
+
+
+def test_what_one_cell_sees_its_subject_tells() -> None:
+    told = shown(pictures(3))[1]
+    seen, sure = told.clone(), torch.zeros_like(told[:, OWN:])
+    right = seeing_loss(seen, sure, told)
+    # Every second cell sees nothing, and knows that.
+    blind = torch.arange(told.shape[-1]) % 2 == 1
+    seen[:, ALONE:, :, blind], sure[:, ALONE - OWN :, :, blind] = 0.0, -9.0
+    assert seeing_loss(seen, sure, told) < right + 0.02
+    sure[:, :, :, blind] = 0.0
+    assert seeing_loss(seen, sure, told) > right + 0.1

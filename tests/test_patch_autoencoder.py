@@ -14,7 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from storyforge.model.agreement import Spots, agreed
+from storyforge.model.agreement import Spots, agreed, together
 from storyforge.model.canonical import (
     Atlas,
     Frames,
@@ -400,3 +400,18 @@ def test_a_subject_hides_the_place_and_the_place_does_not_change_behind_it() -> 
     seen = changed[inside, inside].mean().item()
     changed[inside, inside] = 0
     assert changed.mean().item() < seen / 4
+
+
+def test_cells_hear_from_those_of_their_subject_that_see_it_best() -> None:
+    told, sure = two_figures()[None].clone(), torch.zeros(1, TOLD - 3, 16, 16)
+    left = torch.zeros(16, 16, dtype=torch.bool)
+    left[:, :8] = True
+    wanted = torch.where(left, 0.7, -0.4)
+    told[:, 5] = 9.0
+    seen = torch.zeros(16, 16, dtype=torch.bool)
+    seen[9, 3:5] = seen[9, 11:13] = True
+    told[0, 5][seen], sure[0, 2] = wanted[seen], torch.where(seen, 6.0, -6.0)
+    found = together(told, sure, SIZES, kinds=1)
+    torch.testing.assert_close(found[0, 5], wanted, atol=0.1, rtol=0.1)
+    torch.testing.assert_close(found[0, 3:5], told[0, 3:5], atol=1e-3, rtol=1e-3)
+    assert torch.equal(found[:, :3], told[:, :3])

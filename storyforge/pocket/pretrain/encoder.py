@@ -167,8 +167,8 @@ class Encoding:
     def recoloured(
         self, pixels: torch.Tensor, told: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Some pictures with red, green and blue exchanged: foxes are orange here, and concepts need
-        not be."""
+        """Some pictures with red, green and blue exchanged: foxes are orange here, and a concept
+        need not be."""
         for index in np.flatnonzero(self.generator.random(len(pixels)) < RECOLOURED):
             colours = self.generator.permutation(3)
             pixels[index] = pixels[index][colours]
