@@ -82,7 +82,7 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
     kind, high, wide = told.dtype, *told.shape[-2:]
     with torch.autocast(told.device.type, enabled=False):
         cells = told.float().flatten(2)
-        at = _grid(told)
+        at = middles(told)
         covered = torch.sigmoid(4 * (cells[:, :1] + 0.5)) + LEAST_COVERED
         same = cells[:, OWN:]
         half = half_size(same[:, :1], sizes)
@@ -116,7 +116,7 @@ def together(
         cells = told.float().flatten(2)
         same, weights = cells[:, OWN:], sure.float().flatten(2).clamp(-SUREST, SUREST).exp()
         half = half_size(same[:, :1], sizes)
-        kind, middle = same[:, 1 : 1 + kinds], _grid(told) - cells[:, 1:OWN] * half
+        kind, middle = same[:, 1 : 1 + kinds], middles(told) - cells[:, 1:OWN] * half
         for _ in range(ROUNDS):
             near = NEAR**2 * half.mT @ half
             shares = torch.softmax(-(_apart(kind) / ALIKE + _apart(middle) / near), 2)
@@ -130,8 +130,8 @@ def shared_out(values: torch.Tensor, weights: torch.Tensor, shares: torch.Tensor
     return (values * weights) @ shares.mT / (weights @ shares.mT)
 
 
-def _grid(told: torch.Tensor) -> torch.Tensor:
-    """(1, 2, h·w) the middles of cells."""
+def middles(told: torch.Tensor) -> torch.Tensor:
+    """(1, 2, h·w) those of cells, row by row, in cells."""
     high, wide = told.shape[-2:]
     y, x = torch.meshgrid(
         torch.arange(high, device=told.device) + 0.5,

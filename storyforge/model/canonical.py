@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storyforge.model.agreement import Spots
+from storyforge.model.agreement import Spots, middles
 
 FAR, NEAR = 0.4, 0.6
 """How near landmarks are that do not count yet, and those that count in full."""
@@ -125,6 +125,7 @@ class Atlas(nn.Module):
             rows.append((first + which)[:, None, None] * self.side**2 + corners)
             weights.append(how[:, None, None] * shares)
             first += group.many
+        # How near a landmark is, is not to be learnt.
         made = F.embedding_bag(
             torch.cat(rows, 2).flatten(0, 1),
             self.table.float(),
@@ -172,14 +173,10 @@ def amid(told: torch.Tensor, spots: Spots, here: torch.Tensor) -> tuple[torch.Te
     total = weight.sum((2, 3), keepdim=True)
 
     def mean(x: torch.Tensor) -> torch.Tensor:
+        """Over the cells that show it, or over all."""
         return (x.float() * weight).sum((2, 3), keepdim=True) / total
 
     slope = mean(spots.slope).expand(-1, -1, high, wide)
-    y, x = torch.meshgrid(
-        torch.arange(high, device=told.device),
-        torch.arange(wide, device=told.device),
-        indexing="ij",
-    )
-    ramp = torch.stack([x, y])[None] * slope
+    ramp = middles(told).reshape(1, 2, high, wide) * slope
     shown = here.any((1, 2))[:, None, None, None]
     return mean(told) * shown, Spots(ramp + mean(spots.at.float() - ramp), slope)

@@ -232,6 +232,7 @@ class Decoder(nn.Module):
         return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
 
     def _whole(self, latents: torch.Tensor, *, coarse: bool) -> torch.Tensor:
+        """All cells, as one picture."""
         shape = len(latents), *latents.shape[-2:]
         every = torch.ones(shape, dtype=torch.bool, device=latents.device)
         pixels = self.drawn(latents, every, coarse=coarse)

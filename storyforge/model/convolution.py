@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 WIDER = 3
-"""How many times as many numbers a block thinks in as it reads."""
+"""How many times as many numbers a block or a point thinks in as it reads."""
 
 
 def silence(conv: nn.Conv2d | nn.Linear) -> None:

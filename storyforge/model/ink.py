@@ -13,12 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from storyforge.model.convolution import silence
+from storyforge.model.convolution import WIDER, silence
 
 LOUDEST = 12.0
 """Logits of shares count so far, either way."""
-WIDER = 3
-"""How many times as many numbers a thought thinks in as it reads."""
 
 
 class Grid(NamedTuple):
@@ -82,6 +80,7 @@ class Inking(nn.Module):
         return in_rows(F.linear(x, weight, bias[:, 0]), grid, self.count)
 
     def _halved(self, values: torch.Tensor) -> torch.Tensor:
+        """What writes pixels, (pixels² · inks, …), to what writes the means of 2 × 2 of them."""
         side = self.grid.pixels
         mean = F.avg_pool2d(values.reshape(side, side, -1).permute(2, 0, 1), 2)
         return mean.permute(1, 2, 0).reshape(self.count * (side // 2) ** 2, -1)

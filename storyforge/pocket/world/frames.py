@@ -69,6 +69,7 @@ def frames() -> tuple[Vector, Vector, Vector]:
 
 
 def _maps(pose: str, build: str) -> list[Vector]:
+    """Of spots to each frame, (2, 3)."""
     shape, turn = BUILD_SHAPES[build], math.radians(LEAN if pose == "running" else 0.0)
     cos, sin = math.cos(turn), math.sin(turn)
     # Spots to units of the creature, feet at the origin, then upright.
@@ -83,6 +84,7 @@ def _maps(pose: str, build: str) -> list[Vector]:
 
 
 def _affine(across: float, down: float, further: float) -> Vector:
+    """(3, 3) what makes wider and higher, then moves down."""
     return np.array([[across, 0, 0], [0, down, further], [0, 0, 1]])
 
 
