@@ -31,8 +31,17 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Book:
 
 @pytest.fixture(scope="module")
 def book(drawn: Book) -> Book:
-    """The same with pictures large enough to print."""
-    return with_art(drawn, {name: large(name, width) for name, width in widths(drawn).items()})
+    """The same with pictures large enough to print, which say where faces are."""
+    made = with_art(drawn, {name: large(name, width) for name, width in widths(drawn).items()})
+    return replace(made, leaves=tuple(map(known, made.leaves)))
+
+
+def known(leaf: Leaf) -> Leaf:
+    pictures = (
+        replace(item, heads=tuple(replace(head, planned=False) for head in item.heads))
+        for item in leaf.pictures
+    )
+    return replace(leaf, pictures=tuple(pictures))
 
 
 def large(panel: str, width: int) -> Art:
@@ -240,3 +249,14 @@ def test_what_is_no_pdf_is_an_environment_problem(drawn: Book, tmp_path: Path) -
     (tmp_path / "a.pdf").write_bytes(b"not a PDF")
     with pytest.raises(EnvironmentProblem, match=r"a\.pdf"):
         found_in(drawn, tmp_path / "a.pdf")
+
+
+def test_pictures_that_do_not_say_where_faces_are_are_named_where_words_lie_on_them(
+    book: Book,
+) -> None:
+    above, planned = Rect(100, 40, 80, 15), Head("Pip", FACE, Rect(90, 100, 100, 200), 1.0, True)
+    assert codes(speaking(book, above, Point(140, 96), planned)) == {"SF534"}
+    leaf, item = bleeding(book)
+    silent = replace(item, balloons=(), heads=(planned,))
+    quiet = changed(book, leaf.number, replace(leaf, texts=(), pictures=(silent,)))
+    assert codes(quiet) == set()

@@ -212,7 +212,8 @@ class Binding:
             concept = panel.regions[name].concept
             stands = body or _standing(region, art.width / art.height)
             alive = concept in self.story.characters
-            figures.append(Figure(concept, region, stands, alive, body is not None, head))
+            planned = head is None and panel.picture is None
+            figures.append(Figure(concept, region, stands, alive, body is not None, head, planned))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
         taken = tuple(
             Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)

@@ -6,7 +6,7 @@ Faces are where `sighting` saw the figures, or where their regions are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +26,10 @@ _FAR: Final = 0.18
 
 _SHOWN: Final = 0.85
 """A figure of which less shows than the picture has is cut off."""
+
+
+ABOUT_FACES: Final = frozenset({"SF530", "SF531", "SF532", "SF533", "SF534"})
+"""Codes of the findings made here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,26 @@ def check_faces(leaf: Leaf, marks: Marks, report: Report) -> None:
                     message = f"{where}: the text lies on the face of {head.name}"
                     hint = "name a `quiet` part, or choose another `kind` of page"
                     report.warning(mark, "SF530", message, hint)
+
+
+def check_known(leaves: Sequence[Leaf], marks: Marks, report: Report) -> None:
+    """Report which pictures with words in them do not say where faces are."""
+    unknown = list(
+        dict.fromkeys(
+            item.art.panel
+            for leaf in leaves
+            for item in leaf.pictures
+            if any(head.planned for head in item.heads)
+            and (item.balloons or any(text.plate is not None for text in leaf.texts))
+        )
+    )
+    if unknown:
+        named = ", ".join(f"`{panel}`" for panel in unknown)
+        do = "does" if len(unknown) == 1 else "do"
+        pictures = "picture" if len(unknown) == 1 else "pictures"
+        message = f"the {pictures} of {named} {do} not say where faces are"
+        hint = "look at those pages; move a balloon with `at`, or draw the picture anew"
+        report.warning(marks.panel(unknown[0]), "SF534", message, hint)
 
 
 def _check_crop(item: Picture, where: str, mark: Mark, report: Report) -> None:

@@ -208,14 +208,16 @@ class Balloon:
 class Head:
     """Somebody with a face in a picture, in points of the page.
 
-    name   as a balloon says who speaks
-    shown  the share of the body that the frame shows, of what the picture has
+    name     as a balloon says who speaks
+    shown    the share of the body that the frame shows, of what the picture has
+    planned  whether the face is only where the layout asked for it
     """
 
     name: str
     face: Rect
     body: Rect
     shown: float
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def _heads(subject: FramedPicture, setting: Setting) -> tuple[Head, ...]:
             continue
         whole = figure.body.covered(Rect(0, 0, 1, 1)) or 1.0
         shown = min(1.0, figure.body.covered(setting.crop) / whole)
-        heads.append(Head(spoken(figure.name), placed.face, placed.body, shown))
+        name = spoken(figure.name)
+        heads.append(Head(name, placed.face, placed.body, shown, figure.planned))
     return tuple(heads)
 
 

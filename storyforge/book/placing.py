@@ -63,11 +63,12 @@ _CROSSED: Final = 12.0
 class Figure:
     """Somebody or something in a picture, in points.
 
-    region  where it was asked to be
-    body    where it stands in the picture, or where in its region it probably does
-    alive   whether it has a face
-    seen    whether the body was made out in the drawn picture
-    head    where that is known
+    region   where it was asked to be
+    body     where it stands in the picture, or where in its region it probably does
+    alive    whether it has a face
+    seen     whether the body was made out in the drawn picture
+    head     where that is known
+    planned  whether of the head is known only where it was asked to be
     """
 
     name: str | None
@@ -76,6 +77,7 @@ class Figure:
     alive: bool
     seen: bool = False
     head: Rect | None = None
+    planned: bool = False
 
     @property
     def face(self) -> Rect:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.book.compose import Sheet
-from storyforge.book.faces import Marks, check_faces
+from storyforge.book.faces import Marks, check_faces, check_known
 from storyforge.book.inline import printed
 from storyforge.book.leaf import Balloon, Book, Leaf, Picture, Rect, TextBlock
 from storyforge.book.printers import Printer, printer_of
@@ -52,6 +52,7 @@ def check_book(book: Book, marks: Marks, report: Report) -> None:
             _check_bleed(item, sheet, leaf, marks, report)
         _check_words(book, leaf, sheet, printer, marks, report)
         check_faces(leaf, marks, report)
+    check_known(book.leaves, marks, report)
 
 
 def _check_ppi(book: Book, printer: Printer | None, marks: Marks, report: Report) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
+from storyforge.book.faces import ABOUT_FACES
 from storyforge.engine.cluster import Cluster
 from storyforge.engine.engine import Engine
 from storyforge.engine.inputs import checked
@@ -22,6 +23,7 @@ from storyforge.plan.plan import Plan, only
 from storyforge.plan.status import missing, shelf_of, subject_of
 from storyforge.project.output import published
 from storyforge.store import Store
+from storyforge.tasks import BookTask
 from storyforge.train.logs import Logs
 
 _log = logging.getLogger(__name__)
@@ -129,9 +131,8 @@ def make(asked: Plan, store: Store, how: Making, on_progress: OnProgress) -> Out
                 _stages(engine, _wanted(asked, store), how)
             complete = [task for task in wanted.books if engine.all_drawn(task)]
             engine.maker.check_made([*wanted.panels, *complete])
-            printed = [task for task in asked.books if task.format == "pdf"]
-            printed = [t for t in printed if store.has("pdf", t.key) and engine.all_drawn(t)]
-            findings = engine.books.judged(printed, on_progress)
+            bound = [t for t in asked.books if store.has(t.format, t.key) and engine.all_drawn(t)]
+            findings = _found(engine, bound, on_progress)
         engine.maker.give_up_if_hopeless()
         finished = [task for task in asked.books if store.has(task.format, task.key)]
         books = tuple(published(asked.story, task, store, how.out) for task in finished)
@@ -203,6 +204,16 @@ def _stages(engine: Engine, wanted: Plan, how: Making) -> None:
     engine.fuse(wanted.fuse)
     engine.draw(wanted.panels, how.previews)
     engine.bind(wanted.books)
+
+
+def _found(
+    engine: Engine, bound: Sequence[BookTask], on_progress: OnProgress
+) -> tuple[Diagnostic, ...]:
+    """What stands against printing; of books that are only looked at, what hides faces."""
+    if printed := [task for task in bound if task.format == "pdf"]:
+        return engine.books.judged(printed, on_progress)
+    found = engine.books.judged(bound[:1], on_progress)
+    return tuple(each for each in found if each.code in ABOUT_FACES)
 
 
 def _log_what_is_there(asked: Plan, wanted: Plan) -> None:
