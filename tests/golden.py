@@ -29,6 +29,7 @@ from storyforge.engine.engine import Engine
 from storyforge.engine.maker import raise_first
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress, silent
+from storyforge.modelref import picture_size
 from storyforge.metrics.image_diff import (
     ImageDifference,
     PictureChange,
@@ -195,7 +196,12 @@ def reduced(planned: Plan, record: GoldenRecord) -> Plan:
 
     Prompts, regions and seeds are the story's.
     """
-    panels = [replace(task, size=record.size, steps=record.steps) for task in planned.panels]
+    # As few pixels a cell as there are: many cells are what regions need.
+    sizes = {task.base: min(picture_size(task.base).sides) for task in planned.panels}
+    panels = [
+        replace(task, size=record.size, decode=sizes[task.base], steps=record.steps)
+        for task in planned.panels
+    ]
     keyed = tuple(replace(task, key=key_of(drawn_from(task))) for task in panels)
     said = {task.key: json.loads(canonical(drawn_from(task))) for task in keyed}
     return replace(planned, panels=keyed, key_inputs={**planned.key_inputs, **said})

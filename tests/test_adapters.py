@@ -27,7 +27,13 @@ from storyforge.model.tokens import encode
 from storyforge.modelref import ADAPTERS, POCKET
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts, ship
-from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, train_adapter
+from storyforge.pocket.pretrain.adapters import (
+    PEAK,
+    narrowed,
+    new_adapter,
+    train_adapter,
+    widened,
+)
 from storyforge.pocket.pretrain.conditions import CONDITIONS, stand_of
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, Team
@@ -37,7 +43,7 @@ from storyforge.sample.control import Rack
 from storyforge.tasks import ControlTask
 
 ALONE = Team(0, 1)
-LIMIT = 12_000_000
+LIMIT = 18_000_000
 """Bytes of all adapters in the package."""
 
 
@@ -142,10 +148,25 @@ def test_a_controlnet_adds_nothing_before_its_first_step(begun: Path) -> None:
             torch.randn(1, parts.LATENT_CHANNELS, *[parts.PICTURE // parts.DOWNSCALE] * 2),
             torch.tensor([500]),
             torch.randn(1, parts.POSITIONS, parts.TEXT_WIDTH),
-            torch.rand(1, 3, parts.PICTURE, parts.PICTURE),
+            torch.rand(1, 3, 2 * parts.PICTURE, 2 * parts.PICTURE),
             return_dict=False,
         )
     assert all((each == 0).all() for each in (*down, mid))
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_wider_adapter_says_of_a_picture_what_the_other_says_of_its_means(colours: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        narrow = T2IAdapter(colours, [16, 32], 1, 4)
+        seen = torch.rand(2, colours, 32, 48)
+    wide = T2IAdapter(colours, [16, 32], 1, 8)
+    wide.load_state_dict(widened(narrow.state_dict()))
+    means = torch.nn.functional.avg_pool2d(seen, 2)
+    for one, other in zip(wide(seen), narrow(means), strict=True):
+        torch.testing.assert_close(one, other)
+    for name, value in narrowed(wide.state_dict()).items():
+        torch.testing.assert_close(value, narrow.state_dict()[name])
 
 
 def test_the_shipped_adapters_are_small_and_whole() -> None:
@@ -165,9 +186,9 @@ def test_the_stock_adapter_pipeline_opens_and_draws(name: str) -> None:
         POCKET, adapter=adapter, dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
-    condition = CONDITIONS[name](picture_of("waving"), generator(0))
+    condition = CONDITIONS[name](picture_of("waving"), generator(0), 512)
     made = pipe("a fox", image=condition, num_inference_steps=2, output_type="np").images
-    assert made.shape == (1, 256, 256, 3)
+    assert made.shape == (1, 512, 512, 3)
     assert np.isfinite(made).all()
 
 
@@ -177,9 +198,9 @@ def test_the_stock_controlnet_pipeline_opens_and_draws() -> None:
         POCKET, controlnet=net, dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
-    condition = Image.fromarray(pencil.sketch(picture_of("waving"))).convert("RGB")
+    condition = Image.fromarray(pencil.sketch(picture_of("waving"), 512)).convert("RGB")
     made = pipe("a fox", image=condition, num_inference_steps=2, output_type="np").images
-    assert made.shape == (1, 256, 256, 3)
+    assert made.shape == (1, 512, 512, 3)
     assert np.isfinite(made).all()
 
 

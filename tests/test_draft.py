@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from storyforge.cli.program import app
 from storyforge.errors import StoryForgeError
+from storyforge.modelref import picture_size
 from storyforge.plan.draft import STEPS, draft_tasks, drafted
 from storyforge.plan.pins import Pin
 from storyforge.plan.plan import Order
@@ -97,7 +98,7 @@ def test_a_draft_is_small_quick_and_in_shape(story: Path) -> None:
     one = draft_tasks(read(story))[0]
     width, height = one.size
     assert width / height == pytest.approx(2, rel=0.1)
-    assert width * height == pytest.approx(256 * 256, rel=0.1)
+    assert width * height == pytest.approx(picture_size("pocket").side ** 2, rel=0.1)
     assert (one.steps, one.guidance_scale) == (STEPS, None)
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 pytest.importorskip("skia")
 
+from storyforge.model.canonical import Named, settled
 from storyforge.pocket import world
 from storyforge.pocket.world.frames import HEAD, frames
 from storyforge.pocket.world.looks import BUILDS, POSES, SPECIES, Look
@@ -201,3 +203,12 @@ def test_every_head_lies_in_the_middle_of_its_frame(pose: str, build: str, mirro
     wide, high, middle = HEAD
     found = maps[int(np.argmin(apart)), 0] @ spot * (wide, high) + (0, middle)
     np.testing.assert_allclose(found, 0, atol=1e-5)
+
+
+def test_all_that_drawings_tell_is_among_what_has_a_name() -> None:
+    figures, places = ([Named(*each) for each in listed] for listed in world.named())
+    for seed in range(200):
+        *subjects, place = world.told_of(world.imagine(np.random.default_rng(seed)))
+        for told, names in [*((subject, figures) for subject in subjects), (place, places)]:
+            one = torch.from_numpy(told).reshape(1, -1, 1, 1)
+            assert torch.equal(settled(one, names), one)

@@ -21,8 +21,10 @@ from storyforge.model.canonical import (
     LandmarkGroup,
     Landmarks,
     amid,
+    Named,
     decided,
     placed,
+    settled,
     snapped,
 )
 from storyforge.model.cell_decoder import DRAWN, PATCH
@@ -328,6 +330,14 @@ def test_what_has_a_name_is_told_exactly_and_nothing_else_changes() -> None:
     assert found[0, 4, 0].tolist() == pytest.approx([1.0, 0.1])
     other = [at for at in range(TOLD) if at != 4]
     assert torch.equal(found[:, other], told[:, other])
+
+
+def test_what_has_a_name_is_settled_and_what_is_free_stays() -> None:
+    told = torch.tensor([[0.4, 0.3], [-0.2, 0.9], [0.1, 0.7]]).reshape(1, 3, 1, 2)
+    names = [Named(0, [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], 9.0), Named(2, [[0.0]], 0.5)]
+    found = settled(told, names)
+    assert found.reshape(3, 2).T.tolist() == [[0.0, 0.0, 0.0], [0.0, 1.0, pytest.approx(0.7)]]
+    assert torch.equal(settled(found, names), found)
 
 
 def test_planes_are_read_between_their_nodes_by_how_near_their_landmark_is() -> None:

@@ -10,6 +10,7 @@ the frames). Not covered: what becomes of the features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,35 @@ def snapped(told: torch.Tensor, near: torch.Tensor, landmarks: Landmarks) -> tor
     shares = torch.einsum("nmhw,mt->nthw", near, minds).clamp(max=1)
     exactly = torch.einsum("nmhw,mt->nthw", near, landmarks.points[:count].to(near.dtype) * minds)
     return told * (1 - shares) + exactly
+
+
+class Named(NamedTuple):
+    """Numbers told that are one of a few points, for what they tell has a name, or is not there.
+
+    first   of the numbers
+    points  all that may be told
+    within  how far from a point it is what is meant
+    """
+
+    first: int
+    points: Sequence[Sequence[float]]
+    within: float = math.inf
+
+
+def settled(told: torch.Tensor, names: Sequence[Named]) -> torch.Tensor:
+    """What is told (n, t, h, w), as the nearest of what may be told.
+
+    A denoiser that does not know which of two it is to be tells their mean, and half a hat is none.
+    """
+    made = told.clone()
+    for first, listed, within in names:
+        points = torch.tensor(listed, device=told.device)
+        here = slice(first, first + points.shape[1])
+        cells = told[:, here].permute(0, 2, 3, 1).float()
+        apart, nearest = (cells[..., None, :] - points).square().sum(-1).min(-1)
+        meant = torch.where((apart < within**2)[..., None], points[nearest], cells)
+        made[:, here] = meant.permute(0, 3, 1, 2).to(told.dtype)
+    return made
 
 
 class Frames(nn.Module):

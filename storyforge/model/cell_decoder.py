@@ -23,9 +23,11 @@ from storyforge.model.canonical import (
     Frames,
     LandmarkGroup,
     Landmarks,
+    Named,
     amid,
     decided,
     placed,
+    settled,
     snapped,
     waves,
 )
@@ -58,6 +60,7 @@ class Equipment(NamedTuple):
     colours  the first numbers of the colours told
     places   the first landmark of places, and how many there are
     alone    how many of the landmarks, from the first, mind what tells of one thing
+    names    what has a name in figures, and in places
     """
 
     atlases: Sequence[dict[str, Any]]
@@ -66,6 +69,7 @@ class Equipment(NamedTuple):
     colours: Sequence[int]
     places: Sequence[int]
     alone: int
+    names: tuple[Sequence[Named], Sequence[Named]] = ((), ())
 
     def atlas(self, index: int) -> Atlas:
         """A new one."""
@@ -269,6 +273,9 @@ class Decoder(nn.Module):
         first, count = self.equipment.places
         subject = near[:, : first + count].argmax(1) < first
         around, place = amid(told, spots, ~subject)
+        figures, places = self.equipment.names
+        told = torch.where(subject[:, None], settled(told, figures), settled(told, places))
+        around, near = settled(around, places), self.landmarks(told)
         near, told = self._named(near, told)
         around = torch.cat(self._named(self.landmarks(around), around)[::-1], 1)
         at = [

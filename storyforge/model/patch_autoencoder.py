@@ -21,6 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from storyforge.model.agreement import OWN, Telling, together
+from storyforge.model.canonical import Named
 from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment
 from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.modelref import PATCH_SCALES
@@ -142,6 +143,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         frames: int = 1,
         atlases: tuple[dict[str, Any], ...] = (PLANE, PLANE),
         colours: tuple[int, ...] = (),
+        names: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ()),
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
@@ -165,6 +167,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         atlases    planes of features in each frame, last in the place: `side` nodes a side, `width`
                    features, `groups` of landmarks, each (first, count), that have a plane
         colours    the first of the three numbers of each colour told
+        names      numbers of figures, and of places, that are one of a few points: of each the
+                   first, the points, and how far from one it is meant
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths     of the decoder: at cells, of subjects, of places, of the refiners
@@ -174,7 +178,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         fields = (1, told - OWN - 1) if fields is None else fields
         self.code = CellEncoder(latent_channels - told, told, fields, sizes, reading)
         telling = Telling(told, sizes, mirror, landmarks)
-        equipment = Equipment(atlases, frames, inks, colours, places, alone)
+        figures, settings = ([Named(*each) for each in listed] for listed in names)
+        named = figures, settings
+        equipment = Equipment(atlases, frames, inks, colours, places, alone, named)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 

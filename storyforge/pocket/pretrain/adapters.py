@@ -8,7 +8,8 @@ https://arxiv.org/abs/2302.05543) learns beside them, from drawings and their co
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,15 +63,58 @@ def new_adapter(name: str, unet: Path) -> Adapter:
     return net
 
 
+FIRST = "adapter.conv_in.weight"
+"""The layer of a T2I-Adapter that reads all pixels of a cell."""
+
+
+def widened(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of a T2I-Adapter that reads pictures of twice the side, and says of each what this
+    one says of its means of 2 × 2 pixels.
+
+    It is trained on pictures of the smaller side, which are a quarter of the work, and shipped for
+    those that the model makes: stock pipelines want a condition to be as large as the picture.
+    """
+    sides = weights[FIRST].shape[2:]
+    cells = _by_pixel(weights[FIRST])
+    wide = cells.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    return {**weights, FIRST: wide.flatten(1, 3).reshape(len(cells), -1, *sides)}
+
+
+def narrowed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The inverse of `widened`."""
+    sides = weights[FIRST].shape[2:]
+    cells = _by_pixel(weights[FIRST]).unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).sum((3, 5))
+    return {**weights, FIRST: cells.flatten(1, 3).reshape(len(cells), -1, *sides)}
+
+
+def _by_pixel(weight: torch.Tensor) -> torch.Tensor:
+    """(out, colours · pixels, 3, 3) as (out, colours, rows, columns, 3, 3), for RGB or grey."""
+    for colours in (3, 1):
+        side = math.isqrt(weight.shape[1] // colours)
+        if colours * side**2 == weight.shape[1]:
+            return weight.unflatten(1, (colours, side, side))
+    raise ValueError(f"{weight.shape[1]} channels are no square of pixels")
+
+
 def _begun(job: Job) -> Adapter:
-    """An untrained adapter, but for sketches one that already knows how to speak to the U-Net."""
+    """The shipped adapter where it fits, else an untrained one, but for sketches one that already
+    knows how to speak to the U-Net."""
     unet, known = parts.part_folder(job.folder, "unet"), job.folder / "keypose.safetensors"
     adapter = new_adapter(job.stage, unet)
+    shipped = parts.adapters_folder() / job.stage / "diffusion_pytorch_model.safetensors"
+    if shipped.is_file():
+        weights = {name: value.float() for name, value in load_file(shipped).items()}
+        weights = narrowed(weights) if isinstance(adapter, T2IAdapter) else weights
+        if all(
+            name in weights and weights[name].shape == value.shape
+            for name, value in adapter.state_dict().items()
+        ):
+            adapter.load_state_dict(weights)
+            return adapter
     if job.stage == "sketch" and known.is_file():
         weights = under(load_file(known), "ema.adapter.")
-        first = "adapter.conv_in.weight"
-        colours = weights[first].reshape(parts.WIDTHS[0], 3, -1, *weights[first].shape[2:])
-        adapter.load_state_dict(weights | {first: colours.sum(1)})
+        cells = _by_pixel(weights[FIRST])
+        adapter.load_state_dict(weights | {FIRST: cells.sum(1).flatten(1, 2)})
     return adapter
 
 
@@ -81,6 +125,8 @@ class Conditions:
         """For the adapter of this stage; a ControlNet reads in colour whatever it is."""
         self.seed, self.pictures = job.seed, pictures
         self.draw = CONDITIONS[job.stage.removeprefix("controlnet-")]
+        # A ControlNet's reader has no wider twin: it learns on pictures as large as the model's.
+        self.side = 2 * parts.PICTURE if job.stage.startswith("controlnet") else parts.PICTURE
         self.colour = job.stage != "sketch"
         self.kept: dict[int, bytes] = {}
         told = [any(_shown(job.stage, each) for each in picture.subjects) for picture in pictures]
@@ -96,7 +142,9 @@ class Conditions:
     def _pixels(self, row: int) -> np.ndarray:
         if row not in self.kept:
             file = io.BytesIO()
-            made = self.draw(self.pictures[row], np.random.default_rng((self.seed, 6, row)))
+            made = self.draw(
+                self.pictures[row], np.random.default_rng((self.seed, 6, row)), self.side
+            )
             made.save(file, "PNG", compress_level=1)
             self.kept[row] = file.getvalue()
         with Image.open(io.BytesIO(self.kept[row])) as file_read:
@@ -161,7 +209,10 @@ class Learner:
         texts = ["" if generator.random() < CAPTION_DROPOUT else text for text in texts]
         device = self.job.device
         seen = conditions.tensors(rows, generator).to(device)
-        clean, cover = (torch.from_numpy(x).to(device) for x in latents.rows(rows))
+        drawn, cover = latents.rows(rows)
+        counts = (1 + SUBJECT_WEIGHT * cover) * latents.fineness
+        counts[:, : parts.COMPONENTS] = 0
+        clean, weight = (torch.from_numpy(x).to(device) for x in (drawn, counts))
         noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), generator)
         noisy = self.scheduler.add_noise(clean, noise, steps)
         with torch.no_grad():
@@ -170,14 +221,14 @@ class Learner:
         with torch.autocast(device, torch.bfloat16):
             added = residuals(self.adapter, noisy, steps, features, seen)
             made = self.unet(noisy, steps, features, **added).sample
-        loss = _error(made.float(), clean, cover)
+        loss = _error(made.float(), clean, weight)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         self.team.average(self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.average.update(self.adapter)
-        return loss.item(), _error(plain, clean, cover).item()
+        return loss.item(), _error(plain, clean, weight).item()
 
     def _noise_levels(self, count: int, generator: np.random.Generator) -> torch.Tensor:
         """Mostly high ones, for there a picture's layout is decided (T2I-Adapter, §3.4)."""
@@ -192,8 +243,7 @@ class Learner:
         save_checkpoint(self.path, modules, averages, self.optimizer, progress)
 
 
-def _error(made: torch.Tensor, wanted: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
-    weight = 1 + SUBJECT_WEIGHT * cover
+def _error(made: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return ((made - wanted).square() * weight).mean() / weight.mean()
 
 

@@ -112,8 +112,8 @@ def _edges(picture: world.Picture, size: int) -> Image.Image:
     return lines
 
 
-CONDITIONS: Final[dict[str, Callable[[world.Picture, np.random.Generator], Image.Image]]] = {
+CONDITIONS: Final[dict[str, Callable[..., Image.Image]]] = {
     "keypose": keypose,
     "sketch": sketch,
 }
-"""By what an adapter reads."""
+"""By what an adapter reads: of a picture, a generator and pixels a side."""

@@ -30,6 +30,7 @@ from storyforge.pocket.pretrain.run import (
 from storyforge.pocket.pretrain.text import (
     MeaningHeads,
     captions,
+    ends_of,
     meant,
     text_encoder_of,
     token_ids,
@@ -194,10 +195,12 @@ class Denoiser:
         )
         torch.manual_seed(int(rng.integers(2**62)))
         with torch.autocast(device, torch.bfloat16):
-            features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
+            ids = token_ids(self.tokenizer, texts).to(device)
+            features = self.text(ids).last_hidden_state
             loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
             cell_loss = self.cells(self.named.pop(), seen)
-        meaning_loss = self.heads.lack(features, *(each.to(device) for each in said))
+        ends = ends_of(self.tokenizer, ids)
+        meaning_loss = self.heads.lack(features, ends, *(each.to(device) for each in said))
         torch.autograd.backward(loss + MEANING_LOSS * meaning_loss + CELL_LOSS * cell_loss)
         return loss.item()
 
@@ -339,7 +342,8 @@ def assemble(folder: Path, averages: dict[str, Average], tokenizer: CLIPTokenize
         requires_safety_checker=False,
     )
     pipe.save_pretrained(folder / "pipeline")
+    # A tokenizer is two files of text; diffusers writes both once more as one.
+    known, made = parts.part_folder(folder, "tokenizer"), folder / "pipeline" / "tokenizer"
     for name in ("vocab.json", "merges.txt"):
-        shutil.copy(
-            parts.part_folder(folder, "tokenizer") / name, folder / "pipeline" / "tokenizer" / name
-        )
+        shutil.copy(known / name, made / name)
+    (made / "tokenizer.json").unlink(missing_ok=True)

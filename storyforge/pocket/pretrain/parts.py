@@ -1,7 +1,4 @@
-"""The blueprint of the embedded model: stock diffusers and transformers classes and sizes.
-
-It is that of the second edition, which is being trained; what the package ships is the first.
-"""
+"""The blueprint of the embedded model: stock diffusers and transformers classes and sizes."""
 
 from pathlib import Path
 
@@ -88,6 +85,7 @@ def new_autoencoder() -> PatchAutoencoder:
         frames=len(frames[0]),
         atlases=world.atlases(),
         colours=world.COLOURS_TOLD,
+        names=world.named(),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     model.set_landmarks(torch.from_numpy(points), torch.from_numpy(minding))
@@ -110,7 +108,7 @@ def new_controlnet() -> ControlNetModel:
         attention_head_dim=HEADS,
         cross_attention_dim=TEXT_WIDTH,
         norm_num_groups=16,
-        conditioning_embedding_out_channels=(8, 16, 24, 32, 64),
+        conditioning_embedding_out_channels=(4, 8, 16, 24, 32, 64),
     )
     for name, weight in net.controlnet_cond_embedding.named_parameters():
         if name.endswith("bias"):
@@ -166,7 +164,8 @@ def clip_folder() -> Path:
 
 
 def start_folder() -> Path:
-    """Weights of the second edition while it is being trained; no package carries them."""
+    """What only training needs, and weights in training that are not shipped yet, if there are any;
+    no package carries them."""
     return Path(__file__).parent / "start"
 
 

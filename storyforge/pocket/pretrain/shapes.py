@@ -4,6 +4,7 @@ Whole drawings, without what only larger pictures show (`Decoder.coarse`), are a
 work of stage `decoder`, which goes on from here with lines of twice the size.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -49,6 +50,8 @@ RATES: Final = {"table": 5e-3, "behind": 3e-3}
 picture shows one alone."""
 LOOKED_AT: Final = 0.4
 """Share of the cells that are drawn: pictures teach more than their parts."""
+BARE: Final = 0.4
+"""Share of the pictures with nobody in them: each has one place, and there is much to know of it."""
 LEARNT: Final = ("into", "cells", "trust", "figures", "behind")
 """Parts of the decoder that this stage trains; what only larger pictures show stays as it is."""
 SUBJECT_WEIGHT: Final = 2.0
@@ -82,7 +85,7 @@ class Shaping:
         """One step at `factor` of the peak learning rate; the loss."""
         self.step += 1
         at_rate(factor, self.optimizer)
-        pictures = [world.imagine(self.rng) for _ in range(self.job.batch_size)]
+        pictures = [self._imagined() for _ in range(self.job.batch_size)]
         latents, wanted, counts = self.drawn(pictures)
         here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
         with torch.autocast(self.job.device, torch.bfloat16):
@@ -95,6 +98,10 @@ class Shaping:
         self.average.update(self.layers)
         found: float = loss.item()
         return found
+
+    def _imagined(self) -> world.Picture:
+        picture = world.imagine(self.rng)
+        return replace(picture, subjects=()) if self.rng.random() < BARE else picture
 
     def drawn(
         self, pictures: list[world.Picture]

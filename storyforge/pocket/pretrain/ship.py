@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from diffusers import T2IAdapter
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
-from storyforge.pocket.pretrain.adapters import PEAK, new_adapter
+from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, widened
 from storyforge.pocket.pretrain.denoiser import assemble
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
@@ -36,16 +37,23 @@ HABITS: dict[str, object] = {
 def keep_start(job: Job, team: Team) -> None:
     """Copy what was trained so far to where the next training starts, in fp16."""
     assemble_averages(job)
-    target = parts.start_folder()
-    _copy_parts(job.folder / "pipeline", target, PARTS)
+    _copy_parts(job.folder / "pipeline", parts.start_folder(), PARTS)
+    _keep_heads(job)
+
+
+def _keep_heads(job: Job) -> None:
+    """What text says by its features is learnt beside it, and no picture needs it."""
+    target = parts.start_folder() / "heads.safetensors"
     heads = under(load_file(job.folder / "unet.safetensors"), "model.heads.")
-    save_file({name: weight.half() for name, weight in heads.items()}, target / "heads.safetensors")
-    for file in target.glob("*.safetensors"):
-        file.chmod(0o644)
+    save_file({name: weight.half() for name, weight in heads.items()}, target)
+    target.chmod(0o644)
 
 
 def ship(job: Job, team: Team) -> None:
-    """Assemble the pipeline from the checkpoint and copy it into the package."""
+    """Assemble the pipeline from the checkpoint and copy it into the package.
+
+    The next training starts from there: what `keep-start` kept is gone.
+    """
     assemble_averages(job)
     target = parts.weights_folder()
     _copy_parts(job.folder / "pipeline", target, (*PARTS, "scheduler"))
@@ -54,6 +62,9 @@ def ship(job: Job, team: Team) -> None:
     prompts = [world.describe(world.imagine(generator), generator) for _ in range(PRIOR_PICTURES)]
     habits = {**HABITS, "prior_prompts": prompts}
     (target / "storyforge.json").write_text(json.dumps(habits, indent=1) + "\n", encoding="utf-8")
+    _keep_heads(job)
+    for part in PARTS:
+        shutil.rmtree(parts.start_folder() / part, ignore_errors=True)
 
 
 def assemble_averages(job: Job) -> None:
@@ -90,8 +101,13 @@ def ship_adapters(job: Job, team: Team) -> None:
         checkpoint = job.folder / f"{name}.safetensors"
         if not checkpoint.is_file():
             continue
+        weights = under(load_file(checkpoint), "ema.adapter.")
         adapter = new_adapter(name, parts.part_folder(job.folder, "unet"))
-        adapter.load_state_dict(under(load_file(checkpoint), "ema.adapter."))
+        if isinstance(adapter, T2IAdapter):
+            colours = adapter.config.in_channels
+            adapter = T2IAdapter(colours, list(parts.WIDTHS), 2, 2 * parts.DOWNSCALE)
+            weights = widened(weights)
+        adapter.load_state_dict(weights)
         target = parts.adapters_folder() / name
         shutil.rmtree(target, ignore_errors=True)
         adapter.half().save_pretrained(target)

@@ -26,10 +26,16 @@ LEAST_SPREAD: Final = 0.15
 """Errors count by one over the spread of a number, or by one over this."""
 RATE, HEAD_RATE = 1e-3, 2e-3
 HEADS_OF_ATTENTION: Final = 5
+KEPT: Final = 1.0
+"""How much it counts that what a U-Net listens to stays as it is."""
 
 
 class MeaningHeads(nn.Module):
-    """Read off a caption's features what its drawing tells of each subject and of the place."""
+    """Read off a caption's features what its drawing tells of each subject and of the place.
+
+    It is read off all of them, and off those of every token of the end by nothing but a matrix:
+    what is said there each cell of a U-Net hears with the least to learn.
+    """
 
     def __init__(self, width: int) -> None:
         """`width` of the features."""
@@ -40,6 +46,7 @@ class MeaningHeads(nn.Module):
         self.out = nn.Sequential(
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, world.MEANINGS - OWN)
         )
+        self.ends = nn.Linear(width, SLOTS * (world.MEANINGS - OWN))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(b, t, width) to (b, slots, meanings)."""
@@ -48,17 +55,27 @@ class MeaningHeads(nn.Module):
         made: torch.Tensor = self.out(self.norm(found + asked))
         return made
 
-    def lack(self, features: torch.Tensor, told: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    def lack(
+        self, features: torch.Tensor, ends: torch.Tensor, told: torch.Tensor, there: torch.Tensor
+    ) -> torch.Tensor:
         """Mean squared error by what there is of each number, of what is there.
 
+        ends   (b, t) of bool
         told   (b, slots, meanings)
         there  (b, slots) of 0 and 1
         """
-        counts = there[..., None] / there.sum()
-        spread = (told.square() * counts).sum((0, 1)).clamp(min=LEAST_SPREAD**2)
-        error = (self(features).float() - told).square() / spread
-        lack: torch.Tensor = (error * counts).sum() / told.shape[-1]
-        return lack
+        caption = ends.nonzero()[:, 0]
+        said = self.ends(features[ends]).unflatten(-1, (SLOTS, -1))
+        found = _lack(self(features), told, there) + _lack(said, told[caption], there[caption])
+        return found / 2
+
+
+def _lack(made: torch.Tensor, told: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    counts = there[..., None] / there.sum()
+    spread = (told.square() * counts).sum((0, 1)).clamp(min=LEAST_SPREAD**2)
+    error = (made.float() - told).square() / spread
+    lack: torch.Tensor = (error * counts).sum() / told.shape[-1]
+    return lack
 
 
 def meant(pictures: list[world.Picture]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,6 +105,11 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
         return_tensors="pt",
     ).input_ids
     return ids
+
+
+def ends_of(tokenizer: CLIPTokenizer, ids: torch.Tensor) -> torch.Tensor:
+    """(n, 77) of bool: the end of the text, and all that follows."""
+    return ids == tokenizer.eos_token_id
 
 
 def learn_words(job: Job, team: Team) -> None:
@@ -122,6 +144,8 @@ def train_text(job: Job, team: Team) -> None:
     tokenizer, text = tokenizer_of(job), text_encoder_of(job)
     heads = MeaningHeads(parts.TEXT_WIDTH).to(job.device)
     parts.take_over(heads, parts.part_folder(job.folder, "heads.safetensors"))
+    # What a U-Net listens to stays as it is, but for what the end says.
+    heard = text_encoder_of(job).eval() if (job.folder / "unet.safetensors").is_file() else None
     groups = [
         {"params": [*text.parameters()], "base": RATE},
         {"params": [*heads.parameters()], "base": HEAD_RATE},
@@ -137,7 +161,12 @@ def train_text(job: Job, team: Team) -> None:
         at_rate(clock.factor(spent), optimizer)
         with torch.autocast(job.device, torch.bfloat16):
             features = text(ids).last_hidden_state
-        loss = heads.lack(features, *(each.to(job.device) for each in meant(pictures)))
+        ends = ends_of(tokenizer, ids)
+        loss = heads.lack(features, ends, *(each.to(job.device) for each in meant(pictures)))
+        if heard is not None:
+            with torch.no_grad():
+                before = heard(ids).last_hidden_state
+            loss = loss + KEPT * (features - before)[~ends].float().square().mean()
         torch.autograd.backward(loss)
         team.average(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

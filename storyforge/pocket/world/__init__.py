@@ -26,6 +26,7 @@ from storyforge.pocket.world.meaning import (
     landmark_groups,
     landmarks,
     meanings,
+    named,
     recoloured,
     told_of,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "look_held_out",
     "look_words",
     "meanings",
+    "named",
     "put",
     "random_look",
     "random_thing",

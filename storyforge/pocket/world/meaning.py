@@ -185,6 +185,27 @@ def landmark_groups() -> dict[str, tuple[int, int]]:
     }
 
 
+_FAINT: Final = 0.4
+"""A tint told less than this is none; of all that there are the palest is told by twice as much."""
+
+_ANY: Final = 99.0
+
+
+def named() -> tuple[list[tuple[int, list[list[float]], float]], ...]:
+    """Of figures and of places: the first of some numbers, all that they may tell, and how far from
+    one of these it is meant."""
+    figures = {field: [code(field, ""), *_CODES[field].values()] for field in _MINDED}
+    del figures["kind"]
+    figures |= {field: [np.array([at], np.float32) for at in (0, 1, -1)] for field in SHOWN}
+    settings = {field: [*_CODES[name].values()] for name, field in OF_PLACES.items()}
+    settings["pattern"] = [code("pattern", ""), *_CODES["sky"].values()]
+    rows = [
+        [(PLACE_OF[field].start, np.stack(points).tolist(), _ANY) for field, points in of.items()]
+        for of in (figures, settings)
+    ]
+    return rows[0], [*rows[1], (PLACE_OF["colour"].start, [[0.0, 0.0, 0.0]], _FAINT)]
+
+
 MIRROR: Final = PLACE_OF["mirror"].start
 """Which number is below 0 for who looks to the other side."""
 
