@@ -29,7 +29,6 @@ from storyforge.engine.engine import Engine
 from storyforge.engine.maker import raise_first
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.executor import OnProgress, silent
-from storyforge.modelref import picture_size
 from storyforge.metrics.image_diff import (
     ImageDifference,
     PictureChange,
@@ -38,6 +37,7 @@ from storyforge.metrics.image_diff import (
     read_pixels,
     write_changes,
 )
+from storyforge.modelref import picture_size
 from storyforge.plan.keys import canonical, drawn_from, key_of
 from storyforge.plan.plan import Plan, base_of, draw_up
 from storyforge.project.project import Project

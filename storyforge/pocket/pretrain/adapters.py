@@ -74,17 +74,17 @@ def widened(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     It is trained on pictures of the smaller side, which are a quarter of the work, and shipped for
     those that the model makes: stock pipelines want a condition to be as large as the picture.
     """
-    sides = weights[FIRST].shape[2:]
     cells = _by_pixel(weights[FIRST])
     wide = cells.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
-    return {**weights, FIRST: wide.flatten(1, 3).reshape(len(cells), -1, *sides)}
+    return {**weights, FIRST: wide.reshape(len(cells), -1, *cells.shape[4:])}
 
 
 def narrowed(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The inverse of `widened`."""
-    sides = weights[FIRST].shape[2:]
-    cells = _by_pixel(weights[FIRST]).unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).sum((3, 5))
-    return {**weights, FIRST: cells.flatten(1, 3).reshape(len(cells), -1, *sides)}
+    cells = _by_pixel(weights[FIRST])
+    count, colours, side, _, *kernel = cells.shape
+    cells = cells.reshape(count, colours, side // 2, 2, side // 2, 2, *kernel).sum((3, 5))
+    return {**weights, FIRST: cells.reshape(count, -1, *kernel)}
 
 
 def _by_pixel(weight: torch.Tensor) -> torch.Tensor:
@@ -92,7 +92,7 @@ def _by_pixel(weight: torch.Tensor) -> torch.Tensor:
     for colours in (3, 1):
         side = math.isqrt(weight.shape[1] // colours)
         if colours * side**2 == weight.shape[1]:
-            return weight.unflatten(1, (colours, side, side))
+            return weight.reshape(len(weight), colours, side, side, *weight.shape[2:])
     raise ValueError(f"{weight.shape[1]} channels are no square of pixels")
 
 

@@ -51,7 +51,7 @@ picture shows one alone."""
 LOOKED_AT: Final = 0.4
 """Share of the cells that are drawn: pictures teach more than their parts."""
 BARE: Final = 0.4
-"""Share of the pictures with nobody in them: each has one place, and there is much to know of it."""
+"""Share of the pictures with nobody in them: each has one place, of which there is much to know."""
 LEARNT: Final = ("into", "cells", "trust", "figures", "behind")
 """Parts of the decoder that this stage trains; what only larger pictures show stays as it is."""
 SUBJECT_WEIGHT: Final = 2.0

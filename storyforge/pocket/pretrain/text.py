@@ -109,7 +109,8 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 
 def ends_of(tokenizer: CLIPTokenizer, ids: torch.Tensor) -> torch.Tensor:
     """(n, 77) of bool: the end of the text, and all that follows."""
-    return ids == tokenizer.eos_token_id
+    found: torch.Tensor = ids == tokenizer.eos_token_id
+    return found
 
 
 def learn_words(job: Job, team: Team) -> None:
