@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from storyforge.pocket.pretrain.decoder import (
     EYE_WEIGHT,
     HEAD_WEIGHT,
     Drawings,
+    known_latents,
     picture_loss,
     psnr,
     train_decoder,
@@ -29,6 +31,7 @@ from storyforge.pocket.pretrain.decoder import (
 from storyforge.pocket.pretrain.latents import autoencoder_of
 from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
+from storyforge.pocket.pretrain.scenery import empty, everywhere, told_of_places, train_scenery
 
 ALONE = Team(0, 1)
 
@@ -121,6 +124,33 @@ def test_the_decoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(folder:
     code = autoencoder_of(folder).code.plain.weight
     torch.testing.assert_close(made.code.plain.weight, code, atol=1e-3, rtol=1e-3)
     assert made.config.sample_size == CELLS * DRAWN
+
+
+def test_places_are_drawn_as_pictures_with_nobody_in_them_are(folder: Path) -> None:
+    model = autoencoder_of(folder).eval()
+    pictures = [empty(np.random.default_rng(seed)) for seed in range(3)]
+    latents = torch.cat([known_latents(model, picture) for picture in pictures])
+    latents[:, :COMPONENTS] = 0
+    every = torch.ones(len(pictures), CELLS, CELLS, dtype=torch.bool)
+    with torch.no_grad():
+        around = model.decoder.place(told_of_places(pictures)[:, :, None, None])
+        alone = model.decoder.behind(around, everywhere(len(pictures)), every, coarse=True)
+        whole = model.decoder.drawn(latents, every, coarse=True)
+    # Latents are kept in half precision.
+    torch.testing.assert_close(alone, whole, atol=5e-3, rtol=0)
+
+
+def test_scenery_learns_and_no_figure_does(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "vae", tmp_path / "vae")
+    before = autoencoder_of(tmp_path).state_dict()
+    with torch.random.fork_rng():
+        train_scenery(job(tmp_path, "scenery"), ALONE)
+    made = autoencoder_of(tmp_path).state_dict()
+    changed = {
+        name for name, value in made.items() if not torch.allclose(value, before[name], atol=1e-3)
+    }
+    assert changed
+    assert all(name.startswith("decoder.behind.") for name in changed)
 
 
 def test_the_doubler_learns_and_nothing_else_does(folder: Path) -> None:

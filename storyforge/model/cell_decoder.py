@@ -170,16 +170,21 @@ class Behind(nn.Module):
         self.inking = Inking((seen, CODE), *size, equipment.inks, POINTS)
         self.finer = Finer(waved, size[0], equipment.inks, POINTS)
 
-    def forward(self, cells: Known, here: torch.Tensor, *, coarse: bool) -> torch.Tensor:
-        """(m, q, q, 3) of the m cells `here` (n, h, w)."""
+    def forward(
+        self, around: torch.Tensor, place: Spots, here: torch.Tensor, *, coarse: bool
+    ) -> torch.Tensor:
+        """(m, q, q, 3) of the m cells `here` (n, h, w).
+
+        around, place  as in `Known`
+        """
         picture = here.nonzero()[:, 0]
-        code, inks = self.code(cells.around)[picture], self.inks(cells.around)[picture]
-        at = cells.place.points(POINTS.points)[here]
-        looked = self.atlas(cells.around[picture, self.told :], at)
+        code, inks = self.code(around)[picture], self.inks(around)[picture]
+        at = place.points(POINTS.points)[here]
+        looked = self.atlas(around[picture, self.told :], at)
         features = self.inking.features(torch.cat([looked, waves(at, WAVES)], -1), code)
         shares = self.inking.shares(features, coarse=coarse)
         if not coarse:
-            finer = cells.place.points(2 * POINTS.points)[here]
+            finer = place.points(2 * POINTS.points)[here]
             shares = shares + self.finer(features, waves(finer, WAVES))
         return inked(shares, inks.reshape(len(inks), inks.shape[1] // 3, 3))
 
@@ -253,7 +258,7 @@ class Decoder(nn.Module):
           (m, q, q, 3)
         """
         cells = self.known(latents)
-        pixels = self.behind(cells, here, coarse=coarse)
+        pixels = self.behind(cells.around, cells.place, here, coarse=coarse)
         subject = cells.subject[here]
         before, share = self.figures(cells, here & cells.subject, coarse=coarse)
         both = torch.lerp(pixels[subject], before, share)
@@ -275,18 +280,23 @@ class Decoder(nn.Module):
         around, place = amid(told, spots, ~subject)
         figures, places = self.equipment.names
         told = torch.where(subject[:, None], settled(told, figures), settled(told, places))
-        around, near = settled(around, places), self.landmarks(told)
+        near = self.landmarks(told)
         near, told = self._named(near, told)
-        around = torch.cat(self._named(self.landmarks(around), around)[::-1], 1)
+        around = self.place(around)
         at = [
             waves(where.at.permute(0, 2, 3, 1).float(), CELL_WAVES).permute(0, 3, 1, 2)
             for where in (spots, place)
         ]
-        everywhere = around.expand(-1, -1, *told.shape[-2:])
+        everywhere = around[:, :, None, None].expand(-1, -1, *told.shape[-2:])
         read = [latents[:, : self.components], told, near, everywhere, *at]
         x = self.cells(self.into(torch.cat(read, 1).to(told.dtype)))
-        around = around.flatten(1).to(told.dtype)
+        around = around.to(told.dtype)
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
+
+    def place(self, told: torch.Tensor) -> torch.Tensor:
+        """What is told of places (n, t, 1, 1), and how near that is to landmarks: (n, t + m)."""
+        told = settled(told, self.equipment.names[1])
+        return torch.cat(self._named(self.landmarks(told), told)[::-1], 1).flatten(1)
 
     def _corrected(
         self, pixels: torch.Tensor, known: torch.Tensor, trust: torch.Tensor

@@ -12,6 +12,7 @@ from storyforge.pocket.pretrain.denoiser import train_unet
 from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
+from storyforge.pocket.pretrain.scenery import train_scenery
 from storyforge.pocket.pretrain.shapes import train_shapes
 from storyforge.pocket.pretrain.ship import keep_start, ship, ship_adapters, ship_clip
 from storyforge.pocket.pretrain.text import learn_words, train_text
@@ -23,6 +24,7 @@ STAGES = {
     "unet": train_unet,
     "encoder": train_encoder,
     "shapes": train_shapes,
+    "scenery": train_scenery,
     "decoder": train_decoder,
     "critic": train_with_critic,
     "double": train_doubler,
@@ -36,7 +38,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys([*ADAPTERS, "decoder", "critic", "double"], 8)
-    | {"encoder": 16, "shapes": 4}
+    | {"encoder": 16, "shapes": 4, "scenery": 24}
 )
 
 
