@@ -43,7 +43,7 @@ from storyforge.sample.control import Rack
 from storyforge.tasks import ControlTask
 
 ALONE = Team(0, 1)
-LIMIT = 18_000_000
+LIMIT = 24_000_000
 """Bytes of all adapters in the package."""
 
 

@@ -19,7 +19,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer")
 PRIOR_PICTURES = 48
 HABITS: dict[str, object] = {
     "steps": 20,
-    "guidance_scale": 3.0,
+    "guidance_scale": 1.7,
     "guidance_rescale": 0.7,
     "scheduler": "dpm++2m",
     "train_steps": 100,
