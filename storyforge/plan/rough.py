@@ -47,7 +47,7 @@ class _Pace:
     picture: int
 
 
-_EMBEDDED: Final = _Pace(0.07, 0.12, 4, (620_000_000, 970_000_000), 320_000, 300_000, 80_000)
+_EMBEDDED: Final = _Pace(0.12, 0.19, 10, (790_000_000, 1_120_000_000), 390_000, 360_000, 300_000)
 _LARGE: Final = _Pace(8.0, 30, 400, (3_200_000_000, 3_900_000_000), 5_000_000, 40_000_000, 500_000)
 """Measured with the embedded model, and with Stable Diffusion 1.5 in half precision, on two
 processors."""
