@@ -23,6 +23,7 @@ from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -35,7 +36,7 @@ from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.modelref import ADAPTERS
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.conditions import stand_of
+from storyforge.pocket.pretrain.conditions import SIDE, stand_of
 from storyforge.pocket.world import pencil
 from storyforge.pocket.world.looks import Look
 from storyforge.sample.control import Controls, OpenControl, open_adapter
@@ -79,12 +80,13 @@ def unposed(picture: world.Picture) -> str:
     return with_articles(f"{words} {side}, {place} {time}")
 
 
-def conditions(name: str, pictures: Sequence[world.Picture]) -> torch.Tensor:
-    """(n, channels, 256, 256) in [0, 1]: what the adapter reads of each drawing."""
+def conditions(name: str, pictures: Sequence[world.Picture], side: int = SIDE) -> torch.Tensor:
+    """(n, channels, side, side) in [0, 1]: what the adapter reads of each drawing."""
     if name == "keypose":
-        made = [np.asarray(keypoint_picture([stand_of(p.subjects[0])], 256, 256)) for p in pictures]
+        stands = [[stand_of(picture.subjects[0])] for picture in pictures]
+        made = [np.asarray(keypoint_picture(each, side, side)) for each in stands]
     else:
-        lines = [pencil.sketch(picture)[..., None] for picture in pictures]
+        lines = [pencil.sketch(picture, side)[..., None] for picture in pictures]
         made = [np.repeat(x, 1 if name == "sketch" else 3, 2) for x in lines]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
 
@@ -105,14 +107,16 @@ def drawn(
         attention = AttentionContext(encode(base, [*[""] * len(part), *map(unposed, part)], {}))
         extras = Extras()
         if adapter is not None:
-            seen = conditions(name, part).to(base.device, base.dtype)
+            seen = conditions(name, part, base.side).to(base.device, base.dtype)
             task = ControlTask(ADAPTERS / name, None)
             whole = torch.ones(1, 1, 1, 1, device=base.device)
             control = OpenControl(task, adapter, torch.cat([seen, seen]), whole)
             extras = Extras(conditions=Controls(base, attention.text, [control]))
         noise = start_latents(base, [first + start + i for i in range(len(part))])
         clean = denoise(base, attention, noise, steps=steps, extras=extras)
-        pixels = base.decode(clean).permute(0, 2, 3, 1)
+        # Pictures are compared in the size of drawings.
+        pixels = F.interpolate(base.decode(clean), size=(SIDE, SIDE), mode="area")
+        pixels = pixels.permute(0, 2, 3, 1)
         made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
         sys.stderr.write(f"{name}: {len(made)} of {len(asked)}\n")
     return made
@@ -143,7 +147,9 @@ def _grown(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def reconstructed(base: BaseModel, drawing: Pixels) -> Pixels:
     """A drawing that went through the autoencoder."""
     pixels = torch.from_numpy(drawing).permute(2, 0, 1)[None].float() / 255
-    back = base.decode(base.encode(pixels.to(base.device)))[0].permute(1, 2, 0)
+    large = F.interpolate(pixels.to(base.device), size=(base.side, base.side))
+    made = F.interpolate(base.decode(base.encode(large)), size=(SIDE, SIDE), mode="area")
+    back = made[0].permute(1, 2, 0)
     return (back * 255).round().to(torch.uint8).cpu().numpy()
 
 
@@ -188,7 +194,7 @@ def sheet(asked: Sequence[world.Picture], made: dict[str, list[Pixels]]) -> Pixe
         tiles += [world.draw(picture)[0], made["off"][index]]
         for name in ("keypose", "sketch"):
             seen = (conditions(name, [picture])[0] * 255).byte().permute(1, 2, 0).numpy()
-            tiles += [np.broadcast_to(seen, (256, 256, 3)).copy(), made[name][index]]
+            tiles += [np.broadcast_to(seen, (SIDE, SIDE, 3)).copy(), made[name][index]]
         tiles.append(made["controlnet-sketch"][index])
     return world.sheet(tiles, len(tiles) // len(asked))
 
