@@ -137,12 +137,12 @@ def candy(stage: Stage) -> None:
 
 
 OBJECTS = {
-    "glimmer": ("yellow ball", draw.lantern),
+    "glimmer": ("lantern", draw.lantern),
     "stripy": ("red ball", beachball),
     "toadstool": ("blue mushroom", toadstool),
 }
 SCENES = {
-    "moonwood": ("forest", draw.moonwood),
+    "moonwood": ("grove", draw.moonwood),
     "reef": ("beach", reef),
     "candy": ("meadow", candy),
 }

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from storyforge.pocket import world
+from storyforge.pocket.pretrain.run import narrowly
 from storyforge.pocket.world.looks import CROWNS, DYES, HEADGEAR, MARKS, PEOPLE, SPECIES
 from storyforge.pocket.world.places import PLACES
 
@@ -268,8 +269,6 @@ def train(minutes: float, batch: int, peak: float) -> None:
     torch.manual_seed(0)
     judge = open_judge().train() if WEIGHTS.is_file() else Judge()
     judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if WEIGHTS.is_file():  # edges and colours are what they were; their layer is the dearest
-        judge.blocks[0].eval().requires_grad_(False)
     average = {k: v.clone() for k, v in judge.state_dict().items()}
     optimizer = torch.optim.AdamW(judge.parameters(), lr=peak, weight_decay=0.02)
     started, recent = time.process_time(), 0.0
@@ -281,7 +280,7 @@ def train(minutes: float, batch: int, peak: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 100, max(0.01, 1.2 * (1 - spent)))
         seen = _blurred(drawn, generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with narrowly("cpu"):
             loss = _loss(judge(seen), right)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -74,6 +74,7 @@ class Defaults:
     guidance_scale, guidance_rescale   classifier-free guidance; rescale in [0, 1]
     guidance_start, guidance_stop      the part of the steps in which there is guidance
     heads                              whether heads are drawn again, larger
+    company                            whether the prompt of a region names who is in the others
     train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
     prior_share                        part of a training batch that is the base's own pictures
 
@@ -88,6 +89,7 @@ class Defaults:
     guidance_stop: Share = 1.0
     scheduler: str = "ddim"
     heads: bool = False
+    company: bool = False
     train_steps: PositiveInt = 1000
     train_batch: PositiveInt = 4
     embedding_lr: NonNegativeFloat = 1e-3

@@ -245,6 +245,8 @@ class Sampling(BaseModel):
     """regions do not look at each other; on if training-free"""
     reinitialisation: bool | None = None
     """start every region from the noise that suits it best; on if training-free"""
+    company: bool | None = None
+    """whether the prompt of a region names who is in the others, by their class"""
     heads: bool | None = None
     """draw the heads of characters again, each as large as a picture of its own"""
     decode: int | None = Field(default=None, ge=64, le=8192)

@@ -28,10 +28,17 @@ from storyforge.pocket.pretrain.decoder import (
     psnr,
     train_decoder,
 )
+from storyforge.pocket.pretrain.encoder import Encoding
 from storyforge.pocket.pretrain.latents import autoencoder_of
 from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
-from storyforge.pocket.pretrain.scenery import empty, everywhere, told_of_places, train_scenery
+from storyforge.pocket.pretrain.scenery import (
+    Furnishing,
+    empty,
+    everywhere,
+    told_of_places,
+    train_scenery,
+)
 
 ALONE = Team(0, 1)
 
@@ -144,13 +151,35 @@ def test_scenery_learns_and_no_figure_does(folder: Path, tmp_path: Path) -> None
     shutil.copytree(folder / "vae", tmp_path / "vae")
     before = autoencoder_of(tmp_path).state_dict()
     with torch.random.fork_rng():
+        learning = Furnishing(job(tmp_path, "scenery"), ALONE)
+        for _ in range(4):
+            learning.learn(1.0)
+        learning.keep()
+        steps = learning.trained.step
         train_scenery(job(tmp_path, "scenery"), ALONE)
+        assert Furnishing(job(tmp_path, "scenery"), ALONE).trained.step > steps
     made = autoencoder_of(tmp_path).state_dict()
     changed = {
         name for name, value in made.items() if not torch.allclose(value, before[name], atol=1e-3)
     }
     assert changed
     assert all(name.startswith("decoder.behind.") for name in changed)
+
+
+def test_stages_in_one_folder_leave_each_others_parts_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "vae", tmp_path / "vae")
+    with torch.random.fork_rng():
+        places = Furnishing(job(tmp_path, "scenery"), ALONE)
+        reading = Encoding(job(tmp_path, "encoder"), ALONE)
+        for learner in (reading, places):
+            learner.learn(1.0)
+        reading.keep()
+        read = autoencoder_of(tmp_path).code.state_dict()
+        places.keep()
+    after = autoencoder_of(tmp_path).code.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in read.items())
+    first = autoencoder_of(folder).code.state_dict()
+    assert not all(torch.equal(first[name], value) for name, value in read.items())
 
 
 def test_the_doubler_learns_and_nothing_else_does(folder: Path) -> None:

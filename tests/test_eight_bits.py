@@ -54,9 +54,9 @@ def _models(base: BaseModel) -> Iterator[nn.Module]:
 
 
 @torch.no_grad()
-def drawn(base: BaseModel) -> Tensor:
+def drawn(base: BaseModel, seed: int = 1) -> Tensor:
     text = encode(base, ["", "a red fox"], {})
-    return denoise(base, AttentionContext(text), start_latents(base, [1]), steps=2)
+    return denoise(base, AttentionContext(text), start_latents(base, [seed]), steps=2)
 
 
 def delta(base: BaseModel) -> dict[str, Delta]:
@@ -100,9 +100,14 @@ def test_what_is_in_blocks_is_a_byte_a_weight_and_the_rest_as_it_was(kind: str) 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl", *JOINT])
 def test_it_draws_nearly_the_same(kind: str) -> None:
-    full, eight = drawn(base_of(tiny_pipeline(kind))), drawn(small(kind))
-    # Weights are random, and so is how much a little more or less of them is made of.
-    assert 0 < (eight - full).std() / full.std() < 0.15
+    full, eight = base_of(tiny_pipeline(kind)), small(kind)
+    lacks = []
+    # Weights are random, and of some noise they make much of little.
+    for seed in range(7):
+        right = drawn(full, seed)
+        lacks.append((drawn(eight, seed) - right).std() / right.std())
+    assert min(lacks) > 0
+    assert torch.stack(lacks).median() < 0.05
 
 
 def test_it_errs_less_than_fp8_by_diffusers_layerwise_casting() -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("skia")
 
 from storyforge.model.agreement import OWN
 from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.modelref import POCKET
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.encoder import (
@@ -23,6 +24,7 @@ from storyforge.pocket.pretrain.encoder import (
     reading_loss,
     seeing_loss,
     shown,
+    surprise,
     train_encoder,
 )
 from storyforge.pocket.pretrain.latents import draw_latents
@@ -109,3 +111,46 @@ def test_what_one_cell_sees_its_subject_tells() -> None:
     assert seeing_loss(seen, sure, told) < right + 0.02
     sure[:, :, :, blind] = 0.0
     assert seeing_loss(seen, sure, told) > right + 0.1
+
+
+def test_a_cell_is_to_be_as_sure_as_what_it_sees_is_right() -> None:
+    told = shown(pictures(2))[1]
+    chance = torch.Generator().manual_seed(0)
+    off = 0.1 * torch.randn(told.shape, generator=chance)
+    off[..., ::2] *= 5
+    spread = told.square().mean((0, 2, 3), keepdim=True).clamp(min=0.15**2)[:, OWN:]
+    right = -((off[:, OWN:].square() / spread).mean((0, 2), keepdim=True).log()).expand_as(
+        off[:, OWN:]
+    )
+    least = surprise(told + off, right, told)
+    for other in (right + 0.5, right - 0.5, right.mean((1, 3), keepdim=True).expand_as(right)):
+        assert surprise(told + off, other, told) > least
+
+
+def test_the_shipped_autoencoder_solves_for_the_colours_that_figures_have() -> None:
+    model = PatchAutoencoder.from_pretrained(POCKET / "vae").float().eval()
+    striped = [each for each in pictures(120) if any(_striped(s.what) for s in each.subjects)]
+    assert len(striped) > 5
+    pixels, told = shown(striped)
+    latents = torch.cat([model.code.plain(pixels), told], 1)
+    for name, of in world.HAD_BY.items():
+        first = parts.COMPONENTS + world.PLACE_OF[name].start
+        at = slice(first, first + 3)
+        has = (told[:, 0] > 0) & (told[:, world.PLACE_OF[of]].abs().amax(1) > 0.5)
+        other = latents.clone()
+        other[:, at] *= 0.5
+        found = model.decoder.coloured(other, pixels)
+        lacks = [(x - latents)[:, at].abs().mean(1)[has].mean() for x in (other, found)]
+        assert lacks[1] < 0.8 * lacks[0], name
+
+
+def _striped(what: world.Look | world.Thing) -> bool:
+    return isinstance(what, world.Look) and what.extra("stripes") is not None
+
+
+def test_how_sure_a_cell_is_can_be_learnt_again_when_nobody_hears_it() -> None:
+    told = shown(pictures(1))[1]
+    sure = torch.full_like(told[:, OWN:], -30.0).requires_grad_()
+    torch.autograd.backward(surprise(told + 0.1, sure, told))
+    assert sure.grad is not None
+    assert (sure.grad < 0).all()

@@ -38,7 +38,7 @@ def spec(name: str, kind: str, said: str) -> ConceptSpec:
 
 CAST = [
     *(spec(name, "character", said) for name, said in CLASSES.items()),
-    spec("glimmer", "object", "yellow ball"),
+    spec("glimmer", "object", "lantern"),
     spec("stripy", "object", "red ball"),
     spec("reef", "scene", "beach"),
 ]

@@ -27,7 +27,7 @@ from storyforge.model.canonical import (
     settled,
     snapped,
 )
-from storyforge.model.cell_decoder import DRAWN, PATCH
+from storyforge.model.cell_decoder import DRAWN, PATCH, _solved
 from storyforge.model.ink import Grid, Inking, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.modelref import POCKET
@@ -425,3 +425,34 @@ def test_cells_hear_from_those_of_their_subject_that_see_it_best() -> None:
     torch.testing.assert_close(found[0, 5], wanted, atol=0.1, rtol=0.1)
     torch.testing.assert_close(found[0, 3:5], told[0, 3:5], atol=1e-3, rtol=1e-3)
     assert torch.equal(found[:, :3], told[:, :3])
+
+
+def test_the_colour_of_each_subject_is_solved_though_some_pixels_lie_amiss() -> None:
+    chance = torch.Generator().manual_seed(0)
+    here = torch.ones(1, 2, 3, dtype=torch.bool)
+    subject = torch.tensor([0, 0, 0, 1, 1, 1])
+    alike = (subject[:, None] == subject).float()[None]
+    parts = torch.rand(6, 4000, 1, generator=chance)
+    right = torch.randn(2, 3, generator=chance)[subject]
+    lack = parts * right[:, None]
+    torch.testing.assert_close(_solved(parts, lack, alike, here), right, atol=0.1, rtol=0)
+    lack[:, ::4] += 2.0
+    torch.testing.assert_close(_solved(parts, lack, alike, here), right, atol=0.3, rtol=0)
+
+
+def test_pixels_in_the_colour_beneath_do_not_count() -> None:
+    here, one = torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1, 1, 1)
+    parts, beneath = torch.ones(1, 9000, 1), torch.tensor([[0.6, -0.2, 0.1]])
+    right = torch.tensor([[-0.5, 0.4, 0.8]])
+    lack = right[:, None].repeat(1, 9000, 1)
+    lack[:, :5000] = beneath
+    both = _solved(parts, lack, one, here)
+    assert (both - beneath).norm() < (both - right).norm()
+    torch.testing.assert_close(_solved(parts, lack, one, here, beneath), right, atol=0.1, rtol=0)
+
+
+def test_what_is_not_seen_stays_as_it_was_read() -> None:
+    one, here = torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool)
+    lack = torch.randn(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    assert _solved(torch.zeros(1, 50, 1), lack, one, here).eq(0).all()
+    assert _solved(torch.full((1, 50, 1), 1e-3), lack, one, here).abs().max() < 0.01

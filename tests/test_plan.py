@@ -411,6 +411,51 @@ def test_prompts_are_said_in_order(folder: Path) -> None:
     assert panel_prompt(story, end) == "a fox, in the snow, soft light"
 
 
+def test_a_region_says_who_is_beside_it_where_the_base_or_the_author_wants_it(
+    folder: Path,
+) -> None:
+    alone = "a <pip> waving on the left, in <wood>, night, fireflies, soft light"
+    together = {
+        "left": "a <pip> waving on the left and an old lantern on the right",
+        "right": "a fox waving on the left and a <lantern> on the right",
+    }
+    company = replace(BASE, defaults=Defaults(company=True))
+
+    def said(base: ModelRef, sampling: str = "") -> dict[str, str]:
+        story = story_with(folder, "pages:", f"{sampling}\npages:")
+        found = draw_up(story, base=base).panels[0]
+        return {region.name: region.prompt for region in found.regions}
+
+    assert said(BASE)["left"] == alone
+    assert said(company, "sampling: {company: false}")["left"] == alone
+    for prompts in (said(company), said(BASE, "sampling: {company: true}")):
+        assert {name: words.split(", in <")[0] for name, words in prompts.items()} == together
+        assert prompts["left"].endswith(", in <wood>, night, fireflies, soft light")
+
+
+def test_who_stands_furthest_left_is_named_first_and_who_is_sought_not_at_all(
+    folder: Path,
+) -> None:
+    regions = """
+          last: {at: right, concept: pip}
+          first: {at: left, concept: lantern}
+          other: {at: middle, prompt: a red ball}
+          sought: {at: auto, prompt: a moth}"""
+    story = story_with(
+        folder,
+        "\n          left: {concept: pip, prompt: waving}"
+        "\n          right: {concept: lantern, negative: rust}",
+        regions,
+    )
+    found = next(story.panels())[1]
+    assert region_prompt(story, found, "other", company=True).startswith(
+        "an old lantern on the left and a red ball in the middle and a fox on the right, in"
+    )
+    assert region_prompt(story, found, "sought", company=True) == region_prompt(
+        story, found, "sought"
+    )
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

@@ -251,7 +251,7 @@ def test_what_is_no_pdf_is_an_environment_problem(drawn: Book, tmp_path: Path) -
         found_in(drawn, tmp_path / "a.pdf")
 
 
-def test_pictures_that_do_not_say_where_faces_are_are_named_where_words_lie_on_them(
+def test_where_words_lie_on_a_picture_whose_faces_are_not_known_it_is_named(
     book: Book,
 ) -> None:
     above, planned = Rect(100, 40, 80, 15), Head("Pip", FACE, Rect(90, 100, 100, 200), 1.0, True)

@@ -32,7 +32,7 @@ from storyforge.pocket.pretrain.clip import (
     view,
 )
 from storyforge.pocket.pretrain.code import Code, fit_code, patches
-from storyforge.pocket.pretrain.denoiser import CellHeads, _shared_out, train_unet
+from storyforge.pocket.pretrain.denoiser import CellHeads, WideMuon, _shared_out, train_unet
 from storyforge.pocket.pretrain.latents import (
     KINDS,
     Latents,
@@ -359,6 +359,8 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
     base = open_base(str(folder / "pipeline"), "hash")
     assert not base.unet.conv_out.weight[: parts.COMPONENTS].any()
     assert base.unet.conv_out.weight[parts.COMPONENTS :].any()
+    assert not base.unet.conv_in.weight[:, : parts.COMPONENTS].any()
+    assert base.unet.conv_in.weight[:, parts.COMPONENTS :].any()
     assert base.defaults == Defaults()
     noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     assert noise["prediction_type"] == "sample"
@@ -383,6 +385,37 @@ def test_the_shipped_weights_open_with_the_stock_pipeline() -> None:
     pipe = StableDiffusionPipeline.from_pretrained(POCKET)
     assert pipe.unet.config.cross_attention_dim == pipe.text_encoder.config.hidden_size
     assert len([name for name in pipe.unet.attn_processors if "attn2" in name]) == 16
+
+
+def test_the_shipped_unet_hears_and_says_nothing_of_components() -> None:
+    unet = open_base(str(POCKET), "hash").unet
+    assert not unet.conv_in.weight[:, : parts.COMPONENTS].any()
+    assert not unet.conv_out.weight[: parts.COMPONENTS].any()
+
+
+def test_the_shipped_autoencoder_corrects_by_the_components_that_it_reads() -> None:
+    model = PatchAutoencoder.from_pretrained(POCKET / "vae").float()
+    plain, decoder = model.code.plain, model.decoder
+    rows = plain.weight.permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(rows * decoder.scale, decoder.basis, atol=1e-3, rtol=0)
+    middle = -decoder.basis @ decoder.mean / decoder.scale
+    torch.testing.assert_close(plain.bias, middle, atol=2e-2, rtol=0)
+
+
+def test_in_float32_muon_steps_as_torchs_does_in_bfloat16() -> None:
+    chance = torch.Generator().manual_seed(0)
+    begun = [torch.randn(shape, generator=chance) for shape in ((6, 10), (12, 5))]
+    ends = []
+    for kind in (torch.optim.Muon, WideMuon):
+        matrices = [nn.Parameter(each.clone()) for each in begun]
+        muon = kind(matrices, lr=0.1, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        for _ in range(3):
+            muon.zero_grad()
+            sum(matrix.pow(3).sum() for matrix in matrices).backward()
+            muon.step()
+        ends.append(matrices)
+    for one, other, first in zip(*ends, begun, strict=True):
+        assert (one - other).norm() < 0.03 * (one - first).norm()
 
 
 def test_the_shipped_weights_are_small_and_whole() -> None:

@@ -57,9 +57,9 @@ def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
     before = autoencoder_of(folder).state_dict()
     with torch.random.fork_rng():
         train_shapes(job(folder, "shapes"), ALONE)
-        steps = Shaping(job(folder, "shapes"), ALONE).step
+        steps = Shaping(job(folder, "shapes"), ALONE).trained.step
         train_shapes(job(folder, "shapes"), ALONE)
-        assert 0 < steps < Shaping(job(folder, "shapes"), ALONE).step
+        assert 0 < steps < Shaping(job(folder, "shapes"), ALONE).trained.step
     after = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()
     changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
     assert "decoder.behind.inking.out.weight" in changed

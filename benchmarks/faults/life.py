@@ -151,6 +151,7 @@ def stages_for_nothing() -> Iterator[None]:
             *((module, "draw_panels", _draw) for module in (maker, stages)),
             (maker, "_usual_jobs", lambda count: 1),
             (books.Books, "perform", _bind),
+            (books.Books, "judged", lambda self, bound, on_progress: ()),
             (engine.Engine, "compose", lambda self, tasks: None),
         ):
             stack.enter_context(patch.object(owner, name, made))

@@ -78,9 +78,7 @@ def check_known(leaves: Sequence[Leaf], marks: Marks, report: Report) -> None:
     )
     if unknown:
         named = ", ".join(f"`{panel}`" for panel in unknown)
-        do = "does" if len(unknown) == 1 else "do"
-        pictures = "picture" if len(unknown) == 1 else "pictures"
-        message = f"the {pictures} of {named} {do} not say where faces are"
+        message = f"where faces are is not known of {named}"
         hint = "look at those pages; move a balloon with `at`, or draw the picture anew"
         report.warning(marks.panel(unknown[0]), "SF534", message, hint)
 

@@ -23,7 +23,7 @@ ALIKE, NEAR = 2.0, 0.55
 LEAST_COVERED = 0.02
 """How much a cell that no subject covers has to say about where it is."""
 SUREST = 6.0
-"""How sure a cell may be, and how unsure, in logarithms."""
+"""How sure a cell may be, and how unsure, in logarithms of precision."""
 LARGEST = 6.0
 """Sizes that are believed are between this and one part of it."""
 
@@ -114,7 +114,7 @@ def together(
     """
     with torch.autocast(told.device.type, enabled=False):
         cells = told.float().flatten(2)
-        same, weights = cells[:, OWN:], sure.float().flatten(2).clamp(-SUREST, SUREST).exp()
+        same, weights = cells[:, OWN:], weighed(sure)
         half = half_size(same[:, :1], sizes)
         kind, middle = same[:, 1 : 1 + kinds], middles(told) - cells[:, 1:OWN] * half
         for _ in range(ROUNDS):
@@ -123,6 +123,23 @@ def together(
             kind, middle, half = (each @ shares.mT for each in (kind, middle, half))
         made = shared_out(same, weights, shares)
         return torch.cat([cells[:, :OWN], made], 1).reshape(told.shape)
+
+
+def kinship(told: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
+    """(n, h·w, h·w) in (0, 1]: how surely two cells, which agree already, are of one subject.
+
+    told, sizes  as in `agreed`
+    """
+    cells = told.float().flatten(2)
+    half = half_size(cells[:, OWN : OWN + 1], sizes)
+    middle = middles(told) - cells[:, 1:OWN] * half
+    near = NEAR**2 * half.mT @ half
+    return (-_apart(cells[:, OWN:]) / ALIKE - _apart(middle) / near).exp()
+
+
+def weighed(sure: torch.Tensor) -> torch.Tensor:
+    """(n, t, h, w) logarithms of how well something is seen, to weights (n, t, h·w)."""
+    return sure.float().flatten(2).clamp(-SUREST, SUREST).exp()
 
 
 def shared_out(values: torch.Tensor, weights: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from storyforge.model.agreement import Spots, Telling, agreed
+from storyforge.model.agreement import Spots, Telling, agreed, kinship
 from storyforge.model.canonical import (
     Atlas,
     Frames,
@@ -32,7 +32,7 @@ from storyforge.model.canonical import (
     waves,
 )
 from storyforge.model.convolution import Block, Refiner, silence
-from storyforge.model.ink import Finer, Grid, Inking, inked
+from storyforge.model.ink import Finer, Grid, Inking, inked, parts_of
 from storyforge.modelref import PATCH_SCALES
 
 PATCH, DRAWN = PATCH_SCALES[:2]
@@ -47,8 +47,32 @@ BELIEF = 4.0
 """Before any training components are believed so many logits."""
 SAID = 0.05
 """Components that are all smaller are not known."""
+SEEN, LITTLE = 20.0, 2.0
+"""Pixels of a colour that count as much as how it was read, and those of what is small."""
+WEIGHED, NEARLY = 8, 0.1
+"""How often pixels are weighed anew, and how much may lack of one that is right."""
+APART = 0.4
+"""How far apart colours are that lie on each other."""
+BELIEVED = 0.7
+"""How far off a colour that was read may be."""
+THERE = 0.5
+"""What tells of something is at least this where it is there."""
 CODE = 64
 """Numbers into which what is told of a place is summed up."""
+
+
+class Solved(NamedTuple):
+    """A colour told that is solved for where a picture is read, if what has it is there.
+
+    first     of its three numbers
+    by, many  the numbers that tell what has it: the first, and how many
+    small     whether it is of what is small, and often lies amiss
+    """
+
+    first: int
+    by: int
+    many: int
+    small: bool
 
 
 class Equipment(NamedTuple):
@@ -61,6 +85,7 @@ class Equipment(NamedTuple):
     places   the first landmark of places, and how many there are
     alone    how many of the landmarks, from the first, mind what tells of one thing
     names    what has a name in figures, and in places
+    solved   which of the colours are solved for
     """
 
     atlases: Sequence[dict[str, Any]]
@@ -70,6 +95,7 @@ class Equipment(NamedTuple):
     places: Sequence[int]
     alone: int
     names: tuple[Sequence[Named], Sequence[Named]] = ((), ())
+    solved: Sequence[Solved] = ()
 
     def atlas(self, index: int) -> Atlas:
         """A new one."""
@@ -130,6 +156,14 @@ class Figures(nn.Module):
         self, cells: Known, here: torch.Tensor, *, coarse: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects."""
+        shares, inks = self.shares(cells, here, coarse=coarse)
+        return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
+
+    def shares(
+        self, cells: Known, here: torch.Tensor, *, coarse: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (m, q, q, k + 1) of k inks and, last, of the subject; and the inks (m, k, 3), of
+        which those that are told are the first."""
         told, near, x = (
             values.permute(0, 2, 3, 1)[here] for values in (cells.told, cells.near, cells.x)
         )
@@ -146,7 +180,7 @@ class Figures(nn.Module):
         own = [told[:, first : first + 3] for first in self.colours]
         if own:
             inks = torch.cat([torch.stack(own, 1).to(inks.dtype), inks], 1)
-        return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
+        return shares, inks
 
     def _points(self, cells: Known, here: torch.Tensor, times: int) -> list[torch.Tensor]:
         """(m, times², 2) in each frame."""
@@ -293,6 +327,49 @@ class Decoder(nn.Module):
         around = around.to(told.dtype)
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
 
+    @torch.no_grad()
+    def coloured(self, latents: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+        """Latents (n, c, h, w) that were read off pictures (n, 3, 16·h, 16·w), some of the colours
+        that subjects tell as these have them.
+
+        A pixel is so much of each ink, and some inks are colours told. So which of them draws a
+        subject best can be solved for, however small what has the colour is. What is hardly seen
+        stays as it was read, and what would be quite another colour.
+        """
+        cells, solved = self.known(latents), self.equipment.solved
+        here = cells.subject
+        if not (solved and here.any()):
+            return latents
+        own = [[*self.equipment.colours].index(colour.first) for colour in solved]
+        shares, inks = self.figures.shares(cells, here, coarse=True)
+        parts, inks = parts_of(shares[..., :-1]), inks.float()
+        covered = torch.sigmoid(shares[..., -1:].float()).flatten(1, 2)
+        parts = parts / parts.sum(-1, keepdim=True) * covered
+        behind = self.behind(cells.around, cells.place, here, coarse=True).float().flatten(1, 2)
+        wanted = pictures.float().reshape(len(pictures), 3, here.shape[1], PATCH, -1, PATCH)
+        wanted = wanted.permute(0, 2, 4, 3, 5, 1)[here].flatten(1, 2)
+        lack = wanted - (behind * (1 - covered) + parts @ inks)
+        alike = kinship(cells.told, self.telling.sizes)
+        told, made = cells.told.permute(0, 2, 3, 1)[here], latents.permute(0, 2, 3, 1).clone()
+        values, beneath = made[here], inks[:, own[0]]
+        # What is small lies on what is large: that is solved for first.
+        for colour, index in sorted(zip(solved, own, strict=True), key=lambda each: each[0].small):
+            read, seen = inks[:, index], parts[..., index : index + 1]
+            other = beneath - read if colour.small else None
+            change = _solved(seen, lack, alike, here, other)
+            there = told[:, colour.by : colour.by + colour.many].abs().amax(1, keepdim=True) > THERE
+            if not colour.small:
+                there = there & (change.norm(dim=-1, keepdim=True) < BELIEVED)
+            change = change * there
+            lack = lack - seen @ change[:, None]
+            found = (read + change).clamp(-1, 1)
+            if not colour.small:
+                beneath = torch.where(there, found, beneath)
+            at = slice(self.components + colour.first, self.components + colour.first + 3)
+            values[:, at] = torch.where(there, found.to(values.dtype), values[:, at])
+        made[here] = values
+        return made.permute(0, 3, 1, 2).contiguous()
+
     def place(self, told: torch.Tensor) -> torch.Tensor:
         """What is told of places (n, t, 1, 1), and how near that is to landmarks: (n, t + m)."""
         told = settled(told, self.equipment.names[1])
@@ -315,3 +392,38 @@ class Decoder(nn.Module):
 def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
     """(n, c, h, w) to (m, c)."""
     return values.permute(0, 2, 3, 1)[here]
+
+
+def _solved(
+    parts: torch.Tensor,
+    lack: torch.Tensor,
+    alike: torch.Tensor,
+    here: torch.Tensor,
+    other: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(m, 3) by how much an ink is to be other than it is, one answer a subject.
+
+    parts  (m, p, 1)  what it has of each pixel of m cells
+    lack   (m, p, 3)  what is missing there
+    alike  (n, h·w, h·w)  how surely two cells are of one subject
+    here   (n, h, w) of bool: which m cells
+    other  (m, 3)  by how much what it lies on is other: pixels that have that colour do not count
+
+    Where a line lies amiss a pixel lacks much whatever an ink is: errors count, and not their
+    squares (weighed anew, Holland and Welsch 1977).
+    """
+    counts = torch.ones_like(lack[..., :1])
+    if other is not None:
+        apart = (lack - parts * other[:, None]).square().sum(-1, keepdim=True)
+        counts = apart / (apart + APART**2)
+    change = lack.new_zeros(len(lack), 3)
+    for _ in range(WEIGHED):
+        missing = (lack - parts * change[:, None]).norm(dim=-1, keepdim=True)
+        weights = counts * NEARLY / (missing + NEARLY) * parts
+        both = torch.cat([(weights * parts).sum(1), (weights * lack).sum(1)], -1)
+        # Sums over all cells of a subject.
+        sums = both.new_zeros(*here.shape, 4)
+        sums[here] = both
+        sums = (alike @ sums.flatten(1, 2)).reshape(sums.shape)[here]
+        change = sums[:, 1:] / (sums[:, :1] + (SEEN if other is None else LITTLE))
+    return change

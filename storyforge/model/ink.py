@@ -114,10 +114,14 @@ def in_rows(values: torch.Tensor, grid: Grid, width: int) -> torch.Tensor:
     return parts.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
+def parts_of(shares: torch.Tensor) -> torch.Tensor:
+    """Logits (m, q, q, k) to what each ink has of a pixel (m, q², k), beside the others."""
+    return shares.float().clamp(-LOUDEST, LOUDEST).exp().flatten(1, 2)
+
+
 def inked(shares: torch.Tensor, inks: torch.Tensor) -> torch.Tensor:
     """Logits (m, q, q, k) and colours (m, k, 3) to pixels (m, q, q, 3)."""
     with torch.autocast(shares.device.type, enabled=False):
         # Sums of shares and of what they weigh in one product: softmax over so few is slow.
-        parts = shares.float().clamp(-LOUDEST, LOUDEST).exp().flatten(1, 2)
-        made = parts @ F.pad(inks.float(), (0, 1), value=1.0)
+        made = parts_of(shares) @ F.pad(inks.float(), (0, 1), value=1.0)
         return (made[..., :3] / made[..., 3:]).reshape(*shares.shape[:3], 3)

@@ -22,8 +22,9 @@ from torch import nn
 
 from storyforge.model.agreement import OWN, Telling, together
 from storyforge.model.canonical import Named
-from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment
+from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment, Solved
 from storyforge.model.convolution import Halving, Residual, silence
+from storyforge.model.palette import COLOURS, palettes
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -62,8 +63,9 @@ class CellEncoder(nn.Module):
     """Pixels to cells: the components of a patch, then what the cell is part of.
 
     The components are closed form. What is told is read off the pixels by residual convolutions
-    (He et al. 2015), down to a sixteenth of the cells, and from there up again to cells. A cell
-    tells of its subject what is seen there, and hears the rest from cells that are surer.
+    (He et al. 2015), beside which stand the colours of every patch, down to a sixteenth of the
+    cells, and from there up again to cells. A cell tells of its subject what is seen there, and
+    hears the rest from cells that are surer.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class CellEncoder(nn.Module):
         self.first = Halving(3 * (PATCH // 8) ** 2, quarters)
         self.parts = nn.Sequential(Halving(quarters, halves), Residual(halves))
         self.cells = nn.Sequential(Halving(halves, cells), Residual(cells))
+        self.halves_palette = nn.Conv2d(3 * COLOURS, halves, 1)
+        self.cells_palette = nn.Conv2d(3 * COLOURS, cells, 1)
         self.wide = nn.Sequential(Halving(cells, wide), Residual(wide), Residual(wide))
         self.widest = nn.Sequential(Halving(wide, widest), Residual(widest))
         self.widest_out = nn.Conv2d(widest, wide, 1)
@@ -90,8 +94,8 @@ class CellEncoder(nn.Module):
         self.late = Residual(cells)
         self.out = nn.Conv2d(cells, told, 1)
         self.sure = nn.Conv2d(cells, len(fields), 1)
-        silence(self.out)
-        silence(self.sure)
+        for layer in (self.out, self.sure, self.halves_palette, self.cells_palette):
+            silence(layer)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
@@ -102,7 +106,9 @@ class CellEncoder(nn.Module):
     def seen(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, 3, 16·h, 16·w) to what each cell sees (n, told, h, w), and how sure it is of what is
         one over a subject (n, told − 3, h, w)."""
-        x = self.cells(self.parts(self.first(F.pixel_unshuffle(pictures, PATCH // 8))))
+        x = self.parts(self.first(F.pixel_unshuffle(pictures, PATCH // 8)))
+        x = self.cells(x + self.halves_palette(palettes(pictures, PATCH // 2)))
+        x = x + self.cells_palette(palettes(pictures, PATCH))
         y = self.wide(_even(x))
         y = y + _grown(self.widest_out(self.widest(_even(y))), y)
         x = self.late(x + _grown(self.wide_out(F.relu(y)), x))
@@ -144,6 +150,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         atlases: tuple[dict[str, Any], ...] = (PLANE, PLANE),
         colours: tuple[int, ...] = (),
         names: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ()),
+        solved: tuple[tuple[int, int, int, bool], ...] = (),
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
@@ -169,6 +176,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         colours    the first of the three numbers of each colour told
         names      numbers of figures, and of places, that are one of a few points: of each the
                    first, the points, and how far from one it is meant
+        solved     colours told that are solved for where pictures are read: of each the first of
+                   its numbers, the first of those that tell what has it, how many these are, and
+                   whether it is of what is small
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths     of the decoder: at cells, of subjects, of places, of the refiners
@@ -180,7 +190,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         telling = Telling(told, sizes, mirror, landmarks)
         figures, settings = ([Named(*each) for each in listed] for listed in names)
         named = figures, settings
-        equipment = Equipment(atlases, frames, inks, colours, places, alone, named)
+        equipment = Equipment(
+            atlases, frames, inks, colours, places, alone, named, [Solved(*each) for each in solved]
+        )
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -239,8 +251,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = [side // self.config.pixels_per_cell * PATCH for side in pictures.shape[-2:]]
         if list(pictures.shape[-2:]) != size:
             pictures = F.interpolate(pictures, size=size, mode="area")
-        latents: torch.Tensor = self.code(pictures)
-        return latents
+        return self.decoder.coloured(self.code(pictures), pictures)
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""

@@ -78,7 +78,7 @@ def placement_for(
     device = device or str(best_device())
     if weights < LARGE:
         return Placement(device, torch.float32, why="small: in full precision")
-    half = _half_on(device)
+    half = half_on(device)
     if half is None:
         why = "this processor has no half precision"
         return Placement(device, torch.float32, why=why, eight_bits=eight_bits)
@@ -93,7 +93,7 @@ def placement_for(
     return Placement(device, half, tight, close, why, eight_bits)
 
 
-def _half_on(device: str) -> torch.dtype | None:
+def half_on(device: str) -> torch.dtype | None:
     """The half precision in which a device computes; None if it has none of its own."""
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16

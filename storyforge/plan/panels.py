@@ -64,7 +64,7 @@ def panel_task(
         fused=fused,
         prompt=panel_prompt(story, panel),
         negative=negative_prompt(story, panel),
-        regions=tuple(_region_tasks(story, panel)),
+        regions=tuple(_region_tasks(story, panel, base)),
         size=_size(story, panel, base),
         steps=panel.steps or sampling.steps,
         guidance_scale=sampling.guidance_scale if guidance_scale is None else guidance_scale,
@@ -162,8 +162,9 @@ def seed_of(story: Story, panel: Panel) -> int:
     return int.from_bytes(digest[:4]) >> 1
 
 
-def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
-    shapes = story.region_shapes(panel)
+def _region_tasks(story: Story, panel: Panel, base: ModelRef) -> Iterator[RegionTask]:
+    shapes, company = story.region_shapes(panel), story.sampling.company
+    company = base.defaults.company if company is None else company
     sought = {n: found_words(story, panel, n) for n in panel.regions if shapes[n].auto}
     whole = panel_prompt(story, panel) if sought else ""
     for name, region in panel.regions.items():
@@ -171,7 +172,7 @@ def _region_tasks(story: Story, panel: Panel) -> Iterator[RegionTask]:
         yield RegionTask(
             name=name,
             box=shape.bounds(),
-            prompt=region_prompt(story, panel, name),
+            prompt=region_prompt(story, panel, name, company=company),
             negative=negative_prompt(story, panel, name),
             weight=shape.weight,
             z=shape.z,

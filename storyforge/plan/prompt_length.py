@@ -48,8 +48,13 @@ def prompt_findings(story: Story) -> tuple[Diagnostic, ...]:
     room, counted = _longest(folder) - _ENDS, _counter(folder / "tokenizer")
     own = {name: _words_of(spec) for name, spec in story.concepts.items() if isinstance(spec, Path)}
     reports: dict[str, Report] = {}
+    usual = _usual(folder)
+    heads, company = (
+        usual[key] if said is None else said
+        for key, said in (("heads", story.sampling.heads), ("company", story.sampling.company))
+    )
     for _, panel in story.panels():
-        for place, prompt in _prompts(story, panel, heads=_heads(story, folder)):
+        for place, prompt in _prompts(story, panel, heads=heads, company=company):
             # A token is one byte at least: most prompts need not be counted.
             if len(prompt.encode()) + WORDS * prompt.count("<") <= room:
                 continue
@@ -62,27 +67,29 @@ def prompt_findings(story: Story) -> tuple[Diagnostic, ...]:
     return tuple({each for report in reports.values() for each in report.findings()})
 
 
-def _prompts(story: Story, panel: Panel, *, heads: bool) -> Iterator[tuple[StoryPlace, str]]:
+def _prompts(
+    story: Story, panel: Panel, *, heads: bool, company: bool
+) -> Iterator[tuple[StoryPlace, str]]:
     """Everything that is read to draw a panel, and where its author wrote it."""
     here: StoryPlace = ("panel", panel.id)
     yield (*here, "prompt"), panel_prompt(story, panel)
     yield (*here, "negative"), negative_prompt(story, panel)
     for name in panel.regions:
         where = (*here, "regions", name)
-        yield (*where, "prompt"), region_prompt(story, panel, name)
+        yield (*where, "prompt"), region_prompt(story, panel, name, company=company)
         yield (*where, "negative"), negative_prompt(story, panel, name)
         if heads:
             yield (*where, "prompt"), head_prompt(story, panel, name)
 
 
-def _heads(story: Story, folder: Path) -> bool:
-    """Whether heads are drawn again, by prompts that are a little longer."""
-    if story.sampling.heads is not None:
-        return story.sampling.heads
+def _usual(folder: Path) -> dict[str, bool]:
+    """Whether this base's heads are drawn again, by prompts that are a little longer, and whether
+    regions read of each other."""
     try:
-        return Defaults.read(folder / DEFAULTS_FILE).heads
+        usual = Defaults.read(folder / DEFAULTS_FILE)
     except EnvironmentProblem:
-        return False
+        usual = Defaults()
+    return {"heads": usual.heads, "company": usual.company}
 
 
 def _tokens(prompt: str, own: dict[str, int], counted: Callable[[str], int]) -> int:

@@ -212,11 +212,7 @@ def _found(
     """What stands against printing; of books that are only looked at, what hides faces."""
     if printed := [task for task in bound if task.format == "pdf"]:
         return engine.books.judged(printed, on_progress)
-    try:
-        found = engine.books.judged(bound[:1], on_progress)
-    except StoryForgeError:
-        # It is bound already: nothing that is only looked at fails for what would be said of it.
-        return ()
+    found = engine.books.judged(bound[:1], on_progress)
     return tuple(each for each in found if each.code in ABOUT_FACES)
 
 

@@ -7,7 +7,7 @@ place is `model.tokens`' work. No word is taken from the author and none is left
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -81,13 +81,38 @@ def _alone(story: Story, panel: Panel, name: str) -> str:
     return words
 
 
-def region_prompt(story: Story, panel: Panel, name: str) -> str:
-    """What one region shows: its concept, its words and side, then the panel's setting."""
+def region_prompt(story: Story, panel: Panel, name: str, *, company: bool = False) -> str:
+    """What one region shows: its concept, its words and side, then the panel's setting.
+
+    company  whether it says as well who is in the other regions, by their class: a model that
+             reads of one alone draws it as large as one who is alone, and the regions cut it
+    """
     side = side_of(story.region_boxes(panel)[name])
-    return _region_words(story, panel, name, "" if says(panel.regions[name].prompt, side) else side)
+    said = "" if says(panel.regions[name].prompt, side) else side
+    return _region_words(story, panel, name, said, _beside(story, panel, name) if company else {})
 
 
-def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:
+def _beside(story: Story, panel: Panel, name: str) -> dict[str, str]:
+    """Everyone in the other regions, by region: the everyday word, what they do, and the side.
+
+    Nobody of whom, or for whom, a place is still to be found.
+    """
+    shapes, boxes, found = story.region_shapes(panel), story.region_boxes(panel), {}
+    if shapes[name].auto:
+        return {}
+    for other in panel.regions:
+        words = _class_words(story, panel, other)
+        if other != name and not shapes[other].auto and words:
+            pose = pose_of(story, panel, other) if panel.regions[other].concept else None
+            more = [pose or "", side_of(boxes[other])]
+            found[other] = " ".join([words, *(w for w in more if w and not says(words, w))])
+    return found
+
+
+def _region_words(
+    story: Story, panel: Panel, name: str, side: str, beside: Mapping[str, str]
+) -> str:
+    """The prompt of a region, on this side, beside others."""
     region, shown = panel.regions[name], drawn_as(story, panel, name)
     found = story.region_shapes(panel)[name].auto
     words_of_all = _alone(story, panel, name) if found else panel.prompt
@@ -96,6 +121,10 @@ def _region_words(story: Story, panel: Panel, name: str, side: str) -> str:
     head = f"a {concept}" if concept and concept not in said_of else ""
     said = [head, _posed(_looking(story, panel, name), pose_of(story, panel, name)), side]
     words = " ".join(word for word in said if word)
+    boxes, everyone = story.region_boxes(panel), {**beside, name: words}
+    words = " and ".join(
+        everyone[each] for each in sorted(everyone, key=lambda each: boxes[each].centre()[0])
+    )
     setting = _setting(story, panel, words_of_all, alone=False)
     return _joined([words, *setting, story.style])
 
@@ -109,7 +138,7 @@ def _looking(story: Story, panel: Panel, name: str) -> str:
 
 def head_prompt(story: Story, panel: Panel, name: str) -> str:
     """What is seen where the head of a region fills the picture: its region, on no side."""
-    return f"close-up of {_region_words(story, panel, name, '')}"
+    return f"close-up of {_region_words(story, panel, name, '', {})}"
 
 
 def pose_of(story: Story, panel: Panel, name: str) -> Pose | None:

@@ -63,6 +63,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="pictures per worker and step")
     parser.add_argument("--pictures", type=int, default=100_000, help="drawings kept as latents")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="times the usual learning rate: less to go on with"
+    )
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     launch(
@@ -79,6 +82,7 @@ def main() -> None:
             batch_size=args.batch_size or BATCH.get(args.stage, 1),
             pictures=args.pictures,
             seed=args.seed,
+            rate=args.rate,
         ),
     )
 

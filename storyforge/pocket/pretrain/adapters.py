@@ -30,6 +30,7 @@ from storyforge.pocket.pretrain.run import (
     Job,
     Team,
     load_checkpoint,
+    narrowly,
     save_checkpoint,
     say,
     scatter,
@@ -214,11 +215,11 @@ class Learner:
         counts[:, : parts.COMPONENTS] = 0
         clean, weight = (torch.from_numpy(x).to(device) for x in (drawn, counts))
         noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), generator)
-        noisy = self.scheduler.add_noise(clean, noise, steps)
+        noisy = parts.unheard(self.scheduler.add_noise(clean, noise, steps))
         with torch.no_grad():
             features = self.text(token_ids(self.tokenizer, texts).to(device)).last_hidden_state
             plain = self.unet(noisy, steps, features).sample if self.step % 50 == 0 else clean
-        with torch.autocast(device, torch.bfloat16):
+        with narrowly(device):
             added = residuals(self.adapter, noisy, steps, features, seen)
             made = self.unet(noisy, steps, features, **added).sample
         loss = _error(made.float(), clean, weight)

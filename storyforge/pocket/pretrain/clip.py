@@ -32,6 +32,7 @@ from storyforge.pocket.pretrain.run import (
     Job,
     Team,
     load_checkpoint,
+    narrowly,
     save_checkpoint,
     say,
     scatter,
@@ -351,7 +352,7 @@ def _loss(
     who: torch.Tensor,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     labels, who = torch.tensor([v.labels for v in views], device=clip.device), who.to(clip.device)
-    with torch.autocast(clip.device.type, torch.bfloat16):
+    with narrowly(clip.device.type):
         seen = features_of(clip, pixel_values([v.picture for v in views]))
         said = words_of(clip, tokenizer, [v.caption for v in views])
     logits = clip.logit_scale.exp().clamp(max=100) * seen @ said.T

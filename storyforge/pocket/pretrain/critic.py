@@ -19,7 +19,7 @@ from storyforge.pocket.pretrain.decoder import (
     picture_loss,
 )
 from storyforge.pocket.pretrain.latents import keep_autoencoder
-from storyforge.pocket.pretrain.run import Clock, Job, Team, say
+from storyforge.pocket.pretrain.run import Clock, Job, Team, narrowly, say
 
 CRITIC_SHARE = 0.25
 """Of the gradient of the other losses at the last layer: what the critic may add to it."""
@@ -57,7 +57,7 @@ def train_with_critic(job: Job, team: Team) -> None:
         made = learning.made(crops)
         _teach(critic, against, made.detach(), crops.pixels)
         loss = picture_loss(made, crops.pixels, crops.weights)
-        with torch.autocast(job.device, torch.bfloat16):
+        with narrowly(job.device):
             doubt = -critic(made).float().mean()
         pulls = [torch.autograd.grad(x, last, retain_graph=True)[0].norm() for x in (loss, doubt)]
         share = CRITIC_SHARE * min(1.0, 4 * spent) * pulls[0] / (pulls[1] + 1e-6)
@@ -71,7 +71,7 @@ def _teach(
 ) -> None:
     """One step of the critic on decoded and on drawn pictures (hinge loss)."""
     critic.requires_grad_(True)
-    with torch.autocast("cpu", torch.bfloat16):
+    with narrowly("cpu"):
         said = [critic(each).float() for each in (made, drawn)]
     loss = F.relu(1 + said[0]).mean() + F.relu(1 - said[1]).mean()
     optimizer.zero_grad()

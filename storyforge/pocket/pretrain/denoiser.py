@@ -3,7 +3,9 @@
 import math
 import shutil
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from transformers import CLIPTokenizer
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
+from storyforge.model.placement import half_on
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.latents import Latents
@@ -24,6 +27,7 @@ from storyforge.pocket.pretrain.run import (
     Team,
     at_rate,
     load_checkpoint,
+    narrowly,
     save_checkpoint,
     say,
 )
@@ -40,6 +44,9 @@ from storyforge.pocket.pretrain.text import (
 CAPTION_DROPOUT = 0.1
 MEANING_LOSS = 0.2
 CELL_LOSS = 0.1
+HEADS_FIRST = 200
+"""Steps in which heads of cells learn and the U-Net learns nothing from them: while they know
+nothing, what they ask for would undo what it knows."""
 NAMED_AT = -1
 """The block whose features name what is in each cell: the last."""
 SUBJECT_WEIGHT = 3.0
@@ -61,7 +68,48 @@ EDGE_RATE = 3e-4
 """Of the layers that read and write latents: eight hundred inputs go into each number written, and
 one step of Adam moves all of them; at .0008 the finest channels were nothing but the last step."""
 AVERAGES = {"": 0.998, "-short": 0.99}
-"""Moving averages that are kept; a judge chooses."""
+"""Moving averages that are kept."""
+SHIPPED = "-short"
+"""The one that is assembled and shipped: of what is small it knows more, accessories' colours above
+all."""
+
+
+class WideMuon(torch.optim.Muon):
+    """Muon for processors without units for bfloat16, in which torch's own makes matrices
+    orthogonal and is fifty times slower there."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step, as torch's Muon takes it, in float32."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._turn(matrix, matrix.grad, group)
+        return loss
+
+    def _turn(self, matrix: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> None:
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(grad)
+        state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+        made = orthogonal(grad.lerp(state["momentum_buffer"], group["momentum"]))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.sub_(made, alpha=group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix (m, n) with singular values near 1: five steps of a quintic Newton–Schulz
+    iteration (Jordan 2024, Muon)."""
+    high, wide = matrix.shape
+    made = matrix.T if high > wide else matrix
+    made = made / made.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = made @ made.T
+        made = torch.addmm(
+            made, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), made, beta=3.4445
+        )
+    return made.T if high > wide else made
 
 
 class WideAttention:
@@ -148,7 +196,7 @@ class Denoiser:
         }
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers, matrices = _optimizers(
-            self.unet, [*self.text.parameters(), *self.heads.parameters()], self.cells
+            self.unet, [*self.text.parameters(), *self.heads.parameters()], self.cells, job.device
         )
         self.matrices = _shared_out(matrices, team.size)
         self.path = job.folder / "unet.safetensors"
@@ -194,11 +242,12 @@ class Denoiser:
             torch.from_numpy(each).to(device) for each in (drawn, counts, latents.seen(row))
         )
         torch.manual_seed(int(rng.integers(2**62)))
-        with torch.autocast(device, torch.bfloat16):
+        with narrowly(device):
             ids = token_ids(self.tokenizer, texts).to(device)
             features = self.text(ids).last_hidden_state
             loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
-            cell_loss = self.cells(self.named.pop(), seen)
+            named = self.named.pop()
+            cell_loss = self.cells(named.detach() if self.step < HEADS_FIRST else named, seen)
         ends = ends_of(self.tokenizer, ids)
         meaning_loss = self.heads.lack(features, ends, *(each.to(device) for each in said))
         torch.autograd.backward(loss + MEANING_LOSS * meaning_loss + CELL_LOSS * cell_loss)
@@ -211,7 +260,7 @@ class Denoiser:
 
 
 def _optimizers(
-    unet: nn.Module, reading: list[nn.Parameter], cells: nn.Module
+    unet: nn.Module, reading: list[nn.Parameter], cells: nn.Module, device: str
 ) -> tuple[tuple[torch.optim.Optimizer, ...], list[tuple[nn.Parameter, nn.Parameter]]]:
     """AdamW and Muon, and Muon's view of each of the U-Net's matrices beside the parameter.
 
@@ -236,7 +285,7 @@ def _optimizers(
         weight_decay=0.01,
         betas=(0.9, 0.99),
     )
-    muon = torch.optim.Muon(
+    muon = (torch.optim.Muon if half_on(device) else WideMuon)(
         [{"params": [matrix for matrix, _ in matrices], "base": MUON_RATE}],
         lr=0.0,
         weight_decay=0.01,
@@ -287,7 +336,8 @@ def train_unet(job: Job, team: Team) -> None:
             denoiser.keep()
     if team.rank == 0:
         denoiser.keep()
-        assemble(job.folder, denoiser.averages, denoiser.tokenizer)
+        averages = {part: denoiser.averages[f"{part}{SHIPPED}"] for part in ("unet", "text")}
+        assemble(job.folder, averages, denoiser.tokenizer)
 
 
 def _unet(folder: Path) -> UNet2DConditionModel:
@@ -317,7 +367,7 @@ def _diffusion_loss(
     timesteps = torch.from_numpy(rng.integers(0, len(scheduler.betas), len(clean)))
     noisy = scheduler.add_noise(clean, noise, timesteps.to(clean.device))
     noise_share = (1 - scheduler.alphas_cumprod[timesteps]).clamp(min=LEAST_NOISE).to(clean.device)
-    made = unet(noisy, timesteps.to(clean.device), features).sample
+    made = unet(parts.unheard(noisy), timesteps.to(clean.device), features).sample
     error = (made.float() - clean).square() * weight / noise_share[:, None, None, None]
     loss: torch.Tensor = error.mean() / weight.mean()
     return loss

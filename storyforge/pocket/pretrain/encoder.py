@@ -9,9 +9,8 @@ from typing import Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from storyforge.model.agreement import OWN, SUREST, shared_out
+from storyforge.model.agreement import OWN, SUREST, shared_out, weighed
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import (
@@ -20,18 +19,7 @@ from storyforge.pocket.pretrain.latents import (
     keep_autoencoder,
     shown_of,
 )
-from storyforge.pocket.pretrain.run import (
-    Average,
-    Job,
-    Team,
-    adam,
-    at_rate,
-    learn_on,
-    load_checkpoint,
-    save_checkpoint,
-    say,
-    scatter,
-)
+from storyforge.pocket.pretrain.run import Job, Team, Trained, adam, learn_on, narrowly, say
 
 RATE: Final = 1e-3
 HELD_OUT_SEED: Final = (1 << 40) + (1 << 20)
@@ -39,6 +27,9 @@ HELD_OUT: Final = 32
 
 NOISE: Final = 0.05
 """Spread of what pixels lack in pictures that were kept as files."""
+ODD, TINTED = 0.4, 0.3
+"""Shares of the pictures with somebody in them who has a pattern, marks, horns or the like, and of
+those of a place in another colour than its own."""
 RECOLOURED: Final = 0.5
 """Share of the pictures in colours that their subjects do not have."""
 NAMED_WEIGHT: Final = 0.2
@@ -47,11 +38,17 @@ PLACES: Final = 0.3
 """How much that counts where there is no subject."""
 LEAST_SPREAD: Final = 0.15
 """Errors count by one over the spread of a number, or by one over this."""
+SMALL: Final = dict.fromkeys(
+    ("pattern", "pattern colour", "marks", "other colour", "accessory colour", "shine colour"), 4.0
+)
+"""How much more errors count of what few cells show, and which all of a subject are to tell."""
 SAME: Final = 1e-2
 """Cells that are told so little apart are of one subject."""
 ALONE: Final = world.PLACE_OF["kind"].stop
 """A cell itself has to know how much of it is covered, and where in what kind of subject it is."""
 ALONE_WEIGHT: Final = 0.5
+EACH_WEIGHT: Final = 0.3
+"""How much it counts what each cell sees by itself, and how sure it is of it."""
 TOLD: Final = 0.5
 """How near a landmark is which is told."""
 
@@ -73,11 +70,30 @@ def seeing_loss(seen: torch.Tensor, sure: torch.Tensor, told: torch.Tensor) -> t
     """
     same = told[:, OWN:].flatten(2)
     alike = (torch.cdist(same.mT, same.mT) < SAME).float()
-    weights = sure.flatten(2).clamp(-SUREST, SUREST).exp()
-    shared = shared_out(seen[:, OWN:].flatten(2), weights, alike / alike.sum(2, keepdim=True))
+    shared = shared_out(seen[:, OWN:].flatten(2), weighed(sure), alike / alike.sum(2, keepdim=True))
     found = torch.cat([seen[:, :OWN], shared.reshape(seen[:, OWN:].shape)], 1)
     alone = torch.cat([seen[:, :ALONE], told[:, ALONE:]], 1)
     return reading_loss(found, told) + ALONE_WEIGHT * reading_loss(alone, told)
+
+
+def surprise(seen: torch.Tensor, sure: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """What is lost by cells that are surer of what each sees than they may be, or less sure.
+
+    How sure a cell is, is the logarithm of its precision (Kendall and Gal 2017, What Uncertainties
+    Do We Need): shared by that, what many cells see is as good as it can be. Without this it is
+    asked for what a whole subject tells alone, and no cell learns to see; nor does anything bring
+    back how sure they are where it has fallen below what counts.
+
+    As in `seeing_loss`.
+    """
+    error = (seen - told)[:, OWN:].square() / _spread(told)[OWN:, None, None]
+    believed = sure.clamp(max=SUREST)
+    return (believed.exp() * error - believed).mean()
+
+
+def _spread(told: torch.Tensor) -> torch.Tensor:
+    """(t,) mean squares of what is told (n, t, h, w)."""
+    return told.square().mean((0, 2, 3)).clamp(min=LEAST_SPREAD**2)
 
 
 def reading_loss(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
@@ -85,8 +101,7 @@ def reading_loss(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
 
     found, told  (n, t, h, w)
     """
-    spread = told.square().mean((0, 2, 3)).clamp(min=LEAST_SPREAD**2)
-    loss = ((found - told).square().mean((0, 2, 3)) / spread).mean()
+    loss = ((found - told).square().mean((0, 2, 3)) / _spread(told) * _COUNTS).mean()
     weights = torch.where(told[:, 0] > 0, 1.0, PLACES)
     for at, points, minding in _NAMED:
         scores, near = (-_apart(values[:, at], points, minding) for values in (found, told))
@@ -123,46 +138,42 @@ def _named() -> list[tuple[slice, torch.Tensor, torch.Tensor]]:
 
 
 _NAMED = _named()
+_COUNTS = torch.ones(world.MEANINGS)
+for _field, _count in SMALL.items():
+    _COUNTS[world.PLACE_OF[_field]] = _count
 
 
 class Encoding:
-    """The encoder in training, with its average and its optimiser."""
+    """The encoder in training."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, or from what the last training left."""
         torch.manual_seed(job.seed)
-        self.job, self.team = job, team
-        self.model = autoencoder_of(job.folder)
-        self.encoder = self.model.code
+        self.job = job
+        self.encoder = autoencoder_of(job.folder).code
         self.encoder.plain.requires_grad_(False)
-        self.average = Average(self.encoder, 0.998)
-        self.parameters = [p for p in self.encoder.parameters() if p.requires_grad]
-        self.optimizer = adam(self.encoder, RATE)
-        self.path = job.folder / "encoder.safetensors"
-        modules: dict[str, nn.Module] = {"encoder": self.encoder}
-        self.parts = modules, {"encoder": self.average}, self.optimizer
-        self.step = int(load_checkpoint(self.path, *self.parts).get("step", 0))
-        scatter(job, team, self.step)
-        self.generator = np.random.default_rng((job.seed, 6, team.rank, self.step))
+        self.trained = Trained(job, team, self.encoder, adam(self.encoder, RATE))
+        self.generator = np.random.default_rng((job.seed, 6, team.rank, self.trained.step))
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the loss."""
-        self.step += 1
-        at_rate(factor, self.optimizer)
-        pictures = [world.imagine(self.generator) for _ in range(self.job.batch_size)]
+        pictures = [self._imagined() for _ in range(self.job.batch_size)]
         pixels, told = self.recoloured(*shown(pictures))
         pixels = pixels + NOISE * torch.rand((), dtype=torch.float32) * torch.randn_like(pixels)
-        with torch.autocast(self.job.device, torch.bfloat16):
+        with narrowly(self.job.device):
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             seen, sure = self.encoder.seen(pixels)
-        loss = seeing_loss(seen.float(), sure.float(), told)
-        torch.autograd.backward(loss)
-        self.team.average(self.parameters)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.average.update(self.encoder)
-        found_loss: float = loss.item()
-        return found_loss
+        found = seen.float(), sure.float(), told
+        loss = seeing_loss(*found) + EACH_WEIGHT * surprise(*found)
+        return self.trained.descend(loss, factor)
+
+    def _imagined(self) -> world.Picture:
+        chance = self.generator.random()
+        while True:
+            picture = world.imagine(self.generator)
+            odd = any(_odd(subject.what) for subject in picture.subjects)
+            if chance > ODD + TINTED or (odd if chance < ODD else picture.tint):
+                return picture
 
     def recoloured(
         self, pixels: torch.Tensor, told: torch.Tensor
@@ -177,12 +188,16 @@ class Encoding:
 
     def keep(self) -> None:
         """Write the checkpoint, and the averaged autoencoder in fp16; say how well it reads."""
-        save_checkpoint(self.path, *self.parts, {"step": self.step})
-        kept = averaged(self.model, "code", self.average)
+        self.trained.save()
+        kept = averaged(self.job.folder, "code", self.trained.average)
         generator = np.random.default_rng(HELD_OUT_SEED)
         found = read_well(kept.eval(), [world.imagine(generator) for _ in range(HELD_OUT)])
-        say(self.job, step=self.step, **found)
+        say(self.job, step=self.trained.step, **found)
         keep_autoencoder(kept, self.job.folder)
+
+
+def _odd(what: world.Look | world.Thing) -> bool:
+    return bool(what.extras) if isinstance(what, world.Look) else what.pattern is not None
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ Pieces are files of their own: a training that runs takes in what a drawing proc
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -54,10 +55,12 @@ def autoencoder_of(folder: Path) -> PatchAutoencoder:
     return model
 
 
-def averaged(model: PatchAutoencoder, part: str, average: Average) -> PatchAutoencoder:
-    """A copy of an autoencoder in training, of which one part is what it was on average."""
-    made: PatchAutoencoder = PatchAutoencoder.from_config(model.config)
-    made.load_state_dict(model.state_dict())
+def averaged(folder: Path, part: str, average: Average) -> PatchAutoencoder:
+    """The autoencoder that is in the folder now, of which one part is what it was on average.
+
+    Stages that train different parts of it may run side by side: each replaces its own alone.
+    """
+    made = autoencoder_of(folder)
     made.get_submodule(part).load_state_dict(average.values, strict=False)
     return made
 
@@ -76,7 +79,12 @@ def keep_autoencoder(model: PatchAutoencoder, folder: Path) -> None:
     """Write it in fp16 to where the next stage finds it."""
     # Where it lay while it learnt is nobody's business.
     model.register_to_config(_name_or_path="")
-    model.half().save_pretrained(folder / "vae")
+    path = folder / "vae"
+    path.mkdir(exist_ok=True)
+    with TemporaryDirectory(dir=folder) as made:
+        model.half().save_pretrained(made)
+        for file in Path(made).iterdir():
+            file.replace(path / file.name)
 
 
 def draw_latents(job: Job, team: Team) -> None:

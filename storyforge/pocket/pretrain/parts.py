@@ -62,12 +62,21 @@ def new_unet() -> UNet2DConditionModel:
 
 @torch.no_grad()
 def silence_components(unet: UNet2DConditionModel) -> None:
-    """Let it say nothing of the components of patches: the decoder makes what goes with the rest.
+    """Let it say and hear nothing of the components of patches: the decoder makes what goes with
+    the rest.
 
-    Nothing is learnt of them afterwards either, by no adapter: no gradient passes here.
+    Where pictures are made there are none to be heard. A U-Net that heard them where it learns
+    would read off them what it is to tell, and so would all that learns beside it, concepts and
+    adapters. No gradient passes here, in or out.
     """
+    unet.conv_in.weight[:, :COMPONENTS] = 0
     unet.conv_out.weight[:COMPONENTS] = 0
     unet.conv_out.bias[:COMPONENTS] = 0
+
+
+def unheard(latents: torch.Tensor) -> torch.Tensor:
+    """Latents (b, c, h, w) without their components, as a U-Net in training is to hear them."""
+    return torch.cat([torch.zeros_like(latents[:, :COMPONENTS]), latents[:, COMPONENTS:]], 1)
 
 
 def new_autoencoder() -> PatchAutoencoder:
@@ -85,6 +94,7 @@ def new_autoencoder() -> PatchAutoencoder:
         frames=len(frames[0]),
         atlases=world.atlases(),
         colours=world.COLOURS_TOLD,
+        solved=world.SOLVED,
         names=world.named(),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )

@@ -4,6 +4,8 @@ On a CPU one process per core with one thread each is steadier than one process 
 gradients are averaged by `torch.distributed` (gloo). On a GPU there is one worker.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
@@ -21,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
+from storyforge.model.placement import half_on
+
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -33,12 +37,14 @@ SAY_EVERY = 50
 """Steps."""
 KEEP_EVERY = 2.0
 """Minutes."""
+LONG = 0.998
+"""What a moving average keeps of itself at a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """How one stage is to be run. `minutes` is wall clock for this call; `decay` its share of
-    falling learning rate at the end, in [0, 1]."""
+    falling learning rate at the end, in [0, 1]; `rate` times the usual is the learning rate."""
 
     stage: str
     folder: Path
@@ -49,6 +55,7 @@ class Job:
     batch_size: int
     pictures: int
     seed: int
+    rate: float = 1.0
 
 
 class Counters(Protocol):
@@ -165,13 +172,16 @@ class Clock:
         self.steps += 1
         rise = min(1.0, self.steps / max(1, self.warm_up))
         left = (1 - spent) / self.job.decay if self.job.decay else 1.0
-        return rise * max(0.02, min(1.0, left))
+        return self.job.rate * rise * max(0.02, min(1.0, left))
 
 
 class Learner(Protocol):
-    """What is trained: `step` counts its steps."""
+    """What is trained by one loss."""
 
-    step: int
+    @property
+    def trained(self) -> Trained:
+        """What counts its steps."""
+        ...
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the loss."""
@@ -185,8 +195,9 @@ def learn_on(job: Job, team: Team, learner: Learner, warm_up: int = 50) -> None:
     clock, kept = Clock(job, warm_up), 0.0
     while (spent := team.agree(clock.spent())) < 1:
         loss, minutes = learner.learn(clock.factor(spent)), spent * job.minutes
-        if team.rank == 0 and learner.step % SAY_EVERY == 0:
-            say(job, step=learner.step, minutes=minutes, loss=loss)
+        step = learner.trained.step
+        if team.rank == 0 and step % SAY_EVERY == 0:
+            say(job, step=step, minutes=minutes, loss=loss)
         if team.rank == 0 and minutes - kept > KEEP_EVERY:
             kept = minutes
             learner.keep()
@@ -226,6 +237,12 @@ def adam(
             )
     groups = [{"params": parts[name], "base": at} for name, at in rates.items()]
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=1e-4, betas=(0.9, 0.99))
+
+
+def narrowly(device: str) -> torch.autocast:
+    """The precision that this device trains in. A processor without units for bfloat16 multiplies
+    in it fifty times slower than in float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=half_on(device) is not None)
 
 
 def at_rate(factor: float, *optimizers: torch.optim.Optimizer) -> None:
@@ -291,9 +308,53 @@ def load_checkpoint(
     return progress
 
 
-def passed_by(path: Path, other: Path) -> bool:
-    """Whether another stage, which trains some of the same, has kept its checkpoint since."""
-    return other.is_file() and path.is_file() and other.stat().st_mtime_ns > path.stat().st_mtime_ns
+def outrun(path: Path, stages: Iterable[str]) -> bool:
+    """Whether a stage which trains some of the same has kept its checkpoint since this one did."""
+    if not path.is_file():
+        return False
+    kept = path.stat().st_mtime_ns
+    others = (path.with_name(f"{stage}.safetensors") for stage in stages)
+    return any(other.is_file() and other.stat().st_mtime_ns > kept for other in others)
+
+
+class Trained:
+    """A module in training, with its average, its optimiser and the checkpoint of its stage."""
+
+    def __init__(
+        self,
+        job: Job,
+        team: Team,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rivals: Iterable[str] = (),
+    ) -> None:
+        """Go on from the checkpoint, unless one of the `rivals`, stages which train some of the
+        same in that folder, has gone on from there."""
+        self.job, self.team, self.module, self.optimizer = job, team, module, optimizer
+        self.average = Average(module, LONG)
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.path = job.folder / f"{job.stage}.safetensors"
+        others = [stage for stage in rivals if stage != job.stage]
+        self.parts = {"module": module}, {"module": self.average}, optimizer
+        progress = {} if outrun(self.path, others) else load_checkpoint(self.path, *self.parts)
+        self.step = int(progress.get("step", 0))
+        scatter(job, team, self.step)
+
+    def descend(self, loss: torch.Tensor, factor: float) -> float:
+        """One step down a loss at `factor` of the peak learning rate; what it was."""
+        self.step += 1
+        at_rate(factor, self.optimizer)
+        torch.autograd.backward(loss)
+        self.team.average(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.average.update(self.module)
+        found: float = loss.item()
+        return found
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save_checkpoint(self.path, *self.parts, {"step": self.step})
 
 
 def _named(

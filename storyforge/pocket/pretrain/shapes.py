@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from storyforge.model.cell_decoder import PATCH
 from storyforge.pocket import world
@@ -19,6 +18,7 @@ from storyforge.pocket.pretrain.decoder import (
     CELLS,
     GRID,
     HELD_OUT_SEED,
+    LIKEWISE,
     eyes_and_heads,
     well_drawn,
 )
@@ -30,19 +30,7 @@ from storyforge.pocket.pretrain.latents import (
     latents_of,
     shown_of,
 )
-from storyforge.pocket.pretrain.run import (
-    Average,
-    Job,
-    Team,
-    adam,
-    at_rate,
-    learn_on,
-    load_checkpoint,
-    passed_by,
-    save_checkpoint,
-    say,
-    scatter,
-)
+from storyforge.pocket.pretrain.run import Job, Team, Trained, adam, learn_on, narrowly, say
 
 RATE: Final = 1e-3
 RATES: Final = {"table": 5e-3, "behind": 3e-3}
@@ -60,44 +48,25 @@ HELD_OUT: Final = 24
 
 
 class Shaping:
-    """The layers in training, with their average and their optimiser."""
+    """The layers in training."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, or from what the last training left."""
         torch.manual_seed(job.seed + team.rank)
-        self.job, self.team = job, team
-        self.model = autoencoder_of(job.folder)
-        self.layers = Layers(self.model.decoder, LEARNT)
-        self.parameters = list(self.layers.parameters())
-        self.average = Average(self.layers, 0.998)
-        self.optimizer = adam(self.layers, RATE, RATES)
-        self.path = job.folder / "shapes.safetensors"
-        modules: dict[str, nn.Module] = {"layers": self.layers}
-        self.kept = modules, {"layers": self.average}, self.optimizer
-        since = passed_by(self.path, job.folder / "decoder.safetensors")
-        progress = {} if since else load_checkpoint(self.path, *self.kept)
-        self.step = int(progress.get("step", 0))
-        scatter(job, team, self.step)
-        self.rng = np.random.default_rng((job.seed, 8, team.rank, self.step))
+        self.job, self.model = job, autoencoder_of(job.folder)
+        layers = Layers(self.model.decoder, LEARNT)
+        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES), LIKEWISE)
+        self.rng = np.random.default_rng((job.seed, 8, team.rank, self.trained.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
 
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the loss."""
-        self.step += 1
-        at_rate(factor, self.optimizer)
         pictures = [self._imagined() for _ in range(self.job.batch_size)]
         latents, wanted, counts = self.drawn(pictures)
         here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
-        with torch.autocast(self.job.device, torch.bfloat16):
+        with narrowly(self.job.device):
             made = self.model.decoder.drawn(amiss(latents, self.generator), here, coarse=True)
-        loss = cells_loss(made.float(), wanted[here], counts[here])
-        torch.autograd.backward(loss)
-        self.team.average(self.parameters)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.average.update(self.layers)
-        found: float = loss.item()
-        return found
+        return self.trained.descend(cells_loss(made.float(), wanted[here], counts[here]), factor)
 
     def _imagined(self) -> world.Picture:
         picture = world.imagine(self.rng)
@@ -110,7 +79,7 @@ class Shaping:
         much they count."""
         shown = [shown_of(picture) for picture in pictures]
         pixels, told = np.stack([s.pixels for s in shown]), np.stack([s.told for s in shown])
-        if self.step % 4 == 3:
+        if self.trained.step % 4 == 3:
             # Concepts bring colours that the world has not.
             colours = self.rng.permutation(3)
             pixels = np.ascontiguousarray(pixels[..., colours])
@@ -128,11 +97,10 @@ class Shaping:
     def keep(self) -> None:
         """Write the checkpoint, and the averaged autoencoder in fp16; say how well drawings that
         nothing is learnt from are drawn by what is known of them, and by what is told alone."""
-        save_checkpoint(self.path, *self.kept, {"step": self.step})
-        kept = averaged(self.model, "decoder", self.average)
-
+        self.trained.save()
+        kept = averaged(self.job.folder, "decoder", self.trained.average)
         seeds = [HELD_OUT_SEED + i for i in range(min(HELD_OUT, self.job.pictures))]
-        say(self.job, step=self.step, **well_drawn(kept, kept.decoder.coarse, seeds))
+        say(self.job, step=self.trained.step, **well_drawn(kept, kept.decoder.coarse, seeds))
         keep_autoencoder(kept, self.job.folder)
 
 

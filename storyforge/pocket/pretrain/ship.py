@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.adapters import PEAK, new_adapter, widened
-from storyforge.pocket.pretrain.denoiser import assemble
+from storyforge.pocket.pretrain.denoiser import SHIPPED, assemble
 from storyforge.pocket.pretrain.run import Average, Job, Team, under
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer")
@@ -21,6 +21,7 @@ HABITS: dict[str, object] = {
     "steps": 20,
     "guidance_scale": 1.7,
     "guidance_rescale": 0.7,
+    "company": True,
     "scheduler": "dpm++2m",
     "train_steps": 100,
     "train_batch": 5,
@@ -74,7 +75,7 @@ def assemble_averages(job: Job) -> None:
     averages = {}
     for name, module in (("unet", parts.new_unet()), ("text", parts.new_text_encoder(tokenizer))):
         averages[name] = Average(module, 1.0)
-        averages[name].values = under(tensors, f"ema.{name}.")
+        averages[name].values = under(tensors, f"ema.{name}{SHIPPED}.")
     assemble(job.folder, averages, tokenizer)
 
 

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
-from storyforge.pocket.pretrain.run import Clock, Job, Team, at_rate, say
+from storyforge.pocket.pretrain.run import Clock, Job, Team, at_rate, narrowly, say
 from storyforge.pocket.pretrain.tokenizer import grow_text_encoder, grow_tokenizer
 
 OWN: Final = world.PLACE_OF["size"].start
@@ -160,7 +160,7 @@ def train_text(job: Job, team: Team) -> None:
         pictures = [world.imagine(generator) for _ in range(job.batch_size)]
         ids = token_ids(tokenizer, captions(pictures, generator)).to(job.device)
         at_rate(clock.factor(spent), optimizer)
-        with torch.autocast(job.device, torch.bfloat16):
+        with narrowly(job.device):
             features = text(ids).last_hidden_state
         ends = ends_of(tokenizer, ids)
         loss = heads.lack(features, ends, *(each.to(job.device) for each in meant(pictures)))

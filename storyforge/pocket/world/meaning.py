@@ -189,6 +189,7 @@ _FAINT: Final = 0.4
 """A tint told less than this is none; of all that there are the palest is told by twice as much."""
 
 _ANY: Final = 99.0
+"""However far from all that may be told it is, the nearest is meant."""
 
 
 def named() -> tuple[list[tuple[int, list[list[float]], float]], ...]:
@@ -211,6 +212,16 @@ MIRROR: Final = PLACE_OF["mirror"].start
 
 COLOURS_TOLD: Final = tuple(PLACE_OF[name].start for name in FIELDS if name.endswith("colour"))
 """The first of the three numbers of each colour."""
+
+HAD_BY: Final = {"colour": "kind", "garment colour": "garment", "pattern colour": "pattern"}
+"""What tells that there is something which has such a colour."""
+SOLVED: Final = tuple(
+    (PLACE_OF[name].start, PLACE_OF[of].start, FIELDS[of], name == "pattern colour")
+    for name, of in HAD_BY.items()
+)
+"""These colours are solved for where a picture is read: the first number of each, the first of what
+tells that there is such a thing, how many numbers that is, and whether it is small."""
+
 
 KINDS: Final = tuple(_CODES["kind"])
 KIND_CODES: Final = np.stack([*_CODES["kind"].values()])
