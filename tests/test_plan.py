@@ -439,7 +439,7 @@ def test_who_stands_furthest_left_is_named_first_and_who_is_sought_not_at_all(
     regions = """
           last: {at: right, concept: pip}
           first: {at: left, concept: lantern}
-          other: {at: middle, prompt: a red ball}
+          other: {at: middle, prompt: 'a (red, round:1.2) ball, lost long ago'}
           sought: {at: auto, prompt: a moth}"""
     story = story_with(
         folder,
@@ -448,8 +448,9 @@ def test_who_stands_furthest_left_is_named_first_and_who_is_sought_not_at_all(
         regions,
     )
     found = next(story.panels())[1]
-    assert region_prompt(story, found, "other", company=True).startswith(
-        "an old lantern on the left and a red ball in the middle and a fox on the right, in"
+    assert region_prompt(story, found, "first", company=True).startswith(
+        "a <lantern> on the left and a (red, round:1.2) ball in the middle"
+        " and a fox on the right, in"
     )
     assert region_prompt(story, found, "sought", company=True) == region_prompt(
         story, found, "sought"

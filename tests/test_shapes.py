@@ -70,9 +70,9 @@ def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
 def test_what_draws_lines_goes_on_from_the_shapes_that_were_learnt_since(folder: Path) -> None:
     with torch.random.fork_rng():
         train_decoder(job(folder, "decoder"), ALONE)
-        assert Decoding(job(folder, "decoder"), ALONE, 1e-3).step > 0
+        assert Decoding(job(folder, "decoder"), ALONE, 1e-3).trained.step > 0
         train_shapes(job(folder, "shapes"), ALONE)
         learning = Decoding(job(folder, "decoder"), ALONE, 1e-3)
     learnt = autoencoder_of(folder).decoder.state_dict()
     assert all(torch.equal(v, learnt[k]) for k, v in learning.decoder.state_dict().items())
-    assert learning.step == 0
+    assert learning.trained.step == 0

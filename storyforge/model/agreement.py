@@ -88,9 +88,7 @@ def agreed(told: torch.Tensor, sizes: tuple[float, float]) -> tuple[torch.Tensor
         half = half_size(same[:, :1], sizes)
         middle = at - cells[:, 1:OWN] * half
         for _ in range(ROUNDS):
-            near = NEAR**2 * half.mT @ half
-            apart = _apart(same) / ALIKE + _apart(middle) / near
-            shares = torch.softmax(-apart, 2)
+            shares = torch.softmax(-_strange(same, middle, half), 2)
             same = same @ shares.mT
             half = half_size(same[:, :1], sizes)
             heard = shares * covered
@@ -118,8 +116,7 @@ def together(
         half = half_size(same[:, :1], sizes)
         kind, middle = same[:, 1 : 1 + kinds], middles(told) - cells[:, 1:OWN] * half
         for _ in range(ROUNDS):
-            near = NEAR**2 * half.mT @ half
-            shares = torch.softmax(-(_apart(kind) / ALIKE + _apart(middle) / near), 2)
+            shares = torch.softmax(-_strange(kind, middle, half), 2)
             kind, middle, half = (each @ shares.mT for each in (kind, middle, half))
         made = shared_out(same, weights, shares)
         return torch.cat([cells[:, :OWN], made], 1).reshape(told.shape)
@@ -132,9 +129,7 @@ def kinship(told: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
     """
     cells = told.float().flatten(2)
     half = half_size(cells[:, OWN : OWN + 1], sizes)
-    middle = middles(told) - cells[:, 1:OWN] * half
-    near = NEAR**2 * half.mT @ half
-    return (-_apart(cells[:, OWN:]) / ALIKE - _apart(middle) / near).exp()
+    return (-_strange(cells[:, OWN:], middles(told) - cells[:, 1:OWN] * half, half)).exp()
 
 
 def weighed(sure: torch.Tensor) -> torch.Tensor:
@@ -163,6 +158,15 @@ def half_size(told: torch.Tensor, sizes: tuple[float, float]) -> torch.Tensor:
     gain, more = sizes
     size = ((told - more) / gain).exp()
     return size.clamp(1 / LARGEST, LARGEST) * (UNIT / 2)
+
+
+def _strange(same: torch.Tensor, middle: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
+    """(n, m, m) how little cells are of one subject.
+
+    same, middle, half  (n, c, m), (n, 2, m), (n, 1, m) what is one over a subject, where its middle
+                        is, and half of its size
+    """
+    return _apart(same) / ALIKE + _apart(middle) / (NEAR**2 * half.mT @ half)
 
 
 def _apart(x: torch.Tensor) -> torch.Tensor:

@@ -48,11 +48,9 @@ def prompt_findings(story: Story) -> tuple[Diagnostic, ...]:
     room, counted = _longest(folder) - _ENDS, _counter(folder / "tokenizer")
     own = {name: _words_of(spec) for name, spec in story.concepts.items() if isinstance(spec, Path)}
     reports: dict[str, Report] = {}
-    usual = _usual(folder)
-    heads, company = (
-        usual[key] if said is None else said
-        for key, said in (("heads", story.sampling.heads), ("company", story.sampling.company))
-    )
+    usual, said = _usual(folder), story.sampling
+    heads = usual.heads if said.heads is None else said.heads
+    company = usual.company if said.company is None else said.company
     for _, panel in story.panels():
         for place, prompt in _prompts(story, panel, heads=heads, company=company):
             # A token is one byte at least: most prompts need not be counted.
@@ -82,14 +80,12 @@ def _prompts(
             yield (*where, "prompt"), head_prompt(story, panel, name)
 
 
-def _usual(folder: Path) -> dict[str, bool]:
-    """Whether this base's heads are drawn again, by prompts that are a little longer, and whether
-    regions read of each other."""
+def _usual(folder: Path) -> Defaults:
+    """What the base likes; of a file that cannot be read it is told elsewhere."""
     try:
-        usual = Defaults.read(folder / DEFAULTS_FILE)
+        return Defaults.read(folder / DEFAULTS_FILE)
     except EnvironmentProblem:
-        usual = Defaults()
-    return {"heads": usual.heads, "company": usual.company}
+        return Defaults()
 
 
 def _tokens(prompt: str, own: dict[str, int], counted: Callable[[str], int]) -> int:

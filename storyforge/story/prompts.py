@@ -37,6 +37,9 @@ _POSES: Final[dict[str, Pose]] = {pose: pose for pose in get_args(Pose)}
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
 
+_CLAUSE: Final = re.compile(r",(?![^()\[\]]*[)\]])")
+"""A comma outside of brackets, which weigh words."""
+
 
 def panel_prompt(story: Story, panel: Panel) -> str:
     """What the whole picture shows: everyone by their class and side, the scene, the words."""
@@ -95,17 +98,20 @@ def region_prompt(story: Story, panel: Panel, name: str, *, company: bool = Fals
 def _beside(story: Story, panel: Panel, name: str) -> dict[str, str]:
     """Everyone in the other regions, by region: the everyday word, what they do, and the side.
 
-    Nobody of whom, or for whom, a place is still to be found.
+    Of words of an author's own all before the first comma, or the prompts of all would be as long
+    as those of one together. Nobody of whom, or for whom, a place is still to be found. A concept
+    of unknown class names itself.
     """
     shapes, boxes, found = story.region_shapes(panel), story.region_boxes(panel), {}
     if shapes[name].auto:
         return {}
     for other in panel.regions:
-        words = _class_words(story, panel, other)
+        words = _CLAUSE.split(_class_words(story, panel, other))[0].strip()
         if other != name and not shapes[other].auto and words:
             pose = pose_of(story, panel, other) if panel.regions[other].concept else None
             more = [pose or "", side_of(boxes[other])]
-            found[other] = " ".join([words, *(w for w in more if w and not says(words, w))])
+            said = [_named(words), *(word for word in more if word and not says(words, word))]
+            found[other] = " ".join(said)
     return found
 
 
@@ -122,9 +128,8 @@ def _region_words(
     said = [head, _posed(_looking(story, panel, name), pose_of(story, panel, name)), side]
     words = " ".join(word for word in said if word)
     boxes, everyone = story.region_boxes(panel), {**beside, name: words}
-    words = " and ".join(
-        everyone[each] for each in sorted(everyone, key=lambda each: boxes[each].centre()[0])
-    )
+    in_order = sorted(everyone, key=lambda each: boxes[each].centre()[0])
+    words = " and ".join(everyone[each] for each in in_order if everyone[each])
     setting = _setting(story, panel, words_of_all, alone=False)
     return _joined([words, *setting, story.style])
 

@@ -1,8 +1,7 @@
 """Stage `decoder`: draws what the latents mean, at twice the size that the encoder has read.
 
 The encoder stays as it is (stage `encoder`), and what draws places (stage `scenery`), so this can
-run beside the denoiser's training.
-Latents are put amiss as a denoiser's are (`amiss`).
+run beside the denoiser's training. Latents are put amiss as a denoiser's are (`amiss`).
 """
 
 import math
@@ -13,13 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.amiss import amiss
 from storyforge.pocket.pretrain.latents import (
+    Layers,
     autoencoder_of,
     averaged,
     keep_autoencoder,
@@ -27,24 +26,12 @@ from storyforge.pocket.pretrain.latents import (
     shown_of,
 )
 from storyforge.pocket.pretrain.parts import COMPONENTS
-from storyforge.pocket.pretrain.run import (
-    Average,
-    Clock,
-    Job,
-    Team,
-    adam,
-    at_rate,
-    load_checkpoint,
-    narrowly,
-    outrun,
-    save_checkpoint,
-    say,
-    scatter,
-)
+from storyforge.pocket.pretrain.run import SAY_EVERY, Clock, Job, Team, Trained, adam, narrowly, say
 
 HELD_OUT_SEED = 1 << 40
-LIKEWISE = ("decoder", "shapes", "scenery")
-"""Stages that train some of the same layers."""
+LEARNT = ("into", "cells", "trust", "figures", "refiner")
+"""Parts of the decoder that this stage trains. Crops blur places, which stage `scenery` draws
+whole: 26.3 dB became 24.4."""
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
 """How much more a pixel counts there."""
 RENEWED = 8
@@ -200,7 +187,7 @@ def picture_loss(made: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor
 
 
 class Decoding:
-    """The decoder in training, with its average, its optimiser and its drawings."""
+    """The decoder in training, with its drawings."""
 
     def __init__(self, job: Job, team: Team, rate: float) -> None:
         """Go on from the checkpoint, or from where the last training ended; then the clock runs."""
@@ -208,21 +195,13 @@ class Decoding:
         torch.manual_seed(job.seed)
         self.model = autoencoder_of(job.folder)
         self.decoder = self.model.decoder
-        # Crops blur places, which stage `scenery` draws whole: 26.3 dB became 24.4.
-        self.decoder.behind.requires_grad_(False)
-        self.parameters = [p for p in self.decoder.parameters() if p.requires_grad]
-        self.optimizer = adam(self.decoder, rate, {"table": TABLES * rate})
-        self.average = Average(self.decoder, 0.998)
-        self.path = job.folder / "decoder.safetensors"
-        modules: dict[str, nn.Module] = {"decoder": self.decoder}
-        self.parts = modules, {"decoder": self.average}, self.optimizer
-        others = [stage for stage in LIKEWISE if stage != self.path.stem]
-        progress = {} if outrun(self.path, others) else load_checkpoint(self.path, *self.parts)
-        self.step = int(progress.get("step", 0))
-        scatter(job, team, self.step)
-        self.generator = np.random.default_rng((job.seed, team.rank, self.step))
+        layers = Layers(self.decoder, LEARNT)
+        optimizer = adam(layers, rate, {"table": TABLES * rate})
+        self.trained = Trained(job, team, layers, optimizer, ("shapes",), "decoder")
+        step = self.trained.step
+        self.generator = np.random.default_rng((job.seed, team.rank, step))
         self.chance = torch.Generator().manual_seed(int(self.generator.integers(1 << 60)))
-        first = job.seed + 10**9 * team.rank + 10 * self.step
+        first = job.seed + 10**9 * team.rank + 10 * step
         self.drawings = Drawings(self.model, min(KEPT, job.pictures), first)
         self.clock, self.saved = Clock(job, 100), 0.0
 
@@ -232,7 +211,7 @@ class Decoding:
 
     def crops(self) -> Crops:
         """A batch as `Drawings.crops` makes it, some of the drawings new, and latents amiss."""
-        if self.step % 4 == 0:
+        if self.trained.step % 4 == 0:
             kept = len(self.drawings.heads)
             chosen = self.generator.choice(kept, min(RENEWED, kept), replace=False)
             self.drawings.renew(chosen.tolist())
@@ -249,28 +228,22 @@ class Decoding:
 
     def learn(self, loss: torch.Tensor, spent: float) -> None:
         """One step down a loss, at what is left of the learning rate."""
-        self.step += 1
-        at_rate(self.clock.factor(spent), self.optimizer)
-        torch.autograd.backward(loss)
-        self.team.average(self.parameters)
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.average.update(self.decoder)
+        found, step = self.trained.descend(loss, self.clock.factor(spent)), self.trained.step
         done = spent * self.job.minutes * 60
-        if self.team.rank == 0 and self.step % 50 == 0:
-            say(self.job, step=self.step, spent=spent, loss=loss.item())
+        if self.team.rank == 0 and step % SAY_EVERY == 0:
+            say(self.job, step=step, spent=spent, loss=found)
         if self.team.rank == 0 and done - self.saved > SAVE_EVERY:
             self.saved = done
             self.keep()
 
     def keep(self) -> None:
         """Write the checkpoint, measure the averaged decoder, and write that in fp16."""
-        save_checkpoint(self.path, *self.parts, {"step": self.step})
-        kept = averaged(self.job.folder, "decoder", self.average)
+        self.trained.save()
+        kept = averaged(self.job.folder, "decoder", self.trained.average)
         kept.write(PATCH)
         seeds = [HELD_OUT_SEED + i for i in range(min(24, self.job.pictures))]
         said = well_drawn(kept, kept.draw, seeds)
-        say(self.job, step=self.step, **said)
+        say(self.job, step=self.trained.step, **said)
         kept.write(DRAWN)
         keep_autoencoder(kept, self.job.folder)
 

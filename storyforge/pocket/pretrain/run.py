@@ -327,16 +327,16 @@ class Trained:
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
         rivals: Iterable[str] = (),
+        stage: str = "",
     ) -> None:
-        """Go on from the checkpoint, unless one of the `rivals`, stages which train some of the
-        same in that folder, has gone on from there."""
+        """Go on from the checkpoint of `stage`, or else of this one, unless one of the `rivals`,
+        stages which train some of the same in that folder, has gone on from there."""
         self.job, self.team, self.module, self.optimizer = job, team, module, optimizer
         self.average = Average(module, LONG)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.path = job.folder / f"{job.stage}.safetensors"
-        others = [stage for stage in rivals if stage != job.stage]
+        self.path = job.folder / f"{stage or job.stage}.safetensors"
         self.parts = {"module": module}, {"module": self.average}, optimizer
-        progress = {} if outrun(self.path, others) else load_checkpoint(self.path, *self.parts)
+        progress = {} if outrun(self.path, rivals) else load_checkpoint(self.path, *self.parts)
         self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
 

@@ -13,7 +13,7 @@ import torch
 from storyforge.model.agreement import UNIT, Spots
 from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.decoder import CELLS, HELD_OUT_SEED, LIKEWISE
+from storyforge.pocket.pretrain.decoder import CELLS, HELD_OUT_SEED
 from storyforge.pocket.pretrain.latents import (
     Layers,
     autoencoder_of,
@@ -61,7 +61,7 @@ class Furnishing:
         torch.manual_seed(job.seed + team.rank)
         self.job, self.model = job, autoencoder_of(job.folder)
         layers = Layers(self.model.decoder, ("behind",))
-        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES), LIKEWISE)
+        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES), ("shapes",))
         self.rng = np.random.default_rng((job.seed, 9, team.rank, self.trained.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
 

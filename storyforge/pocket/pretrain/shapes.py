@@ -18,7 +18,6 @@ from storyforge.pocket.pretrain.decoder import (
     CELLS,
     GRID,
     HELD_OUT_SEED,
-    LIKEWISE,
     eyes_and_heads,
     well_drawn,
 )
@@ -55,7 +54,8 @@ class Shaping:
         torch.manual_seed(job.seed + team.rank)
         self.job, self.model = job, autoencoder_of(job.folder)
         layers = Layers(self.model.decoder, LEARNT)
-        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES), LIKEWISE)
+        optimizer = adam(layers, RATE, RATES)
+        self.trained = Trained(job, team, layers, optimizer, ("decoder", "scenery"))
         self.rng = np.random.default_rng((job.seed, 8, team.rank, self.trained.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
 
