@@ -29,7 +29,7 @@ from storyforge.model.tokens import encode
 from storyforge.modelref import POCKET, POCKET_CLIP
 from storyforge.pocket import world
 from storyforge.pocket.pretrain import clip as clips
-from storyforge.pocket.pretrain.decoder import HELD_OUT_SEED, Through, psnr
+from storyforge.pocket.pretrain.fidelity import HELD_OUT_SEED, Through, psnr
 
 FIRST_SEED = 1 << 42
 """Prompts and noise from here on are used for nothing else."""

@@ -14,7 +14,7 @@ from benchmarks import pocket
 from storyforge.metrics.prompts import with_articles
 from storyforge.model.base import BaseModel
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.decoder import Through
+from storyforge.pocket.pretrain.fidelity import Through
 
 ASKED = pocket.subjects_of(1, 3, 5) + pocket.subjects_of(2, 2, 9)
 

@@ -14,12 +14,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from queue import Queue
 from time import sleep
 from typing import Any
 
 import asyncssh
+import dask
 import pytest
 from distributed import Client, LocalCluster, wait
 from tiny import save_base
@@ -716,3 +718,48 @@ def test_hosts_are_reached_by_ssh_and_encrypted(
         assert cluster.client.scheduler.address.startswith("tls://")
         assert cluster.seen is not None
         assert cluster.client.submit(sum, [1, 2]).result(timeout=60) == 3
+
+
+SBATCH = """#!/bin/sh
+sh "$1" > "$1.out" 2>&1 &
+echo "Submitted batch job $!"
+"""
+
+
+@pytest.fixture
+def _slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of Slurm as far as jobs are sent by them; what is sent runs here."""
+    for name, script in {"sbatch": SBATCH, "scancel": '#!/bin/sh\nkill "$1"\n'}.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script)
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    # What it sets by itself it sets when it is imported, and what is set before is lost with it.
+    import_module("dask_jobqueue")
+
+
+@pytest.mark.usefixtures("_slurm")
+def test_jobs_of_slurm_work_and_are_encrypted(tmp_path: Path) -> None:
+    new_token(tmp_path / "token")
+    spec = ClusterSpec.read("slurm:1", tmp_path / "token")
+    job = {"cores": 1, "memory": "4GB"}
+    with (
+        dask.config.set({f"jobqueue.slurm.{name}": value for name, value in job.items()}),
+        opened_cluster(spec, Store(tmp_path / "store")) as cluster,
+    ):
+        assert cluster.client.scheduler.address.startswith("tls://")
+        assert cluster.seen is not None
+        assert cluster.client.submit(sum, [1, 2]).result(timeout=60) == 3
+
+
+@pytest.mark.usefixtures("_slurm")
+def test_what_a_job_of_slurm_gets_must_be_said(tmp_path: Path) -> None:
+    new_token(tmp_path / "token")
+    spec = ClusterSpec.read("slurm", tmp_path / "token")
+    with (
+        pytest.raises(EnvironmentProblem, match="nothing says its cores and memory") as caught,
+        opened_cluster(spec, Store(tmp_path / "store")),
+    ):
+        pass
+    assert "jobqueue.yaml" in str(caught.value.hint)

@@ -139,9 +139,27 @@ def test_the_shipped_autoencoder_solves_for_the_colours_that_figures_have() -> N
         has = (told[:, 0] > 0) & (told[:, world.PLACE_OF[of]].abs().amax(1) > 0.5)
         other = latents.clone()
         other[:, at] *= 0.5
-        found = model.decoder.coloured(other, pixels)
+        found = model.decoder.looked_over(other, pixels)
         lacks = [(x - latents)[:, at].abs().mean(1)[has].mean() for x in (other, found)]
         assert lacks[1] < 0.8 * lacks[0], name
+
+
+def test_the_shipped_autoencoder_finds_the_tint_of_a_place_by_drawing_it() -> None:
+    model = PatchAutoencoder.from_pretrained(POCKET / "vae").float().eval()
+    tinted = [each for each in pictures(150) if each.tint]
+    plain = [each for each in pictures(12) if not each.tint]
+    assert len(tinted) > 5
+    first = parts.COMPONENTS + world.PLACE_OF["colour"].start
+    pixels, told = shown(tinted + plain)
+    latents = torch.cat([model.code.plain(pixels), told], 1)
+    here = ~model.decoder.known(latents).subject
+    other = latents.clone()
+    other[:, first : first + 3] *= ~here[:, None]
+    found = model.decoder.looked_over(other, pixels)
+    off = (found - latents)[:, first : first + 3].abs().amax(1)
+    right = [(off[row][here[row]] < 0.1).all().item() for row in range(len(pixels))]
+    assert sum(right[: len(tinted)]) >= 0.75 * len(tinted)
+    assert sum(right[len(tinted) :]) >= 0.9 * len(plain)
 
 
 def _striped(what: world.Look | world.Thing) -> bool:

@@ -28,7 +28,7 @@ from storyforge.model.canonical import (
     snapped,
 )
 from storyforge.model.cell_decoder import DRAWN, PATCH, _solved
-from storyforge.model.ink import Grid, Inking, in_rows, inked
+from storyforge.model.ink import Grid, Inking, Raster, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.modelref import POCKET
 
@@ -55,7 +55,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         atlases=ATLASES,
         colours=(3,),
         reading=(8, 8, 8, 8, 8),
-        widths=(16, 8, 8, 8),
+        widths=(16, 8, 8),
         depths=(1, 1, 1),
         sample_size=4 * pixels_per_cell,
     )
@@ -121,7 +121,7 @@ def test_a_ramp_that_is_told_flat_and_rough_is_the_figures_own_again() -> None:
 
 def test_points_run_on_within_a_cell_as_from_cell_to_cell() -> None:
     _, spots = agreed(figure((8, 8), 0.5)[None], SIZES)
-    points = spots.points(4)[0].reshape(16, 16, 4, 4, 2)
+    points = spots.points(Raster(4, 1).at)[0].reshape(16, 16, 4, 4, 2)
     down, across = points[:, 3, :, 1, 1].flatten(), points[3, :, 1, :, 0].flatten()
     for steps in (down.diff(), across.diff()):
         torch.testing.assert_close(steps, steps.mean().expand_as(steps), atol=1e-3, rtol=1e-2)
@@ -393,10 +393,33 @@ def test_pixels_of_points_lie_in_their_cell_row_by_row() -> None:
     assert torch.equal(in_rows(parts, Grid(2, 2), 1), numbers)
     inking = Inking((3, 2), 8, 1, 5, Grid(2, 4))
     seen, known = torch.randn(1, 4, 3), torch.randn(1, 2)
-    features = inking.features(seen, known)
-    large, small = (inking.shares(features, coarse=coarse)[0] for coarse in (False, True))
+    own, half = Raster(2, 4), Raster(2, 2)
+    features = inking.features(seen, known, own)
+    large, small = (inking.shares(features, raster)[0] for raster in (own, half))
     mean = F.avg_pool2d(large.permute(2, 0, 1), 2).permute(1, 2, 0)
     torch.testing.assert_close(small, mean, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_middle_of_what_a_point_writes_is_the_same_in_any_size() -> None:
+    inking = Inking((3, 2), 8, 1, 5, Grid(2, 4))
+    features = torch.randn(1, 4, 8)
+    whole = inking.shares(features, Raster(2, 4)).reshape(2, 4, 2, 4, 5)
+    two = inking.shares(features, Raster(2, 2, middle=True)).reshape(2, 2, 2, 2, 5)
+    torch.testing.assert_close(two, whole[:, 1:3, :, 1:3])
+    four = inking.shares(features, Raster(2, 4, middle=True))[0].permute(2, 0, 1)
+    halves = F.avg_pool2d(four, 2).permute(1, 2, 0).reshape(2, 2, 2, 2, 5)
+    torch.testing.assert_close(halves, two, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_lines_are_as_smooth_as_points_are_many() -> None:
+    """What a picture shows at a point does not hang on which points are looked at beside it."""
+    model = speaking()
+    latents = told_latents(figure((8, 9), 0.8))
+    fine = model.decoder(latents, Raster(16, 1, middle=True))
+    some = model.decoder(latents, Raster(4, 1, middle=True, shift=(1 / 32, -1 / 32)))
+    torch.testing.assert_close(some, fine[..., 1::4, 2::4], atol=1e-4, rtol=1e-3)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from storyforge.pocket.pretrain.clip import (
     view,
 )
 from storyforge.pocket.pretrain.code import Code, fit_code, patches
-from storyforge.pocket.pretrain.denoiser import CellHeads, WideMuon, _shared_out, train_unet
+from storyforge.pocket.pretrain.denoiser import WideMuon, _shared_out, train_unet
 from storyforge.pocket.pretrain.latents import (
     KINDS,
     Latents,
@@ -241,18 +241,6 @@ def test_drawings_that_are_added_later_are_taken_in(folder: Path, tmp_path: Path
     assert kept.pictures[0] == first
 
 
-def test_every_cell_of_a_subject_says_what_the_subject_is(folder: Path) -> None:
-    kept = Latents(folder / "latents")
-    rows = np.arange(len(kept))
-    seen, cover = kept.seen(rows), kept.rows(rows)[1][:, 0]
-    kinds = seen[:, list(world.EACH).index("kind")]
-    for row, picture in enumerate(kept.pictures):
-        told = {world.labels(picture)[f"kind{slot}"] for slot in range(len(picture.subjects))}
-        assert set(np.unique(kinds[row])) - {-1} <= told
-    assert (kinds[cover > 0.9] >= 0).all()
-    assert (kinds[cover == 0] == -1).all()
-
-
 def test_cells_of_a_head_lie_within_its_box(folder: Path) -> None:
     kept = Latents(folder / "latents")
     for row, picture in enumerate(kept.pictures):
@@ -273,17 +261,6 @@ def test_each_matrix_is_turned_by_one_worker_and_the_work_is_even() -> None:
     assert sorted(id(m) for share in shares for m, _ in share) == sorted(id(m) for m, _ in matrices)
     wide = [sum(m.shape[1] for m, _ in share) for share in shares]
     assert max(wide) - min(wide) <= 8
-
-
-def test_heads_of_cells_learn_nothing_where_there_is_nobody() -> None:
-    heads = CellHeads(4)
-    features = torch.randn(1, 4, 2, 2, requires_grad=True)
-    empty = torch.full((1, len(world.EACH), 2, 2), -1)
-    loss = heads(features, empty)
-    loss.backward()
-    assert loss.item() == 0
-    assert features.grad is not None
-    assert not features.grad.any()
 
 
 def test_batches_are_of_the_size_asked_for_and_never_end(folder: Path) -> None:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 pytest.importorskip("skia")
 
-from storyforge.model.cell_decoder import PATCH
+from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, PATCH, POINTS
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.pocket.pretrain.decoder import Decoding, train_decoder
 from storyforge.pocket.pretrain.latents import autoencoder_of
-from storyforge.pocket.pretrain.parts import COMPONENTS, LATENT_CHANNELS, new_autoencoder
+from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
-from storyforge.pocket.pretrain.shapes import LEARNT, Shaping, train_shapes
+from storyforge.pocket.pretrain.shapes import (
+    LEARNT,
+    Shaping,
+    around_points,
+    train_shapes,
+    written,
+)
 
 ALONE = Team(0, 1)
-
-
-@torch.no_grad()
-def test_what_is_drawn_coarsely_is_the_larger_picture_without_its_finest_parts() -> None:
-    torch.manual_seed(0)
-    model = new_autoencoder()
-    # Neither has anything to say yet.
-    assert not model.decoder.figures.finer.out.weight.any()
-    assert not model.decoder.refiner.second.weight.any()
-    latents = torch.randn(1, LATENT_CHANNELS, 4, 5)
-    wanted = F.avg_pool2d(model.decoder(latents), 2)
-    assert wanted.shape == (1, 3, 4 * PATCH, 5 * PATCH)
-    amiss = (model.decoder.coarse(latents) - wanted).abs().mean()
-    assert amiss < 0.2 * (wanted - wanted.mean()).abs().mean()
 
 
 @pytest.fixture
@@ -62,17 +53,33 @@ def test_the_stage_goes_on_from_its_checkpoint_and_changes_what_it_is_to_change(
         assert 0 < steps < Shaping(job(folder, "shapes"), ALONE).trained.step
     after = PatchAutoencoder.from_pretrained(folder / "vae").float().state_dict()
     changed = {name for name in before if not torch.equal(before[name].half(), after[name].half())}
-    assert "decoder.behind.inking.out.weight" in changed
+    assert "decoder.figures.inking.out.weight" in changed
     assert all(name.removeprefix("decoder.").startswith(LEARNT) for name in changed)
-    assert not any("finer" in name for name in changed)
 
 
-def test_what_draws_lines_goes_on_from_the_shapes_that_were_learnt_since(folder: Path) -> None:
-    with torch.random.fork_rng():
-        train_decoder(job(folder, "decoder"), ALONE)
-        assert Decoding(job(folder, "decoder"), ALONE, 1e-3).trained.step > 0
-        train_shapes(job(folder, "shapes"), ALONE)
-        learning = Decoding(job(folder, "decoder"), ALONE, 1e-3)
-    learnt = autoencoder_of(folder).decoder.state_dict()
-    assert all(torch.equal(v, learnt[k]) for k, v in learning.decoder.state_dict().items())
-    assert learning.trained.step == 0
+def test_what_is_learnt_around_points_is_what_is_drawn_there() -> None:
+    torch.manual_seed(0)
+    decoder = new_autoencoder().decoder.eval()
+    latents = torch.randn(1, decoder.components + decoder.telling.told, 4, 4)
+    latents[:, : decoder.components] = 0
+    every = torch.ones(1, 4, 4, dtype=torch.bool)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        whole = decoder.drawn(latents, every, FINE).reshape(1, 4, 4, DRAWN, DRAWN, 3)
+        for _ in range(4):
+            raster = around_points(rng)
+            made = decoder.drawn(latents, every, raster)
+            torch.testing.assert_close(made, written(whole, raster)[every], atol=1e-4, rtol=1e-3)
+
+
+def test_what_points_write_lies_around_them() -> None:
+    side = torch.arange(DRAWN) + 0.5
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    cells = torch.stack([x, y], -1)[None, None, None] / DRAWN - 0.5
+    for seed in range(8):
+        raster = around_points(np.random.default_rng(seed))
+        found = written(cells, raster)[0, 0, 0]
+        blocks = found.reshape(POINTS.points, raster.pixels, POINTS.points, raster.pixels, 2)
+        middles = blocks.mean((1, 3)).flatten(0, 1)
+        torch.testing.assert_close(middles, raster.at, atol=1e-6, rtol=0)
+    assert written(cells, COARSE) is cells

@@ -15,6 +15,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from benchmarks.faults.life import stages_for_nothing, write_story
 from storyforge.engine.sharing import KEY
@@ -281,6 +283,56 @@ def test_a_cache_is_whatever_fsspec_reaches(store: Store, other: Store, tmp_path
     assert cache.offer(store, "fused", FUSED)
     assert cache.fetch(other, "fused", FUSED)
     assert other.sound("fused", FUSED)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
+    """A bucket `books` in a server that answers as S3 does."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "somebody")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    S3FileSystem.clear_instance_cache()
+    files = S3FileSystem()
+    files.mkdir("books")
+    yield files
+    files.rm("books", recursive=True)
+    S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_a_cache_in_s3_is_taken_from_and_what_is_damaged_there_is_put_right(
+    bucket: S3FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(tmp_path / "key")
+    line = "s3://books/deep"
+    first = rendered(told(tmp_path / "one", line), tmp_path / "key", monkeypatch)
+    assert not first.warnings
+    entries = [name for name in bucket.find("books") if "/panels/" in name]
+    assert len(entries) == 2
+    taken = rendered(told(tmp_path / "two", line), tmp_path / "key", monkeypatch)
+    assert {"panel found", "panel end"} <= set(taken.taken)
+    for name in entries:
+        bucket.pipe_file(name, bucket.cat_file(name)[:-1] + b"?")
+    for name, made in (("three", 2), ("four", 0)):
+        # What another run has put there is seen, whatever this process has listed.
+        outcome = rendered(told(tmp_path / name, line), tmp_path / "key", monkeypatch)
+        assert outcome.made.panels == made
+        assert outcome.books[0].read_bytes() == first.books[0].read_bytes()
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_a_bucket_that_is_not_there_stops_nothing(
+    bucket: S3FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(tmp_path / "key")
+    outcome = rendered(told(tmp_path / "one", "'s3://nobodys/x'"), tmp_path / "key", monkeypatch)
+    assert outcome.made.panels == 2
+    assert "cannot reach the cache `s3://nobodys/x`" in outcome.warnings[0]
 
 
 @pytest.mark.usefixtures("_cheap")

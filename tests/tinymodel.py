@@ -81,7 +81,7 @@ def open_tiny(kind: str = "sample") -> BaseModel:
             latent_channels=8,
             told=5,
             reading=(8, 8, 8, 8, 8),
-            widths=(8, 8, 8, 8),
+            widths=(8, 8, 8),
             depths=(1, 1, 1),
             sample_size=DRAWN * CELLS,
         )

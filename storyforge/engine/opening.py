@@ -181,13 +181,25 @@ def _local(spec: ClusterSpec, security: Any) -> Any:  # noqa: ANN401
     )
 
 
+_JOB: Final = (
+    "say what a job gets in ~/.config/dask/jobqueue.yaml, as the site wants it: "
+    "`jobqueue: {slurm: {cores: 4, memory: 16GB, queue: gpu, job-extra-directives: [--gpus=1]}}`"
+)
+
+
 def _slurm(spec: ClusterSpec, security: Any) -> Any:  # noqa: ANN401
+    import dask
+
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError as exc:
         raise lacking("dask-jobqueue", "Slurm", "slurm") from exc
     # Queue, memory and account stand in dask's jobqueue.yaml, as the site wants them.
-    made = SLURMCluster(processes=1, security=security, protocol="tls://")
+    unsaid = [name for name in ("cores", "memory") if not dask.config.get(f"jobqueue.slurm.{name}")]
+    if unsaid:
+        message = f"no job can be sent to Slurm: nothing says its {' and '.join(unsaid)}"
+        raise EnvironmentProblem(message, hint=_JOB)
+    made: Any = SLURMCluster(processes=1, security=security, protocol="tls://")
     made.scale(spec.count or 1)
     return made
 

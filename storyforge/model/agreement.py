@@ -37,13 +37,10 @@ class Spots(NamedTuple):
     at: torch.Tensor
     slope: torch.Tensor
 
-    def points(self, times: int) -> torch.Tensor:
-        """(n, h, w, times², 2) the middles of parts of cells, row by row."""
-        within = (torch.arange(times, device=self.at.device) + 0.5) / times - 0.5
-        y, x = torch.meshgrid(within, within, indexing="ij")
-        parts = torch.stack([x, y], -1).flatten(0, 1)
+    def points(self, parts: torch.Tensor) -> torch.Tensor:
+        """Points (p, 2) of every cell, in cells from its middle: (n, h, w, p, 2)."""
         at, slope = (v.float().permute(0, 2, 3, 1)[:, :, :, None] for v in self)
-        return at + slope * parts
+        return at + slope * parts.to(at.device)
 
     def mirrored(self, by: torch.Tensor) -> Spots:
         """The same, seen from the other side where `by` (n, 1, h, w) is below 0."""

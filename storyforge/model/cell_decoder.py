@@ -3,9 +3,9 @@
 Cells first agree on what they tell. Then the place is drawn in every cell, and before it, in the
 cells that tell of one, the subject: in canonical frames, so that a head is the same head wherever
 it is and however it leans, and in inks, so that it is the same in all colours. Each point of a cell
-is drawn for itself, and drawings are vectors, so their lines are as crisp at twice the size that
-the encoder has read. Components of patches, where they are known, correct what was drawn by what is
-told. Not covered: how it is trained.
+is drawn for itself, and drawings are vectors, so their lines are as crisp in any size. Components
+of patches, where they are known, correct what was drawn by what is told. Not covered: how it is
+trained.
 """
 
 from __future__ import annotations
@@ -31,14 +31,20 @@ from storyforge.model.canonical import (
     snapped,
     waves,
 )
-from storyforge.model.convolution import Block, Refiner, silence
-from storyforge.model.ink import Finer, Grid, Inking, inked, parts_of
+from storyforge.model.convolution import Block, silence
+from storyforge.model.ink import Grid, Inking, Raster, inked, parts_of
 from storyforge.modelref import PATCH_SCALES
 
 PATCH, DRAWN = PATCH_SCALES[:2]
 """Pixels a side of the patches that the encoder reads, and of what the decoder itself writes."""
 POINTS = Grid(4, DRAWN // 4)
-"""Points of a cell that are thought of, and what each writes."""
+"""Points of a cell that are enough to learn from, and what each writes."""
+COARSE = Raster(POINTS.points, PATCH // POINTS.points)
+"""How a picture is drawn in the size that the encoder reads, for a fraction of the work."""
+FINE, LARGE = (Raster(16, side // 16, middle=True) for side in PATCH_SCALES[1:])
+"""How pictures are drawn that one looks at."""
+LOT = 64
+"""Cells that are drawn at once where nothing is learnt: 16 × 16 points each take memory."""
 CELL_WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Half turns in half of a subject or place: what cells know of where they are."""
 WAVES = (*CELL_WAVES, 16.0, 32.0)
@@ -49,6 +55,8 @@ SAID = 0.05
 """Components that are all smaller are not known."""
 SEEN, LITTLE = 20.0, 2.0
 """Pixels of a colour that count as much as how it was read, and those of what is small."""
+BETTER = 0.7
+"""Of what a picture lacks so much may be left with what was not read but tried."""
 WEIGHED, NEARLY = 8, 0.1
 """How often pixels are weighed anew, and how much may lack of one that is right."""
 APART = 0.4
@@ -75,6 +83,17 @@ class Solved(NamedTuple):
     small: bool
 
 
+class Tried(NamedTuple):
+    """Numbers that places tell, and points among which it is tried what draws a picture best.
+
+    first   of the numbers
+    points  to be tried beside what was read
+    """
+
+    first: int
+    points: Sequence[Sequence[float]]
+
+
 class Equipment(NamedTuple):
     """What a decoder draws with.
 
@@ -86,6 +105,7 @@ class Equipment(NamedTuple):
     alone    how many of the landmarks, from the first, mind what tells of one thing
     names    what has a name in figures, and in places
     solved   which of the colours are solved for
+    tried    what of places is tried
     """
 
     atlases: Sequence[dict[str, Any]]
@@ -96,6 +116,7 @@ class Equipment(NamedTuple):
     alone: int
     names: tuple[Sequence[Named], Sequence[Named]] = ((), ())
     solved: Sequence[Solved] = ()
+    tried: Sequence[Tried] = ()
 
     def atlas(self, index: int) -> Atlas:
         """A new one."""
@@ -150,42 +171,33 @@ class Figures(nn.Module):
         # The last share is that of the subject in a pixel.
         count = equipment.inks + len(equipment.colours) + 1
         self.inking = Inking((seen, cells), *size, count, POINTS)
-        self.finer = Finer(waved, size[0], count, POINTS)
 
     def forward(
-        self, cells: Known, here: torch.Tensor, *, coarse: bool
+        self, cells: Known, here: torch.Tensor, raster: Raster
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects."""
-        shares, inks = self.shares(cells, here, coarse=coarse)
+        shares, inks = self.shares(cells, here, raster)
         return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
 
     def shares(
-        self, cells: Known, here: torch.Tensor, *, coarse: bool
+        self, cells: Known, here: torch.Tensor, raster: Raster
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (m, q, q, k + 1) of k inks and, last, of the subject; and the inks (m, k, 3), of
         which those that are told are the first."""
         told, near, x = (
             values.permute(0, 2, 3, 1)[here] for values in (cells.told, cells.near, cells.x)
         )
-        at = self._points(cells, here, POINTS.points)
+        maps, points = cells.maps[here], cells.spots.points(raster.at)[here]
+        at = [placed(maps[:, index], points) for index in range(maps.shape[1])]
         looked = [atlas(near, where) for atlas, where in zip(self.atlases, at, strict=True)]
         seen = torch.cat([*looked, *(waves(where, WAVES) for where in at)], -1)
-        features = self.inking.features(seen, x)
-        shares = self.inking.shares(features, coarse=coarse)
-        if not coarse:
-            finer = [waves(where, WAVES) for where in self._points(cells, here, 2 * POINTS.points)]
-            shares = shares + self.finer(features, torch.cat(finer, -1))
+        shares = self.inking.shares(self.inking.features(seen, x, raster), raster)
         inks = self.inks(torch.cat([told.float(), near], -1))
         inks = inks.reshape(len(inks), inks.shape[1] // 3, 3)
         own = [told[:, first : first + 3] for first in self.colours]
         if own:
             inks = torch.cat([torch.stack(own, 1).to(inks.dtype), inks], 1)
         return shares, inks
-
-    def _points(self, cells: Known, here: torch.Tensor, times: int) -> list[torch.Tensor]:
-        """(m, times², 2) in each frame."""
-        maps, points = cells.maps[here], cells.spots.points(times)[here]
-        return [placed(maps[:, index], points) for index in range(maps.shape[1])]
 
 
 class Behind(nn.Module):
@@ -202,10 +214,9 @@ class Behind(nn.Module):
         self.inks = _inks(known, 2 * CODE, equipment.inks)
         seen = waved + equipment.atlases[last]["width"]
         self.inking = Inking((seen, CODE), *size, equipment.inks, POINTS)
-        self.finer = Finer(waved, size[0], equipment.inks, POINTS)
 
     def forward(
-        self, around: torch.Tensor, place: Spots, here: torch.Tensor, *, coarse: bool
+        self, around: torch.Tensor, place: Spots, here: torch.Tensor, raster: Raster
     ) -> torch.Tensor:
         """(m, q, q, 3) of the m cells `here` (n, h, w).
 
@@ -213,13 +224,10 @@ class Behind(nn.Module):
         """
         picture = here.nonzero()[:, 0]
         code, inks = self.code(around)[picture], self.inks(around)[picture]
-        at = place.points(POINTS.points)[here]
+        at = place.points(raster.at)[here]
         looked = self.atlas(around[picture, self.told :], at)
-        features = self.inking.features(torch.cat([looked, waves(at, WAVES)], -1), code)
-        shares = self.inking.shares(features, coarse=coarse)
-        if not coarse:
-            finer = place.points(2 * POINTS.points)[here]
-            shares = shares + self.finer(features, waves(finer, WAVES))
+        features = self.inking.features(torch.cat([looked, waves(at, WAVES)], -1), code, raster)
+        shares = self.inking.shares(features, raster)
         return inked(shares, inks.reshape(len(inks), inks.shape[1] // 3, 3))
 
 
@@ -235,14 +243,14 @@ class Decoder(nn.Module):
         channels: int,
         telling: Telling,
         equipment: Equipment,
-        widths: tuple[int, int, int, int],
+        widths: tuple[int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
-        """The last of the channels tell. `widths` at cells, of subjects, of places and of the
-        refiners; `depths` of the first three."""
+        """The last of the channels tell. `widths` and `depths` at cells, of subjects and of
+        places."""
         super().__init__()
         self.telling, self.equipment, told = telling, equipment, telling.told
-        cells, subjects, places, pixels = widths
+        cells, subjects, places = widths
         self.components = channels - told
         self.register_buffer("basis", torch.zeros(self.components, 3 * PATCH**2))
         self.register_buffer("mean", torch.zeros(3 * PATCH**2))
@@ -255,48 +263,57 @@ class Decoder(nn.Module):
         self.trust = nn.Conv2d(cells, self.components, 1)
         self.figures = Figures(telling, equipment, cells, (subjects, depths[1]))
         self.behind = Behind(telling, equipment, (places, depths[2]))
-        self.refiner = Refiner(pixels, 1)
-        self.doubler = Refiner(pixels, 2)
         silence(self.trust)
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 32·h, 32·w) in [−1, 1], or a little beyond."""
-        made: torch.Tensor = self.refiner(self._whole(latents, coarse=False))
+    def forward(self, latents: torch.Tensor, raster: Raster = FINE) -> torch.Tensor:
+        """(n, c, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond; q by default 32."""
+        shape = len(latents), *latents.shape[-2:]
+        every = torch.ones(shape, dtype=torch.bool, device=latents.device)
+        pixels = self.drawn(latents, every, raster)
+        pixels = pixels.reshape(*shape, *pixels.shape[1:]).permute(0, 5, 1, 3, 2, 4)
+        made: torch.Tensor = pixels.flatten(4).flatten(2, 3).to(latents.dtype)
         return made
 
     def coarse(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 16·h, 16·w): the same without what only larger pictures show, for
-        a fraction of the work."""
-        return self._whole(latents, coarse=True)
+        """(n, c, h, w) to (n, 3, 16·h, 16·w), for a fraction of the work."""
+        made: torch.Tensor = self(latents, COARSE)
+        return made
 
     def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How near landmarks are as far as that is decided, and what is told as if it were so."""
         near = decided(near, sum(self.equipment.places))
         return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
 
-    def _whole(self, latents: torch.Tensor, *, coarse: bool) -> torch.Tensor:
-        """All cells, as one picture."""
-        shape = len(latents), *latents.shape[-2:]
-        every = torch.ones(shape, dtype=torch.bool, device=latents.device)
-        pixels = self.drawn(latents, every, coarse=coarse)
-        pixels = pixels.reshape(*shape, *pixels.shape[1:]).permute(0, 5, 1, 3, 2, 4)
-        return pixels.flatten(4).flatten(2, 3).to(latents.dtype)
-
-    def drawn(self, latents: torch.Tensor, here: torch.Tensor, *, coarse: bool) -> torch.Tensor:
+    def drawn(self, latents: torch.Tensor, here: torch.Tensor, raster: Raster) -> torch.Tensor:
         """Some cells of latents (n, c, h, w), as those around them leave them.
 
-        here    (n, h, w) of bool: which m of them
-        coarse  half as many pixels a side
+        here  (n, h, w) of bool: which m of them
 
         Returns:
           (m, q, q, 3)
         """
         cells = self.known(latents)
-        pixels = self.behind(cells.around, cells.place, here, coarse=coarse)
+        if torch.is_grad_enabled():
+            return self._drawn(cells, latents, here, raster)
+        made = []
+        for lot in torch.split(here.flatten().nonzero()[:, 0], LOT):
+            part = torch.zeros_like(here)
+            part.view(-1)[lot] = True
+            made.append(self._drawn(cells, latents, part, raster))
+        return torch.cat(made)
+
+    def _drawn(
+        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster
+    ) -> torch.Tensor:
+        """`drawn`, at once."""
+        pixels: torch.Tensor = self.behind(cells.around, cells.place, here, raster)
         subject = cells.subject[here]
-        before, share = self.figures(cells, here & cells.subject, coarse=coarse)
+        before, share = self.figures(cells, here & cells.subject, raster)
         both = torch.lerp(pixels[subject], before, share)
         pixels = pixels.masked_scatter(subject[:, None, None, None], both)
+        if raster.side % PATCH:
+            # These are not all the pixels of a patch.
+            return pixels
         # 1 as it begins.
         trust = torch.sigmoid(self.trust(cells.x) + BELIEF) * (1 + math.exp(-BELIEF))
         known = latents[:, : self.components]
@@ -328,9 +345,46 @@ class Decoder(nn.Module):
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
 
     @torch.no_grad()
-    def coloured(self, latents: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents (n, c, h, w) that were read off pictures (n, 3, 16·h, 16·w), some of the colours
-        that subjects tell as these have them.
+    def looked_over(self, latents: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+        """Latents (n, c, h, w) that were read off pictures (n, 3, 16·h, 16·w), and told better
+        where drawing them shows how."""
+        return self._coloured(self._tried(latents, _patches(pictures)), _patches(pictures))
+
+    def _tried(self, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """With what draws the place of each picture best, of what is tried."""
+        cells = self.known(latents)
+        here = ~cells.subject
+        if not (self.equipment.tried and here.any()):
+            return latents
+        wanted = patches[here]
+
+        def lack(told: torch.Tensor) -> torch.Tensor:
+            """Of each picture where it shows the place."""
+            around = self.place(told[..., None, None])
+            error = self.behind(around, cells.place, here, COARSE).float() - wanted
+            each = error.new_zeros(here.shape)
+            each[here] = error.abs().mean((1, 2, 3))
+            found: torch.Tensor = each.sum((1, 2))
+            return found
+
+        told, made = cells.around[:, : self.telling.told].float(), latents.clone()
+        least = lack(told)
+        for first, points in self.equipment.tried:
+            field, better = slice(first, first + len(points[0])), torch.zeros_like(least).bool()
+            for point in points:
+                other = told.clone()
+                other[:, field] = torch.tensor(point, device=told.device)
+                left = lack(other)
+                now = left < BETTER * least
+                told = torch.where(now[:, None], other, told)
+                least, better = torch.where(now, left, least), better | now
+            at = slice(self.components + first, self.components + field.stop)
+            where = (better[:, None, None] & here)[:, None]
+            made[:, at] = torch.where(where, told[:, field, None, None].to(made.dtype), made[:, at])
+        return made
+
+    def _coloured(self, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """With some of the colours that subjects tell as pictures have them.
 
         A pixel is so much of each ink, and some inks are colours told. So which of them draws a
         subject best can be solved for, however small what has the colour is. What is hardly seen
@@ -341,13 +395,12 @@ class Decoder(nn.Module):
         if not (solved and here.any()):
             return latents
         own = [[*self.equipment.colours].index(colour.first) for colour in solved]
-        shares, inks = self.figures.shares(cells, here, coarse=True)
+        shares, inks = self.figures.shares(cells, here, COARSE)
         parts, inks = parts_of(shares[..., :-1]), inks.float()
         covered = torch.sigmoid(shares[..., -1:].float()).flatten(1, 2)
         parts = parts / parts.sum(-1, keepdim=True) * covered
-        behind = self.behind(cells.around, cells.place, here, coarse=True).float().flatten(1, 2)
-        wanted = pictures.float().reshape(len(pictures), 3, here.shape[1], PATCH, -1, PATCH)
-        wanted = wanted.permute(0, 2, 4, 3, 5, 1)[here].flatten(1, 2)
+        behind = self.behind(cells.around, cells.place, here, COARSE).float().flatten(1, 2)
+        wanted = patches[here].flatten(1, 2)
         lack = wanted - (behind * (1 - covered) + parts @ inks)
         alike = kinship(cells.told, self.telling.sizes)
         told, made = cells.told.permute(0, 2, 3, 1)[here], latents.permute(0, 2, 3, 1).clone()
@@ -387,6 +440,14 @@ class Decoder(nn.Module):
             lack = (known.float() * self.scale.float() - there) * trust.float()
             change = (lack @ self.basis.float()).reshape(-1, PATCH, 1, PATCH, 1, 3)
             return (parts + change).reshape(pixels.shape)
+
+
+def _patches(pictures: torch.Tensor) -> torch.Tensor:
+    """(n, 3, 16·h, 16·w) to (n, h, w, 16, 16, 3)."""
+    count, _, high, wide = pictures.shape
+    parts = pictures.float().reshape(count, 3, high // PATCH, PATCH, wide // PATCH, PATCH)
+    made: torch.Tensor = parts.permute(0, 2, 4, 3, 5, 1)
+    return made
 
 
 def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:

@@ -37,28 +37,6 @@ class Block(nn.Module):
         return x + found.permute(0, 3, 1, 2)
 
 
-class Refiner(nn.Module):
-    """Two small convolutions over pixels: seams between cells go, lines get their edge.
-
-    They see blocks of 2 × 2 pixels as channels, and write blocks of 2·times × 2·times.
-    """
-
-    def __init__(self, width: int, times: int) -> None:
-        """It changes nothing as it begins, but for the size: each pixel `times` as wide."""
-        super().__init__()
-        self.times = times
-        self.first = nn.Conv2d(12, width, 3, padding=1)
-        self.second = nn.Conv2d(width, 12 * times**2, 3, padding=1)
-        silence(self.second)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) to (n, 3, times·h, times·w)."""
-        change = self.second(F.relu(self.first(F.pixel_unshuffle(pixels, 2))))
-        if self.times > 1:
-            pixels = F.interpolate(pixels, scale_factor=float(self.times), mode="bilinear")
-        return pixels + F.pixel_shuffle(change, 2 * self.times)
-
-
 class Halving(nn.Sequential):
     """Half as high and half as wide."""
 

@@ -26,6 +26,33 @@ class Grid(NamedTuple):
     pixels: int
 
 
+class Raster(NamedTuple):
+    """Which points of a cell are looked at, and what of it they write.
+
+    points  a side of a cell
+    pixels  a side that each writes
+    middle  whether that is a sixteenth of a cell around it, and not all that is nearest to it
+    shift   of all points, rightwards and down, in cells
+    """
+
+    points: int
+    pixels: int
+    middle: bool = False
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of a cell."""
+        return self.points * self.pixels
+
+    @property
+    def at(self) -> torch.Tensor:
+        """(points², 2) where points lie, row by row, in cells from the middle of theirs."""
+        at = (torch.arange(self.points) + 0.5) / self.points - 0.5
+        y, x = torch.meshgrid(at + self.shift[1], at + self.shift[0], indexing="ij")
+        return torch.stack([x, y], -1).flatten(0, 1)
+
+
 class Thought(nn.Module):
     """What to think of a point, beside the identity."""
 
@@ -44,7 +71,14 @@ class Thought(nn.Module):
 
 
 class Inking(nn.Module):
-    """Points of cells to shares of inks in their pixels."""
+    """Points of cells to shares of inks in their pixels.
+
+    What lies at a point is a function of where that is, and cells lie anywhere in their subject:
+    so points may lie as close as one wants. Those of `grid` are enough to learn from, and each
+    writes all pixels that are nearest to it; where each writes what is around its middle alone,
+    lines are as smooth as they were learnt (as of fields that networks represent: Park et al. 2019,
+    DeepSDF).
+    """
 
     def __init__(
         self, reads: tuple[int, int], width: int, depth: int, inks: int, grid: Grid
@@ -62,54 +96,54 @@ class Inking(nn.Module):
         for layer in (self.gain, self.each):
             silence(layer)
 
-    def features(self, seen: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def features(self, seen: torch.Tensor, known: torch.Tensor, raster: Raster) -> torch.Tensor:
         """Points (m, p, seen) of cells (m, known) to (m, p, width)."""
         gain, shift = self.gain(known)[:, None].chunk(2, -1)
         x = F.relu(self.seen(seen) * (1 + gain) + shift)
         each = self.each(known).reshape(len(known), self.grid.points**2, x.shape[-1])
-        made: torch.Tensor = self.norm(self.thoughts(x + each))
+        between = _between(raster, self.grid.points).to(each)
+        made: torch.Tensor = self.norm(self.thoughts(x + between @ each))
         return made
 
-    def shares(self, x: torch.Tensor, *, coarse: bool) -> torch.Tensor:
-        """(m, p, width) to logits (m, q, q, inks) of the q² pixels of a cell; half of them a side
-        if `coarse`."""
-        if not coarse:
-            return in_rows(self.out(x), self.grid, self.count)
-        weight, bias = (self._halved(values) for values in (self.out.weight, self.out.bias))
-        grid = self.grid._replace(pixels=self.grid.pixels // 2)
-        return in_rows(F.linear(x, weight, bias[:, 0]), grid, self.count)
-
-    def _halved(self, values: torch.Tensor) -> torch.Tensor:
-        """What writes pixels, (pixels² · inks, …), to what writes the means of 2 × 2 of them."""
+    def shares(self, x: torch.Tensor, raster: Raster) -> torch.Tensor:
+        """(m, p, width) to logits (m, q, q, inks) of the q² pixels of a cell."""
         side = self.grid.pixels
-        mean = F.avg_pool2d(values.reshape(side, side, -1).permute(2, 0, 1), 2)
-        return mean.permute(1, 2, 0).reshape(self.count * (side // 2) ** 2, -1)
+        weight = self.out.weight.reshape(side, side, self.count, -1)
+        bias = self.out.bias.reshape(side, side, self.count, 1)
+        written = _middle if raster.middle else _means
+        weight, bias = (written(each, raster.pixels).flatten(0, 2) for each in (weight, bias))
+        return in_rows(F.linear(x, weight, bias[:, 0]), raster, self.count)
 
 
-class Finer(nn.Module):
-    """Quarters of points, each drawn for itself from where it is and what its point knows."""
-
-    def __init__(self, seen: int, width: int, inks: int, grid: Grid) -> None:
-        """It draws nothing as it begins; `grid` is that of the points."""
-        super().__init__()
-        self.count, self.points = inks, grid.points
-        self.grid = Grid(2 * grid.points, grid.pixels // 2)
-        self.split = nn.Linear(width, 4 * width)
-        self.seen = nn.Linear(seen, width)
-        self.second = nn.Linear(width, width)
-        self.out = nn.Linear(width, inks * self.grid.pixels**2)
-        silence(self.out)
-
-    def forward(self, x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Features (m, p, width) and what is seen (m, 4·p, seen) to logits (m, q, q, inks)."""
-        each = in_rows(self.split(x), Grid(self.points, 2), x.shape[-1]).flatten(1, 2)
-        y = F.relu(self.second(F.relu(each + self.seen(seen))))
-        return in_rows(self.out(y), self.grid, self.count)
+def _between(raster: Raster, own: int) -> torch.Tensor:
+    """(p, own²) how much of what is said of own points holds for each that is looked at."""
+    planes = torch.eye(own**2).reshape(1, own**2, own, own)
+    at = 2 * raster.at[None, None]
+    kept = F.grid_sample(planes, at, padding_mode="border", align_corners=False)
+    return kept[0, :, 0].T
 
 
-def in_rows(values: torch.Tensor, grid: Grid, width: int) -> torch.Tensor:
+def _means(values: torch.Tensor, pixels: int) -> torch.Tensor:
+    """What writes (s, s, …) pixels, to what writes so many a side: their means."""
+    planes = values.flatten(2).permute(2, 0, 1)
+    made = F.adaptive_avg_pool2d(planes, pixels).permute(1, 2, 0)
+    return made.reshape(pixels, pixels, *values.shape[2:])
+
+
+def _middle(values: torch.Tensor, pixels: int) -> torch.Tensor:
+    """What writes (s, s, …) pixels, to what writes so many a side of the middle two."""
+    first = len(values) // 2 - 1
+    for dim in (0, 1):
+        before, after = (values.narrow(dim, first + at, 1) for at in (0, 1))
+        steps = (torch.arange(pixels, device=values.device) + 0.5) * 2 / pixels - 0.5
+        steps = steps.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1 - dim))
+        values = before + (after - before) * steps
+    return values
+
+
+def in_rows(values: torch.Tensor, grid: Grid | Raster, width: int) -> torch.Tensor:
     """(m, points², pixels² · width) to (m, q, q, width): as they lie in their cell, row by row."""
-    points, pixels = grid
+    points, pixels = grid[:2]
     parts = values.reshape(len(values), points, points, pixels, pixels, width)
     return parts.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 

@@ -22,13 +22,22 @@ from torch import nn
 
 from storyforge.model.agreement import OWN, Telling, together
 from storyforge.model.canonical import Named
-from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder, Equipment, Solved
+from storyforge.model.cell_decoder import (
+    DRAWN,
+    FINE,
+    LARGE,
+    PATCH,
+    Decoder,
+    Equipment,
+    Solved,
+    Tried,
+)
 from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.model.palette import COLOURS, palettes
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
-"""What may be asked of `decode` for a cell: averaged, as drawn, and doubled."""
+"""What may be asked of `decode` for a cell: averaged, as drawn, and larger."""
 PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
 """The least atlas."""
 
@@ -151,10 +160,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         colours: tuple[int, ...] = (),
         names: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ()),
         solved: tuple[tuple[int, int, int, bool], ...] = (),
+        tried: tuple[tuple[Any, ...], ...] = (),
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
-        widths: tuple[int, int, int, int] = (192, 96, 64, 24),
+        widths: tuple[int, int, int] = (192, 96, 64),
         depths: tuple[int, int, int] = (4, 4, 3),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
@@ -179,10 +189,12 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         solved     colours told that are solved for where pictures are read: of each the first of
                    its numbers, the first of those that tell what has it, how many these are, and
                    whether it is of what is small
+        tried      of places, numbers told for which some points are tried where pictures are read,
+                   and kept if they draw these better: the first number, and the points
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
-        widths     of the decoder: at cells, of subjects, of places, of the refiners
-        depths     of the decoder's first three
+        widths     of the decoder: at cells, of subjects, of places
+        depths     of these
         """
         super().__init__()
         fields = (1, told - OWN - 1) if fields is None else fields
@@ -190,9 +202,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         telling = Telling(told, sizes, mirror, landmarks)
         figures, settings = ([Named(*each) for each in listed] for listed in names)
         named = figures, settings
-        equipment = Equipment(
-            atlases, frames, inks, colours, places, alone, named, [Solved(*each) for each in solved]
-        )
+        both = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
+        equipment = Equipment(atlases, frames, inks, colours, places, alone, named, *both)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -251,15 +262,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = [side // self.config.pixels_per_cell * PATCH for side in pictures.shape[-2:]]
         if list(pictures.shape[-2:]) != size:
             pictures = F.interpolate(pictures, size=size, mode="area")
-        return self.decoder.coloured(self.code(pictures), pictures)
+        return self.decoder.looked_over(self.code(pictures), pictures)
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""
-        made: torch.Tensor = self.decoder(latents)
+        larger = self.config.pixels_per_cell > DRAWN
+        made: torch.Tensor = self.decoder(latents, LARGE if larger else FINE)
         if self.config.pixels_per_cell < DRAWN:
             made = F.avg_pool2d(made, DRAWN // PATCH)
-        elif self.config.pixels_per_cell > DRAWN:
-            made = self.decoder.doubler(made)
         return made
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> Encoded | tuple[Exactly]:

@@ -26,6 +26,7 @@ from storyforge.store.products import Shelf, Store
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from fsspec import AbstractFileSystem
 
 SIGNER: Final = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
 """How a public key is written."""
@@ -33,6 +34,9 @@ SIGNER: Final = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
 _KIND: Final = "ed25519:"
 
 _SIGNED: Final = re.compile(rb"signed (ed25519:[A-Za-z0-9+/]{43}=) ([A-Za-z0-9+/]{86}==)\n")
+
+_BUCKETS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci"})
+"""Protocols of places without folders: making one there would make the bucket of a wrong name."""
 
 _log = logging.getLogger(__name__)
 
@@ -108,12 +112,18 @@ class SharedCache:
 
         with _reaching(self.where):
             files, root = fsspec.core.url_to_fs(self.where)
-            if "file" in files.protocol:
+            if "file" in _protocols(files):
                 # Whoever reads a folder meanwhile sees the whole entry or none.
                 write_whole(Path(root) / name, data)
                 return
-            files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+            if not _BUCKETS.intersection(_protocols(files)):
+                files.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
             files.pipe_file(f"{root}/{name}", data)
+
+
+def _protocols(files: AbstractFileSystem) -> tuple[str, ...]:
+    """All names of a file system's protocol."""
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
 
 
 def shared_cache(where: str, trusted: Collection[str], key: Path | None) -> SharedCache:
@@ -201,5 +211,5 @@ def _reaching(where: str) -> Iterator[None]:
     try:
         yield
     except _unreachable() as exc:
-        hint = "`cache:` is a folder or a URL; for `s3://` install s3fs"
+        hint = "`cache:` is a folder or a URL; for `s3://` install the extra `s3`"
         raise EnvironmentProblem(f"cannot reach the cache `{where}`: {exc}", hint=hint) from exc

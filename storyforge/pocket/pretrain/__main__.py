@@ -6,8 +6,6 @@ from pathlib import Path
 from storyforge.pocket.pretrain.adapters import PEAK as ADAPTERS
 from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
-from storyforge.pocket.pretrain.critic import train_doubler, train_with_critic
-from storyforge.pocket.pretrain.decoder import train_decoder
 from storyforge.pocket.pretrain.denoiser import train_unet
 from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.latents import draw_latents
@@ -25,9 +23,6 @@ STAGES = {
     "encoder": train_encoder,
     "shapes": train_shapes,
     "scenery": train_scenery,
-    "decoder": train_decoder,
-    "critic": train_with_critic,
-    "double": train_doubler,
     "keep-start": keep_start,
     "ship": ship,
     "clip": train_clip,
@@ -37,7 +32,7 @@ STAGES = {
 }
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
-    | dict.fromkeys([*ADAPTERS, "decoder", "critic", "double"], 8)
+    | dict.fromkeys(ADAPTERS, 8)
     | {"encoder": 16, "shapes": 4, "scenery": 24}
 )
 

@@ -17,7 +17,6 @@ from transformers import CLIPTokenizer
 
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.model.placement import half_on
-from storyforge.pocket import world
 from storyforge.pocket.pretrain import parts
 from storyforge.pocket.pretrain.latents import Latents
 from storyforge.pocket.pretrain.run import (
@@ -43,12 +42,6 @@ from storyforge.pocket.pretrain.text import (
 
 CAPTION_DROPOUT = 0.1
 MEANING_LOSS = 0.2
-CELL_LOSS = 0.1
-HEADS_FIRST = 200
-"""Steps in which heads of cells learn and the U-Net learns nothing from them: while they know
-nothing, what they ask for would undo what it knows."""
-NAMED_AT = -1
-"""The block whose features name what is in each cell: the last."""
 SUBJECT_WEIGHT = 3.0
 """How much more a cell counts where a subject is: backgrounds are learnt early."""
 HEAD_WEIGHT = 3.0
@@ -135,36 +128,8 @@ class WideAttention:
         return result
 
 
-class CellHeads(nn.Module):
-    """Linear heads on the features of every cell: what is the subject that is there?
-
-    A U-Net learns sooner to draw what it has to name as well (Yu et al. 2024, Representation
-    Alignment for Generation; here the features to agree with are what the drawing is known to be).
-    """
-
-    def __init__(self, width: int) -> None:
-        """One head per entry of `world.EACH`."""
-        super().__init__()
-        self.sizes = [len(values) for values in world.EACH.values()]
-        self.heads = nn.Conv2d(width, sum(self.sizes), 1)
-
-    def forward(self, features: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy over the heads that apply anywhere.
-
-        features  (b, d, h, w)
-        seen      (b, heads, h, w)  class, or -1
-        """
-        logits = self.heads(features).float().split(self.sizes, 1)
-        losses = [
-            F.cross_entropy(found, seen[:, index], ignore_index=-1)
-            for index, found in enumerate(logits)
-            if (seen[:, index] >= 0).any()
-        ]
-        return torch.stack(losses).mean() if losses else features.sum() * 0
-
-
 class Denoiser:
-    """Text encoder, U-Net and heads in training, with their averages and optimisers."""
+    """Text encoder, U-Net and heads of meaning in training, with their averages and optimisers."""
 
     def __init__(self, job: Job, team: Team) -> None:
         """Go on from the checkpoint, else start from what was trained or shipped."""
@@ -178,16 +143,10 @@ class Denoiser:
         if job.device == "cpu":
             self.unet.set_attn_processor(WideAttention())
         parts.take_over(self.heads, parts.part_folder(job.folder, "heads.safetensors"))
-        self.cells = CellHeads(parts.WIDTHS[::-1][NAMED_AT]).to(job.device)
-        self.named: list[torch.Tensor] = []
-        self.unet.up_blocks[NAMED_AT].register_forward_hook(
-            lambda module, args, made: self.named.append(made)
-        )
         self.modules: dict[str, nn.Module] = {
             "unet": self.unet,
             "text": self.text,
             "heads": self.heads,
-            "cells": self.cells,
         }
         self.averages = {
             f"{part}{suffix}": Average(self.modules[part], keep)
@@ -196,7 +155,7 @@ class Denoiser:
         }
         self.parameters = [p for module in self.modules.values() for p in module.parameters()]
         self.optimizers, matrices = _optimizers(
-            self.unet, [*self.text.parameters(), *self.heads.parameters()], self.cells, job.device
+            self.unet, [*self.text.parameters(), *self.heads.parameters()], job.device
         )
         self.matrices = _shared_out(matrices, team.size)
         self.path = job.folder / "unet.safetensors"
@@ -238,19 +197,15 @@ class Denoiser:
         drawn, cover = latents.rows(row)
         counts = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)) * latents.fineness
         counts[:, : parts.COMPONENTS] = 0
-        clean, weight, seen = (
-            torch.from_numpy(each).to(device) for each in (drawn, counts, latents.seen(row))
-        )
+        clean, weight = (torch.from_numpy(each).to(device) for each in (drawn, counts))
         torch.manual_seed(int(rng.integers(2**62)))
         with narrowly(device):
             ids = token_ids(self.tokenizer, texts).to(device)
             features = self.text(ids).last_hidden_state
             loss = _diffusion_loss(self.unet, self.scheduler, clean, weight, features, rng)
-            named = self.named.pop()
-            cell_loss = self.cells(named.detach() if self.step < HEADS_FIRST else named, seen)
         ends = ends_of(self.tokenizer, ids)
         meaning_loss = self.heads.lack(features, ends, *(each.to(device) for each in said))
-        torch.autograd.backward(loss + MEANING_LOSS * meaning_loss + CELL_LOSS * cell_loss)
+        torch.autograd.backward(loss + MEANING_LOSS * meaning_loss)
         return loss.item()
 
     def keep(self) -> None:
@@ -260,7 +215,7 @@ class Denoiser:
 
 
 def _optimizers(
-    unet: nn.Module, reading: list[nn.Parameter], cells: nn.Module, device: str
+    unet: nn.Module, reading: list[nn.Parameter], device: str
 ) -> tuple[tuple[torch.optim.Optimizer, ...], list[tuple[nn.Parameter, nn.Parameter]]]:
     """AdamW and Muon, and Muon's view of each of the U-Net's matrices beside the parameter.
 
@@ -277,7 +232,7 @@ def _optimizers(
             matrices.append((nn.Parameter(parameter.data.flatten(1)), parameter))
     adam = torch.optim.AdamW(
         [
-            {"params": [*plain, *cells.parameters()], "base": 6e-4},
+            {"params": plain, "base": 6e-4},
             {"params": edges, "base": EDGE_RATE},
             {"params": reading, "base": 2e-4},
         ],

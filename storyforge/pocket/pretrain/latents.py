@@ -28,7 +28,7 @@ BATCH = 20
 """Drawings that are encoded at once."""
 SEEN = 64
 """From this coverage on, of 255, a cell belongs to a subject."""
-KINDS = ("latents", "cover", "who")
+KINDS = ("latents", "cover")
 """Files of a piece."""
 FINE_WEIGHT = 1.0
 """The power of a channel's spread by which its error is divided. What is seldom told, as the colour
@@ -107,7 +107,7 @@ def draw_latents(job: Job, team: Team) -> None:
 
 
 def _piece(model: PatchAutoencoder, seeds: range) -> dict[str, NDArray[np.generic]]:
-    latents, cover, who = [], [], []
+    latents, cover = [], []
     for first in range(seeds.start, seeds.stop, BATCH):
         drawn, told = [], []
         for seed in range(first, min(first + BATCH, seeds.stop)):
@@ -115,9 +115,8 @@ def _piece(model: PatchAutoencoder, seeds: range) -> dict[str, NDArray[np.generi
             drawn.append(shown.pixels)
             told.append(shown.told)
             cover.append(shown.cover)
-            who.append(shown.who)
         latents.append(latents_of(model, np.stack(drawn), np.stack(told)))
-    return {"latents": np.concatenate(latents), "cover": np.stack(cover), "who": np.stack(who)}
+    return {"latents": np.concatenate(latents), "cover": np.stack(cover)}
 
 
 class Shown(NamedTuple):
@@ -125,13 +124,11 @@ class Shown(NamedTuple):
 
     pixels  (256, 256, 3)
     told    (t, 16, 16)
-    who     (16, 16)       the number of the subject in each cell, or -1
     cover   (16, 16)       how much of each cell subjects cover, 0 to 255
     """
 
     pixels: NDArray[np.uint8]
     told: NDArray[np.float32]
-    who: NDArray[np.int8]
     cover: NDArray[np.uint8]
 
 
@@ -139,7 +136,7 @@ def shown_of(picture: world.Picture) -> Shown:
     """Draw it in the size that is read."""
     pixels, masks = world.draw(picture, PICTURE)
     who, cover = who_is_where(masks, PATCH)
-    return Shown(pixels, world.meanings(picture, who, cover), who, cover)
+    return Shown(pixels, world.meanings(picture, who, cover), cover)
 
 
 @torch.no_grad()
@@ -178,12 +175,11 @@ def seeds_of(index: int, size: int = PIECE) -> range:
 
 
 class Latents:
-    """Drawings as latents, with what is seen in each; grows while others are drawn.
+    """Drawings as latents, with what was drawn; grows while others are drawn.
 
     latents   (n, c, h, w)  float16
     cover     (n, h, w)     uint8, how much of a cell subjects cover
     pictures  n             what was drawn
-    who       (n, h, w)     int8, which subject is in a cell, or -1
     fineness  (c, 1, 1)     float32, how much errors of each channel count, 1 on average
     """
 
@@ -192,7 +188,6 @@ class Latents:
         self.folder, self.known = folder, 0
         self.latents: list[NDArray[np.float16]] = []
         self.cover: list[NDArray[np.uint8]] = []
-        self.who: list[NDArray[np.int8]] = []
         self.pictures: list[world.Picture] = []
         self.odds = np.zeros(0)
         self.refresh()
@@ -212,7 +207,6 @@ class Latents:
             stem = self.folder / f"{self.known:04d}"
             self.latents.append(np.load(f"{stem}.latents.npy", mmap_mode="r"))
             self.cover.append(np.load(f"{stem}.cover.npy", mmap_mode="r"))
-            self.who.append(np.load(f"{stem}.who.npy", mmap_mode="r"))
             self.pictures += [
                 world.imagine(np.random.default_rng(seed))
                 for seed in seeds_of(self.known, len(self.cover[-1]))
@@ -225,19 +219,6 @@ class Latents:
         """Endless random rows, `size` at a time."""
         while True:
             yield rng.choice(len(self), size, p=self.odds)
-
-    def seen(self, which: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(b, k, h, w) what is in each cell: the class of each of the k heads of `world.EACH`, -1
-        where there is no subject or the head does not apply."""
-        spots = [divmod(int(row), len(self.who[0])) for row in which]
-        who = np.stack([self.who[piece][row] for piece, row in spots]).astype(np.int64)
-        told = np.full((len(which), world.SLOTS + 1, len(world.EACH)), -1)
-        for index, row in enumerate(which):
-            labels = world.labels(self.pictures[int(row)])
-            for slot in range(world.SLOTS):
-                told[index, slot] = [labels[f"{name}{slot}"] for name in world.EACH]
-        cells: NDArray[np.int64] = told[np.arange(len(which))[:, None, None], who]
-        return cells.transpose(0, 3, 1, 2)
 
     def heads(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
         """(b, 1, h, w) how much of each cell lies within the box around a head, in [0, 1]."""

@@ -95,6 +95,7 @@ def new_autoencoder() -> PatchAutoencoder:
         atlases=world.atlases(),
         colours=world.COLOURS_TOLD,
         solved=world.SOLVED,
+        tried=world.tried(),
         names=world.named(),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )

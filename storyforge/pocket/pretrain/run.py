@@ -308,15 +308,6 @@ def load_checkpoint(
     return progress
 
 
-def outrun(path: Path, stages: Iterable[str]) -> bool:
-    """Whether a stage which trains some of the same has kept its checkpoint since this one did."""
-    if not path.is_file():
-        return False
-    kept = path.stat().st_mtime_ns
-    others = (path.with_name(f"{stage}.safetensors") for stage in stages)
-    return any(other.is_file() and other.stat().st_mtime_ns > kept for other in others)
-
-
 class Trained:
     """A module in training, with its average, its optimiser and the checkpoint of its stage."""
 
@@ -326,17 +317,14 @@ class Trained:
         team: Team,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        rivals: Iterable[str] = (),
-        stage: str = "",
     ) -> None:
-        """Go on from the checkpoint of `stage`, or else of this one, unless one of the `rivals`,
-        stages which train some of the same in that folder, has gone on from there."""
+        """Go on from the checkpoint of the stage."""
         self.job, self.team, self.module, self.optimizer = job, team, module, optimizer
         self.average = Average(module, LONG)
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self.path = job.folder / f"{stage or job.stage}.safetensors"
+        self.path = job.folder / f"{job.stage}.safetensors"
         self.parts = {"module": module}, {"module": self.average}, optimizer
-        progress = {} if outrun(self.path, rivals) else load_checkpoint(self.path, *self.parts)
+        progress = load_checkpoint(self.path, *self.parts)
         self.step = int(progress.get("step", 0))
         scatter(job, team, self.step)
 

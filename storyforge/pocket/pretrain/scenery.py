@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from storyforge.model.agreement import UNIT, Spots
-from storyforge.model.cell_decoder import DRAWN, PATCH, Decoder
+from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, PATCH, Decoder
+from storyforge.model.ink import Raster
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.decoder import CELLS, HELD_OUT_SEED
+from storyforge.pocket.pretrain.fidelity import CELLS, HELD_OUT_SEED
 from storyforge.pocket.pretrain.latents import (
     Layers,
     autoencoder_of,
@@ -21,15 +22,13 @@ from storyforge.pocket.pretrain.latents import (
     keep_autoencoder,
 )
 from storyforge.pocket.pretrain.run import Job, Team, Trained, adam, learn_on, narrowly, say
-from storyforge.pocket.pretrain.shapes import cells_loss, in_cells
+from storyforge.pocket.pretrain.shapes import around_points, cells_loss, in_cells, written
 
 RATE: Final = 2e-3
 RATES: Final = {"table": 6e-3}
 """Of planes of features: each is looked up in one picture of a hundred."""
 LOOKED_AT: Final = 0.3
 """Share of the cells that are drawn: pictures teach more than their parts."""
-COARSE: Final = 0.5
-"""Share of the steps in the size that the encoder reads, a quarter of the work of the others."""
 HELD_OUT: Final = 64
 
 
@@ -61,7 +60,7 @@ class Furnishing:
         torch.manual_seed(job.seed + team.rank)
         self.job, self.model = job, autoencoder_of(job.folder)
         layers = Layers(self.model.decoder, ("behind",))
-        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES), ("shapes",))
+        self.trained = Trained(job, team, layers, adam(layers, RATE, RATES))
         self.rng = np.random.default_rng((job.seed, 9, team.rank, self.trained.step))
         self.generator = torch.Generator().manual_seed(int(self.rng.integers(1 << 60)))
 
@@ -69,8 +68,8 @@ class Furnishing:
         """One step at `factor` of the peak learning rate; the loss."""
         pictures = [empty(self.rng) for _ in range(self.job.batch_size)]
         here = torch.rand((len(pictures), CELLS, CELLS), generator=self.generator) < LOOKED_AT
-        coarse = bool(self.rng.random() < COARSE)
-        made, wanted = drawn(self.model.decoder, pictures, here, coarse=coarse)
+        raster = COARSE if self.trained.step % 2 else around_points(self.rng)
+        made, wanted = drawn(self.model.decoder, pictures, here, raster)
         loss = cells_loss(made, wanted, torch.ones_like(wanted[..., :1]))
         return self.trained.descend(loss, factor)
 
@@ -84,8 +83,8 @@ class Furnishing:
         pictures = [empty(np.random.default_rng(seed)) for seed in seeds]
         every = torch.ones((len(pictures), CELLS, CELLS), dtype=torch.bool)
         said = {}
-        for name, coarse in (("psnr", True), ("large", False)):
-            made, wanted = drawn(kept.decoder, pictures, every, coarse=coarse)
+        for name, raster in (("psnr", COARSE), ("large", FINE)):
+            made, wanted = drawn(kept.decoder, pictures, every, raster)
             error = (made.clamp(-1, 1) - wanted).square().mean()
             said[name] = float(10 * torch.log10(4 / error))
         say(self.job, step=self.trained.step, **said)
@@ -93,21 +92,18 @@ class Furnishing:
 
 
 def drawn(
-    decoder: Decoder, pictures: list[world.Picture], here: torch.Tensor, *, coarse: bool
+    decoder: Decoder, pictures: list[world.Picture], here: torch.Tensor, raster: Raster
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(m, q, q, 3) what is made of the cells `here` (n, 16, 16), and what is to be.
-
-    coarse  in the size that the encoder reads; else in that which the decoder writes
-    """
-    side = CELLS * (PATCH if coarse else DRAWN)
+    """(m, q, q, 3) what is made of the cells `here` (n, 16, 16), and what is to be."""
+    side = CELLS * (DRAWN if raster.middle else PATCH)
     pixels = np.stack([world.draw(picture, side)[0] for picture in pictures])
     with narrowly(here.device.type):
         around = decoder.place(told_of_places(pictures)[:, :, None, None])
-        made = decoder.behind(around, everywhere(len(pictures)), here, coarse=coarse)
-    wanted = in_cells(torch.from_numpy(pixels).float() / 127.5 - 1)[here]
+        made = decoder.behind(around, everywhere(len(pictures)), here, raster)
+    wanted = written(in_cells(torch.from_numpy(pixels).float() / 127.5 - 1), raster)[here]
     return made.float(), wanted
 
 
 def train_scenery(job: Job, team: Team) -> None:
-    """Train what draws places, in both sizes."""
+    """Train what draws places."""
     learn_on(job, team, Furnishing(job, team))

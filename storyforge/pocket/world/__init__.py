@@ -31,6 +31,7 @@ from storyforge.pocket.world.meaning import (
     named,
     recoloured,
     told_of,
+    tried,
 )
 from storyforge.pocket.world.picture import HOLDABLE, SIDES, VIEWS, Picture, Subject, Thing
 from storyforge.pocket.world.places import PLACES
@@ -85,4 +86,5 @@ __all__ = [
     "sheet",
     "tell",
     "told_of",
+    "tried",
 ]

@@ -223,6 +223,13 @@ SOLVED: Final = tuple(
 tells that there is such a thing, how many numbers that is, and whether it is small."""
 
 
+def tried() -> tuple[tuple[int, list[list[float]]], ...]:
+    """What of places is tried where a picture is read: its tint, or none. Which it is hardly shows
+    in one cell; the first of the numbers told, and all that they may be."""
+    tints = [np.zeros(3, np.float32), *(_colour(tint.ground) for tint in TINTS.values())]
+    return ((PLACE_OF["colour"].start, np.stack(tints).tolist()),)
+
+
 KINDS: Final = tuple(_CODES["kind"])
 KIND_CODES: Final = np.stack([*_CODES["kind"].values()])
 """(kinds, 8)."""
