@@ -721,14 +721,18 @@ def test_hosts_are_reached_by_ssh_and_encrypted(
 
 
 SBATCH = """#!/bin/sh
-sh "$1" > "$1.out" 2>&1 &
+job=$(mktemp)
+cp "$1" "$job"
+sh "$job" > "$job.out" 2>&1 &
 echo "Submitted batch job $!"
 """
+"""The script is removed as soon as it was sent, so that it is copied, as Slurm does."""
 
 
 @pytest.fixture
 def _slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of Slurm as far as jobs are sent by them; what is sent runs here."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name, script in {"sbatch": SBATCH, "scancel": '#!/bin/sh\nkill "$1"\n'}.items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults.life import write_story
 from storyforge.errors import EnvironmentProblem
-from storyforge.store import write_whole
+from storyforge.project.output import published
+from storyforge.store import Store, write_whole
 from storyforge.store.durable import sweep
+from storyforge.story.story import read
+from storyforge.tasks import BookTask
 
 KILLED = """
 import os, signal
@@ -61,6 +65,19 @@ def test_the_next_process_that_writes_there_sweeps(tmp_path: Path) -> None:
     kill_while_writing(tmp_path / "file")
     write_whole(tmp_path / "other", b"1")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_books_are_swept_beside_in_a_process_that_has_written_there_before(tmp_path: Path) -> None:
+    (path,) = write_story(tmp_path)
+    story, shelf = read(path), Store(tmp_path / "store")
+    task = BookTask("k" * 20, "html", "en", ())
+    with shelf.make("html", task.key) as made:
+        made.write_bytes(b"book")
+    book = published(story, task, shelf, None)
+    kill_while_writing(book)
+    assert len(list(book.parent.iterdir())) == 2
+    assert published(story, task, shelf, None) == book
+    assert list(book.parent.iterdir()) == [book]
 
 
 def test_what_another_machine_may_be_writing_stays_for_a_day(tmp_path: Path) -> None:

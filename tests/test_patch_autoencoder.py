@@ -27,9 +27,10 @@ from storyforge.model.canonical import (
     settled,
     snapped,
 )
-from storyforge.model.cell_decoder import DRAWN, PATCH, _solved
+from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.ink import Grid, Inking, Raster, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
+from storyforge.model.second_look import _solved
 from storyforge.modelref import POCKET
 
 CHANNELS, TOLD = 12, 6

@@ -11,7 +11,9 @@ import torch
 
 pytest.importorskip("skia")
 
-from storyforge.model.cell_decoder import COARSE, FINE, PATCH
+from untrained import save_autoencoder
+
+from storyforge.model.cell_decoder import COARSE, FINE
 from storyforge.model.ink import Raster
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.encoder import Encoding
@@ -25,7 +27,7 @@ from storyforge.pocket.pretrain.fidelity import (
     psnr,
 )
 from storyforge.pocket.pretrain.latents import autoencoder_of
-from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
+from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.pretrain.scenery import (
     Furnishing,
@@ -47,11 +49,7 @@ def job(folder: Path, stage: str) -> Job:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an autoencoder whose code has random directions."""
     place = tmp_path_factory.mktemp("pocket")
-    generator = torch.Generator().manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, COMPONENTS, generator=generator))
-    model = new_autoencoder()
-    model.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(2.0))
-    model.save_pretrained(place / "vae")
+    save_autoencoder(place)
     return place
 
 

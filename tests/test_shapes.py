@@ -10,10 +10,12 @@ import torch
 
 pytest.importorskip("skia")
 
-from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, PATCH, POINTS
+from untrained import save_autoencoder
+
+from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, POINTS
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket.pretrain.latents import autoencoder_of
-from storyforge.pocket.pretrain.parts import COMPONENTS, new_autoencoder
+from storyforge.pocket.pretrain.parts import new_autoencoder
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.pretrain.shapes import (
     LEARNT,
@@ -29,11 +31,7 @@ ALONE = Team(0, 1)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with an autoencoder whose code has random directions."""
-    generator = torch.Generator().manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, COMPONENTS, generator=generator))
-    model = new_autoencoder()
-    model.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(2.0))
-    model.save_pretrained(tmp_path / "vae")
+    save_autoencoder(tmp_path)
     return tmp_path
 
 

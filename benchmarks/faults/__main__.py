@@ -30,7 +30,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.plan.lockfile import lock_path
 from storyforge.project import stores
 from storyforge.project.project import Project
-from storyforge.store import Store, durable
+from storyforge.store import Store
 from storyforge.store.sums import NOTE
 
 KILLS, DAMAGES, ROUNDS = 500, 1000, 8
@@ -174,8 +174,6 @@ class _Trials:
         found["trials"] += 1
         for name in ("lost", "wrong", "stuck", "left"):
             found[name] += 0
-        # As a new process would: this one has written in the same folders in trials before.
-        durable._sweep_once.cache_clear()
         try:
             again(story)
         except (StoryForgeError, OSError) as exc:

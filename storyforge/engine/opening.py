@@ -195,7 +195,9 @@ def _slurm(spec: ClusterSpec, security: Any) -> Any:  # noqa: ANN401
     except ImportError as exc:
         raise lacking("dask-jobqueue", "Slurm", "slurm") from exc
     # Queue, memory and account stand in dask's jobqueue.yaml, as the site wants them.
-    unsaid = [name for name in ("cores", "memory") if not dask.config.get(f"jobqueue.slurm.{name}")]
+    unsaid = [
+        name for name in ("cores", "memory") if not dask.config.get(f"jobqueue.slurm.{name}", None)
+    ]
     if unsaid:
         message = f"no job can be sent to Slurm: nothing says its {' and '.join(unsaid)}"
         raise EnvironmentProblem(message, hint=_JOB)

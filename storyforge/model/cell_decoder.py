@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from storyforge.model.agreement import Spots, Telling, agreed, kinship
+from storyforge.model.agreement import Spots, Telling, agreed
 from storyforge.model.canonical import (
     Atlas,
     Frames,
@@ -32,7 +32,7 @@ from storyforge.model.canonical import (
     waves,
 )
 from storyforge.model.convolution import Block, silence
-from storyforge.model.ink import Grid, Inking, Raster, inked, parts_of
+from storyforge.model.ink import Grid, Inking, Raster, inked
 from storyforge.modelref import PATCH_SCALES
 
 PATCH, DRAWN = PATCH_SCALES[:2]
@@ -53,18 +53,6 @@ BELIEF = 4.0
 """Before any training components are believed so many logits."""
 SAID = 0.05
 """Components that are all smaller are not known."""
-SEEN, LITTLE = 20.0, 2.0
-"""Pixels of a colour that count as much as how it was read, and those of what is small."""
-BETTER = 0.7
-"""Of what a picture lacks so much may be left with what was not read but tried."""
-WEIGHED, NEARLY = 8, 0.1
-"""How often pixels are weighed anew, and how much may lack of one that is right."""
-APART = 0.4
-"""How far apart colours are that lie on each other."""
-BELIEVED = 0.7
-"""How far off a colour that was read may be."""
-THERE = 0.5
-"""What tells of something is at least this where it is there."""
 CODE = 64
 """Numbers into which what is told of a place is summed up."""
 
@@ -274,11 +262,6 @@ class Decoder(nn.Module):
         made: torch.Tensor = pixels.flatten(4).flatten(2, 3).to(latents.dtype)
         return made
 
-    def coarse(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, 16·h, 16·w), for a fraction of the work."""
-        made: torch.Tensor = self(latents, COARSE)
-        return made
-
     def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How near landmarks are as far as that is decided, and what is told as if it were so."""
         near = decided(near, sum(self.equipment.places))
@@ -344,85 +327,6 @@ class Decoder(nn.Module):
         around = around.to(told.dtype)
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
 
-    @torch.no_grad()
-    def looked_over(self, latents: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-        """Latents (n, c, h, w) that were read off pictures (n, 3, 16·h, 16·w), and told better
-        where drawing them shows how."""
-        return self._coloured(self._tried(latents, _patches(pictures)), _patches(pictures))
-
-    def _tried(self, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """With what draws the place of each picture best, of what is tried."""
-        cells = self.known(latents)
-        here = ~cells.subject
-        if not (self.equipment.tried and here.any()):
-            return latents
-        wanted = patches[here]
-
-        def lack(told: torch.Tensor) -> torch.Tensor:
-            """Of each picture where it shows the place."""
-            around = self.place(told[..., None, None])
-            error = self.behind(around, cells.place, here, COARSE).float() - wanted
-            each = error.new_zeros(here.shape)
-            each[here] = error.abs().mean((1, 2, 3))
-            found: torch.Tensor = each.sum((1, 2))
-            return found
-
-        told, made = cells.around[:, : self.telling.told].float(), latents.clone()
-        least = lack(told)
-        for first, points in self.equipment.tried:
-            field, better = slice(first, first + len(points[0])), torch.zeros_like(least).bool()
-            for point in points:
-                other = told.clone()
-                other[:, field] = torch.tensor(point, device=told.device)
-                left = lack(other)
-                now = left < BETTER * least
-                told = torch.where(now[:, None], other, told)
-                least, better = torch.where(now, left, least), better | now
-            at = slice(self.components + first, self.components + field.stop)
-            where = (better[:, None, None] & here)[:, None]
-            made[:, at] = torch.where(where, told[:, field, None, None].to(made.dtype), made[:, at])
-        return made
-
-    def _coloured(self, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """With some of the colours that subjects tell as pictures have them.
-
-        A pixel is so much of each ink, and some inks are colours told. So which of them draws a
-        subject best can be solved for, however small what has the colour is. What is hardly seen
-        stays as it was read, and what would be quite another colour.
-        """
-        cells, solved = self.known(latents), self.equipment.solved
-        here = cells.subject
-        if not (solved and here.any()):
-            return latents
-        own = [[*self.equipment.colours].index(colour.first) for colour in solved]
-        shares, inks = self.figures.shares(cells, here, COARSE)
-        parts, inks = parts_of(shares[..., :-1]), inks.float()
-        covered = torch.sigmoid(shares[..., -1:].float()).flatten(1, 2)
-        parts = parts / parts.sum(-1, keepdim=True) * covered
-        behind = self.behind(cells.around, cells.place, here, COARSE).float().flatten(1, 2)
-        wanted = patches[here].flatten(1, 2)
-        lack = wanted - (behind * (1 - covered) + parts @ inks)
-        alike = kinship(cells.told, self.telling.sizes)
-        told, made = cells.told.permute(0, 2, 3, 1)[here], latents.permute(0, 2, 3, 1).clone()
-        values, beneath = made[here], inks[:, own[0]]
-        # What is small lies on what is large: that is solved for first.
-        for colour, index in sorted(zip(solved, own, strict=True), key=lambda each: each[0].small):
-            read, seen = inks[:, index], parts[..., index : index + 1]
-            other = beneath - read if colour.small else None
-            change = _solved(seen, lack, alike, here, other)
-            there = told[:, colour.by : colour.by + colour.many].abs().amax(1, keepdim=True) > THERE
-            if not colour.small:
-                there = there & (change.norm(dim=-1, keepdim=True) < BELIEVED)
-            change = change * there
-            lack = lack - seen @ change[:, None]
-            found = (read + change).clamp(-1, 1)
-            if not colour.small:
-                beneath = torch.where(there, found, beneath)
-            at = slice(self.components + colour.first, self.components + colour.first + 3)
-            values[:, at] = torch.where(there, found.to(values.dtype), values[:, at])
-        made[here] = values
-        return made.permute(0, 3, 1, 2).contiguous()
-
     def place(self, told: torch.Tensor) -> torch.Tensor:
         """What is told of places (n, t, 1, 1), and how near that is to landmarks: (n, t + m)."""
         told = settled(told, self.equipment.names[1])
@@ -442,49 +346,6 @@ class Decoder(nn.Module):
             return (parts + change).reshape(pixels.shape)
 
 
-def _patches(pictures: torch.Tensor) -> torch.Tensor:
-    """(n, 3, 16·h, 16·w) to (n, h, w, 16, 16, 3)."""
-    count, _, high, wide = pictures.shape
-    parts = pictures.float().reshape(count, 3, high // PATCH, PATCH, wide // PATCH, PATCH)
-    made: torch.Tensor = parts.permute(0, 2, 4, 3, 5, 1)
-    return made
-
-
 def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
     """(n, c, h, w) to (m, c)."""
     return values.permute(0, 2, 3, 1)[here]
-
-
-def _solved(
-    parts: torch.Tensor,
-    lack: torch.Tensor,
-    alike: torch.Tensor,
-    here: torch.Tensor,
-    other: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """(m, 3) by how much an ink is to be other than it is, one answer a subject.
-
-    parts  (m, p, 1)  what it has of each pixel of m cells
-    lack   (m, p, 3)  what is missing there
-    alike  (n, h·w, h·w)  how surely two cells are of one subject
-    here   (n, h, w) of bool: which m cells
-    other  (m, 3)  by how much what it lies on is other: pixels that have that colour do not count
-
-    Where a line lies amiss a pixel lacks much whatever an ink is: errors count, and not their
-    squares (weighed anew, Holland and Welsch 1977).
-    """
-    counts = torch.ones_like(lack[..., :1])
-    if other is not None:
-        apart = (lack - parts * other[:, None]).square().sum(-1, keepdim=True)
-        counts = apart / (apart + APART**2)
-    change = lack.new_zeros(len(lack), 3)
-    for _ in range(WEIGHED):
-        missing = (lack - parts * change[:, None]).norm(dim=-1, keepdim=True)
-        weights = counts * NEARLY / (missing + NEARLY) * parts
-        both = torch.cat([(weights * parts).sum(1), (weights * lack).sum(1)], -1)
-        # Sums over all cells of a subject.
-        sums = both.new_zeros(*here.shape, 4)
-        sums[here] = both
-        sums = (alike @ sums.flatten(1, 2)).reshape(sums.shape)[here]
-        change = sums[:, 1:] / (sums[:, :1] + (SEEN if other is None else LITTLE))
-    return change

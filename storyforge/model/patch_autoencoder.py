@@ -34,6 +34,7 @@ from storyforge.model.cell_decoder import (
 )
 from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.model.palette import COLOURS, palettes
+from storyforge.model.second_look import looked_over
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -193,17 +194,17 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                    and kept if they draw these better: the first number, and the points
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
-        widths     of the decoder: at cells, of subjects, of places
-        depths     of these
+        widths, depths  of the decoder: at cells, of subjects, of places
         """
         super().__init__()
         fields = (1, told - OWN - 1) if fields is None else fields
         self.code = CellEncoder(latent_channels - told, told, fields, sizes, reading)
         telling = Telling(told, sizes, mirror, landmarks)
         figures, settings = ([Named(*each) for each in listed] for listed in names)
-        named = figures, settings
-        both = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
-        equipment = Equipment(atlases, frames, inks, colours, places, alone, named, *both)
+        looked = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
+        equipment = Equipment(
+            atlases, frames, inks, colours, places, alone, (figures, settings), *looked
+        )
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -262,7 +263,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = [side // self.config.pixels_per_cell * PATCH for side in pictures.shape[-2:]]
         if list(pictures.shape[-2:]) != size:
             pictures = F.interpolate(pictures, size=size, mode="area")
-        return self.decoder.looked_over(self.code(pictures), pictures)
+        return looked_over(self.decoder, self.code(pictures), pictures)
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""

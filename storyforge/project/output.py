@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.store import Store, write_whole
+from storyforge.store.durable import sweep
 from storyforge.story.story import Story
 from storyforge.tasks import BookTask
 
@@ -25,6 +26,8 @@ def published(story: Story, task: BookTask, store: Store, out: Path | None) -> P
     tongue = "" if task.language == story.language else f".{task.language}"
     ending = _ENDINGS.get(task.format, f".{task.format}")
     target = file_of(story, out, f"{tongue}{ending}")
+    # Not once in a process alone: the desk lives long, and a run beside it may be killed.
+    sweep(target.parent)
     product = store.path(task.format, task.key)
     if product.is_dir():
         _publish_folder(product, target)
