@@ -29,7 +29,7 @@ from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import plain
 from storyforge.model.dit.joint import JointRecorder, JointText
-from storyforge.provenance.recipe import read_metadata, subjects_in
+from storyforge.provenance.recipe import DrawnPlace, read_metadata, subjects_in
 from storyforge.sample.recipe import save_png
 from storyforge.sample.sampler import SamplingContext, picture, pictures
 from storyforge.sample.watching import Watch, watch_of
@@ -305,8 +305,20 @@ def saved(tiny: BaseModel, tmp_path: Path) -> Path:
 
 
 def test_a_picture_says_where_its_subjects_are(saved: Path) -> None:
-    assert subjects_in(saved) == {"a": (BODY_BOX, HEAD_BOX)}
+    assert subjects_in(saved) == {"a": DrawnPlace(body=BODY_BOX, head=HEAD_BOX)}
     assert read_metadata(saved).recipe["panel"] == "one"
+
+
+def test_it_says_whose_head_does_not_show_and_what_is_known_exactly(
+    tiny: BaseModel, tmp_path: Path
+) -> None:
+    hidden = {"a": Whereabouts(BODY_BOX, None, exact=True)}
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    save_png(pixels, with_region(tiny), tiny, tmp_path / "a.png", hidden)
+    assert subjects_in(tmp_path / "a.png") == {"a": DrawnPlace(body=BODY_BOX, exact=True)}
+    (drawn,) = art_of("a", tmp_path / "a.png").subjects
+    assert drawn.head is None
+    assert drawn.exact
 
 
 def test_show_says_where_they_are(tiny: BaseModel, tmp_path: Path) -> None:

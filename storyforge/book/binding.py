@@ -206,14 +206,14 @@ class Binding:
             for name, box in places(self.story, panel, art.path).items()
         }
         figures = []
-        for (name, region), (body, head) in zip(
+        for (name, region), (body, head, known) in zip(
             regions.items(), self._seen(panel, regions), strict=True
         ):
             concept = panel.regions[name].concept
             stands = body or _standing(region, art.width / art.height)
             alive = concept in self.story.characters
-            planned = head is None and panel.picture is None
-            figures.append(Figure(concept, region, stands, alive, body is not None, head, planned))
+            seen = body is not None
+            figures.append(Figure(concept, region, stands, alive, seen, head, planned=not known))
         quiet = tuple(Rect(box.x0, box.y0, box.width, box.height) for box in panel.quiet)
         taken = tuple(
             Rect(said.at.x0, said.at.y0, said.at.width, said.at.height)
@@ -227,25 +227,26 @@ class Binding:
 
     def _seen(
         self, panel: Panel, regions: Mapping[str, Rect]
-    ) -> list[tuple[Rect | None, Rect | None]]:
-        """Of each region the body and the head of its subject, where they were made out.
+    ) -> list[tuple[Rect | None, Rect | None, bool]]:
+        """Of each region the body and the head of its subject, where they were made out, and
+        whether it is known if its head shows.
 
         Colours show a body's outline; that the right one was looked at, only its words say.
         """
         # Where somebody is in a picture of the author's own, its regions say.
         if panel.picture is not None:
-            return [(None, None)] * len(regions)
+            return [(None, None, True)] * len(regions)
         art = self.art[panel.id]
         told = {each.region: each for each in art.subjects}
         bodies = sighted(art.path, changed(art), tuple(regions.values()))
-        found: list[tuple[Rect | None, Rect | None]] = []
+        found: list[tuple[Rect | None, Rect | None, bool]] = []
         for name, body in zip(regions, bodies, strict=True):
             drawn = told.get(name)
             if drawn is None:
-                found.append((body, None))
-            else:
-                right = body is not None and body.holds(drawn.head.centre())
-                found.append((body if right else drawn.body, drawn.head))
+                found.append((body, None, False))
+                continue
+            right = body is not None and drawn.head is not None and body.holds(drawn.head.centre())
+            found.append((body if right and not drawn.exact else drawn.body, drawn.head, True))
         return found
 
     def alt(self, panel: Panel) -> str | None:

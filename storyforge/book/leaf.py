@@ -95,11 +95,16 @@ class Rect:
 
 @dataclass(frozen=True, slots=True)
 class DrawnSubject:
-    """Where a region's subject is in a picture, as its file says; in fractions of the picture."""
+    """Where a region's subject is in a picture, as its file says; in fractions of the picture.
+
+    head   None if none shows
+    exact  whether that is known, and not made out
+    """
 
     region: str
     body: Rect
-    head: Rect
+    head: Rect | None
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _drawn(place: object) -> dict[str, object]:
     """Where its subject came out, if the picture says."""
     if not isinstance(place, dict):
         return {}
-    return {f"drawn {part}": box for part, box in place.items()}
+    return {f"drawn {part}": box for part, box in place.items() if part in ("body", "head")}
 
 
 _MADE: Final = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import Diagnostic, EnvironmentProblem, Report, StoryForgeError, TaskFailed
 from storyforge.executor import OnProgress
+from storyforge.geometry.box import Box
 from storyforge.pictures import beside
 from storyforge.plan.keys import KeyInputs, key_of
 from storyforge.plan.pins import Pin
@@ -24,7 +25,7 @@ from storyforge.story.story import Story
 from storyforge.tasks import BookTask
 
 if TYPE_CHECKING:
-    from storyforge.book.leaf import Art, Book
+    from storyforge.book.leaf import Art, Book, Rect
     from storyforge.book.preflight import Marks
 
 NoteProduct = Callable[[str, Entry], None]
@@ -199,7 +200,7 @@ def art_of(panel: str, path: Path) -> Art:
 
     Raises StoryForgeError if it is no PNG.
     """
-    from storyforge.book.leaf import Art, DrawnSubject, Rect
+    from storyforge.book.leaf import Art, DrawnSubject
 
     with path.open("rb") as file:
         head = file.read(24)
@@ -207,7 +208,15 @@ def art_of(panel: str, path: Path) -> Art:
     if not head.startswith(_PNG) or 0 in size:
         raise StoryForgeError(f"`{path}` is no picture", hint="`storyforge cache verify --repair`")
     subjects = tuple(
-        DrawnSubject(name, *(Rect(box.x0, box.y0, box.width, box.height) for box in boxes))
-        for name, boxes in subjects_in(path).items()
+        DrawnSubject(
+            name, _rect(each.body), None if each.head is None else _rect(each.head), each.exact
+        )
+        for name, each in subjects_in(path).items()
     )
     return Art(panel, path, *size, told_by(path) or "model", subjects)
+
+
+def _rect(box: Box) -> Rect:
+    from storyforge.book.leaf import Rect
+
+    return Rect(box.x0, box.y0, box.width, box.height)

@@ -147,7 +147,7 @@ def _eyes(story: Story, take: PanelTask, path: Path) -> float | None:
         return None
     known, found = subjects_in(path), found_boxes(path)
     heads: Iterable[Box] = (
-        known[r.name][1] if r.name in known else _upper(found.get(r.name, r.box)) for r in alive
+        (r.name in known and known[r.name].head) or _upper(found.get(r.name, r.box)) for r in alive
     )
     with Image.open(path) as picture:
         whole = picture.convert("RGB")

@@ -27,6 +27,8 @@ FURTHEST = 80.0
 """Squared distances that are told from each other."""
 START = 0.1
 """Spread of the features in planes as they begin."""
+LOUD = 1.0
+"""A colour of this length, where half the range is 1, is one of something that is there."""
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Nodes around a point: rows and columns further."""
 
@@ -81,11 +83,14 @@ class Named(NamedTuple):
     first   of the numbers
     points  all that may be told
     within  how far from a point it is what is meant
+    colour  the first of three numbers that tell its colour, if it has one; what has a loud colour
+            is there, so it is not the first of the points
     """
 
     first: int
     points: Sequence[Sequence[float]]
     within: float = math.inf
+    colour: int | None = None
 
 
 def settled(told: torch.Tensor, names: Sequence[Named]) -> torch.Tensor:
@@ -94,11 +99,15 @@ def settled(told: torch.Tensor, names: Sequence[Named]) -> torch.Tensor:
     A denoiser that does not know which of two it is to be tells their mean, and half a hat is none.
     """
     made = told.clone()
-    for first, listed, within in names:
+    for first, listed, within, colour in names:
         points = torch.tensor(listed, device=told.device)
         here = slice(first, first + points.shape[1])
         cells = told[:, here].permute(0, 2, 3, 1).float()
-        apart, nearest = (cells[..., None, :] - points).square().sum(-1).min(-1)
+        apart = (cells[..., None, :] - points).square().sum(-1)
+        if colour is not None:
+            loud = told[:, colour : colour + 3].float().norm(dim=1) > LOUD
+            apart[..., 0] = apart[..., 0].masked_fill(loud, FURTHEST)
+        apart, nearest = apart.min(-1)
         meant = torch.where((apart < within**2)[..., None], points[nearest], cells)
         made[:, here] = meant.permute(0, 3, 1, 2).to(told.dtype)
     return made

@@ -3,15 +3,15 @@
 Cells first agree on what they tell. Then the place is drawn in every cell, and before it, in the
 cells that tell of one, the subject: in canonical frames, so that a head is the same head wherever
 it is and however it leans, and in inks, so that it is the same in all colours. Each point of a cell
-is drawn for itself, and drawings are vectors, so their lines are as crisp in any size. Components
-of patches, where they are known, correct what was drawn by what is told. Not covered: how it is
-trained.
+is drawn for itself, and drawings are vectors, so their lines are as smooth as points are many.
+Components of patches, where they are known, correct what was drawn by what is told. Not covered:
+how it is trained.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ POINTS = Grid(4, DRAWN // 4)
 """Points of a cell that are enough to learn from, and what each writes."""
 COARSE = Raster(POINTS.points, PATCH // POINTS.points)
 """How a picture is drawn in the size that the encoder reads, for a fraction of the work."""
-FINE, LARGE = (Raster(16, side // 16, middle=True) for side in PATCH_SCALES[1:])
+FINE = Raster(DRAWN // 2, 2, middle=True)
 """How pictures are drawn that one looks at."""
 LOT = 64
 """Cells that are drawn at once where nothing is learnt: 16 × 16 points each take memory."""
@@ -257,10 +257,8 @@ class Decoder(nn.Module):
         """(n, c, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond; q by default 32."""
         shape = len(latents), *latents.shape[-2:]
         every = torch.ones(shape, dtype=torch.bool, device=latents.device)
-        pixels = self.drawn(latents, every, raster)
-        pixels = pixels.reshape(*shape, *pixels.shape[1:]).permute(0, 5, 1, 3, 2, 4)
-        made: torch.Tensor = pixels.flatten(4).flatten(2, 3).to(latents.dtype)
-        return made
+        pixels = in_picture(self.drawn(latents, every, raster), *shape[1:])
+        return pixels.to(latents.dtype)
 
     def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How near landmarks are as far as that is decided, and what is told as if it were so."""
@@ -278,12 +276,7 @@ class Decoder(nn.Module):
         cells = self.known(latents)
         if torch.is_grad_enabled():
             return self._drawn(cells, latents, here, raster)
-        made = []
-        for lot in torch.split(here.flatten().nonzero()[:, 0], LOT):
-            part = torch.zeros_like(here)
-            part.view(-1)[lot] = True
-            made.append(self._drawn(cells, latents, part, raster))
-        return torch.cat(made)
+        return torch.cat([self._drawn(cells, latents, lot, raster) for lot in lots_of(here)])
 
     def _drawn(
         self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster
@@ -294,7 +287,13 @@ class Decoder(nn.Module):
         before, share = self.figures(cells, here & cells.subject, raster)
         both = torch.lerp(pixels[subject], before, share)
         pixels = pixels.masked_scatter(subject[:, None, None, None], both)
-        if raster.side % PATCH:
+        return self.corrected(pixels, latents, cells, here)
+
+    def corrected(
+        self, pixels: torch.Tensor, latents: torch.Tensor, cells: Known, here: torch.Tensor
+    ) -> torch.Tensor:
+        """Pixels (m, q, q, 3) of the cells `here` (n, h, w) with what components add."""
+        if pixels.shape[1] % PATCH:
             # These are not all the pixels of a patch.
             return pixels
         # 1 as it begins.
@@ -344,6 +343,20 @@ class Decoder(nn.Module):
             lack = (known.float() * self.scale.float() - there) * trust.float()
             change = (lack @ self.basis.float()).reshape(-1, PATCH, 1, PATCH, 1, 3)
             return (parts + change).reshape(pixels.shape)
+
+
+def lots_of(here: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Some cells (n, h, w), as many at once as memory allows, each lot like `here`."""
+    for lot in torch.split(here.flatten().nonzero()[:, 0], LOT):
+        part = torch.zeros_like(here)
+        part.view(-1)[lot] = True
+        yield part
+
+
+def in_picture(cells: torch.Tensor, high: int, wide: int) -> torch.Tensor:
+    """All cells of pictures (n·h·w, q, q, k) to (n, k, q·h, q·w)."""
+    pixels = cells.reshape(-1, high, wide, *cells.shape[1:]).permute(0, 5, 1, 3, 2, 4)
+    return pixels.flatten(4).flatten(2, 3)
 
 
 def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Raster(NamedTuple):
 
     points  a side of a cell
     pixels  a side that each writes
-    middle  whether that is a sixteenth of a cell around it, and not all that is nearest to it
+    middle  whether that is the middle of what it might write, and not all of it, averaged
     shift   of all points, rightwards and down, in cells
     """
 
@@ -131,14 +131,9 @@ def _means(values: torch.Tensor, pixels: int) -> torch.Tensor:
 
 
 def _middle(values: torch.Tensor, pixels: int) -> torch.Tensor:
-    """What writes (s, s, …) pixels, to what writes so many a side of the middle two."""
-    first = len(values) // 2 - 1
-    for dim in (0, 1):
-        before, after = (values.narrow(dim, first + at, 1) for at in (0, 1))
-        steps = (torch.arange(pixels, device=values.device) + 0.5) * 2 / pixels - 0.5
-        steps = steps.to(values.dtype).reshape(-1, *[1] * (values.ndim - 1 - dim))
-        values = before + (after - before) * steps
-    return values
+    """What writes (s, s, …) pixels, to what writes so many a side in the middle of these."""
+    first = (len(values) - pixels) // 2
+    return values.narrow(0, first, pixels).narrow(1, first, pixels)
 
 
 def in_rows(values: torch.Tensor, grid: Grid | Raster, width: int) -> torch.Tensor:

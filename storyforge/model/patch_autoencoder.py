@@ -25,20 +25,21 @@ from storyforge.model.canonical import Named
 from storyforge.model.cell_decoder import (
     DRAWN,
     FINE,
-    LARGE,
     PATCH,
+    SAID,
     Decoder,
     Equipment,
     Solved,
     Tried,
 )
 from storyforge.model.convolution import Halving, Residual, silence
+from storyforge.model.figures import Faces, Figure, drawn_whole, figures_of
 from storyforge.model.palette import COLOURS, palettes
 from storyforge.model.second_look import looked_over
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
-"""What may be asked of `decode` for a cell: averaged, as drawn, and larger."""
+"""What may be asked of `decode` for a cell: averaged, as drawn, and enlarged."""
 PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
 """The least atlas."""
 
@@ -162,6 +163,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         names: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ()),
         solved: tuple[tuple[int, int, int, bool], ...] = (),
         tried: tuple[tuple[Any, ...], ...] = (),
+        faces: tuple[Any, ...] | None = None,
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
@@ -192,6 +194,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
                    whether it is of what is small
         tried      of places, numbers told for which some points are tried where pictures are read,
                    and kept if they draw these better: the first number, and the points
+        faces      landmarks of who has a face (the first, and how many), in which frame faces lie,
+                   and where: left, top, right and bottom; unless it is said, nobody knows
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths, depths  of the decoder: at cells, of subjects, of places
@@ -267,10 +271,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""
-        larger = self.config.pixels_per_cell > DRAWN
-        made: torch.Tensor = self.decoder(latents, LARGE if larger else FINE)
+        # Of a picture that was read, components say what is in each cell; what a denoiser told is
+        # drawn as it was meant.
+        read = latents[:, : self.decoder.components].abs().amax() > SAID
+        made = self.decoder(latents) if read else drawn_whole(self.decoder, latents, FINE)
         if self.config.pixels_per_cell < DRAWN:
             made = F.avg_pool2d(made, DRAWN // PATCH)
+        elif self.config.pixels_per_cell > DRAWN:
+            made = F.interpolate(made, scale_factor=2.0, mode="bilinear")
         return made
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> Encoded | tuple[Exactly]:
@@ -287,6 +295,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """`draw`, as diffusers calls it."""
         made = self.draw(z)
         return Decoded(made) if return_dict else (made,)
+
+    def figures(self, latents: torch.Tensor) -> list[list[Figure]]:
+        """Who stands where in each picture (n, c, h, w), from back to front; known where `faces`
+        are."""
+        return figures_of(self.decoder, Faces(*self.config.faces), latents)
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
         """Through the code and back."""

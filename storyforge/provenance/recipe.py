@@ -23,12 +23,19 @@ RECIPE: Final = "storyforge"
 """The name of the text chunk that holds the recipe."""
 
 
-class _Subject(BaseModel):
+class DrawnPlace(BaseModel):
+    """Where a subject is in a picture.
+
+    head   None if none shows
+    exact  whether that is known, and not made out
+    """
+
     body: Box
-    head: Box
+    head: Box | None = None
+    exact: bool = False
 
 
-_SUBJECTS: Final = TypeAdapter(dict[str, _Subject])
+_SUBJECTS: Final = TypeAdapter(dict[str, DrawnPlace])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +102,15 @@ def recipe_in(path: Path) -> Mapping[str, object]:
         return {}
 
 
-def subjects_in(path: Path) -> dict[str, tuple[Box, Box]]:
-    """Region -> body and head of its subject, as was seen while a picture was drawn.
+def subjects_in(path: Path) -> dict[str, DrawnPlace]:
+    """Region -> where its subject is, as was seen while a picture was drawn.
 
     Nothing of a picture that does not say; its pixels are not read.
     """
     try:
-        found = _SUBJECTS.validate_python(recipe_in(path).get("subjects", {}))
+        return _SUBJECTS.validate_python(recipe_in(path).get("subjects", {}))
     except ValidationError:
         return {}
-    return {region: (each.body, each.head) for region, each in found.items()}
 
 
 def again(shown: PictureMetadata, keys: Mapping[str, str]) -> str:

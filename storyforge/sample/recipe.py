@@ -76,11 +76,13 @@ def picture_metadata(task: PanelTask, base: BaseModel) -> dict[str, object]:
 
 
 def _subjects(subjects: Mapping[str, Whereabouts]) -> dict[str, object]:
-    found = {
-        region: {"body": _corners(each.body), "head": _corners(each.head)}
-        for region, each in subjects.items()
-    }
+    found = {region: _place(each) for region, each in subjects.items()}
     return {"subjects": found} if found else {}
+
+
+def _place(subject: Whereabouts) -> dict[str, object]:
+    head = {} if subject.head is None else {"head": _corners(subject.head)}
+    return {"body": _corners(subject.body), **head, **({"exact": True} if subject.exact else {})}
 
 
 def _corners(box: Box) -> list[float]:

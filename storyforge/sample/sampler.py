@@ -37,7 +37,7 @@ from storyforge.sample.injection import Concepts, Reading, reading_of
 from storyforge.sample.recipe import save_png
 from storyforge.sample.regions import guidance_map
 from storyforge.sample.watching import Watch, watch_of
-from storyforge.sample.whereabouts import Whereabouts
+from storyforge.sample.whereabouts import Whereabouts, told
 from storyforge.tasks import Method, PanelTask, RefineTask
 
 _TOGETHER = 4
@@ -284,9 +284,17 @@ def _watched(
     refine: RefineTask | None = None,
 ) -> _Drawing:
     """Draw, and see where the subjects come to be."""
-    watch = watch_of(context.base, context.model, tasks, _latent(context.base, size))
-    drawn = _drawn(context, tasks, size, over, refine, watch=watch)
-    return _Drawing(drawn, watch.found(tasks) if watch else [{} for _ in tasks])
+    base = context.base
+    watch = None
+    if not base.tells_figures:
+        watch = watch_of(base, context.model, tasks, _latent(base, size))
+    clean = _denoised(context, tasks, size, over, refine, watch=watch)
+    if base.tells_figures:
+        places = [{region.name: region.box for region in task.regions} for task in tasks]
+        seen = [told(*each) for each in zip(base.figures(clean), places, strict=True)]
+    else:
+        seen = watch.found(tasks) if watch else [{} for _ in tasks]
+    return _Drawing(base.decode(clean), seen)
 
 
 def _latent(base: BaseModel, size: tuple[int, int]) -> tuple[int, int]:
@@ -300,10 +308,21 @@ def _drawn(
     size: tuple[int, int],
     over: torch.Tensor | None = None,
     refine: RefineTask | None = None,
+) -> torch.Tensor:
+    """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
+    return context.base.decode(_denoised(context, tasks, size, over, refine))
+
+
+def _denoised(
+    context: SamplingContext,
+    tasks: Sequence[PanelTask],
+    size: tuple[int, int],
+    over: torch.Tensor | None = None,
+    refine: RefineTask | None = None,
     *,
     watch: Watch | None = None,
 ) -> torch.Tensor:
-    """(n, 3, h, w) in [0, 1], drawn from noise or over the latents of a picture."""
+    """Latents, drawn from noise or over those of a picture."""
     base, task = context.base, tasks[0]
     noise = start_latents(base, [each.seed for each in tasks], size)
     latent = _latent(base, size)
@@ -320,7 +339,7 @@ def _drawn(
             guide = guide_of(base, context.model, task, attention, own.region_weights, latent)
             noise = prepared(guide, noise, task) if over is None else noise
             steer = steering(guide, task)
-        clean = denoised(
+        return denoised(
             base,
             attention,
             noise,
@@ -336,7 +355,6 @@ def _drawn(
             ),
             on_step=lambda done, total, latents: _heard(context, tasks, done, total, latents),
         )
-    return base.decode(clean)
 
 
 def _conditions(

@@ -10,7 +10,7 @@ heads less well.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from storyforge.geometry.box import Box
+from storyforge.model.figures import Figure
 
 _REACH: Final = 0.15
 """How far beyond its region a subject may be drawn, as a standard deviation in picture widths."""
@@ -33,16 +34,22 @@ _LOWER: Final = 0.8
 """Of the level that best parts cells in two: a little of what is below belongs there as well."""
 
 
+_MEANT: Final = 0.1
+"""A figure and a region that share less of both together have nothing to do with each other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
     """Where a subject is in a picture, in fractions.
 
-    body  all of it
-    head  what of it is its head, if it has one
+    body   all of it
+    head   what of it is its head; None if it is known that none shows
+    exact  whether latents told it, instead of attention
     """
 
     body: Box
-    head: Box
+    head: Box | None
+    exact: bool = False
 
 
 def whereabouts(read: Tensor, regions: Sequence[Box]) -> list[Whereabouts | None]:
@@ -55,6 +62,32 @@ def whereabouts(read: Tensor, regions: Sequence[Box]) -> list[Whereabouts | None
     level = (smooth - low) / (high - low).clamp(min=1e-12)
     near = torch.stack([_nearness(region, read.shape[1:]) for region in regions]).to(level)
     return [_found(each) for each in level * near]
+
+
+def told(figures: Sequence[Figure], regions: Mapping[str, Box]) -> dict[str, Whereabouts]:
+    """Which figure is the subject of which region; whom none shares enough with is left out.
+
+    figures  who is in the picture, as its latents tell it
+    """
+    shares = [
+        (_overlap(figure.body, box), name, index)
+        for name, box in regions.items()
+        for index, figure in enumerate(figures)
+    ]
+    found: dict[str, Whereabouts] = {}
+    left = set(range(len(figures)))
+    for share, name, index in sorted(shares, reverse=True):
+        if share >= _MEANT and name not in found and index in left:
+            left.remove(index)
+            found[name] = Whereabouts(figures[index].body, figures[index].face, exact=True)
+    return {name: found[name] for name in regions if name in found}
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """What two boxes share, of all that they cover together."""
+    common = one.intersection(other)
+    shared = common.area() if common is not None else 0.0
+    return shared / (one.area() + other.area() - shared)
 
 
 def _found(read: Tensor) -> Whereabouts | None:

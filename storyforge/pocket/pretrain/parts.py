@@ -97,6 +97,7 @@ def new_autoencoder() -> PatchAutoencoder:
         solved=world.SOLVED,
         tried=world.tried(),
         names=world.named(),
+        faces=world.face_frame(),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     model.set_landmarks(torch.from_numpy(points), torch.from_numpy(minding))

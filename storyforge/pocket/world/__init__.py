@@ -8,7 +8,7 @@ anything a camera could see.
 
 from storyforge.pocket.world.captions import SAID, describe, look_words, tell
 from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, put, sheet
-from storyforge.pocket.world.frames import atlases, frames
+from storyforge.pocket.world.frames import atlases, face_frame, frames
 from storyforge.pocket.world.imagination import imagine, random_look, random_thing
 from storyforge.pocket.world.instances import is_held_out, look_held_out
 from storyforge.pocket.world.labels import EACH, LABELS, SLOTS, labels
@@ -67,6 +67,7 @@ __all__ = [
     "atlases",
     "draw",
     "faces",
+    "face_frame",
     "frames",
     "imagine",
     "ink_width",

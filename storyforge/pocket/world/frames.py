@@ -17,6 +17,9 @@ HEAD, BODY, OBJECT = (0.5, 0.5, -0.15), (0.56, 0.44, -0.31), (0.575, 0.575, -0.5
 """Half the width and half the height of each frame, and the height of its middle, in units of a
 creature; y is down."""
 
+FACE: Final = (-0.275, -0.25, 0.275, 0.235)
+"""Left, top, right and bottom of a skull, in units of a head around its middle; y is down."""
+
 ATLASES: Final[tuple[tuple[int, int, tuple[str, ...]], ...]] = (
     (48, 20, ("species", "accessory", "crown", "marks")),
     (
@@ -47,6 +50,15 @@ def atlases() -> tuple[dict[str, Any], ...]:
         {"side": side, "width": width, "groups": [list(known[name]) for name in names]}
         for side, width, names in ATLASES
     )
+
+
+def face_frame() -> tuple[tuple[int, int], int, tuple[float, float, float, float]]:
+    """Landmarks of those that have a face (the first, and how many), the frame of heads, and where
+    in it a face lies: left, top, right and bottom."""
+    wide, high, middle = HEAD
+    left, top, right, bottom = FACE
+    box = (left / wide, (top - middle) / high, right / wide, (bottom - middle) / high)
+    return landmark_groups()["species"], 0, box
 
 
 def frames() -> tuple[Vector, Vector, Vector]:

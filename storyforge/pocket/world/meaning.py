@@ -185,26 +185,32 @@ def landmark_groups() -> dict[str, tuple[int, int]]:
     }
 
 
-_FAINT: Final = 0.4
-"""A tint told less than this is none; of all that there are the palest is told by twice as much."""
-
 _ANY: Final = 99.0
 """However far from all that may be told it is, the nearest is meant."""
 
 
-def named() -> tuple[list[tuple[int, list[list[float]], float]], ...]:
-    """Of figures and of places: the first of some numbers, all that they may tell, and how far from
-    one of these it is meant."""
+Name = tuple[int, list[list[float]], float, int | None]
+
+
+def named() -> tuple[list[Name], ...]:
+    """Of figures and of places: the first of some numbers, all that they may tell, how far from one
+    of these it is meant, and, where the first of these says that there is no such thing, the first
+    of the numbers of its colour: something yellow is there, whatever it is called."""
     figures = {field: [code(field, ""), *_CODES[field].values()] for field in _MINDED}
     del figures["kind"]
     figures |= {field: [np.array([at], np.float32) for at in (0, 1, -1)] for field in SHOWN}
     settings = {field: [*_CODES[name].values()] for name, field in OF_PLACES.items()}
     settings["pattern"] = [code("pattern", ""), *_CODES["sky"].values()]
+    settings["colour"] = _tints()
+    coloured = {"garment": PLACE_OF["garment colour"].start}
     rows = [
-        [(PLACE_OF[field].start, np.stack(points).tolist(), _ANY) for field, points in of.items()]
-        for of in (figures, settings)
+        [
+            (PLACE_OF[field].start, np.stack(points).tolist(), _ANY, also.get(field))
+            for field, points in of.items()
+        ]
+        for of, also in ((figures, coloured), (settings, {}))
     ]
-    return rows[0], [*rows[1], (PLACE_OF["colour"].start, [[0.0, 0.0, 0.0]], _FAINT)]
+    return rows[0], rows[1]
 
 
 MIRROR: Final = PLACE_OF["mirror"].start
@@ -226,8 +232,12 @@ tells that there is such a thing, how many numbers that is, and whether it is sm
 def tried() -> tuple[tuple[int, list[list[float]]], ...]:
     """What of places is tried where a picture is read: its tint, or none. Which it is hardly shows
     in one cell; the first of the numbers told, and all that they may be."""
-    tints = [np.zeros(3, np.float32), *(_colour(tint.ground) for tint in TINTS.values())]
-    return ((PLACE_OF["colour"].start, np.stack(tints).tolist()),)
+    return ((PLACE_OF["colour"].start, np.stack(_tints()).tolist()),)
+
+
+def _tints() -> list[Vector]:
+    """None, and all that there are, as they are told."""
+    return [np.zeros(3, np.float32), *(_colour(tint.ground) for tint in TINTS.values())]
 
 
 KINDS: Final = tuple(_CODES["kind"])
