@@ -168,6 +168,8 @@ MUTATIONS = [
     in_story("SF311", ("{concept: juna}", "{concept: juna, negative: ¦<juno>}")),
     in_story("SF312", ("square-8.5", "¦square-85")),
     in_story("SF313", ("font: Andika", "font: ¦Comic Sans")),
+    in_story("SF339", ("formats: [pdf, html]", "formats: [pdf, ¦cover]")),
+    in_story("SF441", ("square-8.5", "¦ingram-8x10")),
     in_story("SF314", ("grid: 1x2", "grid: ¦1x1")),
     in_story("SF315", ("  - text: The end.", "  - kind: ¦blank\n    text: The end.")),
     in_story("SF316", ("kind: grid\n    grid: 1x2", "kind: ¦full-bleed")),

@@ -14,7 +14,7 @@ from storyforge.settings import Color, Format, written_as
 from storyforge.story.concept import Text
 from storyforge.story.families import FAMILIES
 from storyforge.story.isbn import Isbn
-from storyforge.story.trims import PAPERS, TRIMS, length_in
+from storyforge.story.trims import PAPERS, TRIMS, USUAL_TRIM, length_in
 
 FrameStyle = Literal["round", "square", "line"]
 BalloonKind = Literal["speech", "thought", "shout", "whisper", "caption", "narration", "sound"]
@@ -158,7 +158,7 @@ class BookSettings(BaseModel):
 
     model_config = _STRICT
 
-    trim: TrimSetting = "square-8.5"
+    trim: TrimSetting = USUAL_TRIM
     """the size of the cut page, by name or in lengths"""
     font: str | None = Field(default=None, json_schema_extra={"examples": list(FAMILIES)})
     """the name of the typeface, or a .ttf or .otf file beside the story"""

@@ -55,6 +55,13 @@ def _own(name: str, width: float, height: float, source: str) -> Trim:
 _ISO: Final = "ISO 216 page size; 3 mm of bleed on all sides is printers' custom in Europe"
 _SQUARE: Final = "picture book square; 3 mm of bleed on all sides is printers' custom in Europe"
 
+USUAL_TRIM: Final = "square-8.5"
+"""Of books that name none."""
+PRINTED: Final = ("kdp-", "ingram-")
+"""How the names of page sizes begin that are a printer's, who wants a cover around the inside."""
+PAPERED: Final = "kdp-"
+"""And those of printers whose papers are known."""
+
 TRIMS: Final[dict[str, Trim]] = {
     trim.name: trim
     for trim in (
@@ -130,7 +137,7 @@ def spine_of(trim: Trim, paper: str | None, caliper: float | None, pages: int) -
             f"no paper named `{paper}`{meant}",
             hint=f"`book.print.paper` is {known}; else write `book.print.caliper`",
         )
-    if paper is None and trim.name.startswith("kdp-"):
+    if paper is None and trim.name.startswith(PAPERED):
         paper = next(iter(PAPERS))
     if caliper is not None:
         worded = PAPERS[paper].worded_from if paper else WORDED_FROM

@@ -59,7 +59,7 @@ from storyforge.story.lint.regions import (
     check_regions,
     check_room,
 )
-from storyforge.story.trims import TRIMS, length_in
+from storyforge.story.trims import TRIMS, USUAL_TRIM, length_in
 from storyforge.story.yaml import Node
 
 __all__ = [
@@ -77,15 +77,13 @@ __all__ = [
 CONSEQUENCES: Final = ("SF401", "SF405", "SF406", "SF408", "SF413", "SF414", "SF422")
 """Warnings of something missing: beside a misspelt key they say the same mistake again."""
 
-_USUAL_TRIM: Final = "square-8.5"
-
 
 def _page_shape(trim: Node | None) -> float | None:
     """Width over height of the cut page; None for a size that is not known."""
     if trim is not None and trim.entries is not None:
         width, height = (length_in(trim.text_at(side) or "") for side in ("width", "height"))
         return width / height if width and height else None
-    named = TRIMS.get(_USUAL_TRIM if trim is None else trim.text or "")
+    named = TRIMS.get(USUAL_TRIM if trim is None else trim.text or "")
     return named.width / named.height if named else None
 
 

@@ -16,7 +16,7 @@ from storyforge.story.gridform import room_in
 from storyforge.story.icc import PressProfile
 from storyforge.story.lint.cast import no_such, regions_of
 from storyforge.story.lint.paths import check_own_picture, located
-from storyforge.story.trims import TRIMS
+from storyforge.story.trims import PAPERED, PRINTED, TRIMS, USUAL_TRIM
 from storyforge.story.yaml import Node
 
 LONGEST_PROMPT: Final = 60
@@ -326,11 +326,29 @@ def check_book(root: Node, folder: Path, report: Report) -> None:
     _check_profile(book.get("print"), folder, report)
     for person in book.each("people"):
         check_own_picture(person, folder, report)
-    seen: set[str] = set()
+    seen: dict[str, Node] = {}
     for form in book.each("formats"):
         if form.text is not None and form.text in seen:
             report.warning(form.mark, "SF420", f"`{shortened(form.text)}` is listed twice")
-        seen.add(form.text or "")
+        seen.setdefault(form.text or "", form)
+    _check_spine(book, seen.get("cover"), report)
+
+
+def _check_spine(book: Node, cover: Node | None, report: Report) -> None:
+    """Whether the cover that is asked for, or that a printer will ask for, can have a spine."""
+    trim, said = book.get("trim"), book.get("print")
+    if said is not None and (said.get("paper") or said.get("caliper")):
+        return
+    name = USUAL_TRIM if trim is None else trim.text
+    if name is not None and (name not in TRIMS or name.startswith(PAPERED)):
+        return
+    size = "this page size" if name is None else f"`{name}`"
+    message = f"how thick a page is, and with it the spine, is not known for {size}"
+    hint = "write `book.print.caliper`, in inches a page; your printer's cover template has it"
+    if cover is not None:
+        report.error(cover.mark, "SF339", message, hint)
+    elif trim is not None and name is not None and name.startswith(PRINTED):
+        report.warning(trim.mark, "SF441", f"{message}: no cover wrap can be made", hint)
 
 
 def _check_font(font: Node, name: str, folder: Path, report: Report) -> None:
