@@ -11,7 +11,7 @@ from tinymodel import open_tiny
 
 from storyforge.geometry.box import Box
 from storyforge.model.base import open_base
-from storyforge.model.figures import Figure
+from storyforge.model.figures import ToldFigure
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import shown_of
@@ -40,7 +40,7 @@ def latents_of(*subjects: world.Subject) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([silent, told]))[None]
 
 
-def figures(autoencoder: PatchAutoencoder, *subjects: world.Subject) -> list[Figure]:
+def figures(autoencoder: PatchAutoencoder, *subjects: world.Subject) -> list[ToldFigure]:
     """Who is found where these stand in a meadow."""
     (found,) = autoencoder.figures(latents_of(*subjects))
     return found
@@ -170,9 +170,9 @@ def test_only_a_base_that_tells_figures_is_asked() -> None:
 
 HEAD = Box(x0=0.2, y0=0.3, x1=0.4, y1=0.5)
 FIGURES = [
-    Figure(Box(x0=0.1, y0=0.2, x1=0.5, y1=1), HEAD),
-    Figure(Box(x0=0.6, y0=0.2, x1=0.9, y1=0.9), None),
-    Figure(Box(x0=0.45, y0=0.8, x1=0.55, y1=0.9), None),
+    ToldFigure(Box(x0=0.1, y0=0.2, x1=0.5, y1=1), HEAD),
+    ToldFigure(Box(x0=0.6, y0=0.2, x1=0.9, y1=0.9), None),
+    ToldFigure(Box(x0=0.45, y0=0.8, x1=0.55, y1=0.9), None),
 ]
 
 

@@ -24,7 +24,7 @@ from storyforge.model.components import components_of, scheduler_config_in
 from storyforge.model.dit.door import PATCH, Door
 from storyforge.model.dit.joint import JointText
 from storyforge.model.family import Family, TextEncoder, linear_modules
-from storyforge.model.figures import Figure
+from storyforge.model.figures import ToldFigure
 from storyforge.model.heap import trim_heap
 from storyforge.model.hub import folder_of
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
@@ -205,10 +205,10 @@ class BaseModel:
         """Whether latents of this base tell where figures are."""
         return isinstance(self.vae, PatchAutoencoder) and self.vae.config.faces is not None
 
-    def figures(self, latents: torch.Tensor) -> list[list[Figure]]:
+    def figures(self, latents: torch.Tensor) -> list[list[ToldFigure]]:
         """Who stands where in pictures (b, c, h, w) of a base that tells it, from back to front."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        found: list[list[Figure]] = self.vae.figures(scaled)
+        found: list[list[ToldFigure]] = self.vae.figures(scaled)
         return found
 
     def _decoded(self, latents: torch.Tensor) -> torch.Tensor:

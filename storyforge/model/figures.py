@@ -55,7 +55,7 @@ class Faces(NamedTuple):
     box: Corners
 
 
-class Figure(NamedTuple):
+class ToldFigure(NamedTuple):
     """Somebody or something in a picture, in fractions of it.
 
     body  what shows of it
@@ -217,16 +217,16 @@ def _drawn(decoder: Decoder, latents: torch.Tensor, raster: Raster) -> torch.Ten
     return in_picture(pixels, *cells.subject.shape[1:]).to(latents.dtype)
 
 
-def figures_of(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[list[Figure]]:
+def figures_of(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[list[ToldFigure]]:
     """The figures of each picture (n, c, h, w), from back to front."""
     return [_figures(decoder, faces, one) for one in torch.split(latents, 1)]
 
 
 @torch.no_grad()
-def _figures(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[Figure]:
+def _figures(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[ToldFigure]:
     """`figures_of`, of one picture."""
     cells = decoder.known(latents)
-    found: list[Figure] = []
+    found: list[ToldFigure] = []
     high, wide = (side * COARSE.side for side in cells.subject.shape[1:])
     before = torch.zeros(high, wide, dtype=torch.bool)
     for figure in reversed(wholes(decoder, latents, cells)):
@@ -262,21 +262,21 @@ def _face(decoder: Decoder, faces: Faces, figure: Whole) -> Corners | None:
     return tuple(float(side) for side in sides)  # type: ignore[return-value]
 
 
-def _figure(shown: torch.Tensor, face: Corners | None) -> Figure:
+def _figure(shown: torch.Tensor, face: Corners | None) -> ToldFigure:
     """What shows of a figure, and of its face.
 
     shown  (h, w) of bool: pixels
     """
     body = _extent(shown)
     if face is None:
-        return Figure(body, None)
+        return ToldFigure(body, None)
     high, wide = shown.shape
     left, right = (min(max(round(x * wide), 0), wide) for x in face[::2])
     top, bottom = (min(max(round(y * high), 0), high) for y in face[1::2])
     part = torch.zeros_like(shown)
     part[top:bottom, left:right] = shown[top:bottom, left:right]
     whole = (face[2] - face[0]) * wide * (face[3] - face[1]) * high
-    return Figure(body, _extent(part) if part.sum() >= FEATURELESS * whole else None)
+    return ToldFigure(body, _extent(part) if part.sum() >= FEATURELESS * whole else None)
 
 
 def _extent(pixels: torch.Tensor) -> Box:

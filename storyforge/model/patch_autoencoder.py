@@ -33,7 +33,7 @@ from storyforge.model.cell_decoder import (
     Tried,
 )
 from storyforge.model.convolution import Halving, Residual, silence
-from storyforge.model.figures import Faces, Figure, drawn_whole, figures_of
+from storyforge.model.figures import Faces, ToldFigure, drawn_whole, figures_of
 from storyforge.model.palette import COLOURS, palettes
 from storyforge.model.second_look import looked_over
 from storyforge.modelref import PATCH_SCALES
@@ -296,7 +296,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         made = self.draw(z)
         return Decoded(made) if return_dict else (made,)
 
-    def figures(self, latents: torch.Tensor) -> list[list[Figure]]:
+    def figures(self, latents: torch.Tensor) -> list[list[ToldFigure]]:
         """Who stands where in each picture (n, c, h, w), from back to front; known where `faces`
         are."""
         return figures_of(self.decoder, Faces(*self.config.faces), latents)

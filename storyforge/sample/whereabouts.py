@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from storyforge.geometry.box import Box
-from storyforge.model.figures import Figure
+from storyforge.model.figures import ToldFigure
 
 _REACH: Final = 0.15
 """How far beyond its region a subject may be drawn, as a standard deviation in picture widths."""
@@ -64,7 +64,7 @@ def whereabouts(read: Tensor, regions: Sequence[Box]) -> list[Whereabouts | None
     return [_found(each) for each in level * near]
 
 
-def told(figures: Sequence[Figure], regions: Mapping[str, Box]) -> dict[str, Whereabouts]:
+def told(figures: Sequence[ToldFigure], regions: Mapping[str, Box]) -> dict[str, Whereabouts]:
     """Which figure is the subject of which region; whom none shares enough with is left out.
 
     figures  who is in the picture, as its latents tell it
