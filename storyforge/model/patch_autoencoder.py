@@ -176,8 +176,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
         told       how many of the channels, the last ones, tell what a cell is part of
-        fields     how many of the numbers told go together, from the size on, which is one; next is
-                   the kind. All the rest is one field unless it is said
+        fields     how many of the numbers told go together, from the size on; next is the kind
         sizes      what is told of a size, as `agreed` has it
         mirror     which of the numbers told is below 0 for who looks the other way
         landmarks  how many points there are, of which the decoder sees how near they are
@@ -187,15 +186,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         atlases    planes of features in each frame, last in the place: `side` nodes a side, `width`
                    features, `groups` of landmarks, each (first, count), that have a plane
         colours    the first of the three numbers of each colour told
-        names      numbers of figures, and of places, that are one of a few points: of each the
-                   first, the points, and how far from one it is meant
-        solved     colours told that are solved for where pictures are read: of each the first of
-                   its numbers, the first of those that tell what has it, how many these are, and
-                   whether it is of what is small
+        names      numbers of figures, and of places, that are one of a few points: `Named`
+        solved     colours told that are solved for where pictures are read: `Solved`
         tried      of places, numbers told for which some points are tried where pictures are read,
-                   and kept if they draw these better: the first number, and the points
-        faces      landmarks of who has a face (the first, and how many), in which frame faces lie,
-                   and where: left, top, right and bottom; unless it is said, nobody knows
+                   and kept if they draw these better: `Tried`
+        faces      where faces lie: `Faces`; unless it is said, nobody knows
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths, depths  of the decoder: at cells, of subjects, of places

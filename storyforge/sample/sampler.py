@@ -285,15 +285,16 @@ def _watched(
 ) -> _Drawing:
     """Draw, and see where the subjects come to be."""
     base = context.base
-    watch = None
+    asked = None
     if not base.tells_figures:
-        watch = watch_of(base, context.model, tasks, _latent(base, size))
-    clean = _denoised(context, tasks, size, over, refine, watch=watch)
-    if base.tells_figures:
+        asked = watch_of(base, context.model, tasks, _latent(base, size))
+    clean = _denoised(context, tasks, size, over, refine, watch=asked)
+    seen: Sequence[Mapping[str, Whereabouts]] = [{} for _ in tasks]
+    if asked is not None:
+        seen = asked.found(tasks)
+    elif base.tells_figures and any(task.regions for task in tasks):
         places = [{region.name: region.box for region in task.regions} for task in tasks]
         seen = [told(*each) for each in zip(base.figures(clean), places, strict=True)]
-    else:
-        seen = watch.found(tasks) if watch else [{} for _ in tasks]
     return _Drawing(base.decode(clean), seen)
 
 

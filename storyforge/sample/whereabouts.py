@@ -33,7 +33,6 @@ _HEAD: Final = 0.5
 _LOWER: Final = 0.8
 """Of the level that best parts cells in two: a little of what is below belongs there as well."""
 
-
 _MEANT: Final = 0.1
 """A figure and a region that share less of both together have nothing to do with each other."""
 
