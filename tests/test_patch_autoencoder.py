@@ -28,7 +28,7 @@ from storyforge.model.canonical import (
     snapped,
 )
 from storyforge.model.cell_decoder import DRAWN, PATCH
-from storyforge.model.ink import Grid, Inking, Raster, in_rows, inked
+from storyforge.model.ink import Grid, Inking, Raster, alone, in_rows, inked
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.model.second_look import _solved
 from storyforge.modelref import POCKET
@@ -403,7 +403,7 @@ def test_pixels_of_points_lie_in_their_cell_row_by_row() -> None:
     inking = Inking((3, 2), 8, 1, 5, Grid(2, 4))
     seen, known = torch.randn(1, 4, 3), torch.randn(1, 2)
     own, half = Raster(2, 4), Raster(2, 2)
-    features = inking.features(seen, known, own)
+    features = inking.features(seen, alone(known), own)
     large, small = (inking.shares(features, raster)[0] for raster in (own, half))
     mean = F.avg_pool2d(large.permute(2, 0, 1), 2).permute(1, 2, 0)
     torch.testing.assert_close(small, mean, atol=1e-5, rtol=1e-4)
@@ -416,6 +416,8 @@ def test_the_middle_of_what_a_point_writes_is_that_of_all_it_writes() -> None:
     whole = inking.shares(features, Raster(2, 4)).reshape(2, 4, 2, 4, 5)
     two = inking.shares(features, Raster(2, 2, middle=True)).reshape(2, 2, 2, 2, 5)
     torch.testing.assert_close(two, whole[:, 1:3, :, 1:3])
+    one = inking.shares(features, Raster(2, 1, middle=True)).reshape(2, 2, 5)
+    torch.testing.assert_close(one, two.mean((1, 3)))
 
 
 @torch.no_grad()

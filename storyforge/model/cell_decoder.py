@@ -32,7 +32,7 @@ from storyforge.model.canonical import (
     waves,
 )
 from storyforge.model.convolution import Block, silence
-from storyforge.model.ink import Grid, Inking, Raster, inked
+from storyforge.model.ink import Grid, Inking, Raster, alone, inked, nearby
 from storyforge.modelref import PATCH_SCALES
 
 PATCH, DRAWN = PATCH_SCALES[:2]
@@ -43,6 +43,8 @@ COARSE = Raster(POINTS.points, PATCH // POINTS.points)
 """How a picture is drawn in the size that the encoder reads, for a fraction of the work."""
 FINE = Raster(DRAWN // 2, 2, middle=True)
 """How pictures are drawn that one looks at."""
+DENSE = Raster(DRAWN // 2, 1, middle=True)
+"""The points of `FINE`, each by itself, for what goes over from one to the next."""
 LOT = 64
 """Cells that are drawn at once where nothing is learnt: 16 × 16 points each take memory."""
 CELL_WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -168,18 +170,22 @@ class Figures(nn.Module):
         return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
 
     def shares(
-        self, cells: Known, here: torch.Tensor, raster: Raster
+        self, cells: Known, here: torch.Tensor, raster: Raster, among: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (m, q, q, k + 1) of k inks and, last, of the subject; and the inks (m, k, 3), of
-        which those that are told are the first."""
-        told, near, x = (
-            values.permute(0, 2, 3, 1)[here] for values in (cells.told, cells.near, cells.x)
-        )
+        which those that are told are the first.
+
+        among  (n, h, w) of bool: cells of one subject, what they know goes over into each other;
+               else each draws by itself
+        """
+        told, near, x = (values.permute(0, 2, 3, 1) for values in (cells.told, cells.near, cells.x))
+        known = alone(x[here]) if among is None else nearby(x, here, among)
+        told, near = told[here], near[here]
         maps, points = cells.maps[here], cells.spots.points(raster.at)[here]
         at = [placed(maps[:, index], points) for index in range(maps.shape[1])]
         looked = [atlas(near, where) for atlas, where in zip(self.atlases, at, strict=True)]
         seen = torch.cat([*looked, *(waves(where, WAVES) for where in at)], -1)
-        shares = self.inking.shares(self.inking.features(seen, x, raster), raster)
+        shares = self.inking.shares(self.inking.features(seen, known, raster), raster)
         inks = self.inks(torch.cat([told.float(), near], -1))
         inks = inks.reshape(len(inks), inks.shape[1] // 3, 3)
         own = [told[:, first : first + 3] for first in self.colours]
@@ -210,13 +216,31 @@ class Behind(nn.Module):
 
         around, place  as in `Known`
         """
+        return inked(*self.shares(around, place, here, raster))
+
+    def shares(
+        self,
+        around: torch.Tensor,
+        place: Spots,
+        here: torch.Tensor,
+        raster: Raster,
+        among: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (m, q, q, k) of k inks, and the inks (m, k, 3).
+
+        among  as in `Figures.shares`
+        """
         picture = here.nonzero()[:, 0]
-        code, inks = self.code(around)[picture], self.inks(around)[picture]
+        code, inks = self.code(around), self.inks(around)[picture]
         at = place.points(raster.at)[here]
         looked = self.atlas(around[picture, self.told :], at)
-        features = self.inking.features(torch.cat([looked, waves(at, WAVES)], -1), code, raster)
-        shares = self.inking.shares(features, raster)
-        return inked(shares, inks.reshape(len(inks), inks.shape[1] // 3, 3))
+        seen = torch.cat([looked, waves(at, WAVES)], -1)
+        if among is None:
+            known = alone(code[picture])
+        else:
+            known = nearby(code[:, None, None].expand(*here.shape, -1), here, among)
+        shares = self.inking.shares(self.inking.features(seen, known, raster), raster)
+        return shares, inks.reshape(len(inks), inks.shape[1] // 3, 3)
 
 
 class Decoder(nn.Module):

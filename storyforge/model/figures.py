@@ -1,4 +1,4 @@
-"""Figures as wholes: who the cells of a picture tell of, where each is, and how all are drawn.
+"""Figures as wholes: who the cells of a picture tell of, and where each is.
 
 A denoiser tells every cell for itself, and at the rim of a figure, or where regions meet, a few
 tell something else: drawn cell by cell a figure ends in steps there. But its cells agree on one
@@ -17,8 +17,7 @@ import torch.nn.functional as F
 
 from storyforge.geometry.box import Box
 from storyforge.model.agreement import LEAST_COVERED, OWN, agreed, half_size, kinship, middles
-from storyforge.model.cell_decoder import COARSE, Decoder, Known, in_picture, lots_of
-from storyforge.model.ink import Raster
+from storyforge.model.cell_decoder import COARSE, Decoder, Known, in_picture
 
 FEWEST = 6
 """Fewer cells are a smudge, and no figure."""
@@ -195,26 +194,6 @@ def _before(one: Whole, other: Whole) -> int:
     both = (one.cover > COVERED) & (other.cover > COVERED)
     more = int((both & one.said.own).sum()) - int((both & other.said.own).sum())
     return more or (1 if one.said.middle[0] > other.said.middle[0] else -1)
-
-
-def drawn_whole(decoder: Decoder, latents: torch.Tensor, raster: Raster) -> torch.Tensor:
-    """(n, c, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond: the place, then one figure
-    over the other, then what components add."""
-    return torch.cat([_drawn(decoder, one, raster) for one in torch.split(latents, 1)])
-
-
-def _drawn(decoder: Decoder, latents: torch.Tensor, raster: Raster) -> torch.Tensor:
-    """`drawn_whole`, of one picture."""
-    cells = decoder.known(latents)
-    every = torch.ones_like(cells.subject)
-    lots = [decoder.behind(cells.around, cells.place, lot, raster) for lot in lots_of(every)]
-    pixels = torch.cat(lots)
-    for figure in wholes(decoder, latents, cells):
-        for lot in lots_of(figure.here):
-            before, share = decoder.figures(figure.cells, lot, raster)
-            pixels[lot.flatten()] = torch.lerp(pixels[lot.flatten()], before, share)
-    pixels = decoder.corrected(pixels, latents, cells, every)
-    return in_picture(pixels, *cells.subject.shape[1:]).to(latents.dtype)
 
 
 def figures_of(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[list[ToldFigure]]:

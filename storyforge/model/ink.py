@@ -53,6 +53,59 @@ class Raster(NamedTuple):
         return torch.stack([x, y], -1).flatten(0, 1)
 
 
+class Nearby(NamedTuple):
+    """What cells know, and the eight around each, if these may be asked.
+
+    known  (m, c, k)  c is 9, row by row, or 1 for the cell alone
+    there  (m, c)     1 for those that are asked, 0 for the others
+    """
+
+    known: torch.Tensor
+    there: torch.Tensor
+
+    def shares(self, raster: Raster, nodes: int) -> torch.Tensor:
+        """(m, p, c · nodes²) how much each of so many nodes a side of a cell counts at each point:
+        by how near it is, so that nothing jumps where cells meet."""
+        every = _hats(raster, nodes).to(self.there.device)
+        if self.there.shape[1] == 1:
+            every = every[:, len(every[0]) // 2, None]
+        weights = (every * self.there[:, None, :, None]).flatten(2)
+        return weights / weights.sum(2, keepdim=True)
+
+
+def alone(known: torch.Tensor) -> Nearby:
+    """Cells (m, k) that ask no other."""
+    return Nearby(known[:, None], known.new_ones(len(known), 1, dtype=torch.float32))
+
+
+def nearby(known: torch.Tensor, here: torch.Tensor, among: torch.Tensor) -> Nearby:
+    """Cells and those around them.
+
+    known  (n, h, w, k)
+    here   (n, h, w) of bool: which m are meant; they are among those that may be asked
+    among  (n, h, w) of bool: those
+    """
+    return Nearby(_nine(known)[here], _nine(among[..., None].float())[here][..., 0])
+
+
+def _nine(values: torch.Tensor) -> torch.Tensor:
+    """(n, h, w, k) to (n, h, w, 9, k): of each cell and of those around it, 0 beyond the edge."""
+    high, wide = values.shape[1:3]
+    padded = F.pad(values, (0, 0, 1, 1, 1, 1))
+    parts = [padded[:, y : y + high, x : x + wide] for y in range(3) for x in range(3)]
+    return torch.stack(parts, 3)
+
+
+def _hats(raster: Raster, nodes: int) -> torch.Tensor:
+    """(p, 9, nodes²) the share of each node of nine cells at each point of the middle one."""
+    at = (torch.arange(3 * nodes) + 0.5) / nodes - 1.5
+    across, down = (
+        (1 - (points[:, None] - at).abs() * nodes).clamp(min=0) for points in raster.at.unbind(1)
+    )
+    both = (down[:, :, None] * across[:, None]).reshape(-1, 3, nodes, 3, nodes)
+    return both.transpose(2, 3).reshape(len(both), 9, nodes**2)
+
+
 class Thought(nn.Module):
     """What to think of a point, beside the identity."""
 
@@ -96,13 +149,15 @@ class Inking(nn.Module):
         for layer in (self.gain, self.each):
             silence(layer)
 
-    def features(self, seen: torch.Tensor, known: torch.Tensor, raster: Raster) -> torch.Tensor:
-        """Points (m, p, seen) of cells (m, known) to (m, p, width)."""
-        gain, shift = self.gain(known)[:, None].chunk(2, -1)
+    def features(self, seen: torch.Tensor, cells: Nearby, raster: Raster) -> torch.Tensor:
+        """Points (m, p, seen) of m cells to (m, p, width)."""
+        gains = self.gain(cells.known)
+        gain, shift = (cells.shares(raster, 1).to(gains) @ gains).chunk(2, -1)
         x = F.relu(self.seen(seen) * (1 + gain) + shift)
-        each = self.each(known).reshape(len(known), self.grid.points**2, x.shape[-1])
-        between = _between(raster, self.grid.points).to(each)
-        made: torch.Tensor = self.norm(self.thoughts(x + between @ each))
+        own, width = self.grid.points, x.shape[-1]
+        nodes = cells.known.shape[1] * own**2
+        each = self.each(cells.known).reshape(len(seen), nodes, width)
+        made: torch.Tensor = self.norm(self.thoughts(x + cells.shares(raster, own).to(each) @ each))
         return made
 
     def shares(self, x: torch.Tensor, raster: Raster) -> torch.Tensor:
@@ -115,14 +170,6 @@ class Inking(nn.Module):
         return in_rows(F.linear(x, weight, bias[:, 0]), raster, self.count)
 
 
-def _between(raster: Raster, own: int) -> torch.Tensor:
-    """(p, own²) how much of what is said of own points holds for each that is looked at."""
-    planes = torch.eye(own**2).reshape(1, own**2, own, own)
-    at = 2 * raster.at[None, None]
-    kept = F.grid_sample(planes, at, padding_mode="border", align_corners=False)
-    return kept[0, :, 0].T
-
-
 def _means(values: torch.Tensor, pixels: int) -> torch.Tensor:
     """What writes (s, s, …) pixels, to what writes so many a side: their means."""
     planes = values.flatten(2).permute(2, 0, 1)
@@ -132,7 +179,12 @@ def _means(values: torch.Tensor, pixels: int) -> torch.Tensor:
 
 def _middle(values: torch.Tensor, pixels: int) -> torch.Tensor:
     """What writes (s, s, …) pixels, to what writes so many a side in the middle of these."""
-    first = (len(values) - pixels) // 2
+    spare = len(values) - pixels
+    if spare % 2:
+        # Between pixels.
+        values = (values[1:] + values[:-1]) / 2
+        values = (values[:, 1:] + values[:, :-1]) / 2
+    first = spare // 2
     return values.narrow(0, first, pixels).narrow(1, first, pixels)
 
 

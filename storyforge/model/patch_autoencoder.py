@@ -24,7 +24,6 @@ from storyforge.model.agreement import OWN, Telling, together
 from storyforge.model.canonical import Named
 from storyforge.model.cell_decoder import (
     DRAWN,
-    FINE,
     PATCH,
     SAID,
     Decoder,
@@ -33,9 +32,10 @@ from storyforge.model.cell_decoder import (
     Tried,
 )
 from storyforge.model.convolution import Halving, Residual, silence
-from storyforge.model.figures import Faces, ToldFigure, drawn_whole, figures_of
+from storyforge.model.figures import Faces, ToldFigure, figures_of
 from storyforge.model.palette import COLOURS, palettes
 from storyforge.model.second_look import looked_over
+from storyforge.model.whole_drawing import drawn_whole
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -269,12 +269,14 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # Of a picture that was read, components say what is in each cell; what a denoiser told is
         # drawn as it was meant.
         read = latents[:, : self.decoder.components].abs().amax() > SAID
-        made = self.decoder(latents) if read else drawn_whole(self.decoder, latents, FINE)
-        if self.config.pixels_per_cell < DRAWN:
-            made = F.avg_pool2d(made, DRAWN // PATCH)
-        elif self.config.pixels_per_cell > DRAWN:
-            made = F.interpolate(made, scale_factor=2.0, mode="bilinear")
-        return made
+        pixels = self.config.pixels_per_cell
+        if not read:
+            made = drawn_whole(self.decoder, latents, max(pixels, DRAWN))
+        else:
+            made = self.decoder(latents)
+            if pixels > DRAWN:
+                made = F.interpolate(made, scale_factor=pixels / DRAWN, mode="bilinear")
+        return F.avg_pool2d(made, DRAWN // PATCH) if pixels < DRAWN else made
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> Encoded | tuple[Exactly]:
         """`read`, as diffusers calls it."""

@@ -12,7 +12,7 @@ import torch
 
 from storyforge.model.agreement import UNIT, Spots
 from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, PATCH, Decoder
-from storyforge.model.ink import Raster
+from storyforge.model.ink import Raster, inked
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.fidelity import CELLS, HELD_OUT_SEED
 from storyforge.pocket.pretrain.latents import (
@@ -99,7 +99,9 @@ def drawn(
     pixels = np.stack([world.draw(picture, side)[0] for picture in pictures])
     with narrowly(here.device.type):
         around = decoder.place(told_of_places(pictures)[:, :, None, None])
-        made = decoder.behind(around, everywhere(len(pictures)), here, raster)
+        every = torch.ones_like(here)
+        shares = decoder.behind.shares(around, everywhere(len(pictures)), here, raster, every)
+        made = inked(*shares)
     wanted = written(in_cells(torch.from_numpy(pixels).float() / 127.5 - 1), raster)[here]
     return made.float(), wanted
 
