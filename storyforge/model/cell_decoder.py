@@ -163,10 +163,13 @@ class Figures(nn.Module):
         self.inking = Inking((seen, cells), *size, count, POINTS)
 
     def forward(
-        self, cells: Known, here: torch.Tensor, raster: Raster
+        self, cells: Known, here: torch.Tensor, raster: Raster, among: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects."""
-        shares, inks = self.shares(cells, here, raster)
+        """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects.
+
+        among  as in `shares`
+        """
+        shares, inks = self.shares(cells, here, raster, among)
         return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
 
     def shares(
@@ -210,13 +213,19 @@ class Behind(nn.Module):
         self.inking = Inking((seen, CODE), *size, equipment.inks, POINTS)
 
     def forward(
-        self, around: torch.Tensor, place: Spots, here: torch.Tensor, raster: Raster
+        self,
+        around: torch.Tensor,
+        place: Spots,
+        here: torch.Tensor,
+        raster: Raster,
+        among: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(m, q, q, 3) of the m cells `here` (n, h, w).
 
         around, place  as in `Known`
+        among          as in `Figures.shares`
         """
-        return inked(*self.shares(around, place, here, raster))
+        return inked(*self.shares(around, place, here, raster, among))
 
     def shares(
         self,
@@ -289,26 +298,32 @@ class Decoder(nn.Module):
         near = decided(near, sum(self.equipment.places))
         return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
 
-    def drawn(self, latents: torch.Tensor, here: torch.Tensor, raster: Raster) -> torch.Tensor:
+    def drawn(
+        self, latents: torch.Tensor, here: torch.Tensor, raster: Raster, *, blended: bool = False
+    ) -> torch.Tensor:
         """Some cells of latents (n, c, h, w), as those around them leave them.
 
-        here  (n, h, w) of bool: which m of them
+        here     (n, h, w) of bool: which m of them
+        blended  whether what cells know goes over into each other, as if all were of one figure
 
         Returns:
           (m, q, q, 3)
         """
         cells = self.known(latents)
         if torch.is_grad_enabled():
-            return self._drawn(cells, latents, here, raster)
-        return torch.cat([self._drawn(cells, latents, lot, raster) for lot in lots_of(here)])
+            return self._drawn(cells, latents, here, raster, blended)
+        lots = lots_of(here)
+        return torch.cat([self._drawn(cells, latents, lot, raster, blended) for lot in lots])
 
     def _drawn(
-        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster
+        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster, blended: bool
     ) -> torch.Tensor:
         """`drawn`, at once."""
-        pixels: torch.Tensor = self.behind(cells.around, cells.place, here, raster)
+        every = torch.ones_like(here) if blended else None
+        pixels: torch.Tensor = self.behind(cells.around, cells.place, here, raster, every)
         subject = cells.subject[here]
-        before, share = self.figures(cells, here & cells.subject, raster)
+        among = cells.subject if blended else None
+        before, share = self.figures(cells, here & cells.subject, raster, among)
         both = torch.lerp(pixels[subject], before, share)
         pixels = pixels.masked_scatter(subject[:, None, None, None], both)
         return self.corrected(pixels, latents, cells, here)

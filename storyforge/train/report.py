@@ -262,7 +262,7 @@ def _check_mask(
 def _check_picture(seen: ExaminedPicture, side: int, shaped: bool, report: Report) -> None:
     width, height = seen.size
     if min(width, height) < side:
-        message = f"{width} x {height} pixels; this base draws {side} x {side}"
+        message = f"{width} x {height} pixels; this base learns from {side} x {side}"
         report.warning(Mark(), "SF653", f"{message}, and enlarging blurs", "use a larger picture")
     if seen.sharpness < BLURRED:
         message = "the picture is blurred, and so will the concept be"

@@ -65,7 +65,8 @@ class Shaping:
         latents, wanted, counts = self.drawn(pictures, raster)
         here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
         with narrowly(self.job.device):
-            made = self.model.decoder.drawn(amiss(latents, self.generator), here, raster)
+            latents = amiss(latents, self.generator)
+            made = self.model.decoder.drawn(latents, here, raster, blended=True)
         return self.trained.descend(cells_loss(made.float(), wanted[here], counts[here]), factor)
 
     def drawn(

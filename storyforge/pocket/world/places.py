@@ -58,8 +58,13 @@ class Stage:
         sky: str = "plain",
         tint: str | None = None,
     ) -> None:
-        """Paint with `b`; `sky` is one of `SKY_KINDS`, `tint` of `TINTS`."""
+        """Paint with `b`; `sky` is one of `SKY_KINDS`, `tint` of `TINTS`.
+
+        What stands where is the same at every hour, in all weathers, skies and tints: what these
+        have that others have not is drawn by generators of their own.
+        """
         self.b, self.time, self.weather, self.generator = b, time, weather, generator
+        self.above, self.leaves = generator.spawn(2)
         self.sky_kind, self.tint = sky, TINTS.get(tint or "")
 
     def tone(self, dye: str) -> str:
@@ -73,9 +78,10 @@ class Stage:
         top, bottom = self.sky_colours()
         self.b.gradient((0, 0, 1, 0.8), top, bottom)
         side = float(self.generator.choice([0.14, 0.86]))
+        cloud = float(self.generator.uniform(0.25, 0.75)), float(self.generator.uniform(0.08, 0.18))
         lights = lights and self.sky_kind != "big moon"
         if self.time == "night" and lights:
-            for x, y in self.generator.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
+            for x, y in self.above.uniform((0.02, 0.02), (0.98, 0.5), (22, 2)):
                 self.b.oval(x, y, 0.0045, 0.0045, "#fff9da", line=False)
             self.b.oval(side, 0.14, 0.07, 0.07, "#fdf3c4", line=False)
             self.b.oval(side + 0.035, 0.12, 0.06, 0.06, top, line=False)
@@ -85,7 +91,7 @@ class Stage:
             self.b.oval(side, y, 0.095, 0.095, "#ffffff", line=False, alpha=0.45)
             self.b.oval(side, y, 0.07, 0.07, sun, line=False)
         if self.time != "night":
-            self._clouds()
+            self._clouds(cloud)
         self._wonder()
 
     def sky_colours(self) -> tuple[str, str]:
@@ -99,16 +105,16 @@ class Stage:
             top, bottom = mix(top, "#7d8796", 0.55), mix(bottom, "#aab3bd", 0.5)
         return top, bottom
 
-    def _clouds(self) -> None:
-        for x in self.generator.uniform(0.25, 0.75, 2 if self.weather != "clear" else 1):
-            y = float(self.generator.uniform(0.08, 0.18))
+    def _clouds(self, first: tuple[float, float]) -> None:
+        second = float(self.above.uniform(0.25, 0.75)), float(self.above.uniform(0.08, 0.18))
+        for x, y in (first,) if self.weather == "clear" else (first, second):
             for dx, r in ((-0.06, 0.03), (0, 0.045), (0.06, 0.032)):
                 self.b.oval(x + dx, y, r * 1.4, r, "#ffffff", line=False, alpha=0.9)
 
     def _wonder(self) -> None:
         """What is odd in the sky, other than its colour."""
         if self.sky_kind == "big moon":
-            x = float(self.generator.choice([0.3, 0.5, 0.7]))
+            x = float(self.above.choice([0.3, 0.5, 0.7]))
             self.b.oval(x, 0.25, 0.25, 0.25, "#fff1c9", line=False, alpha=0.25)
             self.b.oval(x, 0.25, 0.185, 0.185, "#fff4d6", line=False)
             for dx, dy, r in ((-0.07, -0.06, 0.032), (0.06, 0.04, 0.042), (-0.03, 0.08, 0.024)):
@@ -119,8 +125,8 @@ class Stage:
                 arc = paint.arc(0.5, 0.72, 0.52 - 0.026 * index)
                 self.b.trace(arc, dye, 0.028)
         elif self.sky_kind == "stars":
-            for x, y in self.generator.uniform((0.05, 0.04), (0.95, 0.45), (11, 2)):
-                r = float(self.generator.uniform(0.016, 0.034))
+            for x, y in self.above.uniform((0.05, 0.04), (0.95, 0.45), (11, 2)):
+                r = float(self.above.uniform(0.016, 0.034))
                 self.b.path(paint.star(x, y, r, 0.45 * r), "#ffe27a", line=False)
 
     def ground(self, dye: str, *, y: float = HORIZON, wave: float = 0.03) -> None:
@@ -152,24 +158,25 @@ class Stage:
         )
 
     def fall(self) -> None:
-        """Rain or snowflakes over everything."""
+        """Rain or snowflakes over everything, falling alike everywhere."""
+        falling = np.random.default_rng(0)
         if self.weather == "rain":
-            for x, y in self.generator.uniform(0, 1, (26, 2)):
+            for x, y in falling.uniform(0, 1, (26, 2)):
                 self.b.stroke([(x, y), (x - 0.015, y + 0.055)], "#cfe6f7", 0.006, line=False)
         elif self.weather == "snowfall":
-            for x, y in self.generator.uniform(0, 1, (34, 2)):
+            for x, y in falling.uniform(0, 1, (34, 2)):
                 self.b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
         elif self.weather == "fog":
             self.b.box(0, 0, 1, 1, "#f4f6fa", line=False, alpha=0.14)
-            for x, y in self.generator.uniform((0, 0.74), (1, 1), (7, 2)):
+            for x, y in falling.uniform((0, 0.74), (1, 1), (7, 2)):
                 self.b.oval(x, y, 0.4, 0.04, "#f4f6fa", line=False, alpha=0.35)
         elif self.weather == "leaves":
-            for x, y, turn in self.generator.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
+            for x, y, turn in falling.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
                 dye = ("#e2873c", "#d9534a", "#f0c04a")[int(turn) % 3]
                 with self.b.at(x, y, turn=turn):
                     self.b.oval(0, 0, 0.018, 0.008, dye, line=False)
         elif self.weather == "fireflies":
-            for x, y in self.generator.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
+            for x, y in falling.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
                 self.b.oval(x, y, 0.016, 0.016, "#fff3a0", line=False, alpha=0.35)
                 self.b.oval(x, y, 0.007, 0.007, "#fffbd6", line=False)
 
@@ -188,9 +195,7 @@ class Stage:
 
     def leaf(self, dye: str) -> str:
         """The colour of leaves: `dye`, or one of the tint's."""
-        return (
-            self.tint.leaves[int(1000 * float(self.generator.random())) % 2] if self.tint else dye
-        )
+        return self.tint.leaves[int(1000 * float(self.leaves.random())) % 2] if self.tint else dye
 
     def round_tree(self, x: float, y: float, tall: float, dye: str) -> None:
         """A tree like a ball on a stick, standing at (x, y)."""
