@@ -33,7 +33,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys(ADAPTERS, 8)
-    | {"encoder": 16, "shapes": 4, "scenery": 24}
+    | {"encoder": 16, "shapes": 4, "scenery": 8}
 )
 
 

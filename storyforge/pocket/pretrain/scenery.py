@@ -25,7 +25,7 @@ from storyforge.pocket.pretrain.run import Job, Team, Trained, adam, learn_on, n
 from storyforge.pocket.pretrain.shapes import around_points, cells_loss, in_cells, written
 
 RATE: Final = 2e-3
-RATES: Final = {"table": 6e-3}
+RATES: Final = {"table": 1.5e-2}
 """Of planes of features: each is looked up in one picture of a hundred."""
 LOOKED_AT: Final = 0.3
 """Share of the cells that are drawn: pictures teach more than their parts."""
