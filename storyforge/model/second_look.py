@@ -14,7 +14,7 @@ from storyforge.model.ink import parts_of
 
 SEEN, LITTLE = 20.0, 2.0
 """Pixels of a colour that count as much as how it was read, and those of what is small."""
-BETTER = 0.85
+BETTER = 0.93
 """Of what a picture lacks so much may be left with what was not read but tried."""
 WEIGHED, NEARLY = 8, 0.1
 """How often pixels are weighed anew, and how much may lack of one that is right."""
