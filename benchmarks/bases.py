@@ -7,6 +7,8 @@ own: only time and memory mean anything here. A base lies where `storyforge` its
     …_tensors_gb  with `--count` instead: the most that its tensors were, by their shapes, which is
                   what a GPU has to hold of the same work, without its own context and the
                   workspaces of its kernels. Counting holds memory up, and is a run of its own
+    precision     what the weights were computed in: a processor without units for half precision
+                  computes in full, and needs twice the memory for weights
 
 Not covered: pictures, and speed on a GPU (`benchmarks.sampling` has the sampler's).
 """
@@ -15,31 +17,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 from weakref import WeakSet, finalize
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from storyforge.executor import peak_memory, silent
+from storyforge.executor import peak_memory, processors, silent
 from storyforge.fuse import statistics
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
 from storyforge.model.components import clip_tokenizer
 from storyforge.model.concept import plain
 from storyforge.model.denoising import denoise, start_latents
-from storyforge.model.placement import open_placed, weights_of
+from storyforge.model.placement import asked_placement, open_placed, weights_of
 from storyforge.model.tokens import encode
 from storyforge.model.vocabulary import CONFIGS
 from storyforge.settings import TrainSettings
@@ -200,9 +207,10 @@ def _weights(base: BaseModel) -> Iterator[torch.Tensor]:
         yield from part.state_dict().values()
 
 
-def measured(folder: Path, stages: Sequence[str], more: Sequence[str]) -> dict[str, float]:
+def measured(folder: Path, stages: Sequence[str], more: Sequence[str]) -> dict[str, object]:
     """Every stage in a process of its own, which is asked for `more` as well."""
-    found: dict[str, float] = {"weights": float(weights_of(str(folder)))}
+    precision = str(asked_placement(str(folder)).dtype).removeprefix("torch.")
+    found: dict[str, object] = {"weights": weights_of(str(folder)), "precision": precision}
     for stage in stages:
         command = [sys.executable, "-m", "benchmarks.bases", "--folder", str(folder)]
         done = subprocess.run(
@@ -211,6 +219,25 @@ def measured(folder: Path, stages: Sequence[str], more: Sequence[str]) -> dict[s
         found |= json.loads(done.stdout)
         print(f"{stage}: {done.stdout.strip()}", file=sys.stderr)
     return found
+
+
+def _about() -> dict[str, object]:
+    """Where, when and how it was measured."""
+    return {
+        "machine": {
+            "processors": processors(),
+            "machine": platform.machine(),
+            "units": torch.backends.cpu.get_cpu_capability(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+        },
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", "benchmarks.bases", *sys.argv[1:]]),
+    }
 
 
 def main() -> None:
@@ -227,7 +254,7 @@ def main() -> None:
         found = (counted if args.count else measure)(args.folder, args.stage)
         print(json.dumps({name: round(value, 2) for name, value in found.items()}))
         return
-    told = {}
+    told: dict[str, object] = {}
     for family in args.families.split(","):
         with TemporaryDirectory() as made:
             folder = args.folder or Path(made)
@@ -235,7 +262,7 @@ def main() -> None:
                 write_random(family, folder)
             more = ["--count"] if args.count else []
             told[family] = measured(folder, args.stages.split(","), more)
-    print(json.dumps(told, indent=1))
+    print(json.dumps(told | _about(), indent=1))
 
 
 if __name__ == "__main__":
