@@ -39,7 +39,7 @@ from storyforge.model.whole_drawing import drawn_whole
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
-"""What may be asked of `decode` for a cell: averaged, as drawn, and enlarged."""
+"""What may be asked of `decode` for a cell: half of what is drawn, that, and twice that."""
 PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
 """The least atlas."""
 
