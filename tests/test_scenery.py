@@ -14,7 +14,7 @@ pytest.importorskip("skia")
 from untrained import save_autoencoder
 
 from storyforge.model.cell_decoder import COARSE, FINE
-from storyforge.model.ink import Raster
+from storyforge.model.ink import Raster, inked
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.encoder import Encoding
 from storyforge.pocket.pretrain.fidelity import (
@@ -75,7 +75,7 @@ def test_places_are_drawn_as_pictures_with_nobody_in_them_are(raster: Raster, fo
     every = torch.ones(len(pictures), CELLS, CELLS, dtype=torch.bool)
     with torch.no_grad():
         around = model.decoder.place(told_of_places(pictures)[:, :, None, None])
-        alone = model.decoder.behind(around, everywhere(len(pictures)), every, raster)
+        alone = inked(*model.decoder.behind(around, everywhere(len(pictures)), every, raster))
         whole = model.decoder.drawn(latents, every, raster)
     # Latents are kept in half precision.
     torch.testing.assert_close(alone, whole, atol=5e-3, rtol=0)

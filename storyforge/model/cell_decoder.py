@@ -163,13 +163,10 @@ class Figures(nn.Module):
         self.inking = Inking((seen, cells), *size, count, POINTS)
 
     def forward(
-        self, cells: Known, here: torch.Tensor, raster: Raster, among: torch.Tensor | None = None
+        self, cells: Known, here: torch.Tensor, raster: Raster
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects.
-
-        among  as in `shares`
-        """
-        shares, inks = self.shares(cells, here, raster, among)
+        """(m, q, q, 3) and (m, q, q, 1) of the m cells `here` (n, h, w), which have subjects."""
+        shares, inks = self.shares(cells, here, raster)
         return inked(shares[..., :-1], inks), torch.sigmoid(shares[..., -1:].float())
 
     def shares(
@@ -219,25 +216,11 @@ class Behind(nn.Module):
         here: torch.Tensor,
         raster: Raster,
         among: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """(m, q, q, 3) of the m cells `here` (n, h, w).
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (m, q, q, k) of k inks in the m cells `here` (n, h, w), and the inks (m, k, 3).
 
         around, place  as in `Known`
         among          as in `Figures.shares`
-        """
-        return inked(*self.shares(around, place, here, raster, among))
-
-    def shares(
-        self,
-        around: torch.Tensor,
-        place: Spots,
-        here: torch.Tensor,
-        raster: Raster,
-        among: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (m, q, q, k) of k inks, and the inks (m, k, 3).
-
-        among  as in `Figures.shares`
         """
         picture = here.nonzero()[:, 0]
         code, inks = self.code(around), self.inks(around)[picture]
@@ -298,32 +281,26 @@ class Decoder(nn.Module):
         near = decided(near, sum(self.equipment.places))
         return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
 
-    def drawn(
-        self, latents: torch.Tensor, here: torch.Tensor, raster: Raster, *, blended: bool = False
-    ) -> torch.Tensor:
+    def drawn(self, latents: torch.Tensor, here: torch.Tensor, raster: Raster) -> torch.Tensor:
         """Some cells of latents (n, c, h, w), as those around them leave them.
 
-        here     (n, h, w) of bool: which m of them
-        blended  whether what cells know goes over into each other, as if all were of one figure
+        here  (n, h, w) of bool: which m of them
 
         Returns:
           (m, q, q, 3)
         """
         cells = self.known(latents)
         if torch.is_grad_enabled():
-            return self._drawn(cells, latents, here, raster, blended)
-        lots = lots_of(here)
-        return torch.cat([self._drawn(cells, latents, lot, raster, blended) for lot in lots])
+            return self._drawn(cells, latents, here, raster)
+        return torch.cat([self._drawn(cells, latents, lot, raster) for lot in lots_of(here)])
 
     def _drawn(
-        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster, blended: bool
+        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster
     ) -> torch.Tensor:
         """`drawn`, at once."""
-        every = torch.ones_like(here) if blended else None
-        pixels: torch.Tensor = self.behind(cells.around, cells.place, here, raster, every)
+        pixels = inked(*self.behind(cells.around, cells.place, here, raster))
         subject = cells.subject[here]
-        among = cells.subject if blended else None
-        before, share = self.figures(cells, here & cells.subject, raster, among)
+        before, share = self.figures(cells, here & cells.subject, raster)
         both = torch.lerp(pixels[subject], before, share)
         pixels = pixels.masked_scatter(subject[:, None, None, None], both)
         return self.corrected(pixels, latents, cells, here)

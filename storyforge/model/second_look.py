@@ -10,7 +10,7 @@ import torch
 
 from storyforge.model.agreement import kinship
 from storyforge.model.cell_decoder import COARSE, PATCH, Decoder
-from storyforge.model.ink import parts_of
+from storyforge.model.ink import inked, parts_of
 
 SEEN, LITTLE = 20.0, 2.0
 """Pixels of a colour that count as much as how it was read, and those of what is small."""
@@ -45,7 +45,7 @@ def _tried(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) -> to
     def lack(told: torch.Tensor) -> torch.Tensor:
         """Of each picture where it shows the place."""
         around = decoder.place(told[..., None, None])
-        error = decoder.behind(around, cells.place, here, COARSE).float() - wanted
+        error = inked(*decoder.behind(around, cells.place, here, COARSE)) - wanted
         each = error.new_zeros(here.shape)
         each[here] = error.abs().mean((1, 2, 3))
         found: torch.Tensor = each.sum((1, 2))
@@ -81,7 +81,7 @@ def _coloured(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) ->
     parts, inks = parts_of(shares[..., :-1]), inks.float()
     covered = torch.sigmoid(shares[..., -1:].float()).flatten(1, 2)
     parts = parts / parts.sum(-1, keepdim=True) * covered
-    behind = decoder.behind(cells.around, cells.place, here, COARSE).float().flatten(1, 2)
+    behind = inked(*decoder.behind(cells.around, cells.place, here, COARSE)).flatten(1, 2)
     wanted = patches[here].flatten(1, 2)
     lack = wanted - (behind * (1 - covered) + parts @ inks)
     alike = kinship(cells.told, decoder.telling.sizes)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from storyforge.model.cell_decoder import DENSE, DRAWN, Decoder, in_picture, lots_of
-from storyforge.model.figures import wholes
-from storyforge.model.ink import LOUDEST
+from storyforge.model.figures import Whole, wholes
+from storyforge.model.ink import LOUDEST, inked
 
 EDGE: Final = 2.5
 """How much sharper figures end than was learnt, where a cell is drawn in `DRAWN` pixels."""
@@ -47,46 +47,45 @@ def _drawn(decoder: Decoder, latents: torch.Tensor, pixels: int) -> torch.Tensor
     """`drawn_whole`, of one picture."""
     cells = decoder.known(latents)
     every = torch.ones_like(cells.subject)
-    times = pixels // DENSE.side
-    sharper = (pixels / DRAWN) ** 0.5
 
     def place(lot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return decoder.behind.shares(cells.around, cells.place, lot, DENSE, every)
+        made: tuple[torch.Tensor, torch.Tensor]
+        made = decoder.behind(cells.around, cells.place, lot, DENSE, every)
+        return made
 
-    logits, inks = _over(place, every, 0.0)
-    picture = crisp(_inked(_larger(logits, times), inks), round(pixels * AROUND))
+    picture = crisp(_inked(*_over(place, every, pixels)), round(pixels * AROUND))
     for figure in wholes(decoder, latents, cells):
-
-        def shown(lot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return decoder.figures.shares(figure.cells, lot, DENSE, figure.here)  # noqa: B023
-
-        logits, inks = _over(shown, figure.here, -LOUDEST)
-        logits = sharper * _larger(logits, times)
-        before = _inked(LINE * logits[:, :-1], inks)
-        cover = torch.sigmoid(EDGE * (logits[:, -1:] + FURTHER))
-        picture = torch.lerp(picture, before, cover)
+        picture = _before(picture, decoder, figure, pixels)
     return picture.to(latents.dtype)
 
 
-def _over(shares: Shares, here: torch.Tensor, beyond: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (1, k, q·h, q·w) of the cells `here`, the same `beyond` them, and the colours (i, 3),
-    which are nearly those of every cell."""
+def _before(picture: torch.Tensor, decoder: Decoder, figure: Whole, pixels: int) -> torch.Tensor:
+    """A picture (1, 3, p·h, p·w) with a figure before it."""
+
+    def shown(lot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return decoder.figures.shares(figure.cells, lot, DENSE, figure.here)
+
+    logits, inks = _over(shown, figure.here, pixels)
+    sharper = (pixels / DRAWN) ** 0.5
+    cover = torch.sigmoid(sharper * EDGE * (logits[:, -1:] + FURTHER))
+    return torch.lerp(picture, _inked(sharper * LINE * logits[:, :-1], inks), cover)
+
+
+def _over(shares: Shares, here: torch.Tensor, pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (1, k, p·h, p·w) of what is drawn in the cells `here` (1, h, w) and nowhere else, and
+    the colours (i, 3), which are nearly those of every cell."""
     parts = [shares(lot) for lot in lots_of(here)]
     logits = torch.cat([part.float() for part, _ in parts])
-    every = logits.new_full((here.numel(), *logits.shape[1:]), beyond)
+    every = logits.new_full((here.numel(), *logits.shape[1:]), -LOUDEST)
     every[here.flatten()] = logits
-    inks = torch.cat([part for _, part in parts]).float().mean(0)
-    return in_picture(every, *here.shape[1:]), inks
-
-
-def _larger(values: torch.Tensor, times: int) -> torch.Tensor:
-    """(1, k, h, w) with so many pixels a side for each."""
-    return F.interpolate(values, scale_factor=float(times), mode="bilinear")
+    dense = in_picture(every, *here.shape[1:])
+    larger = F.interpolate(dense, scale_factor=pixels / DENSE.side, mode="bilinear")
+    return larger, torch.cat([inks for _, inks in parts]).float().mean(0)
 
 
 def _inked(logits: torch.Tensor, inks: torch.Tensor) -> torch.Tensor:
     """Logits (1, i, h, w) and colours (i, 3) to pixels (1, 3, h, w)."""
-    return torch.einsum("nihw,ic->nchw", logits.clamp(-LOUDEST, LOUDEST).softmax(1), inks)
+    return inked(logits.permute(0, 2, 3, 1), inks[None]).permute(0, 3, 1, 2)
 
 
 def crisp(pictures: torch.Tensor, reach: int) -> torch.Tensor:

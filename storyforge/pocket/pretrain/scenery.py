@@ -12,7 +12,7 @@ import torch
 
 from storyforge.model.agreement import UNIT, Spots
 from storyforge.model.cell_decoder import COARSE, DRAWN, FINE, PATCH, Decoder
-from storyforge.model.ink import Raster
+from storyforge.model.ink import Raster, inked
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.fidelity import CELLS, HELD_OUT_SEED
 from storyforge.pocket.pretrain.latents import (
@@ -100,7 +100,7 @@ def drawn(
     with narrowly(here.device.type):
         around = decoder.place(told_of_places(pictures)[:, :, None, None])
         every = torch.ones_like(here)
-        made = decoder.behind(around, everywhere(len(pictures)), here, raster, every)
+        made = inked(*decoder.behind(around, everywhere(len(pictures)), here, raster, every))
     wanted = written(in_cells(torch.from_numpy(pixels).float() / 127.5 - 1), raster)[here]
     return made.float(), wanted
 

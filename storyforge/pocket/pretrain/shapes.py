@@ -65,8 +65,7 @@ class Shaping:
         latents, wanted, counts = self.drawn(pictures, raster)
         here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
         with narrowly(self.job.device):
-            latents = amiss(latents, self.generator)
-            made = self.model.decoder.drawn(latents, here, raster, blended=True)
+            made = self.model.decoder.drawn(amiss(latents, self.generator), here, raster)
         return self.trained.descend(cells_loss(made.float(), wanted[here], counts[here]), factor)
 
     def drawn(
