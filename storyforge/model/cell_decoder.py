@@ -227,10 +227,7 @@ class Behind(nn.Module):
         at = place.points(raster.at)[here]
         looked = self.atlas(around[picture, self.told :], at)
         seen = torch.cat([looked, waves(at, WAVES)], -1)
-        if among is None:
-            known = alone(code[picture])
-        else:
-            known = nearby(code[:, None, None].expand(*here.shape, -1), here, among)
+        known = alone(code, picture) if among is None else nearby(code, here, among)
         shares = self.inking.shares(self.inking.features(seen, known, raster), raster)
         return shares, inks.reshape(len(inks), inks.shape[1] // 3, 3)
 

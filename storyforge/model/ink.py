@@ -56,11 +56,13 @@ class Raster(NamedTuple):
 class Nearby(NamedTuple):
     """What cells know, and the eight around each, if these may be asked.
 
-    known  (m, c, k)  c is 9, row by row, or 1 for the cell alone
-    there  (m, c)     1 for those that are asked, 0 for the others
+    known  (u, k)  of all that are asked
+    which  (m, c)  of them each of m cells asks; c is 9, row by row, or 1 for the cell alone
+    there  (m, c)  1 for those that are asked, 0 for the others
     """
 
     known: torch.Tensor
+    which: torch.Tensor
     there: torch.Tensor
 
     def shares(self, raster: Raster, nodes: int) -> torch.Tensor:
@@ -73,19 +75,26 @@ class Nearby(NamedTuple):
         return weights / weights.sum(2, keepdim=True)
 
 
-def alone(known: torch.Tensor) -> Nearby:
-    """Cells (m, k) that ask no other."""
-    return Nearby(known[:, None], known.new_ones(len(known), 1, dtype=torch.float32))
+def alone(known: torch.Tensor, which: torch.Tensor | None = None) -> Nearby:
+    """Cells that ask no other: each has its row of (u, k), or the one that `which` (m,) says."""
+    which = torch.arange(len(known), device=known.device) if which is None else which
+    return Nearby(known, which[:, None], torch.ones_like(which, dtype=torch.float32)[:, None])
 
 
 def nearby(known: torch.Tensor, here: torch.Tensor, among: torch.Tensor) -> Nearby:
     """Cells and those around them.
 
-    known  (n, h, w, k)
+    known  (n, h, w, k), or (n, k) where all cells of a picture know the same
     here   (n, h, w) of bool: which m are meant; they are among those that may be asked
     among  (n, h, w) of bool: those
     """
-    return Nearby(_nine(known)[here], _nine(among[..., None].float())[here][..., 0])
+    if known.dim() == 4:
+        asked = _nine(here[..., None]).any(3)[..., 0] & among
+        numbers, rows = asked.flatten().cumsum(0).reshape(here.shape) - 1, known[asked]
+    else:
+        numbers, rows = torch.arange(len(known), device=here.device)[:, None, None], known
+    which = _nine(numbers.expand(here.shape)[..., None])[here][..., 0]
+    return Nearby(rows, which, _nine(among[..., None].float())[here][..., 0])
 
 
 def _nine(values: torch.Tensor) -> torch.Tensor:
@@ -152,11 +161,11 @@ class Inking(nn.Module):
     def features(self, seen: torch.Tensor, cells: Nearby, raster: Raster) -> torch.Tensor:
         """Points (m, p, seen) of m cells to (m, p, width)."""
         gains = self.gain(cells.known)
-        gain, shift = (cells.shares(raster, 1).to(gains) @ gains).chunk(2, -1)
+        gain, shift = (cells.shares(raster, 1).to(gains) @ gains[cells.which]).chunk(2, -1)
         x = F.relu(self.seen(seen) * (1 + gain) + shift)
         own, width = self.grid.points, x.shape[-1]
-        nodes = cells.known.shape[1] * own**2
-        each = self.each(cells.known).reshape(len(seen), nodes, width)
+        each = self.each(cells.known).reshape(len(cells.known), own**2, width)
+        each = each[cells.which].flatten(1, 2)
         made: torch.Tensor = self.norm(self.thoughts(x + cells.shares(raster, own).to(each) @ each))
         return made
 

@@ -35,7 +35,7 @@ from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.model.figures import Faces, ToldFigure, figures_of
 from storyforge.model.palette import COLOURS, palettes
 from storyforge.model.second_look import looked_over
-from storyforge.model.whole_drawing import drawn_whole
+from storyforge.model.whole_drawing import Shadow, drawn_whole
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
@@ -164,6 +164,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         solved: tuple[tuple[int, int, int, bool], ...] = (),
         tried: tuple[tuple[Any, ...], ...] = (),
         faces: tuple[Any, ...] | None = None,
+        shadow: tuple[Any, ...] | None = None,
         inks: int = 11,
         pixels_per_cell: int = DRAWN,
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
@@ -191,6 +192,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         tried      of places, numbers told for which some points are tried where pictures are read,
                    and kept if they draw these better: `Tried`
         faces      where faces lie: `Faces`; unless it is said, nobody knows
+        shadow     what figures darken below them, if they do: `Shadow`
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths, depths  of the decoder: at cells, of subjects, of places
@@ -204,6 +206,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         equipment = Equipment(
             atlases, frames, inks, colours, places, alone, (figures, settings), *looked
         )
+        self.shadow = None if shadow is None else Shadow(*shadow)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -271,7 +274,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         read = latents[:, : self.decoder.components].abs().amax() > SAID
         pixels = self.config.pixels_per_cell
         if not read:
-            made = drawn_whole(self.decoder, latents, max(pixels, DRAWN))
+            made = drawn_whole(self.decoder, latents, max(pixels, DRAWN), self.shadow)
         else:
             made = self.decoder(latents)
             if pixels > DRAWN:

@@ -2,48 +2,63 @@
 
 What cells know goes over into their neighbours, and shares of inks from point to point, before it
 is decided what is drawn: so lines are smooth and sharp in every size, as those of letters of which
-distances are kept and not pixels (Green 2007, Improved Alpha-Tested Magnification). What is not
-learnt sharply is drawn sharply. Not covered: which figures there are.
+distances are kept and not pixels (Green 2007, Improved Alpha-Tested Magnification). Places are not
+learnt sharply, but drawn sharply. Not covered: which figures there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from storyforge.model.agreement import middles
 from storyforge.model.cell_decoder import DENSE, DRAWN, Decoder, in_picture, lots_of
-from storyforge.model.figures import Whole, wholes
+from storyforge.model.figures import Said, Whole, wholes
 from storyforge.model.ink import LOUDEST, inked
 
-EDGE: Final = 2.5
-"""How much sharper figures end than was learnt, where a cell is drawn in `DRAWN` pixels."""
-FURTHER: Final = 0.5
-"""Logits by which they reach further: of what is thin, as a horn's tip, too little is told."""
-LINE: Final = 1.6
-"""How much sharper their inks are."""
 CONTRAST: Final = 1.5
 """How much further from what is around it a pixel of a place is, `PASSES` times."""
 PASSES: Final = 2
 AROUND: Final = 3 / DRAWN
 """How far around, in cells."""
 
+
+class Shadow(NamedTuple):
+    """What a figure darkens on the ground: an ellipse, in half sizes of the figure from its middle.
+
+    middle, half  across and down
+    colour        in [−1, 1]
+    opacity       in [0, 1]
+    """
+
+    middle: tuple[float, float]
+    half: tuple[float, float]
+    colour: tuple[float, float, float]
+    opacity: float
+
+
 Shares = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """Some cells (1, h, w) of bool to logits (m, q, q, k) and colours (m, i, 3)."""
 
 
 @torch.no_grad()
-def drawn_whole(decoder: Decoder, latents: torch.Tensor, pixels: int) -> torch.Tensor:
+def drawn_whole(
+    decoder: Decoder, latents: torch.Tensor, pixels: int, shadow: Shadow | None = None
+) -> torch.Tensor:
     """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1].
 
     pixels  a side of a cell, p: `DRAWN`, or twice that and so on
+    shadow  of every figure
     """
-    return torch.cat([_drawn(decoder, one, pixels) for one in torch.split(latents, 1)])
+    return torch.cat([_drawn(decoder, one, pixels, shadow) for one in torch.split(latents, 1)])
 
 
-def _drawn(decoder: Decoder, latents: torch.Tensor, pixels: int) -> torch.Tensor:
+def _drawn(
+    decoder: Decoder, latents: torch.Tensor, pixels: int, shadow: Shadow | None
+) -> torch.Tensor:
     """`drawn_whole`, of one picture."""
     cells = decoder.known(latents)
     every = torch.ones_like(cells.subject)
@@ -55,6 +70,8 @@ def _drawn(decoder: Decoder, latents: torch.Tensor, pixels: int) -> torch.Tensor
 
     picture = crisp(_inked(*_over(place, every, pixels)), round(pixels * AROUND))
     for figure in wholes(decoder, latents, cells):
+        if shadow is not None:
+            picture = shaded(picture, figure.said, pixels, shadow)
         picture = _before(picture, decoder, figure, pixels)
     return picture.to(latents.dtype)
 
@@ -66,9 +83,23 @@ def _before(picture: torch.Tensor, decoder: Decoder, figure: Whole, pixels: int)
         return decoder.figures.shares(figure.cells, lot, DENSE, figure.here)
 
     logits, inks = _over(shown, figure.here, pixels)
-    sharper = (pixels / DRAWN) ** 0.5
-    cover = torch.sigmoid(sharper * EDGE * (logits[:, -1:] + FURTHER))
-    return torch.lerp(picture, _inked(sharper * LINE * logits[:, :-1], inks), cover)
+    logits = (pixels / DRAWN) ** 0.5 * logits
+    cover = torch.sigmoid(logits[:, -1:])
+    return torch.lerp(picture, _inked(logits[:, :-1], inks), cover)
+
+
+def shaded(picture: torch.Tensor, said: Said, pixels: int, shadow: Shadow) -> torch.Tensor:
+    """A picture (1, 3, p·h, p·w) with the shadow of a figure, `pixels` a side of a cell."""
+    middle, half = (said.middle.new_tensor(each) for each in shadow[:2])
+    size = half * said.half
+    high, wide = picture.shape[-2:]
+    at = middles(picture)[0] / pixels - (said.middle + middle * said.half)[:, None]
+    # To first order, how many pixels further than its edge: what is thin stays smooth.
+    far = (at / size[:, None]).square().sum(0)
+    slope = 2 * (at / size[:, None].square()).square().sum(0).sqrt() / pixels
+    inside = (0.5 + (1 - far) / slope.clamp(min=1e-6)).clamp(0, 1).reshape(1, 1, high, wide)
+    colour = picture.new_tensor(shadow.colour)[:, None, None].expand_as(picture)
+    return torch.lerp(picture, colour, shadow.opacity * inside)
 
 
 def _over(shares: Shares, here: torch.Tensor, pixels: int) -> tuple[torch.Tensor, torch.Tensor]:

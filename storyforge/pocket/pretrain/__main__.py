@@ -8,6 +8,7 @@ from storyforge.pocket.pretrain.adapters import train_adapter
 from storyforge.pocket.pretrain.clip import train_clip
 from storyforge.pocket.pretrain.denoiser import train_unet
 from storyforge.pocket.pretrain.encoder import train_encoder
+from storyforge.pocket.pretrain.figures import train_figures
 from storyforge.pocket.pretrain.latents import draw_latents
 from storyforge.pocket.pretrain.run import Job, launch
 from storyforge.pocket.pretrain.scenery import train_scenery
@@ -22,6 +23,7 @@ STAGES = {
     "unet": train_unet,
     "encoder": train_encoder,
     "shapes": train_shapes,
+    "figures": train_figures,
     "scenery": train_scenery,
     "keep-start": keep_start,
     "ship": ship,
@@ -33,7 +35,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys(ADAPTERS, 8)
-    | {"encoder": 16, "shapes": 4, "scenery": 8}
+    | {"encoder": 16, "shapes": 4, "figures": 8, "scenery": 8}
 )
 
 

@@ -98,6 +98,7 @@ def new_autoencoder() -> PatchAutoencoder:
         tried=world.tried(),
         names=world.named(),
         faces=world.face_frame(),
+        shadow=world.shadow(),
         sample_size=PICTURE // DOWNSCALE * DRAWN,
     )
     model.set_landmarks(torch.from_numpy(points), torch.from_numpy(minding))

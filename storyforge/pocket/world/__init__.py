@@ -7,7 +7,7 @@ anything a camera could see.
 """
 
 from storyforge.pocket.world.captions import SAID, describe, look_words, tell
-from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, put, sheet
+from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, layer, put, shadow, sheet
 from storyforge.pocket.world.frames import atlases, face_frame, frames
 from storyforge.pocket.world.imagination import imagine, random_look, random_thing
 from storyforge.pocket.world.instances import is_held_out, look_held_out
@@ -72,6 +72,7 @@ __all__ = [
     "imagine",
     "ink_width",
     "is_held_out",
+    "layer",
     "kinds",
     "labels",
     "landmark_groups",
@@ -84,6 +85,7 @@ __all__ = [
     "random_look",
     "random_thing",
     "recoloured",
+    "shadow",
     "sheet",
     "tell",
     "told_of",

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import skia
 
 from storyforge.pocket.world import brush as paint
-from storyforge.pocket.world.brush import INK, Brush
+from storyforge.pocket.world.brush import INK, Brush, Point
 from storyforge.pocket.world.creatures import draw_creature
 from storyforge.pocket.world.looks import COLOURS, DYES, Look
 from storyforge.pocket.world.picture import Picture, Subject
@@ -16,6 +17,10 @@ from storyforge.pocket.world.things import draw_thing, glow
 INK_WIDTH = 0.0095  # of a subject's lines, in fractions of the picture
 CLOSE = 0.8
 """Size from which lines grow with the subject, as if one had come nearer."""
+
+SHADE = (0.24, 0.035)
+"""Half the width and height of what a subject darkens on the ground, in its own size."""
+SHADE_OPACITY = 0.25
 
 WARM = "#ffe9a0"
 """The light of objects that glow."""
@@ -42,18 +47,28 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     )
     masks: list[np.ndarray] = []
     for subject in picture.subjects:
-        layer = paint.surface(size)
-        layer.getCanvas().scale(size, size)
         _shadow(Brush(canvas, 0.008), subject)
-        put(Brush(layer.getCanvas(), ink_width(subject.size) / subject.size), subject)
-        alpha = paint.pixels(layer)[..., 3]
+        made = _layer(subject, size)
+        alpha = paint.pixels(made)[..., 3]
         masks = [np.minimum(mask, 255 - alpha) for mask in masks] + [alpha]
         canvas.save()
         canvas.resetMatrix()
-        canvas.drawImage(layer.makeImageSnapshot(), 0, 0)
+        canvas.drawImage(made.makeImageSnapshot(), 0, 0)
         canvas.restore()
     stage.fall()
     return paint.pixels(base)[..., :3].copy(), np.array(masks).reshape(-1, size, size)
+
+
+def layer(subject: Subject, size: int) -> np.ndarray:
+    """(size, size, 4) uint8, a subject before nothing: its colours times its opacity, and that."""
+    return paint.pixels(_layer(subject, size))
+
+
+def _layer(subject: Subject, size: int) -> skia.Surface:
+    made = paint.surface(size)
+    made.getCanvas().scale(size, size)
+    put(Brush(made.getCanvas(), ink_width(subject.size) / subject.size), subject)
+    return made
 
 
 def ink_width(size: float) -> float:
@@ -62,15 +77,15 @@ def ink_width(size: float) -> float:
 
 
 def _shadow(b: Brush, subject: Subject) -> None:
-    b.oval(
-        subject.x,
-        subject.ground,
-        0.24 * subject.size,
-        0.035 * subject.size,
-        INK,
-        line=False,
-        alpha=0.25,
-    )
+    wide, high = (subject.size * each for each in SHADE)
+    b.oval(subject.x, subject.ground, wide, high, INK, line=False, alpha=SHADE_OPACITY)
+
+
+def shadow() -> tuple[Point, Point, tuple[float, float, float], float]:
+    """Middle and half sizes of an ellipse on the ground as spots are told, its colour in [−1, 1]
+    and its opacity."""
+    red, green, blue = (int(INK[i : i + 2], 16) / 127.5 - 1 for i in (1, 3, 5))
+    return (0.0, 1.0), (2 * SHADE[0], 2 * SHADE[1]), (red, green, blue), SHADE_OPACITY
 
 
 def put(b: Brush, subject: Subject) -> None:
