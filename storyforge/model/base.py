@@ -240,7 +240,7 @@ def open_base(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    eight_bits: bool = False,
+    kept: torch.dtype | None = None,
 ) -> BaseModel:
     """Open a base model.
 
@@ -250,7 +250,7 @@ def open_base(
       identity: the hash under which concepts and pictures remember it.
       device: where to put it.
       dtype: precision of U-Net and text encoders; the VAE stays in float32.
-      eight_bits: keep the weights of their blocks in 8 bits.
+      kept: how the weights of their blocks are kept, if in fewer bits: `EIGHT` or `SIXTEEN`.
 
     Raises:
       EnvironmentProblem: if it cannot be found or read, or is of another kind.
@@ -259,7 +259,7 @@ def open_base(
     parts, began = BaseParts.of(reference), perf_counter()
     try:
         folder = folder_of(str(weights_at(parts.model)))
-        made = components_of(folder, dtype, parts.prediction, eight_bits=eight_bits)
+        made = components_of(folder, dtype, parts.prediction, kept=kept)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot open the base model `{parts.model}`: {reason}") from exc

@@ -28,7 +28,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.model.autoencoders import Vae, check_vae, vae_in
 from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
-from storyforge.model.eight_bits import keep_in_eight_bits
+from storyforge.model.kept_weights import SIXTEEN, keep_model
 from storyforge.model.heap import trim_heap
 from storyforge.model.hub import INDEX, TAKEN
 from storyforge.model.vocabulary import CONFIGS, TOKENS, clip_vocabulary
@@ -64,7 +64,11 @@ class Components:
 
 
 def components_of(
-    path: Path, dtype: torch.dtype, prediction: str | None = None, *, eight_bits: bool = False
+    path: Path,
+    dtype: torch.dtype,
+    prediction: str | None = None,
+    *,
+    kept: torch.dtype | None = None,
 ) -> Components:
     """Open a folder or a `.safetensors` file; the VAE is in float32.
 
@@ -72,30 +76,31 @@ def components_of(
       path: where it lies.
       dtype: precision of U-Net and text encoders.
       prediction: `epsilon`, `v` or `sample`, where the base itself does not say it rightly.
-      eight_bits: keep the weights of U-Net and text encoders so; from a folder of one file for
-        each part they are while they are read.
+      kept: how the weights of U-Net and text encoders are kept, if in fewer bits; from a folder
+        of one file for each part they are while they are read.
 
     Raises:
       EnvironmentProblem: if it cannot be read, or is of another kind.
     """
     if path.is_dir():
-        made = _of_folder(path, dtype, eight_bits)
+        made = _of_folder(path, dtype, kept)
     else:
-        made = _of_file(path, dtype, prediction)
+        made = _of_file(path, SIXTEEN if kept == SIXTEEN else dtype, prediction)
     check_vae(made.vae, made.unet, made.door, str(path))
-    if eight_bits:
+    if kept is not None:
         for model in filter(None, (made.unet, made.text_encoder, made.text_encoder_2)):
-            keep_in_eight_bits(model)
+            keep_model(model, kept, dtype)
     if prediction is None:
         return made
     said = {"prediction_type": _PREDICTIONS[prediction]}
     return replace(made, scheduler_config=made.scheduler_config | said)
 
 
-def _of_folder(folder: Path, dtype: torch.dtype, eight_bits: bool) -> Components:
+def _of_folder(folder: Path, dtype: torch.dtype, kept: torch.dtype | None) -> Components:
     index = json_in(folder / INDEX)
     if str(index.get("_class_name")) in DOORS:
-        return _of_transformer(folder, DOORS[str(index["_class_name"])], dtype)
+        read = SIXTEEN if kept == SIXTEEN else dtype
+        return _of_transformer(folder, DOORS[str(index["_class_name"])], read)
     second = "text_encoder_2" in index and index["text_encoder_2"] != [None, None]
     _check_kind(folder, index)
     text_encoder = weighed(CLIPTextModel, folder / "text_encoder", dtype)
@@ -103,12 +108,12 @@ def _of_folder(folder: Path, dtype: torch.dtype, eight_bits: bool) -> Components
     if second:
         text_encoder_2 = weighed(CLIPTextModelWithProjection, folder / "text_encoder_2", dtype)
         tokenizer_2 = CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
-    if eight_bits:
+    if kept is not None:
         for encoder in filter(None, (text_encoder, text_encoder_2)):
-            keep_in_eight_bits(encoder)
+            keep_model(encoder, kept, dtype)
         trim_heap()  # before the U-Net comes
     return Components(
-        unet=unet_in(folder / "unet", dtype, eight_bits=eight_bits),
+        unet=unet_in(folder / "unet", dtype, kept=kept),
         vae=vae_in(folder / "vae"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),

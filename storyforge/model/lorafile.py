@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from storyforge.model.base import BaseModel
-from storyforge.model.eight_bits import changed, in_eight_bits
+from storyforge.model.kept_weights import changed, is_kept
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
 
 
@@ -55,7 +55,7 @@ def loras_merged(base: BaseModel, files: Mapping[Path, float]) -> Iterator[None]
                 for change, strength in own:
                     if layer is None:
                         continue
-                    if change.weight is not None and in_eight_bits(layer):
+                    if change.weight is not None and is_kept(layer):
                         stack.enter_context(changed(layer, strength * change.weight))
                     elif change.weight is not None:
                         _add(layer.get_parameter("weight"), strength * change.weight, kept)

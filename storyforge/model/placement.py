@@ -1,8 +1,8 @@
 """Where a base lies, in which precision, and what keeps it small: chosen once, and said why.
 
 Small bases are in full precision everywhere, so that pictures agree. Large ones are in half of it
-where the machine computes that natively, and on an accelerator without room for all of them their
-layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE`, `STORYFORGE_VRAM`
+where the machine computes that natively, and else kept in the 16 bits that most files have; on an
+accelerator without room for all of them their layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE`, `STORYFORGE_VRAM`
 and `STORYFORGE_EIGHT_BITS`, which the options `--device`, `--vram` and `--eight-bits` set. The last
 is never chosen by itself, since pictures are a little different then.
 """
@@ -21,6 +21,7 @@ from storyforge.errors import StoryForgeError
 from storyforge.headers.bases import LARGE, weights_in
 from storyforge.model.base import BaseModel, best_device, open_base
 from storyforge.model.hub import folder_of
+from storyforge.model.kept_weights import EIGHT, SIXTEEN
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import DEVICE, EIGHT_BITS, VRAM, BaseParts, weights_at
 
@@ -41,7 +42,7 @@ class Placement:
     offloaded   layers come to the device only while they are used
     tiled       pictures are decoded and encoded in parts
     why         in words
-    eight_bits  weights are kept in 8 bits
+    kept        how weights are kept, if in fewer bits than they are computed in
     """
 
     device: str
@@ -49,7 +50,7 @@ class Placement:
     offloaded: bool = False
     tiled: bool = False
     why: str = ""
-    eight_bits: bool = False
+    kept: torch.dtype | None = None
 
 
 def weights_of(reference: str) -> int:
@@ -78,19 +79,19 @@ def placement_for(
     device = device or str(best_device())
     if weights < LARGE:
         return Placement(device, torch.float32, why="small: in full precision")
-    half = half_on(device)
+    half, kept = half_on(device), EIGHT if eight_bits else None
     if half is None:
-        why = "this processor has no half precision"
-        return Placement(device, torch.float32, why=why, eight_bits=eight_bits)
+        why = "large, and this processor computes in full precision alone"
+        return Placement(device, torch.float32, why=why, kept=kept or SIXTEEN)
     name = str(half).removeprefix("torch.")
     if not device.startswith("cuda"):
-        return Placement(device, half, why=f"large: in {name}", eight_bits=eight_bits)
+        return Placement(device, half, why=f"large: in {name}", kept=kept)
     if room is None:
         room = float(torch.cuda.mem_get_info(device)[0])
     needed = _BYTES[eight_bits] * weights
     why = f"{needed / GIB:.1f} GiB of weights in {name}, {room / GIB:.1f} GiB there"
     tight, close = needed + ROOM > room, needed + 2 * ROOM > room
-    return Placement(device, half, tight, close, why, eight_bits)
+    return Placement(device, half, tight, close, why, kept)
 
 
 def half_on(device: str) -> torch.dtype | None:
@@ -135,7 +136,7 @@ def open_placed(reference: str, identity: str) -> BaseModel:
         identity,
         device=first,
         dtype=placement.dtype,
-        eight_bits=placement.eight_bits,
+        kept=placement.kept,
     )
     place(base, placement)
     return base
@@ -166,7 +167,8 @@ def place(base: BaseModel, placement: Placement) -> None:
 def told(placement: Placement) -> str:
     """One line that says where a base lies, and why."""
     ways = (
-        ("weights in 8 bits", placement.eight_bits),
+        ("weights in 8 bits", placement.kept == EIGHT),
+        ("weights in 16 bits", placement.kept == SIXTEEN),
         ("layer by layer", placement.offloaded),
         ("pictures in parts", placement.tiled),
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.checked import head_of
-from storyforge.model.eight_bits import keep_layer
+from storyforge.model.kept_weights import keep_layer
 from storyforge.model.heap import trim_heap
 
 _WEIGHTS: Final = re.compile(
@@ -99,33 +99,39 @@ def chosen_in(folder: Path, half: bool = False) -> Chosen:
     return chosen
 
 
-def unet_in(folder: Path, dtype: torch.dtype, *, eight_bits: bool = False) -> UNet2DConditionModel:
+def unet_in(
+    folder: Path, dtype: torch.dtype, *, kept: torch.dtype | None = None
+) -> UNet2DConditionModel:
     """The U-Net, by far the largest part: in another precision than its file's, it is read one
     weight after the other, since both of them at once are more than drawing needs.
 
-    eight_bits  its blocks' weights are kept so as they are read; not those of several files
+    kept  how its blocks' weights are kept as they are read, if in fewer bits; not those of several
+          files
 
     Raises EnvironmentProblem or ValueError, which say why, if it cannot be read.
     """
     files = list(folder.glob("*.safetensors"))
     whole = len(files) == 1 and "-of-" not in files[0].name
-    if dtype == torch.float32 or not whole or _has_other_types(files[0]):
+    plain = dtype == torch.float32 and kept is None
+    if plain or not whole or _has_other_types(files[0]):
         return weighed(UNet2DConditionModel, folder, dtype)
     with init_empty_weights():
         made: UNet2DConditionModel = UNet2DConditionModel.from_config(
             UNet2DConditionModel.load_config(folder)
         )
     tensors = _one_by_one(files[0], dtype)
-    if eight_bits and head_of(files[0]).tensors.keys() == made.state_dict().keys():
-        _read_narrow(made.requires_grad_(False), tensors)
+    if kept is not None and head_of(files[0]).tensors.keys() == made.state_dict().keys():
+        _read_narrow(made.requires_grad_(False), tensors, kept)
     else:
         made.load_state_dict(dict(tensors), assign=True)
     trim_heap()  # before the other parts come
     return made
 
 
-def _read_narrow(model: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Give a model all of its weights, each in 8 bits before the next is there.
+def _read_narrow(
+    model: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]], kept: torch.dtype
+) -> None:
+    """Give a model all of its weights, each kept in few bits before the next is there.
 
     Raises ValueError for one of another shape.
     """
@@ -136,7 +142,7 @@ def _read_narrow(model: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]]) 
             raise ValueError(f"`{name}` is {tuple(tensor.shape)} and not {tuple(shape)}")
         setattr(layer, part, nn.Parameter(tensor, requires_grad=False))
         if part == "weight":
-            keep_layer(layer, owner)
+            keep_layer(layer, owner, kept)
         if index % _OFTEN == 0:
             trim_heap()  # holes between what is kept were a third of it
 

@@ -1,10 +1,12 @@
-"""Weights that are kept in 8 bits and computed in the model's own precision: half of the room.
+"""Weights that are kept in fewer bits than are computed in: in 8, or in the 16 of their files.
 
-Every row of a linear layer or convolution is whole steps of its own size, W ≈ s ⊙ Q, and is put
-together when it is asked for. Unlike in diffusers' layerwise casting to fp8, which takes the same
-room, gradients pass; and of the embedded model's latents 1.4 % were other than in full precision,
-where fp8 had 6.6 % and bfloat16 0.4 % (four pictures of ten steps). Not covered: computing in
-8 bits, which would be faster; norms, embeddings and what is outside of blocks stay as they are.
+In 8 bits every row of a linear layer or convolution is whole steps of its own size, W ≈ s ⊙ Q. In
+16, which is for processors that compute in 32 alone, it is what files have, and nothing is lost.
+Either is put together when it is asked for. Unlike in diffusers' layerwise casting to fp8, which
+takes the room of 8 bits, gradients pass; and of the embedded model's latents 1.4 % were other than
+in full precision, where fp8 had 6.6 % and bfloat16 0.4 % (four pictures of ten steps). Not covered:
+computing in 8 bits, which would be faster; norms, embeddings and what is outside of blocks stay as
+they are.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ _BLOCKS: Final = re.compile(r"(^|\.)(\w*blocks?|layers|\w+_refiner)\.")
 _MOST: Final = 127
 """Steps to either side of nothing."""
 
+EIGHT, SIXTEEN = torch.int8, torch.float16
+"""How weights may be kept. Not as bfloat16: most files are in float16, which has three bits more,
+and weights are nowhere near its ends."""
+
 
 class _Steps(nn.Module):
     """A weight as whole steps (out, …) int8 and their sizes (out, 1, …)."""
@@ -35,6 +41,19 @@ class _Steps(nn.Module):
     def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Steps and sizes of a weight."""
         return _steps_of(weight)
+
+
+class _Halved(nn.Module):
+    """A weight in 16 bits."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight in full precision."""
+        return weight.float()
+
+    def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor]:
+        """What is kept of a weight."""
+        # Of one tensor alone, PyTorch insists that it has the type of the weight.
+        return (weight.to(SIXTEEN),)
 
 
 class _Change(nn.Module):
@@ -62,31 +81,41 @@ def _steps_of(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (weight / size).round().clamp(-_MOST, _MOST).to(torch.int8), size
 
 
-def keep_in_eight_bits(model: nn.Module) -> None:
-    """Freeze a model, and keep the weights of its blocks in 8 bits from now on."""
+def keep_model(model: nn.Module, kept: torch.dtype, dtype: torch.dtype) -> None:
+    """Freeze a model, and keep the weights of its blocks in so many bits from now on.
+
+    kept   `EIGHT` or `SIXTEEN`
+    dtype  in which the others are, and all are computed
+    """
     model.requires_grad_(False)
     for name, layer in list(model.named_modules()):
-        keep_layer(layer, name)
+        if not keep_layer(layer, name, kept):
+            for part in layer.parameters(recurse=False):
+                part.data = part.data.to(dtype)
 
 
-def keep_layer(layer: nn.Module, name: str) -> None:
-    """Keep the weight of one frozen layer in 8 bits, if it has one in a block, by its name."""
-    weighty = isinstance(layer, nn.Linear | nn.Conv2d) and not in_eight_bits(layer)
-    if weighty and _BLOCKS.search(name):
+def keep_layer(layer: nn.Module, name: str, kept: torch.dtype) -> bool:
+    """Keep the weight of one frozen layer so, if it has one in a block, by its name; whether it is
+    kept."""
+    if not isinstance(layer, nn.Linear | nn.Conv2d) or not _BLOCKS.search(name):
+        return False
+    if not is_kept(layer):
+        way = _Steps() if kept == EIGHT else _Halved()
         # Unsafe: what is kept has another type than the weight, and shall have.
-        parametrize.register_parametrization(layer, "weight", _Steps(), unsafe=True)
+        parametrize.register_parametrization(layer, "weight", way, unsafe=True)
+    return True
 
 
-def in_eight_bits(layer: nn.Module) -> bool:
+def is_kept(layer: nn.Module) -> bool:
     """Whether a layer's weight is kept so; what is added to it in place would be lost."""
     return parametrize.is_parametrized(layer, "weight")
 
 
 @contextmanager
 def changed(layer: nn.Module, more: torch.Tensor) -> Iterator[None]:
-    """Add to a weight that is kept in 8 bits while the block runs.
+    """Add to a weight that is kept in fewer bits while the block runs.
 
-    In steps of the change's own: of the weight's, a small change would not be one.
+    In 8 bits of the change's own: in the weight's, a small change would not be one.
     """
     parts = layer.get_submodule("parametrizations.weight")
     assert isinstance(parts, nn.ModuleList)

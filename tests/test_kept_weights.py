@@ -1,4 +1,4 @@
-"""Weights in 8 bits: small, nearly the same, and everything that works on weights works on them."""
+"""Weights kept in few bits: small, nearly the same, and all that works on weights works on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storyforge.model import placement
 from storyforge.model.attention import AttentionContext, attending, predict
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import denoise, start_latents
-from storyforge.model.eight_bits import in_eight_bits, keep_in_eight_bits
+from storyforge.model.kept_weights import EIGHT, SIXTEEN, is_kept, keep_model
 from storyforge.model.lora import Delta, attached, merged
 from storyforge.model.lorafile import loras_merged
 from storyforge.model.placement import GIB, Placement, asked_placement, place, placement_for, told
@@ -30,17 +30,17 @@ SDXL = 3_470_000_000
 LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
-def small(kind: str = "sd1") -> BaseModel:
-    """A tiny base in 8 bits."""
+def small(kind: str = "sd1", kept: torch.dtype = EIGHT) -> BaseModel:
+    """A tiny base in few bits."""
     base = base_of(tiny_pipeline(kind))
     for model in _models(base):
-        keep_in_eight_bits(model)
+        keep_model(model, kept, torch.float32)
     return base
 
 
-def rounded(kind: str = "sd1") -> BaseModel:
-    """One in full precision, whose weights are what 8 bits make of them."""
-    base, like = base_of(tiny_pipeline(kind)), small(kind)
+def rounded(kind: str = "sd1", kept: torch.dtype = EIGHT) -> BaseModel:
+    """One in full precision, whose weights are what few bits make of them."""
+    base, like = base_of(tiny_pipeline(kind)), small(kind, kept)
     for own, other in zip(_models(base), _models(like), strict=True):
         for name, layer in own.named_modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -77,25 +77,28 @@ def test_no_weight_errs_by_more_than_half_a_step_of_its_row() -> None:
         layer.weight[3] *= 100
         layer.weight[4] = 0
     before = layer.weight.detach().clone()
-    keep_in_eight_bits(model)
+    keep_model(model, EIGHT, torch.float32)
     half = before.abs().amax(1, keepdim=True) / 127 / 2
     assert ((layer.weight - before).abs() <= half * 1.001).all()
 
 
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
 @pytest.mark.parametrize("kind", [*KINDS, *JOINT])
-def test_what_is_in_blocks_is_a_byte_a_weight_and_the_rest_as_it_was(kind: str) -> None:
-    like, base = base_of(tiny_pipeline(kind)), small(kind)
+def test_what_is_in_blocks_is_kept_in_few_bits_and_the_rest_as_it_was(
+    kind: str, kept: torch.dtype
+) -> None:
+    like, base = base_of(tiny_pipeline(kind)), small(kind, kept)
     for own, other in zip(_models(base), _models(like), strict=True):
         for name, layer in other.named_modules():
-            if isinstance(layer, nn.Linear | nn.Conv2d) and in_eight_bits(own.get_submodule(name)):
-                steps = own.get_parameter(f"{name}.parametrizations.weight.original0")
-                assert steps.nbytes == layer.weight.numel()
-    assert all(in_eight_bits(linear) for linear in base.linears.values())
+            if isinstance(layer, nn.Linear | nn.Conv2d) and is_kept(own.get_submodule(name)):
+                there = own.get_parameter(f"{name}.parametrizations.weight.original0")
+                assert there.nbytes == kept.itemsize * layer.weight.numel()
+    assert all(is_kept(linear) for linear in base.linears.values())
     ends = ("conv_in", "conv_out", "proj_out", "x_embedder", "final_layer")
     outer = [(n, part) for n, part in base.unet.named_children() if any(end in n for end in ends)]
     layers = [layer for _, part in outer for layer in part.modules()]
     assert len(outer) == 2
-    assert not any(map(in_eight_bits, layers))
+    assert not any(map(is_kept, layers))
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl", *JOINT])
@@ -117,19 +120,33 @@ def test_it_errs_less_than_fp8_by_diffusers_layerwise_casting() -> None:
     assert 0 < errors[0] < errors[1] / 2
 
 
-def test_it_draws_what_its_rounded_weights_draw() -> None:
-    torch.testing.assert_close(drawn(small()), drawn(rounded()))
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
+def test_it_draws_what_its_rounded_weights_draw(kept: torch.dtype) -> None:
+    torch.testing.assert_close(drawn(small(kept=kept)), drawn(rounded(kept=kept)))
 
 
-def test_layers_in_eight_bits_come_and_go() -> None:
-    base = small()
-    place(base, Placement("cpu", torch.float32, offloaded=True, eight_bits=True))
-    torch.testing.assert_close(drawn(base), drawn(small()))
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", *JOINT])
+def test_in_sixteen_bits_nothing_of_a_file_in_sixteen_bits_is_lost(kind: str) -> None:
+    like, base = base_of(tiny_pipeline(kind)), base_of(tiny_pipeline(kind))
+    for each in (like, base):
+        for model in _models(each):
+            model.half().float()
+    for model in _models(base):
+        keep_model(model, SIXTEEN, torch.float32)
+    assert torch.equal(drawn(base), drawn(like))
 
 
-def test_gradients_pass() -> None:
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
+def test_layers_in_few_bits_come_and_go(kept: torch.dtype) -> None:
+    base = small(kept=kept)
+    place(base, Placement("cpu", torch.float32, offloaded=True, kept=kept))
+    torch.testing.assert_close(drawn(base), drawn(small(kept=kept)))
+
+
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
+def test_gradients_pass(kept: torch.dtype) -> None:
     slopes = []
-    for base in (small(), rounded()):
+    for base in (small(kept=kept), rounded(kept=kept)):
         change = delta(base)
         (own,) = change.values()
         own.up.requires_grad_()
@@ -142,8 +159,9 @@ def test_gradients_pass() -> None:
     torch.testing.assert_close(slopes[0], slopes[1])
 
 
-def test_a_fused_model_counts_in_full_though_the_weights_are_rounded() -> None:
-    eight, full = small(), rounded()
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
+def test_a_fused_model_counts_in_full_though_the_weights_are_rounded(kept: torch.dtype) -> None:
+    eight, full = small(kept=kept), rounded(kept=kept)
     with merged(eight, delta(eight)):
         made = drawn(eight)
     with merged(full, delta(full)):
@@ -152,11 +170,12 @@ def test_a_fused_model_counts_in_full_though_the_weights_are_rounded() -> None:
     torch.testing.assert_close(drawn(eight), drawn(full))
 
 
+@pytest.mark.parametrize("kept", [EIGHT, SIXTEEN])
 @pytest.mark.parametrize("much", [1.0, 1e-4])
 def test_a_lora_file_counts_in_full_however_little_it_changes_and_then_not_a_bit(
-    tmp_path: Path, much: float
+    tmp_path: Path, much: float, kept: torch.dtype
 ) -> None:
-    base = small()
+    base = small(kept=kept)
     layer = base.unet.get_submodule(LINEAR)
     before, own = layer.weight.clone(), next(iter(delta(base).values()))
     names = f"unet.{LINEAR}.lora_B.weight", f"unet.{LINEAR}.lora_A.weight"
@@ -193,14 +212,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_a_base_is_opened_in_eight_bits_as_it_would_be_made_so_later(folder: Path) -> None:
-    half = {"dtype": torch.bfloat16}
-    base, later = (
-        open_base(str(folder), "", eight_bits=True, **half),
-        open_base(str(folder), "", **half),
-    )
+@pytest.mark.parametrize(("kept", "dtype"), [(EIGHT, torch.bfloat16), (SIXTEEN, torch.float32)])
+def test_a_base_is_opened_in_few_bits_as_it_would_be_made_so_later(
+    folder: Path, kept: torch.dtype, dtype: torch.dtype
+) -> None:
+    base, later = (open_base(str(folder), "", dtype=dtype, kept=how) for how in (kept, None))
+    assert base.dtype == later.dtype == dtype
     for one, other in zip(_models(base), _models(later), strict=True):
-        keep_in_eight_bits(other)
+        keep_model(other, kept, dtype)
         assert one.state_dict().keys() == other.state_dict().keys()
         for name, weight in one.state_dict().items():
             assert torch.equal(weight, other.state_dict()[name]), name
@@ -214,15 +233,19 @@ class Held(LiveTensors):
             super()._count(storage)
 
 
-def test_its_unet_is_never_there_in_half_precision(folder: Path) -> None:
-    def most(eight_bits: bool) -> int:
+@pytest.mark.parametrize(("kept", "dtype"), [(EIGHT, torch.bfloat16), (SIXTEEN, torch.float32)])
+def test_its_unet_is_never_there_in_the_precision_that_it_is_computed_in(
+    folder: Path, kept: torch.dtype, dtype: torch.dtype
+) -> None:
+    def most(how: torch.dtype | None) -> int:
         """Bytes of tensors, at the most."""
         with Held() as live:
-            unet_in(folder / "unet", torch.bfloat16, eight_bits=eight_bits)
+            unet_in(folder / "unet", dtype, kept=how)
         return live.peak
 
     weights = sum(w.numel() for w in base_of(tiny_pipeline("sdxl")).unet.parameters())
-    assert most(True) < 1.6 * weights < 2 * weights <= most(False)
+    assert most(kept) < 0.8 * dtype.itemsize * weights
+    assert most(None) >= dtype.itemsize * weights
 
 
 def test_a_weight_of_another_shape_is_told_as_it_is_read(folder: Path, tmp_path: Path) -> None:
@@ -231,14 +254,14 @@ def test_a_weight_of_another_shape_is_told_as_it_is_read(folder: Path, tmp_path:
     tensors = load_file(file)
     save_file({name: tensor[:1].clone() for name, tensor in tensors.items()}, file)
     with pytest.raises(EnvironmentProblem, match=r"`\S+` is \(1,.*\) and not \("):
-        open_base(str(tmp_path / "base"), "", dtype=torch.bfloat16, eight_bits=True)
+        open_base(str(tmp_path / "base"), "", dtype=torch.bfloat16, kept=EIGHT)
 
 
 def test_sdxl_in_eight_bits_stays_on_a_gpu_of_eight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert placement_for(SDXL, "cuda", 8 * GIB).offloaded
     made = placement_for(SDXL, "cuda", 8 * GIB, eight_bits=True)
-    assert (made.eight_bits, made.offloaded, made.tiled) == (True, False, True)
+    assert (made.kept, made.offloaded, made.tiled) == (EIGHT, False, True)
     assert placement_for(SDXL, "cuda", 6 * GIB, eight_bits=True).offloaded
 
 
@@ -247,9 +270,24 @@ def test_it_is_for_large_bases_and_only_where_it_is_asked_for(
 ) -> None:
     monkeypatch.setenv(DEVICE, "cpu")
     monkeypatch.setenv(EIGHT_BITS, "1")
-    assert not asked_placement(str(folder)).eight_bits
+    assert asked_placement(str(folder)).kept is None
     monkeypatch.setattr(placement, "LARGE", 1)
     assert told(asked_placement(str(folder))).endswith("weights in 8 bits")
-    assert all(map(in_eight_bits, placement.open_placed(str(folder), "").linears.values()))
+    assert all(map(is_kept, placement.open_placed(str(folder), "").linears.values()))
     monkeypatch.delenv(EIGHT_BITS)
-    assert not asked_placement(str(folder)).eight_bits
+    assert asked_placement(str(folder)).kept != EIGHT
+
+
+def test_a_large_base_is_kept_in_sixteen_bits_where_the_processor_computes_in_full_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "half_on", lambda device: None)
+    monkeypatch.setenv(DEVICE, "cpu")
+    assert asked_placement(str(folder)).kept is None
+    monkeypatch.setattr(placement, "LARGE", 1)
+    assert told(asked_placement(str(folder))).endswith("weights in 16 bits")
+    base = placement.open_placed(str(folder), "")
+    assert all(map(is_kept, base.linears.values()))
+    assert drawn(base).dtype == base.dtype == torch.float32
+    monkeypatch.setattr(placement, "half_on", lambda device: torch.bfloat16)
+    assert asked_placement(str(folder)).kept is None
