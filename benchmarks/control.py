@@ -7,7 +7,7 @@ of the shipped adapters at weight 1; prompts say all but the pose.
   given, looked for on the character and within 8 pixels of it. Edges are the pixels with the
   strongest change of lightness, as many as the drawing has above a fixed threshold, grown by 2.
   `ceiling` is what a drawing scores that only went through the autoencoder.
-- `pose_error`: share of pictures in which the judge (`benchmarks/judge.py`) names another pose
+- `pose_error`: share of pictures in which the judge (`benchmarks/redrawn.py`) names another pose
   than that of the stick figure, at its side. Holding is left out: its object would have to be told.
 - `off_vs_on`: both without control, with each adapter, and of the drawings themselves.
 """
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks import judge as judges
+from benchmarks import redrawn
 from storyforge.geometry.pose import keypoint_picture
 from storyforge.metrics.prompts import with_articles
 from storyforge.model.attention import AttentionContext
@@ -155,7 +156,7 @@ def reconstructed(base: BaseModel, drawing: Pixels) -> Pixels:
 
 def measure(
     base: BaseModel,
-    judge: judges.Judge,
+    judge: redrawn.Judge,
     asked: Sequence[world.Picture],
     first: int,
     steps: int | None = None,
@@ -170,8 +171,7 @@ def measure(
         return float(np.mean([edge_overlap(p, d, masks[0]) for p, (d, masks) in rows]))
 
     def wrong(pictures: Sequence[Pixels]) -> float:
-        found = judges.answers(judge, judges.pixels(pictures))
-        return 1 - judges.accuracy(found, judges.truth(asked))["pose"]
+        return 1 - judges.accuracy(judge(pictures), judges.truth(asked))["pose"]
 
     overlaps = {name: overlap(made[name]) for name in arms if name != "keypose"}
     overlaps["ceiling"] = overlap([reconstructed(base, drawing) for drawing, _ in drawings])
@@ -209,7 +209,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked = asked_for(args.pictures, 1 << 43)
-    figures, made = measure(open_base("pocket", ""), judges.open_judge(), asked, 1, args.steps)
+    judge = redrawn.judge_of(judges.open_judge(), args.threads)
+    figures, made = measure(open_base("pocket", ""), judge, asked, 1, args.steps)
     if args.sheet:
         Image.fromarray(sheet(asked[:12], made)).save(args.sheet)
     print(json.dumps(figures))

@@ -1,8 +1,8 @@
 """Whether a trained concept shows what it has: its horn, its stripes, its glow, alone and fused.
 
 `python -m benchmarks.features --json` learns the sample concepts and the first N of the cast, draws
-each alone and all of a folder fused, and asks the judge (`benchmarks/judge.py`) for every feature
-that a concept has. The judge learns from drawings alone and has no part in training the model.
+each alone and all of a folder fused, and asks the judge (`benchmarks/redrawn.py`) for every feature
+that a concept has. The judge draws again what it sees, and has no part in training the model.
 `drawings` is what it finds in the concepts' own pictures: no model can do better; `base` what it
 finds where the model is told the concept's class instead. A share is of pictures; each concept
 counts the same. What is learnt and drawn is kept, and an interrupted run goes on. Not covered:
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import cast, judge
+from benchmarks import cast, judge, redrawn
 from benchmarks.fusionways import Variant, opened, told
 from concepts import draw
 from storyforge.errors import StoryForgeError
@@ -80,9 +80,9 @@ def found(answers: judge.Answers, question: str, right: str) -> NDArray[np.bool_
     return np.asarray(np.any(sides, axis=0), bool)
 
 
-def shares(who: judge.Judge, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:
+def shares(who: redrawn.Judge, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:
     """Feature of a concept -> share of its pictures in which it is found."""
-    answers = judge.answers(who, judge.pixels(pictures))
+    answers = who(pictures)
     return {
         right: float(found(answers, question, right).mean())
         for question, right in wanted(name).items()
@@ -109,7 +109,7 @@ def own_pictures(folder: Path) -> list[Pixels]:
     return read(sorted(p for p in folder.glob("*.png") if not p.stem.endswith("-mask")))
 
 
-def measured(asked: argparse.Namespace, who: judge.Judge) -> dict[str, Shares]:
+def measured(asked: argparse.Namespace, who: redrawn.Judge) -> dict[str, Shares]:
     """The shares of one folder of concepts, by `drawings`, `base`, `alone` and `fused`."""
     known = len(list(asked.concepts.glob("*/concept.yaml")))
     bench, gallery = opened(asked, min(asked.n, known))
@@ -153,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     if not asked.cast.is_dir():
         cast.draw_all(asked.cast)
-    who = judge.open_judge()
+    who = redrawn.judge_of(judge.open_judge(), asked.jobs)
     rows: dict[str, Shares] = {}
     try:
         for folder in (SAMPLES, asked.cast):
@@ -168,7 +168,7 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
-def _drawn(folder: Path, who: judge.Judge) -> dict[str, Shares]:
+def _drawn(folder: Path, who: redrawn.Judge) -> dict[str, Shares]:
     names = [path.parent.name for path in sorted(folder.glob("*/concept.yaml"))]
     return {"drawings": {n: shares(who, n, own_pictures(folder / n)) for n in names if wanted(n)}}
 

@@ -1,8 +1,9 @@
 """How well the embedded model draws what it is told, judged by a classifier that is not part of it.
 
 `python -m benchmarks.pocket --json` draws fresh prompts with fresh seeds. The judge is
-`benchmarks/judge.py`, trained on drawings alone; what it says of drawings it never saw stands
-beside what it says of the model's pictures. What is not there to be measured is null.
+`benchmarks/redrawn.py`, which draws again what it sees and reads off that what is there; what it
+says of drawings stands beside what it says of the model's pictures. What is not there to be
+measured is null.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from PIL import Image
 
 from benchmarks import control as controls
 from benchmarks import judge as judges
+from benchmarks import redrawn
 from storyforge.metrics.clip import open_clip
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
@@ -70,14 +72,14 @@ def drawn(base: BaseModel, prompts: Sequence[str], first: int) -> list[Pixels]:
 
 
 def obeyed(
-    base: BaseModel, judge: judges.Judge, asked: Sequence[world.Picture], first: int
+    base: BaseModel, judge: redrawn.Judge, asked: Sequence[world.Picture], first: int
 ) -> tuple[dict[str, float], list[Pixels]]:
     """Share of what was asked that the judge finds in the model's pictures, and the pictures.
 
     `species` counts the subjects, objects among them; `place` the sides with nobody, too.
     """
     made = drawn(base, [world.tell(picture) for picture in asked], first)
-    return shares(judges.answers(judge, judges.pixels(made)), asked), made
+    return shares(judge(made), asked), made
 
 
 def shares(found: judges.Answers, asked: Sequence[world.Picture]) -> dict[str, float]:
@@ -132,7 +134,7 @@ def _auc(higher: NDArray[np.float32], lower: NDArray[np.float32]) -> float:
 
 
 @torch.no_grad()
-def through(code: Code, judge: judges.Judge, shown: Sequence[world.Picture]) -> dict[str, float]:
+def through(code: Code, judge: redrawn.Judge, shown: Sequence[world.Picture]) -> dict[str, float]:
     """What the judge still finds in drawings that went through the VAE: no model can do better."""
     made: list[Pixels] = []
     for start in range(0, len(shown), BATCH):
@@ -140,12 +142,12 @@ def through(code: Code, judge: judges.Judge, shown: Sequence[world.Picture]) -> 
         rows = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
         seen = code(rows).clamp(-1, 1)
         made.extend(((seen + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return judges.accuracy(judges.answers(judge, judges.pixels(made)), judges.truth(shown))
+    return judges.accuracy(judge(made), judges.truth(shown))
 
 
 def code_figures(
     base: BaseModel,
-    judge: judges.Judge,
+    judge: redrawn.Judge,
     shown: Sequence[world.Picture],
     lost: Callable[[Through, list[int]], tuple[float, float]] = psnr,
 ) -> dict[str, object]:
@@ -185,17 +187,18 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200, help="with one subject; half of two")
     parser.add_argument("--sheet", type=Path, help="a PNG of 32 drawings beside 32 pictures")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="processes that judge side by side [2]")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    base, judge = open_base("pocket", ""), judges.open_judge()
+    base, judge = open_base("pocket", ""), redrawn.judge_of(judges.open_judge(), args.jobs)
     one = subjects_of(1, args.pictures, FIRST_SEED)
     two = subjects_of(2, args.pictures // 2, FIRST_SEED + 10**6)
     alone, made = obeyed(base, judge, one, 1)
     crowd, _ = obeyed(base, judge, two, 10**6)
     files = [file for file in POCKET.rglob("*") if file.is_file()]
     figures = {
-        "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": 1000},
-        "judge_on_drawings": judges.examine(judge, 1000),
+        "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": args.pictures},
+        "judge_on_drawings": redrawn.examine(judge, args.pictures),
         **code_figures(base, judge, one),
         "one_subject": alone,
         "two_subjects_plain": crowd,

@@ -218,6 +218,8 @@ def test_a_base_is_opened_in_few_bits_as_it_would_be_made_so_later(
 ) -> None:
     base, later = (open_base(str(folder), "", dtype=dtype, kept=how) for how in (kept, None))
     assert base.dtype == later.dtype == dtype
+    held = base.unet.state_dict(), base.text_encoder.state_dict()
+    assert all(kept in {weight.dtype for weight in each.values()} for each in held)
     for one, other in zip(_models(base), _models(later), strict=True):
         keep_model(other, kept, dtype)
         assert one.state_dict().keys() == other.state_dict().keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import avg_pool2d
@@ -10,7 +12,7 @@ from storyforge.model.cell_decoder import COARSE, DENSE, DRAWN, FINE
 from storyforge.model.figures import wholes
 from storyforge.model.ink import Grid, Inking, Raster, alone, nearby
 from storyforge.model.patch_autoencoder import PatchAutoencoder
-from storyforge.model.whole_drawing import crisp, drawn_whole
+from storyforge.model.whole_drawing import Shadow, crisp, drawn_whole, shaded
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import shown_of
 from storyforge.pocket.pretrain.parts import COMPONENTS, weights_folder
@@ -44,7 +46,7 @@ def test_what_cells_know_counts_by_how_near_they_are() -> None:
     cells = nearby(known, middle, everywhere)
     points = Raster(4, 1)
     across, down = points.at.unbind(1)
-    made = cells.shares(points, 1)[0] @ cells.known[0, :, 0]
+    made = cells.shares(points, 1)[0] @ cells.known[cells.which[0], 0]
     torch.testing.assert_close(made, 4 + across + 3 * down)
 
 
@@ -66,6 +68,38 @@ def test_cells_that_may_not_be_asked_say_nothing(raster: Raster) -> None:
     left, right = raster.at[:, 0] < 0, raster.at[:, 0] > 0
     assert (with_one - by_itself)[0, left].abs().max() < 1e-4
     assert (with_one - by_itself)[0, right].abs().max() > 1e-2
+
+
+def test_what_all_cells_of_a_picture_know_is_asked_once() -> None:
+    everywhere = torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(0)) < 0.7
+    here = everywhere & (torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(1)) < 0.6)
+    known = torch.randn(2, 5, generator=torch.Generator().manual_seed(2))
+    once, each = (
+        nearby(what, here, everywhere)
+        for what in (known, known[:, None, None].expand(-1, 4, 3, -1))
+    )
+    assert len(once.known) == 2 < len(each.known)
+    asked = once.there > 0
+    assert torch.equal(once.there, each.there)
+    assert torch.equal(once.known[once.which][asked], each.known[each.which][asked])
+
+
+@torch.no_grad()
+def test_a_shadow_lies_where_the_illustrator_puts_it(autoencoder: PatchAutoencoder) -> None:
+    decoder = autoencoder.decoder
+    (figure,) = wholes(decoder, latents(), decoder.known(latents()))
+    ground = torch.full((1, 3, 512, 512), 0.5)
+    made = shaded(ground, figure.said, DRAWN, Shadow(*world.shadow()))
+    wanted = world.draw(PICTURE, 512)[0], world.draw(replace(PICTURE, subjects=()), 512)[0]
+    darker = torch.from_numpy((wanted[1].astype(int) - wanted[0]).sum(2)) > 40
+    beside = ~torch.from_numpy(world.layer(PICTURE.subjects[0], 512)[..., 3] > 0)
+    shaded_here = (ground - made).sum((0, 1)) > 0.2
+    assert (shaded_here & beside).sum() > 500
+    both = (shaded_here & darker & beside).sum() / ((shaded_here | darker) & beside).sum()
+    assert both > 0.9
+    red, green, blue = world.shadow()[2]
+    dark = torch.lerp(ground[0, :, 0, 0], torch.tensor([red, green, blue]), world.shadow()[3])
+    torch.testing.assert_close(made.amin((0, 2, 3)), dark)
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from storyforge.model.family import Family, TextEncoder, linear_modules
 from storyforge.model.figures import ToldFigure
 from storyforge.model.heap import trim_heap
 from storyforge.model.hub import folder_of
+from storyforge.model.kept_weights import is_kept
 from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.model.strips import decoded, in_strips
 from storyforge.modelref import BaseParts, Defaults, defaults_of, weights_at
@@ -118,6 +119,11 @@ class BaseModel:
         """The U-Net's precision."""
         dtype: torch.dtype = self.unet.dtype
         return dtype
+
+    @property
+    def narrow(self) -> bool:
+        """Whether weights have less than full precision: half, or kept in few bits."""
+        return self.dtype != torch.float32 or any(map(is_kept, self.linears.values()))
 
     @property
     def vae_scale(self) -> int:

@@ -28,9 +28,9 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.model.autoencoders import Vae, check_vae, vae_in
 from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
-from storyforge.model.kept_weights import SIXTEEN, keep_model
 from storyforge.model.heap import trim_heap
 from storyforge.model.hub import INDEX, TAKEN
+from storyforge.model.kept_weights import SIXTEEN, keep_model
 from storyforge.model.vocabulary import CONFIGS, TOKENS, clip_vocabulary
 from storyforge.model.weights import chosen_in, chosen_weights, json_in, unet_in, weighed
 

@@ -89,21 +89,19 @@ def keep_model(model: nn.Module, kept: torch.dtype, dtype: torch.dtype) -> None:
     """
     model.requires_grad_(False)
     for name, layer in list(model.named_modules()):
-        if not keep_layer(layer, name, kept):
-            for part in layer.parameters(recurse=False):
-                part.data = part.data.to(dtype)
+        keep_layer(layer, name, kept)
+    for name, part in model.named_parameters():
+        if ".parametrizations." not in name:
+            part.data = part.data.to(dtype)
 
 
-def keep_layer(layer: nn.Module, name: str, kept: torch.dtype) -> bool:
-    """Keep the weight of one frozen layer so, if it has one in a block, by its name; whether it is
-    kept."""
-    if not isinstance(layer, nn.Linear | nn.Conv2d) or not _BLOCKS.search(name):
-        return False
-    if not is_kept(layer):
+def keep_layer(layer: nn.Module, name: str, kept: torch.dtype) -> None:
+    """Keep the weight of one frozen layer so, if it has one in a block, by its name."""
+    weighty = isinstance(layer, nn.Linear | nn.Conv2d) and not is_kept(layer)
+    if weighty and _BLOCKS.search(name):
         way = _Steps() if kept == EIGHT else _Halved()
         # Unsafe: what is kept has another type than the weight, and shall have.
         parametrize.register_parametrization(layer, "weight", way, unsafe=True)
-    return True
 
 
 def is_kept(layer: nn.Module) -> bool:

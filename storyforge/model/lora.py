@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from storyforge.model.base import BaseModel
-from storyforge.model.kept_weights import is_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +148,10 @@ class _LocalHook:
 def merged(base: BaseModel, deltas: Mapping[str, Delta], strength: float = 1.0) -> Iterator[None]:
     """Change the weights themselves while the block runs; afterwards they are bit-equal.
 
-    Weights of half precision, or kept in fewer bits, are left alone and the outputs are changed instead: a
-    small change would be lost in the rounding of a large weight.
+    Weights of half precision, or kept in fewer bits, are left alone and the outputs are changed
+    instead: a small change would be lost in the rounding of a large weight.
     """
-    if base.dtype != torch.float32 or any(is_kept(base.linears[name]) for name in deltas):
+    if base.narrow:
         with attached(base, deltas, strength):
             yield
         return

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from storyforge.model.base import BaseModel
-from storyforge.model.kept_weights import changed, is_kept
 from storyforge.model.formats.adapter import change_of, layers_of, read_adapter
+from storyforge.model.kept_weights import changed, is_kept
 
 
 def changes_of(base: BaseModel, path: Path) -> dict[nn.Module, torch.Tensor]:

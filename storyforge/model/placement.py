@@ -2,9 +2,10 @@
 
 Small bases are in full precision everywhere, so that pictures agree. Large ones are in half of it
 where the machine computes that natively, and else kept in the 16 bits that most files have; on an
-accelerator without room for all of them their layers come and go one by one. What is wanted may be said in `STORYFORGE_DEVICE`, `STORYFORGE_VRAM`
-and `STORYFORGE_EIGHT_BITS`, which the options `--device`, `--vram` and `--eight-bits` set. The last
-is never chosen by itself, since pictures are a little different then.
+accelerator without room for all of them their layers come and go one by one. What is wanted may be
+said in `STORYFORGE_DEVICE`, `STORYFORGE_VRAM` and `STORYFORGE_EIGHT_BITS`, which the options
+`--device`, `--vram` and `--eight-bits` set. The last is never chosen by itself, since pictures are
+a little different then.
 """
 
 from __future__ import annotations

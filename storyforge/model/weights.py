@@ -16,8 +16,8 @@ from torch import nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.checked import head_of
-from storyforge.model.kept_weights import keep_layer
 from storyforge.model.heap import trim_heap
+from storyforge.model.kept_weights import keep_layer
 
 _WEIGHTS: Final = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"

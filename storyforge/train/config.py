@@ -128,9 +128,7 @@ def config_of(task: TrainTask, base: BaseModel) -> TrainConfig:
         precision=own.precision or "fp32",
         accumulate=own.accumulate or 1,
         # Of large bases, activations are what does not fit.
-        checkpointing=base.dtype != torch.float32
-        if own.checkpointing is None
-        else own.checkpointing,
+        checkpointing=base.narrow if own.checkpointing is None else own.checkpointing,
         ema=own.ema,
         min_snr_gamma=own.min_snr_gamma,
         norm_guard=own.norm_guard,

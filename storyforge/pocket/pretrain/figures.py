@@ -42,7 +42,7 @@ class Portraits(NamedTuple):
     """Figures, each in a picture of its own.
 
     latents  (n, c, 16, 16)
-    pixels   (n, 16, 16, 32, 32, 4)  red, green and blue times opacity, and that, in [0, 1]
+    pixels   (n, 16, 16, 32, 32, 4)  red, green, blue and opacity in [0, 1]
     counts   (n, 16, 16, 32, 32, 1)  how much a pixel counts
     """
 
@@ -96,9 +96,7 @@ class Drawn(NamedTuple):
     counts: torch.Tensor
 
 
-def drawn(
-    decoder: Decoder, figures: Portraits, looked_at: torch.Tensor, raster: Raster
-) -> Drawn:
+def drawn(decoder: Decoder, figures: Portraits, looked_at: torch.Tensor, raster: Raster) -> Drawn:
     """The cells `looked_at` (n, 16, 16), as far as they tell of figures."""
     with torch.no_grad():
         known = decoder.known(figures.latents)
@@ -110,7 +108,7 @@ def drawn(
     return Drawn(
         inked(shares[..., :-1], inks),
         torch.sigmoid(shares[..., -1:].float()),
-        2 * pixels[..., :3] - opacity,
+        opacity * (2 * pixels[..., :3] - 1),
         opacity,
         counts,
     )

@@ -60,7 +60,7 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layer(subject: Subject, size: int) -> np.ndarray:
-    """(size, size, 4) uint8, a subject before nothing: its colours times its opacity, and that."""
+    """(size, size, 4) uint8, a subject before nothing: its colours, and how opaque it is."""
     return paint.pixels(_layer(subject, size))
 
 
