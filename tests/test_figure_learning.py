@@ -60,6 +60,10 @@ def test_cells_tell_of_a_figure_wherever_it_is_drawn() -> None:
         opaque = made.pixels[index, ..., 3].mean((2, 3))
         assert tells[opaque > 0.25].all()
         assert not tells[opaque == 0].all()
+    wider = portraits(PICTURES, COMPONENTS, [2] * len(PICTURES)).latents[:, COMPONENTS:]
+    covered = world.PLACE_OF["covered"]
+    assert torch.equal(wider[:, covered], told[:, covered])
+    assert (wider != told).any(1).sum((1, 2)).min() > 4
 
 
 def test_points_lie_on_the_pixels_that_they_are_to_draw() -> None:
@@ -75,8 +79,10 @@ def test_points_lie_on_the_pixels_that_they_are_to_draw() -> None:
 def test_nothing_lacks_where_a_figure_is_drawn_as_it_is_and_much_where_it_is_not() -> None:
     made = portraits(PICTURES[:1], COMPONENTS)
     pixels, counts = (each.flatten(0, 2) for each in made[1:])
-    opacity, colours = pixels[..., 3:], 2 * pixels[..., :3] - 1
-    right = Drawn(colours, opacity, opacity * colours, opacity, counts)
+    opacity = pixels[..., 3:]
+    wanted = 2 * pixels[..., :3] - opacity
+    colours = torch.where(opacity > 0, wanted / opacity.clamp(min=1e-6), 0)
+    right = Drawn(colours, opacity, wanted, opacity, counts)
     # Of edges, which are neither, what is least is not nothing.
     least = figures.lack(right)
     assert least < 0.02

@@ -1,8 +1,9 @@
 """Stage `figures`: the decoder learns to draw figures one by one, as they are drawn from a prompt.
 
 Who stands alone before nothing is drawn in a fraction of the time of a picture, and all that is
-learnt is learnt of figures. Cells tell what they agree on, rightly; what a denoiser tells otherwise
-in each of them is the business of stage `shapes`.
+learnt is learnt of figures. Cells tell what they agree on, rightly, but often where there is nothing
+of a figure, too, as a denoiser's do; what it tells otherwise in each of them is the business of stage
+`shapes`. Every second step draws in the size that the encoder reads, for so figures are looked for.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from storyforge.model.cell_decoder import DRAWN, POINTS, Decoder
+from storyforge.model.cell_decoder import COARSE, DRAWN, POINTS, Decoder
 from storyforge.model.figures import GROWS
 from storyforge.model.ink import Raster, inked
 from storyforge.pocket import world
@@ -31,6 +32,8 @@ LOOKED_AT: Final = 0.5
 """Share of the cells that are drawn: figures teach more than their parts."""
 COVER_WEIGHT: Final = 0.5
 """How much it counts where a figure is, beside what it looks like."""
+FURTHER: Final = 4
+"""Cells beside a figure that tell of it though nothing of it is there: fewer than so many."""
 HELD_OUT: Final = 48
 NOBODY: Final = (-0.4, 0.5, 0.3)
 """What is behind figures where it is measured how well they are drawn."""
@@ -42,7 +45,7 @@ class Portraits(NamedTuple):
     """Figures, each in a picture of its own.
 
     latents  (n, c, 16, 16)
-    pixels   (n, 16, 16, 32, 32, 4)  red, green, blue and opacity in [0, 1]
+    pixels   (n, 16, 16, 32, 32, 4)  red, green and blue times opacity, and that, in [0, 1]
     counts   (n, 16, 16, 32, 32, 1)  how much a pixel counts
     """
 
@@ -51,12 +54,19 @@ class Portraits(NamedTuple):
     counts: torch.Tensor
 
 
-def portraits(pictures: Sequence[world.Picture], components: int) -> Portraits:
-    """Pictures with one subject each, and of that what is drawn of it."""
+def portraits(
+    pictures: Sequence[world.Picture], components: int, more: Sequence[int] | None = None
+) -> Portraits:
+    """Pictures with one subject each, and of that what is drawn of it.
+
+    more  how many cells further than it is drawn they tell of each
+    """
     side = CELLS * DRAWN
     drawn = np.stack([world.layer(picture.subjects[0], side) for picture in pictures])
-    pixels = in_cells(torch.from_numpy(drawn).float() / 255)
-    told = np.stack([_told(*each) for each in zip(pictures, drawn[..., 3], strict=True)])
+    pixels = torch.from_numpy(drawn).float() / 255
+    pixels[..., :3] *= pixels[..., 3:]
+    pixels, more = in_cells(pixels), more or [0] * len(pictures)
+    told = np.stack([_told(*each) for each in zip(pictures, drawn[..., 3], more, strict=True)])
     latents = F.pad(torch.from_numpy(told), (0, 0, 0, 0, components, 0))
     # Whole figures are drawn: what is looked at first counts more, but less than among places.
     counts = torch.from_numpy(np.stack([eyes_and_heads(each, GRID) for each in pictures])).sqrt()
@@ -65,11 +75,14 @@ def portraits(pictures: Sequence[world.Picture], components: int) -> Portraits:
     return Portraits(latents, pixels, in_cells(counts))
 
 
-def _told(picture: world.Picture, mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(t, 16, 16) what cells tell, those of a figure as far as it is drawn from a prompt."""
+def _told(picture: world.Picture, mask: NDArray[np.uint8], more: int) -> NDArray[np.float32]:
+    """(t, 16, 16) what cells tell, those of a figure as far as it is drawn from a prompt, and so
+    many cells further."""
     covered = mask.reshape(CELLS, DRAWN, CELLS, DRAWN).mean((1, 3))
-    who = np.where(covered > 255 * min(GROWS, covered.max() / 510), 0, -1)
-    return world.meanings(picture, who.astype(np.int8), covered.astype(np.uint8))
+    here = torch.from_numpy(covered > 255 * min(GROWS, covered.max() / 510))
+    here = F.max_pool2d(here[None].float(), 2 * more + 1, 1, more)[0] > 0
+    who = np.where(here, 0, -1).astype(np.int8)
+    return world.meanings(picture, who, covered.astype(np.uint8))
 
 
 def one_by_one(rng: np.random.Generator, count: int) -> list[world.Picture]:
@@ -103,15 +116,23 @@ def drawn(decoder: Decoder, figures: Portraits, looked_at: torch.Tensor, raster:
     here = known.subject & looked_at
     with narrowly(here.device.type):
         shares, inks = decoder.figures.shares(known, here, raster, known.subject)
-    pixels, counts = (written(each, raster)[here] for each in figures[1:])
+    pixels, counts = (_written(each[here], raster) for each in figures[1:])
     opacity = pixels[..., 3:]
     return Drawn(
         inked(shares[..., :-1], inks),
         torch.sigmoid(shares[..., -1:].float()),
-        opacity * (2 * pixels[..., :3] - 1),
+        2 * pixels[..., :3] - opacity,
         opacity,
         counts,
     )
+
+
+def _written(cells: torch.Tensor, raster: Raster) -> torch.Tensor:
+    """Pixels (m, 32, 32, c) of cells, those that a raster writes (m, q, q, c)."""
+    if raster.middle:
+        return written(cells[None, None], raster)[0, 0]
+    made = F.adaptive_avg_pool2d(cells.permute(0, 3, 1, 2), raster.side)
+    return made.permute(0, 2, 3, 1)
 
 
 def lack(cells: Drawn) -> torch.Tensor:
@@ -137,10 +158,12 @@ class Portraying:
     def learn(self, factor: float) -> float:
         """One step at `factor` of the peak learning rate; the loss."""
         pictures = one_by_one(self.rng, self.job.batch_size)
-        figures = portraits(pictures, self.model.decoder.components)
+        more = self.rng.integers(FURTHER, size=len(pictures)).tolist()
+        figures = portraits(pictures, self.model.decoder.components, more)
         here = torch.rand((len(pictures), CELLS, CELLS), generator=self.generator) < LOOKED_AT
         shift = self.rng.integers(DRAWN // POINTS.points, size=2)
-        cells = drawn(self.model.decoder, figures, here, further(*shift.tolist()))
+        raster = COARSE if self.trained.step % 2 else further(*shift.tolist())
+        cells = drawn(self.model.decoder, figures, here, raster)
         return self.trained.descend(lack(cells), factor)
 
     @torch.no_grad()
