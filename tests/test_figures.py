@@ -132,7 +132,7 @@ def test_cells_that_tell_of_a_figure_where_none_of_it_is_leave_no_smudge(
     beside = ..., slice(7 * 32, 15 * 32), slice(9 * 32, 10 * 32)
     by_cells = off(autoencoder.decoder(claimed)[beside], autoencoder.decoder(whole)[beside])
     as_it_is = off(autoencoder.draw(claimed)[beside], autoencoder.draw(whole)[beside])
-    assert as_it_is < 0.02 * by_cells, (as_it_is, by_cells)
+    assert as_it_is < 0.1 * by_cells, (as_it_is, by_cells)
 
 
 @torch.no_grad()
