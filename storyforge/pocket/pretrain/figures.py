@@ -1,9 +1,10 @@
 """Stage `figures`: the decoder learns to draw figures one by one, as they are drawn from a prompt.
 
 Who stands alone before nothing is drawn in a fraction of the time of a picture, and all that is
-learnt is learnt of figures. Cells tell what they agree on, rightly, but often where there is nothing
-of a figure, too, as a denoiser's do; what it tells otherwise in each of them is the business of stage
-`shapes`. Every second step draws in the size that the encoder reads, for so figures are looked for.
+learnt is learnt of figures. Cells tell what they agree on, rightly, but often where there is
+nothing of a figure, too, as a denoiser's do; what it tells otherwise in each of them is the
+business of stage `shapes`. Every second step draws in the size that the encoder reads, for so
+figures are looked for.
 """
 
 from collections.abc import Sequence
