@@ -206,10 +206,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="denoising steps; the model's habit if left out")
     parser.add_argument("--sheet", type=Path, help="a PNG of the first twelve")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, help="processes that judge side by side [2]")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked = asked_for(args.pictures, 1 << 43)
-    judge = redrawn.judge_of(judges.open_judge(), args.threads)
+    judge = redrawn.judge_of(judges.open_judge(), args.jobs)
     figures, made = measure(open_base("pocket", ""), judge, asked, 1, args.steps)
     if args.sheet:
         Image.fromarray(sheet(asked[:12], made)).save(args.sheet)

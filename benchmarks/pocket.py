@@ -1,4 +1,4 @@
-"""How well the embedded model draws what it is told, judged by a classifier that is not part of it.
+"""How well the embedded model draws what it is told, by a judge that is not part of it.
 
 `python -m benchmarks.pocket --json` draws fresh prompts with fresh seeds. The judge is
 `benchmarks/redrawn.py`, which draws again what it sees and reads off that what is there; what it

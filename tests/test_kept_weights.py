@@ -212,12 +212,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize(("kept", "dtype"), [(EIGHT, torch.bfloat16), (SIXTEEN, torch.float32)])
+@pytest.mark.parametrize(
+    ("kept", "dtype", "read"),
+    [(EIGHT, torch.bfloat16, torch.bfloat16), (SIXTEEN, torch.float32, SIXTEEN)],
+)
 def test_a_base_is_opened_in_few_bits_as_it_would_be_made_so_later(
-    folder: Path, kept: torch.dtype, dtype: torch.dtype
+    folder: Path, kept: torch.dtype, dtype: torch.dtype, read: torch.dtype
 ) -> None:
-    base, later = (open_base(str(folder), "", dtype=dtype, kept=how) for how in (kept, None))
-    assert base.dtype == later.dtype == dtype
+    base, later = (
+        open_base(str(folder), "", dtype=dtype, kept=kept),
+        open_base(str(folder), "", dtype=read),
+    )
+    assert base.dtype == dtype
     held = base.unet.state_dict(), base.text_encoder.state_dict()
     assert all(kept in {weight.dtype for weight in each.values()} for each in held)
     for one, other in zip(_models(base), _models(later), strict=True):
@@ -235,7 +241,7 @@ class Held(LiveTensors):
             super()._count(storage)
 
 
-@pytest.mark.parametrize(("kept", "dtype"), [(EIGHT, torch.bfloat16), (SIXTEEN, torch.float32)])
+@pytest.mark.parametrize(("kept", "dtype"), [(EIGHT, torch.bfloat16), (EIGHT, torch.float32)])
 def test_its_unet_is_never_there_in_the_precision_that_it_is_computed_in(
     folder: Path, kept: torch.dtype, dtype: torch.dtype
 ) -> None:
@@ -248,6 +254,22 @@ def test_its_unet_is_never_there_in_the_precision_that_it_is_computed_in(
     weights = sum(w.numel() for w in base_of(tiny_pipeline("sdxl")).unet.parameters())
     assert most(kept) < 0.8 * dtype.itemsize * weights
     assert most(None) >= dtype.itemsize * weights
+
+
+def test_what_is_kept_in_sixteen_bits_is_read_from_the_variant_that_has_no_more(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "base")
+    for part in ("unet", "text_encoder", "text_encoder_2"):
+        (file,) = (tmp_path / "base" / part).glob("*.safetensors")
+        full, half = load_file(file), file.with_name(file.name.replace(".saf", ".fp16.saf"))
+        save_file({name: tensor.half() for name, tensor in full.items()}, half, {"format": "pt"})
+        file.write_bytes(b"not read")
+    base = open_base(str(tmp_path / "base"), "", kept=SIXTEEN)
+    alone = open_base(str(folder), "", kept=SIXTEEN)
+    for one, other in zip(_models(base), _models(alone), strict=True):
+        for name, weight in one.state_dict().items():
+            assert torch.equal(weight, other.state_dict()[name]), name
 
 
 def test_a_weight_of_another_shape_is_told_as_it_is_read(folder: Path, tmp_path: Path) -> None:

@@ -82,10 +82,9 @@ def components_of(
     Raises:
       EnvironmentProblem: if it cannot be read, or is of another kind.
     """
-    if path.is_dir():
-        made = _of_folder(path, dtype, kept)
-    else:
-        made = _of_file(path, SIXTEEN if kept == SIXTEEN else dtype, prediction)
+    # What is kept in 16 bits is best read in them, from the variant that has no more.
+    read = SIXTEEN if kept == SIXTEEN else dtype
+    made = _of_folder(path, read, kept) if path.is_dir() else _of_file(path, read, prediction)
     check_vae(made.vae, made.unet, made.door, str(path))
     if kept is not None:
         for model in filter(None, (made.unet, made.text_encoder, made.text_encoder_2)):
@@ -99,8 +98,7 @@ def components_of(
 def _of_folder(folder: Path, dtype: torch.dtype, kept: torch.dtype | None) -> Components:
     index = json_in(folder / INDEX)
     if str(index.get("_class_name")) in DOORS:
-        read = SIXTEEN if kept == SIXTEEN else dtype
-        return _of_transformer(folder, DOORS[str(index["_class_name"])], read)
+        return _of_transformer(folder, DOORS[str(index["_class_name"])], dtype)
     second = "text_encoder_2" in index and index["text_encoder_2"] != [None, None]
     _check_kind(folder, index)
     text_encoder = weighed(CLIPTextModel, folder / "text_encoder", dtype)

@@ -27,6 +27,8 @@ REACH = (1.5, 1.7)
 """Half sizes from its middle, across and down, beyond which nothing of a figure is."""
 ROUNDS = 8
 """How often at most it is seen which cells a figure covers, and how much of each."""
+SETTLED = 0.02
+"""How much of a cell it covers is known so well."""
 GROWS = 0.2
 """A figure reaches into the cells beside one of which it covers so much."""
 COVERED = 0.3
@@ -148,7 +150,7 @@ def _spread(decoder: Decoder, dtype: torch.dtype, cells: Known, said: Said) -> W
     silent = place.new_zeros(decoder.components, *reach.shape)
     made, mine = None, said.own
     for _ in range(ROUNDS):
-        alone = place.clone()
+        told, alone = cover, place.clone()
         alone[0, mine] = 2 * cover[mine] - 1
         alone[1:OWN, mine] = said.spots[:, mine]
         alone[OWN:, mine] = said.same[:, None]
@@ -161,7 +163,8 @@ def _spread(decoder: Decoder, dtype: torch.dtype, cells: Known, said: Said) -> W
         cover[here[0]] = torch.sigmoid(shares[..., -1].float()).mean((1, 2))
         made = Whole(said, known, here, cover)
         before, mine = mine, _beside(cover > GROWS) & reach
-        if torch.equal(mine, before):
+        # Edges are drawn by how much of a cell is told to be covered.
+        if torch.equal(mine, before) and (cover - told).abs().max() < SETTLED:
             break
     return made
 

@@ -5,8 +5,8 @@ In 8 bits every row of a linear layer or convolution is whole steps of its own s
 Either is put together when it is asked for. Unlike in diffusers' layerwise casting to fp8, which
 takes the room of 8 bits, gradients pass; and of the embedded model's latents 1.4 % were other than
 in full precision, where fp8 had 6.6 % and bfloat16 0.4 % (four pictures of ten steps). Not covered:
-computing in 8 bits, which would be faster; norms, embeddings and what is outside of blocks stay as
-they are.
+computing in 8 bits, which would be faster; norms, embeddings and what is outside of blocks are not
+kept so.
 """
 
 from __future__ import annotations

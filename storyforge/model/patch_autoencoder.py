@@ -189,10 +189,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         colours    the first of the three numbers of each colour told
         names      numbers of figures, and of places, that are one of a few points: `Named`
         solved     colours told that are solved for where pictures are read: `Solved`
-        tried      of places, numbers told for which some points are tried where pictures are read,
-                   and kept if they draw these better: `Tried`
+        tried      what is told of places and tried where pictures are read: `Tried`
         faces      where faces lie: `Faces`; unless it is said, nobody knows
-        shadow     what figures darken below them, if they do: `Shadow`
+        shadow     what figures darken below them: `Shadow`
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths, depths  of the decoder: at cells, of subjects, of places
@@ -201,11 +200,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         fields = (1, told - OWN - 1) if fields is None else fields
         self.code = CellEncoder(latent_channels - told, told, fields, sizes, reading)
         telling = Telling(told, sizes, mirror, landmarks)
-        figures, settings = ([Named(*each) for each in listed] for listed in names)
         looked = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
-        equipment = Equipment(
-            atlases, frames, inks, colours, places, alone, (figures, settings), *looked
-        )
+        named = [Named(*each) for each in names[0]], [Named(*each) for each in names[1]]
+        equipment = Equipment(atlases, frames, inks, colours, places, alone, named, *looked)
         self.shadow = None if shadow is None else Shadow(*shadow)
         self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
