@@ -171,7 +171,7 @@ def measure(
         return float(np.mean([edge_overlap(p, d, masks[0]) for p, (d, masks) in rows]))
 
     def wrong(pictures: Sequence[Pixels]) -> float:
-        return 1 - judges.accuracy(judge(pictures), judges.truth(asked))["pose"]
+        return 1 - judges.accuracy(judge(pictures, asked), judges.truth(asked))["pose"]
 
     overlaps = {name: overlap(made[name]) for name in arms if name != "keypose"}
     overlaps["ceiling"] = overlap([reconstructed(base, drawing) for drawing, _ in drawings])

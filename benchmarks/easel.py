@@ -52,6 +52,7 @@ class Easel:
         self.wanted = _planes(np.asarray(small))
         self.layers: dict[Subject, Layer] = {}
         self.scenes: dict[Picture, Pixels] = {}
+        self.falling: dict[str, Pixels] = {}
 
     def apart(self, picture: Picture) -> float:
         """How far it is from a drawing, 0 to `MOST`."""
@@ -59,21 +60,27 @@ class Easel:
         return float(np.minimum(red + green + blue, 3 * MOST).mean()) / 3
 
     def drawn(self, picture: Picture) -> Pixels:
-        """(3, h, w) in [0, 1], with nothing that falls before anybody, but fog."""
-        if picture.weather == "fog" and picture.subjects:
-            return _planes(world.draw(picture, SIZE)[0])
+        """(3, h, w) in [0, 1]."""
         made = self._scene(picture).copy()
         for subject in picture.subjects:
             rows, columns, colours, clear = self._layer(subject)
             there = made[:, rows, columns]
             there *= clear
             there += colours
+        if picture.weather != "clear":
+            falling = self._falling(picture.weather)
+            made += falling[3:] * (falling[:3] - made)
         return made
+
+    def _falling(self, weather: str) -> Pixels:
+        if weather not in self.falling:
+            self.falling[weather] = _planes(world.falling(weather, SIZE))
+        return self.falling[weather]
 
     def _scene(self, picture: Picture) -> Pixels:
         key = replace(picture, subjects=())
         if key not in self.scenes:
-            self.scenes[key] = _planes(world.draw(key, SIZE)[0])
+            self.scenes[key] = _planes(world.ground(key, SIZE))
         return self.scenes[key]
 
     def _layer(self, subject: Subject) -> Layer:

@@ -82,7 +82,7 @@ def found(answers: judge.Answers, question: str, right: str) -> NDArray[np.bool_
 
 def shares(who: redrawn.Judge, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:
     """Feature of a concept -> share of its pictures in which it is found."""
-    answers = who(pictures)
+    answers = who(pictures, ())
     return {
         right: float(found(answers, question, right).mean())
         for question, right in wanted(name).items()

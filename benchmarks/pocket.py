@@ -1,8 +1,9 @@
 """How well the embedded model draws what it is told, by a judge that is not part of it.
 
 `python -m benchmarks.pocket --json` draws fresh prompts with fresh seeds. The judge is
-`benchmarks/redrawn.py`, which draws again what it sees and reads off that what is there; what it
-says of drawings stands beside what it says of the model's pictures. What is not there to be
+`benchmarks/redrawn.py`, which draws again what it sees and reads off that what is there, beginning
+with what was asked for. What it says of drawings when it is told much that is not in them stands
+beside what it says of the model's pictures. What is not there to be
 measured is null.
 """
 
@@ -79,7 +80,7 @@ def obeyed(
     `species` counts the subjects, objects among them; `place` the sides with nobody, too.
     """
     made = drawn(base, [world.tell(picture) for picture in asked], first)
-    return shares(judge(made), asked), made
+    return shares(judge(made, asked), asked), made
 
 
 def shares(found: judges.Answers, asked: Sequence[world.Picture]) -> dict[str, float]:
@@ -142,7 +143,7 @@ def through(code: Code, judge: redrawn.Judge, shown: Sequence[world.Picture]) ->
         rows = torch.from_numpy(part).permute(0, 3, 1, 2).float() / 127.5 - 1
         seen = code(rows).clamp(-1, 1)
         made.extend(((seen + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
-    return judges.accuracy(judge(made), judges.truth(shown))
+    return judges.accuracy(judge(made, shown), judges.truth(shown))
 
 
 def code_figures(

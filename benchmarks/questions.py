@@ -96,14 +96,13 @@ def _garments(look: Look) -> Question:
     return Question(choices, replace(look, garment=None))
 
 
-def _poses(look: Look) -> Question:
-    """What it does, and to which side."""
+def poses(look: Look) -> list[Look]:
+    """All that it may do, to both sides."""
     held = look.holding or HOLDABLE[0]
-    every = [
+    return [
         replace(look, pose=pose, mirror=mirror, holding=held if pose == "holding" else None)
         for pose, mirror in product(looks.POSES, (False, True))
     ]
-    return Question([Choice(each) for each in every])
 
 
 def _held(look: Look) -> Question:
@@ -131,7 +130,7 @@ def _features(names: Sequence[str], look: Look) -> Question:
 
 _OF_THINGS: Final[Sequence[Asking]] = (_colours, _emblems, _shine)
 _OF_LOOKS: Final[Sequence[Asking]] = (
-    *(_furs, _hairs, _garments, _poses, _held, _accessories),
+    *(_furs, _hairs, _garments, _held, _accessories),
     *(
         partial(_features, names)
         for names in (looks.CROWNS, looks.PATTERNS, looks.MARKS, ("wings",), ("glow",))

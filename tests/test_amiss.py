@@ -1,4 +1,4 @@
-"""Latents put amiss as a denoiser leaves them: how much of them, and what stays true."""
+"""What cells tell, put amiss as a denoiser leaves it: how much of them, and what stays true."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ pytest.importorskip("skia")
 
 from storyforge.model.agreement import agreed
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.amiss import (
-    HIDDEN,
-    OFTEN,
-    amid_others,
-    amiss,
-    hidden,
-    told_amiss,
-)
+from storyforge.pocket.pretrain.amiss import OFTEN, amid_others, amiss
 from storyforge.pocket.pretrain.latents import shown_of
-from storyforge.pocket.pretrain.parts import COMPONENTS
 
 
 def chance() -> torch.Generator:
@@ -27,18 +19,8 @@ def chance() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_components_are_gone_or_whole() -> None:
-    generator = chance()
-    components = torch.randn(600, COMPONENTS, 4, 4, generator=generator)
-    made = hidden(components, generator)
-    gone = (made == 0).flatten(1).all(1)
-    # Of 600, three standard errors of .017.
-    assert abs(gone.float().mean().item() - HIDDEN) < 0.05
-    assert torch.equal(made[~gone], components[~gone])
-
-
 def test_what_is_told_is_amiss_all_over_but_not_where_it_tells_the_place() -> None:
-    made = told_amiss(torch.ones(400, world.MEANINGS, 4, 4), chance())
+    made = amiss(torch.ones(400, world.MEANINGS, 4, 4), chance())
     told = made.mean((2, 3)) - 1
     kind = told[:, world.PLACE_OF["kind"]].square().mean()
     assert kind > 2 * told[:, world.PLACE_OF["colour"]].square().mean()
@@ -58,8 +40,8 @@ def test_a_cell_that_tells_of_its_neighbours_subject_still_knows_where_it_is() -
         assert torch.allclose(made[:, spot][alike], told[:, spot][alike], atol=1e-2)
 
 
-def test_drawings_latents_keep_their_shape_and_their_numbers_stay_finite() -> None:
-    drawn = np.random.default_rng(0).normal(size=(3, COMPONENTS + world.MEANINGS, 5, 7))
+def test_what_is_told_keeps_its_shape_and_their_numbers_stay_finite() -> None:
+    drawn = np.random.default_rng(0).normal(size=(3, world.MEANINGS, 5, 7))
     made = amiss(torch.from_numpy(drawn).float(), chance())
     assert made.shape == drawn.shape
     assert made.isfinite().all()

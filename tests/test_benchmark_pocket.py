@@ -75,7 +75,10 @@ def test_the_judge_learns_from_more_weather_than_there_is_and_from_none_indoors(
 def test_drawings_through_a_vae_that_loses_nothing_are_judged_as_drawings() -> None:
     seen: list[NDArray[np.uint8]] = []
 
-    def judge(pictures: Sequence[NDArray[np.uint8]]) -> judges.Answers:
+    def judge(
+        pictures: Sequence[NDArray[np.uint8]], asked: Sequence[world.Picture]
+    ) -> judges.Answers:
+        assert asked == ASKED
         seen.extend(pictures)
         return judges.truth(ASKED)
 
@@ -120,7 +123,7 @@ def test_what_the_code_loses_is_measured_in_the_size_that_the_encoder_sees(base:
         seen.append(code(ASKED[0], torch.zeros(1, 3, base.sides[0], base.sides[0])).shape[-1])
         return 28.0, 24.0
 
-    found = pocket.code_figures(base, lambda _: judges.truth(ASKED), ASKED, sized)
+    found = pocket.code_figures(base, lambda *_: judges.truth(ASKED), ASKED, sized)
     assert seen == [base.sides[0]]
     assert (found["vae_psnr"], found["vae_psnr_heads"]) == (28.0, 24.0)
 

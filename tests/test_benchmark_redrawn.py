@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import judge, redrawn
+from benchmarks.misleading import misled
 from storyforge.pocket import world
 from storyforge.pocket.world import Look, Picture, Subject, Thing
 
@@ -88,5 +89,40 @@ def test_a_judge_that_draws_again_is_asked_like_any_other(monkeypatch: pytest.Mo
     monkeypatch.setattr(redrawn, "guesses", lambda who, pictures: [WRONG for _ in pictures])
     judging = redrawn.judge_of(judge.Judge())
     black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
-    named, right = judging([white, black]), judge.truth([FAR, NEAR])
+    named, right = judging([white, black], ()), judge.truth([FAR, NEAR])
     assert all(np.array_equal(named[name], right[name]) for name in right)
+
+
+def test_it_begins_with_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Picture] = []
+    monkeypatch.setattr(redrawn, "redrawn", lambda _, guess: begun.append(guess) or guess)
+    white = np.full((8, 8, 3), 255, np.uint8)
+    redrawn.judge_of(judge.Judge())([white, white], [FAR, NEAR])
+    assert begun == [FAR, NEAR]
+
+
+@pytest.mark.parametrize("pose", ["sitting", "jumping", "holding"])
+def test_who_is_told_to_stand_is_seen_to_do_otherwise(pose: str) -> None:
+    cat = Look(
+        "cat", "orange", "coat", "red", pose=pose, holding="gift" if pose == "holding" else None
+    )
+    shown = Picture("meadow", "day", "clear", (Subject(cat, 0.5, 0.92, 0.6),), 2)
+    told = replace(
+        shown,
+        subjects=(replace(shown.subjects[0], what=replace(cat, pose="standing", holding=None)),),
+    )
+    (found,) = redrawn.redrawn(world.draw(shown, 512)[0], told).subjects
+    assert isinstance(found.what, Look)
+    assert found.what.pose == pose
+
+
+def test_much_of_what_misleads_is_otherwise_and_all_of_it_can_be_drawn() -> None:
+    rng = np.random.default_rng(0)
+    shown = [judge.one_a_side(np.random.default_rng(seed)) for seed in range(200)]
+    told = [misled(picture, rng) for picture in shown]
+    for picture in told[:40]:
+        assert world.draw(picture, 64)[0].shape == (64, 64, 3)
+    right = judge.accuracy(judge.truth(told), judge.truth(shown))
+    assert [len(each.subjects) for each in told] == [len(each.subjects) for each in shown]
+    for name in ("place", "pose", "accessory", "fur", "colour"):
+        assert 0.3 < right[name] < 0.95, name

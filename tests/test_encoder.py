@@ -76,7 +76,7 @@ def test_the_encoder_trains_for_a_moment_and_goes_on_from_its_checkpoint(tmp_pat
         train_encoder(job, Team(0, 1))
     assert 0 < steps < progress(tmp_path)
     made = PatchAutoencoder.from_pretrained(tmp_path / "vae").float()
-    assert torch.equal(made.code.plain.weight, before.code.plain.weight.half().float())
+    assert torch.equal(made.patches.basis, before.patches.basis.half().float())
     assert not torch.equal(made.code.out.weight, before.code.out.weight)
     assert str(tmp_path) not in (tmp_path / "vae" / "config.json").read_text()
 
@@ -133,15 +133,14 @@ def test_the_shipped_autoencoder_solves_for_the_colours_that_figures_have() -> N
     striped = [each for each in pictures(120) if any(_striped(s.what) for s in each.subjects)]
     assert len(striped) > 5
     pixels, told = shown(striped)
-    latents = torch.cat([model.code.plain(pixels), told], 1)
     for name, of in world.HAD_BY.items():
-        first = parts.COMPONENTS + world.PLACE_OF[name].start
+        first = world.PLACE_OF[name].start
         at = slice(first, first + 3)
         has = (told[:, 0] > 0) & (told[:, world.PLACE_OF[of]].abs().amax(1) > 0.5)
-        other = latents.clone()
+        other = told.clone()
         other[:, at] *= 0.5
         found = looked_over(model.decoder, other, pixels)
-        lacks = [(x - latents)[:, at].abs().mean(1)[has].mean() for x in (other, found)]
+        lacks = [(x - told)[:, at].abs().mean(1)[has].mean() for x in (other, found)]
         assert lacks[1] < 0.8 * lacks[0], name
 
 
@@ -150,14 +149,13 @@ def test_the_shipped_autoencoder_finds_the_tint_of_a_place_by_drawing_it() -> No
     tinted = [each for each in pictures(150) if each.tint]
     plain = [each for each in pictures(12) if not each.tint]
     assert len(tinted) > 5
-    first = parts.COMPONENTS + world.PLACE_OF["colour"].start
+    first = world.PLACE_OF["colour"].start
     pixels, told = shown(tinted + plain)
-    latents = torch.cat([model.code.plain(pixels), told], 1)
-    here = ~model.decoder.known(latents).subject
-    other = latents.clone()
+    here = ~model.decoder.known(told).subject
+    other = told.clone()
     other[:, first : first + 3] *= ~here[:, None]
     found = looked_over(model.decoder, other, pixels)
-    off = (found - latents)[:, first : first + 3].abs().amax(1)
+    off = (found - told)[:, first : first + 3].abs().amax(1)
     right = [(off[row][here[row]] < 0.1).all().item() for row in range(len(pixels))]
     assert sum(right[: len(tinted)]) >= 0.75 * len(tinted)
     assert sum(right[len(tinted) :]) >= 0.9 * len(plain)

@@ -19,7 +19,6 @@ from storyforge.pocket.pretrain import figures
 from storyforge.pocket.pretrain.fidelity import CELLS
 from storyforge.pocket.pretrain.figures import Drawn, Portraying, further, one_by_one, portraits
 from storyforge.pocket.pretrain.latents import autoencoder_of
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.pretrain.shapes import written
 
@@ -49,9 +48,8 @@ def test_everybody_of_a_picture_comes_alone() -> None:
 
 
 def test_cells_tell_of_a_figure_wherever_it_is_drawn() -> None:
-    made = portraits(PICTURES, COMPONENTS)
-    told = made.latents[:, COMPONENTS:]
-    assert made.latents[:, :COMPONENTS].abs().max() == 0
+    made = portraits(PICTURES)
+    told = made.told
     for index, picture in enumerate(PICTURES):
         figure, place = map(torch.from_numpy, world.told_of(picture))
         kind = world.PLACE_OF["kind"]
@@ -60,7 +58,7 @@ def test_cells_tell_of_a_figure_wherever_it_is_drawn() -> None:
         opaque = made.pixels[index, ..., 3].mean((2, 3))
         assert tells[opaque > 0.25].all()
         assert not tells[opaque == 0].all()
-    wider = portraits(PICTURES, COMPONENTS, [2] * len(PICTURES)).latents[:, COMPONENTS:]
+    wider = portraits(PICTURES, [2] * len(PICTURES)).told
     covered = world.PLACE_OF["covered"]
     assert torch.equal(wider[:, covered], told[:, covered])
     assert (wider != told).any(1).sum((1, 2)).min() > 4
@@ -77,7 +75,7 @@ def test_points_lie_on_the_pixels_that_they_are_to_draw() -> None:
 
 
 def test_nothing_lacks_where_a_figure_is_drawn_as_it_is_and_much_where_it_is_not() -> None:
-    made = portraits(PICTURES[:1], COMPONENTS)
+    made = portraits(PICTURES[:1])
     pixels, counts = (each.flatten(0, 2) for each in made[1:])
     opacity = pixels[..., 3:]
     wanted = 2 * pixels[..., :3] - opacity

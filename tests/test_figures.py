@@ -15,7 +15,7 @@ from storyforge.model.figures import ToldFigure
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import shown_of
-from storyforge.pocket.pretrain.parts import COMPONENTS, weights_folder
+from storyforge.pocket.pretrain.parts import FIRST, TOLD, unread, weights_folder
 from storyforge.sample.whereabouts import told
 
 FOX = world.Look("fox", fur="orange")
@@ -36,8 +36,7 @@ def autoencoder() -> PatchAutoencoder:
 def latents_of(*subjects: world.Subject) -> torch.Tensor:
     """(1, c, 16, 16) that tell what the illustrator knows."""
     told = shown_of(replace(SCENE, subjects=subjects)).told
-    silent = np.zeros((COMPONENTS, 16, 16), np.float32)
-    return torch.from_numpy(np.concatenate([silent, told]))[None]
+    return unread(torch.from_numpy(told)[None])
 
 
 def figures(autoencoder: PatchAutoencoder, *subjects: world.Subject) -> list[ToldFigure]:
@@ -112,7 +111,7 @@ def test_a_figure_is_drawn_whole_where_some_of_its_cells_tell_of_the_place(
     cut = whole.clone()
     cut[:, :, :, 5:] = place[:, :, :, 5:]
     cut[:, :, 12:] = place[:, :, 12:]
-    by_cells = off(autoencoder.decoder(cut), autoencoder.decoder(whole))
+    by_cells = off(*(autoencoder.decoder(autoencoder.told(each)) for each in (cut, whole)))
     as_it_is = off(autoencoder.draw(cut), autoencoder.draw(whole))
     assert as_it_is < 0.2 * by_cells
 
@@ -122,14 +121,14 @@ def test_cells_that_tell_of_a_figure_where_none_of_it_is_leave_no_smudge(
     autoencoder: PatchAutoencoder,
 ) -> None:
     whole = latents_of(LEFT)
-    claimed = whole.clone()
-    claimed[0, COMPONENTS + 3 :, 7:15, 7:10] = whole[0, COMPONENTS + 3 :, 10, 4][:, None, None]
+    claimed, same = whole.clone(), slice(FIRST + 3, TOLD.stop)
+    claimed[0, same, 7:15, 7:10] = whole[0, same, 10, 4][:, None, None]
     rows, columns = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
     across, down = 2 * (columns / 16 - LEFT.x) / LEFT.size, 2 * (rows / 16 - 0.9) / LEFT.size + 1
-    claimed[0, COMPONENTS + 1, 7:15, 7:10] = across[7:15, 7:10]
-    claimed[0, COMPONENTS + 2, 7:15, 7:10] = down[7:15, 7:10]
-    claimed[0, COMPONENTS, 7:15, 7:10] = 0.8
-    by_cells = off(autoencoder.decoder(claimed), autoencoder.decoder(whole))
+    claimed[0, FIRST + 1, 7:15, 7:10] = across[7:15, 7:10]
+    claimed[0, FIRST + 2, 7:15, 7:10] = down[7:15, 7:10]
+    claimed[0, FIRST, 7:15, 7:10] = 0.8
+    by_cells = off(*(autoencoder.decoder(autoencoder.told(each)) for each in (claimed, whole)))
     as_it_is = off(autoencoder.draw(claimed), autoencoder.draw(whole))
     assert as_it_is < 0.2 * by_cells, (as_it_is, by_cells)
 
@@ -157,10 +156,12 @@ def test_who_has_the_cells_that_two_cover_stands_before(
 
 
 @torch.no_grad()
-def test_what_was_read_is_drawn_cell_by_cell(autoencoder: PatchAutoencoder) -> None:
+def test_what_was_read_is_drawn_by_its_components(autoencoder: PatchAutoencoder) -> None:
     latents = latents_of(LEFT)
-    latents[:, :COMPONENTS] = 0.2
-    assert torch.equal(autoencoder.draw(latents), autoencoder.decoder(latents))
+    latents[:, :FIRST] = 0.2
+    assert torch.equal(
+        autoencoder.draw(latents), autoencoder.patches(autoencoder.components(latents))
+    )
 
 
 def test_only_a_base_that_tells_figures_is_asked() -> None:

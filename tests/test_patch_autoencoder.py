@@ -33,7 +33,7 @@ from storyforge.model.patch_autoencoder import PIXELS, PatchAutoencoder
 from storyforge.model.second_look import _solved
 from storyforge.modelref import POCKET
 
-CHANNELS, TOLD = 12, 6
+CHANNELS, TOLD, FIRST = 12, 6, 2
 SIZES = (1.5, 1.3)
 ATLASES = tuple({"side": 5, "width": 4, "groups": [[first, 1]]} for first in range(2))
 """Subjects are 1 in the last number but one, and places −1."""
@@ -48,6 +48,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         latent_channels=CHANNELS,
         pixels_per_cell=pixels_per_cell,
         told=TOLD,
+        first=FIRST,
         sizes=SIZES,
         mirror=5,
         landmarks=2,
@@ -58,6 +59,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
         reading=(8, 8, 8, 8, 8),
         widths=(16, 8, 8),
         depths=(1, 1, 1),
+        patch_layers=(8, 1),
         sample_size=4 * pixels_per_cell,
     )
     model.set_code(**code)
@@ -70,7 +72,7 @@ def coded(pixels_per_cell: int = DRAWN) -> tuple[PatchAutoencoder, dict[str, tor
 def speaking() -> PatchAutoencoder:
     """One of which all layers have something to say."""
     model, _ = coded()
-    for module in model.decoder.modules():
+    for module in (*model.decoder.modules(), *model.patches.modules()):
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=0.1)
     return model
@@ -78,8 +80,7 @@ def speaking() -> PatchAutoencoder:
 
 def told_latents(*told: torch.Tensor) -> torch.Tensor:
     """(n, c, 16, 16) latents of what is told (t, 16, 16), without components."""
-    found = torch.stack(told)
-    return torch.cat([torch.zeros(len(found), CHANNELS - TOLD, *found.shape[-2:]), found], 1)
+    return F.pad(torch.stack(told), (0, 0, 0, 0, FIRST, CHANNELS - TOLD - FIRST))
 
 
 def pictures(side: int, seed: int = 1) -> torch.Tensor:
@@ -135,8 +136,9 @@ def test_latents_are_the_patches_by_the_basis() -> None:
     rows = seen.permute(0, 2, 3, 1).reshape(2, 4, PATCH, 4, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
     wanted = (rows.reshape(2, 4, 4, -1) - code["mean"]) @ code["basis"] / code["scale"]
     made = model.encode(seen).latent_dist.mean
-    plain = made[:, : CHANNELS - TOLD]
-    torch.testing.assert_close(plain, wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model.components(made), wanted.permute(0, 3, 1, 2), atol=1e-5, rtol=1e-4
+    )
     assert made.shape[1] == CHANNELS
 
 
@@ -145,8 +147,8 @@ def test_an_untrained_decoder_gives_back_what_lies_in_the_code() -> None:
     model, code = coded(pixels_per_cell=PATCH)
     latents = torch.randn(2, CHANNELS, 4, 4)
     again = model.encode(model.decode(latents).sample).latent_dist.mode()
-    plain = slice(CHANNELS - TOLD)
-    torch.testing.assert_close(again[:, plain], latents[:, plain], atol=1e-4, rtol=1e-4)
+    wanted = model.components(latents)
+    torch.testing.assert_close(model.components(again), wanted, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -216,8 +218,7 @@ def test_all_sizes_show_the_same_picture() -> None:
 def test_a_crop_far_from_its_border_is_decoded_as_in_the_whole() -> None:
     model = speaking()
     latents = told_latents(figure((8, 9), 0.8))
-    latents[:, : CHANNELS - TOLD] = torch.randn(1, CHANNELS - TOLD, 16, 16)
-    assert model.decoder.known(latents).subject.all()
+    latents[:, :FIRST] = torch.randn(1, FIRST, 16, 16)
     middle, shifted = (slice(at * DRAWN, (at + 2) * DRAWN) for at in (7, 6))
     whole = model.decode(latents).sample[..., middle, middle]
     part = model.decode(latents[..., 1:15, 1:15]).sample[..., shifted, shifted]
@@ -297,7 +298,7 @@ def test_who_looks_the_other_way_is_drawn_mirrored() -> None:
     there = figure((8, 8), 0.9)
     back = there.clone()
     back[5] = -1
-    spots = [model.decoder.known(told_latents(told)).spots.at for told in (there, back)]
+    spots = [model.decoder.known(told[None]).spots.at for told in (there, back)]
     torch.testing.assert_close(spots[1], spots[0].flip(-1), atol=1e-4, rtol=1e-3)
     made = [model.decode(told_latents(told)).sample for told in (there, back)]
     assert not torch.allclose(made[0], made[1], atol=0.05)
@@ -423,10 +424,10 @@ def test_the_middle_of_what_a_point_writes_is_that_of_all_it_writes() -> None:
 @torch.no_grad()
 def test_what_a_point_writes_does_not_hang_on_which_others_are_looked_at() -> None:
     model = speaking()
-    latents = told_latents(figure((8, 9), 0.8))
-    fine = model.decoder(latents).unfold(2, 2, 2).unfold(3, 2, 2)
+    told = figure((8, 9), 0.8)[None]
+    fine = model.decoder(told).unfold(2, 2, 2).unfold(3, 2, 2)
     raster = Raster(4, 2, middle=True, shift=(1 / 32, -1 / 32))
-    some = model.decoder(latents, raster).unfold(2, 2, 2).unfold(3, 2, 2)
+    some = model.decoder(told, raster).unfold(2, 2, 2).unfold(3, 2, 2)
     torch.testing.assert_close(some, fine[:, :, 1::4, 2::4], atol=1e-4, rtol=1e-3)
 
 
@@ -435,7 +436,7 @@ def test_a_subject_hides_the_place_and_the_place_does_not_change_behind_it() -> 
     model = speaking()
     place, both = figure((8, 8), 1.0, look=-1.0), figure((8, 8), 1.0, look=-1.0)
     both[:, 4:12, 4:12] = figure((8, 10), 0.5)[:, 4:12, 4:12]
-    empty, full = (model.decoder(told_latents(told)) for told in (place, both))
+    empty, full = (model.decoder(told[None]) for told in (place, both))
     changed = (empty - full).abs().amax(1)[0]
     inside = slice(4 * DRAWN, 12 * DRAWN)
     seen = changed[inside, inside].mean().item()

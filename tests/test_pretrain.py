@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
@@ -184,6 +184,22 @@ def test_heads_are_asked_only_for_what_is_there() -> None:
     assert heads.lack(features, ends, told, there) < 1e-10
 
 
+TELLING = list(range(parts.LATENT_CHANNELS))[parts.TOLD]
+
+
+def heard(unet: UNet2DConditionModel) -> list[int]:
+    """The channels that it reads anything of."""
+    read: list[int] = unet.conv_in.weight.abs().amax((0, 2, 3)).nonzero()[:, 0].tolist()
+    return read
+
+
+def spoken(unet: UNet2DConditionModel) -> list[int]:
+    """The channels that it says anything of."""
+    out = unet.conv_out
+    said: list[int] = (out.weight.abs().amax((1, 2, 3)) + out.bias.abs()).nonzero()[:, 0].tolist()
+    return said
+
+
 def coded(code: Code) -> PatchAutoencoder:
     """An autoencoder that begins with a code."""
     model = parts.new_autoencoder()
@@ -334,10 +350,7 @@ def test_text_and_unet_train_for_a_moment_each_and_go_on_from_their_checkpoint(
         train_unet(job(folder), ALONE)
     assert 0 < before < steps_of(folder / "unet.safetensors")
     base = open_base(str(folder / "pipeline"), "hash")
-    assert not base.unet.conv_out.weight[: parts.COMPONENTS].any()
-    assert base.unet.conv_out.weight[parts.COMPONENTS :].any()
-    assert not base.unet.conv_in.weight[:, : parts.COMPONENTS].any()
-    assert base.unet.conv_in.weight[:, parts.COMPONENTS :].any()
+    assert spoken(base.unet) == heard(base.unet) == TELLING
     assert base.defaults == Defaults()
     noise = json.loads((folder / "pipeline" / "scheduler" / "scheduler_config.json").read_text())
     assert noise["prediction_type"] == "sample"
@@ -366,17 +379,16 @@ def test_the_shipped_weights_open_with_the_stock_pipeline() -> None:
 
 def test_the_shipped_unet_hears_and_says_nothing_of_components() -> None:
     unet = open_base(str(POCKET), "hash").unet
-    assert not unet.conv_in.weight[:, : parts.COMPONENTS].any()
-    assert not unet.conv_out.weight[: parts.COMPONENTS].any()
+    assert spoken(unet) == heard(unet) == TELLING
 
 
-def test_the_shipped_autoencoder_corrects_by_the_components_that_it_reads() -> None:
-    model = PatchAutoencoder.from_pretrained(POCKET / "vae").float()
-    plain, decoder = model.code.plain, model.decoder
-    rows = plain.weight.permute(0, 2, 3, 1).flatten(1)
-    torch.testing.assert_close(rows * decoder.scale, decoder.basis, atol=1e-3, rtol=0)
-    middle = -decoder.basis @ decoder.mean / decoder.scale
-    torch.testing.assert_close(plain.bias, middle, atol=2e-2, rtol=0)
+def test_the_shipped_code_is_orthonormal_and_drawn_as_it_was_read() -> None:
+    code = PatchAutoencoder.from_pretrained(POCKET / "vae").float().patches
+    torch.testing.assert_close(
+        code.basis @ code.basis.mT, torch.eye(parts.COMPONENTS), atol=2e-3, rtol=0
+    )
+    components = torch.randn(1, parts.COMPONENTS, 3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(code.read(code.blurred(components)), components, atol=1e-2, rtol=0)
 
 
 def test_in_float32_muon_steps_as_torchs_does_in_bfloat16() -> None:

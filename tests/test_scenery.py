@@ -23,11 +23,10 @@ from storyforge.pocket.pretrain.fidelity import (
     GRID,
     HEAD_WEIGHT,
     eyes_and_heads,
-    known_latents,
     psnr,
+    told_by,
 )
 from storyforge.pocket.pretrain.latents import autoencoder_of
-from storyforge.pocket.pretrain.parts import COMPONENTS
 from storyforge.pocket.pretrain.run import Job, Team
 from storyforge.pocket.pretrain.scenery import (
     Furnishing,
@@ -70,14 +69,12 @@ def test_psnr_of_pictures_off_by_a_tenth_of_their_range_is_20_decibel() -> None:
 def test_places_are_drawn_as_pictures_with_nobody_in_them_are(raster: Raster, folder: Path) -> None:
     model = autoencoder_of(folder).eval()
     pictures = [empty(np.random.default_rng(seed)) for seed in range(3)]
-    latents = torch.cat([known_latents(model, picture) for picture in pictures])
-    latents[:, :COMPONENTS] = 0
+    told = torch.cat([told_by(picture) for picture in pictures])
     every = torch.ones(len(pictures), CELLS, CELLS, dtype=torch.bool)
     with torch.no_grad():
         around = model.decoder.place(told_of_places(pictures)[:, :, None, None])
         alone = inked(*model.decoder.behind(around, everywhere(len(pictures)), every, raster))
-        whole = model.decoder.drawn(latents, every, raster)
-    # Latents are kept in half precision.
+        whole = model.decoder.drawn(told, every, raster)
     torch.testing.assert_close(alone, whole, atol=1e-2, rtol=0)
 
 

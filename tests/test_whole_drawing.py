@@ -15,7 +15,7 @@ from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.model.whole_drawing import Shadow, crisp, drawn_whole, shaded
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.latents import shown_of
-from storyforge.pocket.pretrain.parts import COMPONENTS, weights_folder
+from storyforge.pocket.pretrain.parts import weights_folder
 
 FOX = world.Look("fox", fur="orange", garment="shirt", garment_colour="blue")
 PICTURE = world.Picture(
@@ -32,10 +32,9 @@ def autoencoder() -> PatchAutoencoder:
     return made
 
 
-def latents() -> torch.Tensor:
-    """(1, c, 16, 16) that tell what the illustrator knows of `PICTURE`."""
-    told = torch.from_numpy(shown_of(PICTURE).told)[None]
-    return torch.cat([torch.zeros(1, COMPONENTS, 16, 16), told], 1)
+def told_of_it() -> torch.Tensor:
+    """(1, t, 16, 16) what the illustrator knows of `PICTURE`."""
+    return torch.from_numpy(shown_of(PICTURE).told)[None]
 
 
 def test_what_cells_know_counts_by_how_near_they_are() -> None:
@@ -87,7 +86,7 @@ def test_what_all_cells_of_a_picture_know_is_asked_once() -> None:
 @torch.no_grad()
 def test_a_shadow_lies_where_the_illustrator_puts_it(autoencoder: PatchAutoencoder) -> None:
     decoder = autoencoder.decoder
-    (figure,) = wholes(decoder, latents(), decoder.known(latents()))
+    (figure,) = wholes(decoder, told_of_it(), decoder.known(told_of_it()))
     ground = torch.full((1, 3, 512, 512), 0.5)
     made = shaded(ground, figure.said, DRAWN, Shadow(*world.shadow()))
     wanted = world.draw(PICTURE, 512)[0], world.draw(replace(PICTURE, subjects=()), 512)[0]
@@ -104,7 +103,7 @@ def test_a_shadow_lies_where_the_illustrator_puts_it(autoencoder: PatchAutoencod
 
 @torch.no_grad()
 def test_nothing_of_a_figure_jumps_where_cells_meet(autoencoder: PatchAutoencoder) -> None:
-    decoder, told = autoencoder.decoder, latents()
+    decoder, told = autoencoder.decoder, told_of_it()
     (figure,) = wholes(decoder, told, decoder.known(told))
 
     def jumps(among: torch.Tensor | None) -> float:
@@ -128,7 +127,7 @@ def test_nothing_of_a_figure_jumps_where_cells_meet(autoencoder: PatchAutoencode
 def test_a_picture_in_any_size_shows_what_its_drawing_does(
     autoencoder: PatchAutoencoder, pixels: int
 ) -> None:
-    made = drawn_whole(autoencoder.decoder, latents(), pixels)
+    made = drawn_whole(autoencoder.decoder, told_of_it(), pixels)
     assert made.shape == (1, 3, 16 * pixels, 16 * pixels)
     drawing = torch.from_numpy(world.draw(PICTURE, 256)[0]).permute(2, 0, 1)[None] / 127.5 - 1
     error = avg_pool2d(made, pixels // 16) - drawing
@@ -139,7 +138,7 @@ def test_a_picture_in_any_size_shows_what_its_drawing_does(
 def test_a_larger_picture_has_sharper_lines_than_a_smaller_one_enlarged(
     autoencoder: PatchAutoencoder,
 ) -> None:
-    small, large = (drawn_whole(autoencoder.decoder, latents(), n * DRAWN) for n in (1, 2))
+    small, large = (drawn_whole(autoencoder.decoder, told_of_it(), n * DRAWN) for n in (1, 2))
     enlarged = torch.nn.functional.interpolate(small, scale_factor=2.0, mode="bilinear")
 
     def steepest(picture: torch.Tensor) -> torch.Tensor:

@@ -3,14 +3,12 @@
 Cells first agree on what they tell. Then the place is drawn in every cell, and before it, in the
 cells that tell of one, the subject: in canonical frames, so that a head is the same head wherever
 it is and however it leans, and in inks, so that it is the same in all colours. Each point of a cell
-is drawn for itself, and drawings are vectors, so their lines are as smooth as points are many.
-Components of patches, where they are known, correct what was drawn by what is told. Not covered:
-how it is trained.
+is drawn for itself, and drawings are vectors, so their lines are as smooth as points are many. Not
+covered: components of patches, how it is trained.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +29,7 @@ from storyforge.model.canonical import (
     snapped,
     waves,
 )
-from storyforge.model.convolution import Block, silence
+from storyforge.model.convolution import Block
 from storyforge.model.ink import Grid, Inking, Raster, alone, inked, nearby
 from storyforge.modelref import PATCH_SCALES
 
@@ -51,10 +49,6 @@ CELL_WAVES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Half turns in half of a subject or place: what cells know of where they are."""
 WAVES = (*CELL_WAVES, 16.0, 32.0)
 """Half turns in half of a frame: what points know of it."""
-BELIEF = 4.0
-"""Before any training components are believed so many logits."""
-SAID = 0.05
-"""Components that are all smaller are not known."""
 CODE = 64
 """Numbers into which what is told of a place is summed up."""
 
@@ -233,91 +227,63 @@ class Behind(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Cells to pixels: the place, subjects before it, and what components add."""
-
-    basis: torch.Tensor
-    mean: torch.Tensor
-    scale: torch.Tensor
+    """What cells tell to pixels: the place, and subjects before it."""
 
     def __init__(
         self,
-        channels: int,
         telling: Telling,
         equipment: Equipment,
         widths: tuple[int, int, int],
         depths: tuple[int, int, int],
     ) -> None:
-        """The last of the channels tell. `widths` and `depths` at cells, of subjects and of
-        places."""
+        """`widths` and `depths` at cells, of subjects and of places."""
         super().__init__()
         self.telling, self.equipment, told = telling, equipment, telling.told
         cells, subjects, places = widths
-        self.components = channels - told
-        self.register_buffer("basis", torch.zeros(self.components, 3 * PATCH**2))
-        self.register_buffer("mean", torch.zeros(3 * PATCH**2))
-        self.register_buffer("scale", torch.ones(()))
         self.landmarks = Landmarks(telling.landmarks, told)
         self.frames = Frames(equipment.frames, told, len(equipment.atlases) - 1)
-        known = 2 * (told + telling.landmarks) + self.components + 8 * len(CELL_WAVES)
+        known = 2 * (told + telling.landmarks) + 8 * len(CELL_WAVES)
         self.into = nn.Conv2d(known, cells, 1)
         self.cells = nn.Sequential(*(Block(cells) for _ in range(depths[0])))
-        self.trust = nn.Conv2d(cells, self.components, 1)
         self.figures = Figures(telling, equipment, cells, (subjects, depths[1]))
         self.behind = Behind(telling, equipment, (places, depths[2]))
-        silence(self.trust)
 
-    def forward(self, latents: torch.Tensor, raster: Raster = FINE) -> torch.Tensor:
-        """(n, c, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond; q by default 32."""
-        shape = len(latents), *latents.shape[-2:]
-        every = torch.ones(shape, dtype=torch.bool, device=latents.device)
-        pixels = in_picture(self.drawn(latents, every, raster), *shape[1:])
-        return pixels.to(latents.dtype)
+    def forward(self, told: torch.Tensor, raster: Raster = FINE) -> torch.Tensor:
+        """(n, t, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond; q by default 32."""
+        shape = len(told), *told.shape[-2:]
+        every = torch.ones(shape, dtype=torch.bool, device=told.device)
+        pixels = in_picture(self.drawn(told, every, raster), *shape[1:])
+        return pixels.to(told.dtype)
 
     def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How near landmarks are as far as that is decided, and what is told as if it were so."""
         near = decided(near, sum(self.equipment.places))
         return near, snapped(told.float(), near[:, : self.equipment.alone], self.landmarks)
 
-    def drawn(self, latents: torch.Tensor, here: torch.Tensor, raster: Raster) -> torch.Tensor:
-        """Some cells of latents (n, c, h, w), as those around them leave them.
+    def drawn(self, told: torch.Tensor, here: torch.Tensor, raster: Raster) -> torch.Tensor:
+        """Some cells of what is told (n, t, h, w), as those around them leave them.
 
         here  (n, h, w) of bool: which m of them
 
         Returns:
           (m, q, q, 3)
         """
-        cells = self.known(latents)
+        cells = self.known(told)
         if torch.is_grad_enabled():
-            return self._drawn(cells, latents, here, raster)
-        return torch.cat([self._drawn(cells, latents, lot, raster) for lot in lots_of(here)])
+            return self._drawn(cells, here, raster)
+        return torch.cat([self._drawn(cells, lot, raster) for lot in lots_of(here)])
 
-    def _drawn(
-        self, cells: Known, latents: torch.Tensor, here: torch.Tensor, raster: Raster
-    ) -> torch.Tensor:
+    def _drawn(self, cells: Known, here: torch.Tensor, raster: Raster) -> torch.Tensor:
         """`drawn`, at once."""
         pixels = inked(*self.behind(cells.around, cells.place, here, raster))
         subject = cells.subject[here]
         before, share = self.figures(cells, here & cells.subject, raster)
         both = torch.lerp(pixels[subject], before, share)
-        pixels = pixels.masked_scatter(subject[:, None, None, None], both)
-        return self.corrected(pixels, latents, cells, here)
+        return pixels.masked_scatter(subject[:, None, None, None], both)
 
-    def corrected(
-        self, pixels: torch.Tensor, latents: torch.Tensor, cells: Known, here: torch.Tensor
-    ) -> torch.Tensor:
-        """Pixels (m, q, q, 3) of the cells `here` (n, h, w) with what components add."""
-        if pixels.shape[1] % PATCH:
-            # These are not all the pixels of a patch.
-            return pixels
-        # 1 as it begins.
-        trust = torch.sigmoid(self.trust(cells.x) + BELIEF) * (1 + math.exp(-BELIEF))
-        known = latents[:, : self.components]
-        some = known.abs().amax((1, 2, 3), keepdim=True) > SAID
-        return self._corrected(pixels, *(_of(each, here) for each in (known, trust * some)))
-
-    def known(self, latents: torch.Tensor) -> Known:
-        """(n, c, h, w) to what is known of cells before they are drawn."""
-        told, spots = agreed(latents[:, self.components :], self.telling.sizes)
+    def known(self, told: torch.Tensor) -> Known:
+        """(n, t, h, w) to what is known of cells before they are drawn."""
+        told, spots = agreed(told, self.telling.sizes)
         if self.telling.mirror is not None:
             spots = spots.mirrored(told[:, self.telling.mirror, None])
         near = self.landmarks(told)
@@ -334,7 +300,7 @@ class Decoder(nn.Module):
             for where in (spots, place)
         ]
         everywhere = around[:, :, None, None].expand(-1, -1, *told.shape[-2:])
-        read = [latents[:, : self.components], told, near, everywhere, *at]
+        read = [told, near, everywhere, *at]
         x = self.cells(self.into(torch.cat(read, 1).to(told.dtype)))
         around = around.to(told.dtype)
         return Known(x, told, near, self.frames(told), spots, subject, around, place)
@@ -343,19 +309,6 @@ class Decoder(nn.Module):
         """What is told of places (n, t, 1, 1), and how near that is to landmarks: (n, t + m)."""
         told = settled(told, self.equipment.names[1])
         return torch.cat(self._named(self.landmarks(told), told)[::-1], 1).flatten(1)
-
-    def _corrected(
-        self, pixels: torch.Tensor, known: torch.Tensor, trust: torch.Tensor
-    ) -> torch.Tensor:
-        """Pixels (m, q, q, 3) with the components (m, k) that are known, as far as these are
-        trusted."""
-        times = pixels.shape[1] // PATCH
-        with torch.autocast(pixels.device.type, enabled=False):
-            parts = pixels.float().reshape(-1, PATCH, times, PATCH, times, 3)
-            there = (parts.mean((2, 4)).flatten(1) - self.mean.float()) @ self.basis.float().T
-            lack = (known.float() * self.scale.float() - there) * trust.float()
-            change = (lack @ self.basis.float()).reshape(-1, PATCH, 1, PATCH, 1, 3)
-            return (parts + change).reshape(pixels.shape)
 
 
 def lots_of(here: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -370,8 +323,3 @@ def in_picture(cells: torch.Tensor, high: int, wide: int) -> torch.Tensor:
     """All cells of pictures (n·h·w, q, q, k) to (n, k, q·h, q·w)."""
     pixels = cells.reshape(-1, high, wide, *cells.shape[1:]).permute(0, 5, 1, 3, 2, 4)
     return pixels.flatten(4).flatten(2, 3)
-
-
-def _of(values: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
-    """(n, c, h, w) to (m, c)."""
-    return values.permute(0, 2, 3, 1)[here]

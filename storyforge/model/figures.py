@@ -4,7 +4,7 @@ A denoiser tells every cell for itself, and at the rim of a figure, or where reg
 tell something else: drawn cell by cell a figure ends in steps there. But its cells agree on one
 middle, one size and all that it looks like, so it can be drawn as it is where it reaches, one
 figure over the other, and where each is need not be looked for in the picture. Not covered: what
-cells agree on, latents that tell nothing.
+cells agree on, pictures of which nothing is told.
 """
 
 from __future__ import annotations
@@ -99,15 +99,16 @@ class Whole(NamedTuple):
 
 
 @torch.no_grad()
-def wholes(decoder: Decoder, latents: torch.Tensor, cells: Known) -> list[Whole]:
-    """The figures of one picture (1, c, h, w), from back to front.
+def wholes(decoder: Decoder, told: torch.Tensor, cells: Known) -> list[Whole]:
+    """The figures of one picture (1, t, h, w), from back to front.
 
     cells  what is known of it
     """
-    told, _ = agreed(latents[:, decoder.components :].float(), decoder.telling.sizes)
-    kin = kinship(told, decoder.telling.sizes)[0] > KIN
+    agreeing, _ = agreed(told.float(), decoder.telling.sizes)
+    kin = kinship(agreeing, decoder.telling.sizes)[0] > KIN
     groups = _groups(kin, cells.subject.flatten())
-    spread = [_spread(decoder, latents.dtype, cells, _said(decoder, told, each)) for each in groups]
+    said = [_said(decoder, agreeing, each) for each in groups]
+    spread = [_spread(decoder, told.dtype, cells, each) for each in said]
     there = [each for each in spread if each is not None and _seen(each)]
     return sorted(there, key=cmp_to_key(_before))
 
@@ -147,14 +148,13 @@ def _spread(decoder: Decoder, dtype: torch.dtype, cells: Known, said: Said) -> W
     """
     reach = (said.spots[0].abs() <= REACH[0]) & (said.spots[1].abs() <= REACH[1])
     place, cover = _place(decoder, cells), torch.full_like(said.spots[0], 0.5)
-    silent = place.new_zeros(decoder.components, *reach.shape)
     made, mine = None, said.own
     for _ in range(ROUNDS):
         told, alone = cover, place.clone()
         alone[0, mine] = 2 * cover[mine] - 1
         alone[1:OWN, mine] = said.spots[:, mine]
         alone[OWN:, mine] = said.same[:, None]
-        known = decoder.known(torch.cat([silent, alone])[None].to(dtype))
+        known = decoder.known(alone[None].to(dtype))
         here = known.subject & mine
         if not here.any():
             return None
@@ -199,19 +199,19 @@ def _before(one: Whole, other: Whole) -> int:
     return more or (1 if one.said.middle[0] > other.said.middle[0] else -1)
 
 
-def figures_of(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[list[ToldFigure]]:
+def figures_of(decoder: Decoder, faces: Faces, told: torch.Tensor) -> list[list[ToldFigure]]:
     """The figures of each picture (n, c, h, w), from back to front."""
-    return [_figures(decoder, faces, one) for one in torch.split(latents, 1)]
+    return [_figures(decoder, faces, one) for one in torch.split(told, 1)]
 
 
 @torch.no_grad()
-def _figures(decoder: Decoder, faces: Faces, latents: torch.Tensor) -> list[ToldFigure]:
+def _figures(decoder: Decoder, faces: Faces, told: torch.Tensor) -> list[ToldFigure]:
     """`figures_of`, of one picture."""
-    cells = decoder.known(latents)
+    cells = decoder.known(told)
     found: list[ToldFigure] = []
     high, wide = (side * COARSE.side for side in cells.subject.shape[1:])
     before = torch.zeros(high, wide, dtype=torch.bool)
-    for figure in reversed(wholes(decoder, latents, cells)):
+    for figure in reversed(wholes(decoder, told, cells)):
         shares, _ = decoder.figures.shares(figure.cells, figure.here, COARSE)
         drawn = torch.zeros(before.numel() // COARSE.side**2, COARSE.side, COARSE.side, 1)
         drawn[figure.here.flatten().cpu()] = (shares[..., -1:] > 0).float().cpu()

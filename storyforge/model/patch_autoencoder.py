@@ -6,8 +6,8 @@ all over a figure, so noise hides it last, and a denoiser decides what a picture
 decides how (Kouzelis et al. 2025, Boosting Generative Image Modeling via Joint Image-Feature
 Synthesis; their features are learnt, these are what drawings are known to be). The components are
 closed form and stay as they are, so that a denoiser can be trained while what reads what is told
-still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. Not
-covered: how it draws, photographs, training.
+still learns, and what draws; a denoiser leaves them out, and the decoder draws what is told. Where
+a picture was read, they are drawn. Not covered: how either is drawn, photographs, training.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from storyforge.model.canonical import Named
 from storyforge.model.cell_decoder import (
     DRAWN,
     PATCH,
-    SAID,
     Decoder,
     Equipment,
     Solved,
@@ -34,12 +33,15 @@ from storyforge.model.cell_decoder import (
 from storyforge.model.convolution import Halving, Residual, silence
 from storyforge.model.figures import Faces, ToldFigure, figures_of
 from storyforge.model.palette import COLOURS, palettes
+from storyforge.model.patch_code import PatchCode
 from storyforge.model.second_look import looked_over
 from storyforge.model.whole_drawing import Shadow, drawn_whole
 from storyforge.modelref import PATCH_SCALES
 
 PIXELS = PATCH_SCALES
 """What may be asked of `decode` for a cell: half of what is drawn, that, and twice that."""
+SAID = 0.05
+"""Components that are all smaller were not read."""
 PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
 """The least atlas."""
 
@@ -71,28 +73,26 @@ class Decoded(NamedTuple):
 
 
 class CellEncoder(nn.Module):
-    """Pixels to cells: the components of a patch, then what the cell is part of.
+    """Pixels to what cells are part of.
 
-    The components are closed form. What is told is read off the pixels by residual convolutions
-    (He et al. 2015), beside which stand the colours of every patch, down to a sixteenth of the
-    cells, and from there up again to cells. A cell tells of its subject what is seen there, and
-    hears the rest from cells that are surer.
+    What is told is read off the pixels by residual convolutions (He et al. 2015), beside which
+    stand the colours of every patch, down to a sixteenth of the cells, and from there up again to
+    cells. A cell tells of its subject what is seen there, and hears the rest from cells that are
+    surer.
     """
 
     def __init__(
         self,
-        plain: int,
         told: int,
         fields: tuple[int, ...],
         sizes: tuple[float, float],
         widths: tuple[int, int, int, int, int],
     ) -> None:
-        """`plain` components and `told` numbers, in `fields` from the size on; `widths` at quarters
-        of cells, halves, cells, and two levels above."""
+        """`told` numbers, in `fields` from the size on; `widths` at quarters of cells, halves,
+        cells, and two levels above."""
         super().__init__()
         self.fields, self.sizes = fields, sizes
         quarters, halves, cells, wide, widest = widths
-        self.plain = nn.Conv2d(3, plain, PATCH, stride=PATCH)
         self.first = Halving(3 * (PATCH // 8) ** 2, quarters)
         self.parts = nn.Sequential(Halving(quarters, halves), Residual(halves))
         self.cells = nn.Sequential(Halving(halves, cells), Residual(cells))
@@ -109,10 +109,9 @@ class CellEncoder(nn.Module):
             silence(layer)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """(n, 3, 16·h, 16·w) in [−1, 1] to (n, c, h, w); h and w of any size."""
+        """(n, 3, 16·h, 16·w) in [−1, 1] to what is told (n, t, h, w); h and w of any size."""
         told, sure = self.seen(pictures)
-        agreed = together(told, sure, self.sizes, self.fields[1]).to(told.dtype)
-        return torch.cat([self.plain(pictures), agreed], 1)
+        return together(told, sure, self.sizes, self.fields[1]).to(told.dtype)
 
     def seen(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(n, 3, 16·h, 16·w) to what each cell sees (n, told, h, w), and how sure it is of what is
@@ -149,8 +148,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        latent_channels: int = 80,
+        latent_channels: int = 114,
         told: int = 60,
+        first: int = 20,
         fields: tuple[int, ...] | None = None,
         sizes: tuple[float, float] = (1.0, 0.0),
         mirror: int | None = None,
@@ -170,13 +170,15 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         reading: tuple[int, int, int, int, int] = (32, 64, 128, 160, 192),
         widths: tuple[int, int, int] = (192, 96, 64),
         depths: tuple[int, int, int] = (4, 4, 3),
+        patch_layers: tuple[int, int] = (48, 4),
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (),
         sample_size: int = 512,
     ) -> None:
         """Noise until `set_code`; `pixels_per_cell` is one of `PIXELS`.
 
-        told       how many of the channels, the last ones, tell what a cell is part of
+        told       how many of the channels tell what a cell is part of
+        first      the first of these: before it are the leading components, behind it the others
         fields     how many of the numbers told go together, from the size on; next is the kind
         sizes      what is told of a size, as `agreed` has it
         mirror     which of the numbers told is below 0 for who looks the other way
@@ -195,16 +197,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
         widths, depths  of the decoder: at cells, of subjects, of places
+        patch_layers  width and depth of what is added where components are drawn
         """
         super().__init__()
         fields = (1, told - OWN - 1) if fields is None else fields
-        self.code = CellEncoder(latent_channels - told, told, fields, sizes, reading)
+        self.code = CellEncoder(told, fields, sizes, reading)
         telling = Telling(told, sizes, mirror, landmarks)
         looked = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
         named = [Named(*each) for each in names[0]], [Named(*each) for each in names[1]]
         equipment = Equipment(atlases, frames, inks, colours, places, alone, named, *looked)
         self.shadow = None if shadow is None else Shadow(*shadow)
-        self.decoder = Decoder(latent_channels, telling, equipment, widths, depths)
+        self.decoder = Decoder(telling, equipment, widths, depths)
+        self.patches = PatchCode(latent_channels - told, *patch_layers)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
     def write(self, pixels_per_cell: int, cells: int | None = None) -> None:
@@ -225,17 +229,15 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def set_code(self, mean: torch.Tensor, basis: torch.Tensor, scale: torch.Tensor) -> None:
-        """Take over a linear code, and correct what is drawn by it.
+        """Take over a linear code.
 
         mean   (768,)    of the patches, in the order of (row, column, colour)
         basis  (768, c)  orthonormal, leading components first
         scale  ()        of all channels: latents are (patch − mean) @ basis / scale
         """
-        square = basis.T.reshape(-1, PATCH, PATCH, 3).permute(0, 3, 1, 2)
-        self.code.plain.load_state_dict({"weight": square / scale, "bias": -(mean @ basis) / scale})
-        self.decoder.basis.copy_(basis.T)
-        self.decoder.mean.copy_(mean)
-        self.decoder.scale.copy_(scale)
+        self.patches.basis.copy_(basis.T)
+        self.patches.mean.copy_(mean)
+        self.patches.scale.copy_(scale)
 
     @torch.no_grad()
     def set_landmarks(self, points: torch.Tensor, minding: torch.Tensor) -> None:
@@ -262,18 +264,33 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         size = [side // self.config.pixels_per_cell * PATCH for side in pictures.shape[-2:]]
         if list(pictures.shape[-2:]) != size:
             pictures = F.interpolate(pictures, size=size, mode="area")
-        return looked_over(self.decoder, self.code(pictures), pictures)
+        told = looked_over(self.decoder, self.code(pictures), pictures)
+        return self.joined(self.patches.read(pictures), told)
+
+    def joined(self, components: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        """(n, k, h, w) and (n, t, h, w) to latents (n, c, h, w)."""
+        first = self.config.first
+        return torch.cat([components[:, :first], told, components[:, first:]], 1)
+
+    def told(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to what they tell (n, t, h, w)."""
+        return latents[:, self.config.first : self.config.first + self.config.told]
+
+    def components(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) to the components of patches (n, k, h, w)."""
+        first, told = self.config.first, self.config.told
+        return torch.cat([latents[:, :first], latents[:, first + told :]], 1)
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""
         # Of a picture that was read, components say what is in each cell; what a denoiser told is
         # drawn as it was meant.
-        read = latents[:, : self.decoder.components].abs().amax() > SAID
-        pixels = self.config.pixels_per_cell
-        if not read:
-            made = drawn_whole(self.decoder, latents, max(pixels, DRAWN), self.shadow)
+        components, pixels = self.components(latents), self.config.pixels_per_cell
+        if components.abs().amax() <= SAID:
+            told = self.told(latents)
+            made = drawn_whole(self.decoder, told, max(pixels, DRAWN), self.shadow)
         else:
-            made = self.decoder(latents)
+            made = self.patches(components)
             if pixels > DRAWN:
                 made = F.interpolate(made, scale_factor=pixels / DRAWN, mode="bilinear")
         return F.avg_pool2d(made, DRAWN // PATCH) if pixels < DRAWN else made
@@ -296,7 +313,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def figures(self, latents: torch.Tensor) -> list[list[ToldFigure]]:
         """Who stands where in each picture (n, c, h, w), from back to front; known where `faces`
         are."""
-        return figures_of(self.decoder, Faces(*self.config.faces), latents)
+        return figures_of(self.decoder, Faces(*self.config.faces), self.told(latents))
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
         """Through the code and back."""

@@ -27,19 +27,19 @@ THERE = 0.5
 
 
 @torch.no_grad()
-def looked_over(decoder: Decoder, latents: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """Latents (n, c, h, w) that were read off pictures (n, 3, 16·h, 16·w), told better where
-    drawing them shows how."""
+def looked_over(decoder: Decoder, told: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """What was read (n, t, h, w) off pictures (n, 3, 16·h, 16·w), told better where drawing it
+    shows how."""
     patches = _patches(pictures)
-    return _coloured(decoder, _tried(decoder, latents, patches), patches)
+    return _coloured(decoder, _tried(decoder, told, patches), patches)
 
 
-def _tried(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+def _tried(decoder: Decoder, read: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
     """With what draws the place of each picture best, of what is tried."""
-    cells = decoder.known(latents)
+    cells = decoder.known(read)
     here = ~cells.subject
     if not (decoder.equipment.tried and here.any()):
-        return latents
+        return read
     wanted = patches[here]
 
     def lack(told: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def _tried(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) -> to
         found: torch.Tensor = each.sum((1, 2))
         return found
 
-    told, made = cells.around[:, : decoder.telling.told].float(), latents.clone()
+    told, made = cells.around[:, : decoder.telling.told].float(), read.clone()
     for first, listed in decoder.equipment.tried:
         field, rows = slice(first, first + len(listed[0])), torch.arange(len(told))
         others = told.repeat(len(listed), 1, 1)
@@ -59,23 +59,24 @@ def _tried(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) -> to
         least, best = torch.stack([lack(other) for other in others]).min(0)
         better = (least < BETTER * lack(told))[:, None]
         told = torch.where(better, others[best, rows], told)
-        at = slice(decoder.components + field.start, decoder.components + field.stop)
         where = better[:, :, None, None] & here[:, None]
-        made[:, at] = torch.where(where, told[:, field, None, None].to(made.dtype), made[:, at])
+        made[:, field] = torch.where(
+            where, told[:, field, None, None].to(made.dtype), made[:, field]
+        )
     return made
 
 
-def _coloured(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+def _coloured(decoder: Decoder, read: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
     """With some of the colours that subjects tell as pictures have them.
 
     A pixel is so much of each ink, and some inks are colours told. So which of them draws a
     subject best can be solved for, however small what has the colour is. What is hardly seen
     stays as it was read, and what would be quite another colour.
     """
-    cells, solved = decoder.known(latents), decoder.equipment.solved
+    cells, solved = decoder.known(read), decoder.equipment.solved
     here = cells.subject
     if not (solved and here.any()):
-        return latents
+        return read
     own = [[*decoder.equipment.colours].index(colour.first) for colour in solved]
     shares, inks = decoder.figures.shares(cells, here, COARSE)
     parts, inks = parts_of(shares[..., :-1]), inks.float()
@@ -85,22 +86,22 @@ def _coloured(decoder: Decoder, latents: torch.Tensor, patches: torch.Tensor) ->
     wanted = patches[here].flatten(1, 2)
     lack = wanted - (behind * (1 - covered) + parts @ inks)
     alike = kinship(cells.told, decoder.telling.sizes)
-    told, made = cells.told.permute(0, 2, 3, 1)[here], latents.permute(0, 2, 3, 1).clone()
+    told, made = cells.told.permute(0, 2, 3, 1)[here], read.permute(0, 2, 3, 1).clone()
     values, beneath = made[here], inks[:, own[0]]
     # What is small lies on what is large: that is solved for first.
     for colour, index in sorted(zip(solved, own, strict=True), key=lambda each: each[0].small):
-        read, seen = inks[:, index], parts[..., index : index + 1]
-        other = beneath - read if colour.small else None
+        own_ink, seen = inks[:, index], parts[..., index : index + 1]
+        other = beneath - own_ink if colour.small else None
         change = _solved(seen, lack, alike, here, other)
         there = told[:, colour.by : colour.by + colour.many].abs().amax(1, keepdim=True) > THERE
         if not colour.small:
             there = there & (change.norm(dim=-1, keepdim=True) < BELIEVED)
         change = change * there
         lack = lack - seen @ change[:, None]
-        found = (read + change).clamp(-1, 1)
+        found = (own_ink + change).clamp(-1, 1)
         if not colour.small:
             beneath = torch.where(there, found, beneath)
-        at = slice(decoder.components + colour.first, decoder.components + colour.first + 3)
+        at = slice(colour.first, colour.first + 3)
         values[:, at] = torch.where(there, found.to(values.dtype), values[:, at])
     made[here] = values
     return made.permute(0, 3, 1, 2).contiguous()

@@ -46,21 +46,21 @@ Shares = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 @torch.no_grad()
 def drawn_whole(
-    decoder: Decoder, latents: torch.Tensor, pixels: int, shadow: Shadow | None = None
+    decoder: Decoder, told: torch.Tensor, pixels: int, shadow: Shadow | None = None
 ) -> torch.Tensor:
-    """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1].
+    """(n, t, h, w) to (n, 3, p·h, p·w) in [−1, 1].
 
     pixels  a side of a cell, p: `DRAWN`, or twice that and so on
     shadow  of every figure
     """
-    return torch.cat([_drawn(decoder, one, pixels, shadow) for one in torch.split(latents, 1)])
+    return torch.cat([_drawn(decoder, one, pixels, shadow) for one in torch.split(told, 1)])
 
 
 def _drawn(
-    decoder: Decoder, latents: torch.Tensor, pixels: int, shadow: Shadow | None
+    decoder: Decoder, told: torch.Tensor, pixels: int, shadow: Shadow | None
 ) -> torch.Tensor:
     """`drawn_whole`, of one picture."""
-    cells = decoder.known(latents)
+    cells = decoder.known(told)
     every = torch.ones_like(cells.subject)
 
     def place(lot: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,11 +69,11 @@ def _drawn(
         return made
 
     picture = crisp(_inked(*_over(place, every, pixels)), round(pixels * AROUND))
-    for figure in wholes(decoder, latents, cells):
+    for figure in wholes(decoder, told, cells):
         if shadow is not None:
             picture = shaded(picture, figure.said, pixels, shadow)
         picture = _before(picture, decoder, figure, pixels)
-    return picture.to(latents.dtype)
+    return picture.to(told.dtype)
 
 
 def _before(picture: torch.Tensor, decoder: Decoder, figure: Whole, pixels: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from storyforge.pocket.pretrain.denoiser import train_unet
 from storyforge.pocket.pretrain.encoder import train_encoder
 from storyforge.pocket.pretrain.figures import train_figures
 from storyforge.pocket.pretrain.latents import draw_latents
+from storyforge.pocket.pretrain.patches import train_patches
 from storyforge.pocket.pretrain.run import Job, launch
 from storyforge.pocket.pretrain.scenery import train_scenery
 from storyforge.pocket.pretrain.shapes import train_shapes
@@ -25,6 +26,7 @@ STAGES = {
     "shapes": train_shapes,
     "figures": train_figures,
     "scenery": train_scenery,
+    "patches": train_patches,
     "keep-start": keep_start,
     "ship": ship,
     "clip": train_clip,
@@ -35,7 +37,7 @@ STAGES = {
 BATCH = (
     {"text": 64, "unet": 16, "clip": 12}
     | dict.fromkeys(ADAPTERS, 8)
-    | {"encoder": 16, "shapes": 4, "figures": 8, "scenery": 8}
+    | {"encoder": 16, "shapes": 4, "figures": 8, "scenery": 8, "patches": 4}
 )
 
 

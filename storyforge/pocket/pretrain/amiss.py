@@ -1,8 +1,7 @@
-"""Latents put amiss as a denoiser leaves them: what a decoder must draw rightly all the same.
+"""What cells tell, put amiss as a denoiser leaves it: a decoder must draw it rightly all the same.
 
-A denoiser tells what is to be seen, a little otherwise in every cell, and nothing of the components
-of patches, which only the encoder knows. What it tells wrongly of a whole figure is what is to be
-drawn then, and nothing that a decoder could mend.
+A denoiser tells what is to be seen, a little otherwise in every cell. What it tells wrongly of a
+whole figure is what is to be drawn then, and nothing that a decoder could mend.
 """
 
 from typing import Final
@@ -11,10 +10,7 @@ import torch
 
 from storyforge.model.agreement import half_size
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.parts import COMPONENTS
 
-HIDDEN: Final = 0.8
-"""Share of the pictures without components."""
 AMISS: Final = 0.25
 """Spread of what is told too much or too little of a whole picture; colours have a fifth of it."""
 ROUGH: Final = 0.2
@@ -27,20 +23,7 @@ SPOT: Final = world.SPOT
 SIZE: Final = world.PLACE_OF["size"].start
 
 
-def amiss(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """(n, c, h, w) of drawings as a denoiser may leave them."""
-    components = hidden(latents[:, :COMPONENTS], generator)
-    told = told_amiss(latents[:, COMPONENTS:], generator)
-    return torch.cat([components, told], 1).contiguous(memory_format=torch.channels_last)
-
-
-def hidden(components: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Components (n, k, h, w) as they are, or, of most pictures, none."""
-    known = torch.rand((len(components), 1, 1, 1), generator=generator) >= HIDDEN
-    return components * known
-
-
-def told_amiss(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def amiss(told: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What is told (n, t, h, w) as a denoiser tells it: too loud or too low, a little other all
     over, rough, and with outlines that lie amiss; or as it is."""
     size = (len(told), 1, 1, 1)

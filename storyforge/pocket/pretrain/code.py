@@ -1,7 +1,6 @@
 """The part of the latents that is closed form: principal components of patches of drawings.
 
-As good as the autoencoder that half an hour of training made, they are known in under a minute, so
-that the U-Net can begin at once. Not covered: what a cell tells beyond its patch, and how latents
+They are known in under a minute. Not covered: what a cell tells beyond its patch, and how latents
 become pixels again.
 """
 

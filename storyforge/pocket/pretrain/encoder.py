@@ -1,7 +1,6 @@
 """Stage `encoder`: the encoder learns to read what the cells of a drawing are to tell.
 
-It reads pixels, of drawings that are made for it; no two are the same. The components of patches
-stay as they are.
+It reads pixels, of drawings that are made for it; no two are the same.
 """
 
 from typing import Final
@@ -151,7 +150,6 @@ class Encoding:
         torch.manual_seed(job.seed)
         self.job = job
         self.encoder = autoencoder_of(job.folder).code
-        self.encoder.plain.requires_grad_(False)
         self.trained = Trained(job, team, self.encoder, adam(self.encoder, RATE))
         self.generator = np.random.default_rng((job.seed, 6, team.rank, self.trained.step))
 
@@ -213,5 +211,5 @@ def read_well(model: PatchAutoencoder, pictures: list[world.Picture]) -> dict[st
 
 
 def train_encoder(job: Job, team: Team) -> None:
-    """Train what reads the cells; the components of patches stay as they are."""
+    """Train what reads the cells."""
     learn_on(job, team, Encoding(job, team))

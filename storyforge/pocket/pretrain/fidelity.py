@@ -1,7 +1,7 @@
-"""How well drawings are drawn again, by what is known of them and by what is told alone.
+"""How well drawings are drawn again, by what is told of them.
 
 What is small but looked at first counts more: heads, and eyes most of all. Not covered: through an
-encoder (`benchmarks.pocket`).
+encoder (stage `patches`, `benchmarks.pocket`).
 """
 
 import math
@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from storyforge.model.cell_decoder import PATCH
-from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
-from storyforge.pocket.pretrain.latents import latents_of, shown_of
-from storyforge.pocket.pretrain.parts import COMPONENTS
+from storyforge.pocket.pretrain.latents import shown_of
+from storyforge.pocket.pretrain.parts import unread
 
 HELD_OUT_SEED = 1 << 40
 HEAD_WEIGHT, EYE_WEIGHT = 4.0, 8.0
@@ -30,10 +29,9 @@ Through = Callable[[world.Picture, torch.Tensor], torch.Tensor]
 """A picture, and how it is drawn, to what an autoencoder makes of it."""
 
 
-def known_latents(model: PatchAutoencoder, picture: world.Picture) -> torch.Tensor:
-    """(1, c, 16, 16) what the components of a drawing are and what it is known to tell."""
-    shown = shown_of(picture)
-    return torch.from_numpy(latents_of(model, shown.pixels[None], shown.told[None])).float()
+def told_by(picture: world.Picture) -> torch.Tensor:
+    """(1, t, 16, 16) what a drawing is known to tell."""
+    return torch.from_numpy(shown_of(picture).told[None])
 
 
 def eyes_and_heads(picture: world.Picture, side: int) -> NDArray[np.float32]:
@@ -53,27 +51,13 @@ def _inside(side: int, box: Box) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def well_drawn(
-    model: PatchAutoencoder, draw: Callable[[torch.Tensor], torch.Tensor], seeds: list[int]
-) -> dict[str, float]:
-    """How well drawings are drawn again by all that is known of them, and by what is told alone.
+def well_drawn(draw: Callable[[torch.Tensor], torch.Tensor], seeds: list[int]) -> dict[str, float]:
+    """How well drawings are drawn again by what is told alone.
 
     draw  (1, c, 16, 16) to (1, 3, 256, 256)
     """
-
-    def by_all(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
-        return draw(known_latents(model, picture))
-
-    def by_words(picture: world.Picture, _: torch.Tensor) -> torch.Tensor:
-        latents = known_latents(model, picture)
-        latents[:, :COMPONENTS] = 0
-        return draw(latents)
-
-    said: dict[str, float] = {}
-    for name, through in (("psnr", by_all), ("told", by_words)):
-        whole, heads = psnr(through, seeds)
-        said |= {name: whole, f"{name}_heads": heads}
-    return said
+    whole, heads = psnr(lambda picture, _: draw(unread(told_by(picture))), seeds)
+    return {"told": whole, "told_heads": heads}
 
 
 @torch.no_grad()

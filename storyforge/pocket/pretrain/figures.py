@@ -45,19 +45,17 @@ BETWEEN: Final = (1, 5)
 class Portraits(NamedTuple):
     """Figures, each in a picture of its own.
 
-    latents  (n, c, 16, 16)
-    pixels   (n, 16, 16, 32, 32, 4)  red, green and blue times opacity, and that, in [0, 1]
-    counts   (n, 16, 16, 32, 32, 1)  how much a pixel counts
+    told    (n, t, 16, 16)
+    pixels  (n, 16, 16, 32, 32, 4)  red, green and blue times opacity, and that, in [0, 1]
+    counts  (n, 16, 16, 32, 32, 1)  how much a pixel counts
     """
 
-    latents: torch.Tensor
+    told: torch.Tensor
     pixels: torch.Tensor
     counts: torch.Tensor
 
 
-def portraits(
-    pictures: Sequence[world.Picture], components: int, more: Sequence[int] | None = None
-) -> Portraits:
+def portraits(pictures: Sequence[world.Picture], more: Sequence[int] | None = None) -> Portraits:
     """Pictures with one subject each, and of that what is drawn of it.
 
     more  how many cells further than it is drawn they tell of each
@@ -68,12 +66,10 @@ def portraits(
     pixels[..., :3] *= pixels[..., 3:]
     pixels, more = in_cells(pixels), more or [0] * len(pictures)
     told = np.stack([_told(*each) for each in zip(pictures, drawn[..., 3], more, strict=True)])
-    latents = F.pad(torch.from_numpy(told), (0, 0, 0, 0, components, 0))
     # Whole figures are drawn: what is looked at first counts more, but less than among places.
     counts = torch.from_numpy(np.stack([eyes_and_heads(each, GRID) for each in pictures])).sqrt()
     counts = F.interpolate(counts[:, None], size=(side, side)).permute(0, 2, 3, 1)
-    latents = latents.contiguous(memory_format=torch.channels_last)
-    return Portraits(latents, pixels, in_cells(counts))
+    return Portraits(torch.from_numpy(told), pixels, in_cells(counts))
 
 
 def _told(picture: world.Picture, mask: NDArray[np.uint8], more: int) -> NDArray[np.float32]:
@@ -114,7 +110,7 @@ class Drawn(NamedTuple):
 def drawn(decoder: Decoder, figures: Portraits, looked_at: torch.Tensor, raster: Raster) -> Drawn:
     """The cells `looked_at` (n, 16, 16), as far as they tell of figures."""
     with torch.no_grad():
-        known = decoder.known(figures.latents)
+        known = decoder.known(figures.told)
     here = known.subject & looked_at
     with narrowly(here.device.type):
         shares, inks = decoder.figures.shares(known, here, raster, known.subject)
@@ -161,7 +157,7 @@ class Portraying:
         """One step at `factor` of the peak learning rate; the loss."""
         pictures = one_by_one(self.rng, self.job.batch_size)
         more = self.rng.integers(FURTHER, size=len(pictures)).tolist()
-        figures = portraits(pictures, self.model.decoder.components, more)
+        figures = portraits(pictures, more)
         here = torch.rand((len(pictures), CELLS, CELLS), generator=self.generator) < LOOKED_AT
         shift = self.rng.integers(DRAWN // POINTS.points, size=2)
         raster = COARSE if self.trained.step % 2 else further(*shift.tolist())
@@ -196,7 +192,7 @@ def psnr_of_figures(decoder: Decoder, count: int) -> float:
     pictures = one_by_one(np.random.default_rng(HELD_OUT_SEED), min(count, HELD_OUT))
     found = []
     for picture in pictures:
-        figure, every = portraits([picture], decoder.components), torch.ones(1, CELLS, CELLS) > 0
+        figure, every = portraits([picture]), torch.ones(1, CELLS, CELLS) > 0
         errors = [
             _error(drawn(decoder, figure, every, further(right, down)))
             for right in BETWEEN

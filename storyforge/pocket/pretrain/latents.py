@@ -145,7 +145,8 @@ def latents_of(
 ) -> NDArray[np.float16]:
     """(n, c, h/16, w/16) of drawings (n, h, w, 3) of which it is known what they tell."""
     pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return np.concatenate([model.code.plain(pixels).numpy(), told], 1).astype(np.float16)
+    made = model.joined(model.patches.read(pixels), torch.from_numpy(told))
+    return made.numpy().astype(np.float16)
 
 
 def who_is_where(

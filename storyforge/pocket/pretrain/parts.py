@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
@@ -14,9 +15,13 @@ from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.pocket import world
 
 PICTURE = 256
-COMPONENTS = 20
+COMPONENTS = 54
 LATENT_CHANNELS = COMPONENTS + world.MEANINGS
-SPOT = (COMPONENTS + world.SPOT, COMPONENTS + world.SPOT + 1)
+FIRST = 20
+"""Of the channels that tell. As many components stand before them as there once were, so that the
+same noise makes the same picture as then."""
+TOLD = slice(FIRST, FIRST + world.MEANINGS)
+SPOT = (FIRST + world.SPOT, FIRST + world.SPOT + 1)
 TEXT_WIDTH = 160
 POSITIONS = 77
 WIDTHS = (96, 128, 192)
@@ -69,14 +74,19 @@ def silence_components(unet: UNet2DConditionModel) -> None:
     would read off them what it is to tell, and so would all that learns beside it, concepts and
     adapters. No gradient passes here, in or out.
     """
-    unet.conv_in.weight[:, :COMPONENTS] = 0
-    unet.conv_out.weight[:COMPONENTS] = 0
-    unet.conv_out.bias[:COMPONENTS] = 0
+    for weight in (unet.conv_in.weight.transpose(0, 1), unet.conv_out.weight, unet.conv_out.bias):
+        weight[: TOLD.start] = 0
+        weight[TOLD.stop :] = 0
 
 
 def unheard(latents: torch.Tensor) -> torch.Tensor:
     """Latents (b, c, h, w) without their components, as a U-Net in training is to hear them."""
-    return torch.cat([torch.zeros_like(latents[:, :COMPONENTS]), latents[:, COMPONENTS:]], 1)
+    return unread(latents[:, TOLD])
+
+
+def unread(told: torch.Tensor) -> torch.Tensor:
+    """What is told (n, t, h, w), as latents (n, c, h, w) of a picture that nobody has read."""
+    return F.pad(told, (0, 0, 0, 0, FIRST, COMPONENTS - FIRST))
 
 
 def new_autoencoder() -> PatchAutoencoder:
@@ -85,6 +95,7 @@ def new_autoencoder() -> PatchAutoencoder:
     model: PatchAutoencoder = PatchAutoencoder(
         latent_channels=LATENT_CHANNELS,
         told=world.MEANINGS,
+        first=FIRST,
         fields=tuple(world.FIELDS.values())[2:],
         sizes=world.SIZE_LAW,
         mirror=world.MIRROR,

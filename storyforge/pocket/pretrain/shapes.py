@@ -1,8 +1,8 @@
 """Stage `shapes`: the decoder learns to draw figures by what is told.
 
-Every second step draws in the size that the encoder reads, with the components of patches or
-without. The others draw what is around the middles of points, as it is drawn to be looked at; for
-points may lie anywhere, sixteen of each cell are enough, at other places in each step.
+Every second step draws in the size that the encoder reads. The others draw what is around the
+middles of points, as it is drawn to be looked at; for points may lie anywhere, sixteen of each cell
+are enough, at other places in each step.
 """
 
 from typing import Final
@@ -27,7 +27,6 @@ from storyforge.pocket.pretrain.latents import (
     autoencoder_of,
     averaged,
     keep_autoencoder,
-    latents_of,
     shown_of,
 )
 from storyforge.pocket.pretrain.run import Job, Team, Trained, adam, learn_on, narrowly, say
@@ -37,7 +36,7 @@ RATES: Final = {"table": 5e-3}
 """Of planes of features, for what lies at a node is seldom looked up."""
 LOOKED_AT: Final = 0.4
 """Share of the cells that are drawn: pictures teach more than their parts."""
-LEARNT: Final = ("into", "cells", "trust", "figures")
+LEARNT: Final = ("into", "cells", "figures")
 """Parts of the decoder that this stage trains. Places are learnt by stage `scenery` alone: this,
 which sees each of them seldom, took them from 25.9 dB to 23.8."""
 SUBJECT_WEIGHT: Final = 2.0
@@ -62,17 +61,17 @@ class Shaping:
         """One step at `factor` of the peak learning rate; the loss."""
         raster = COARSE if self.trained.step % 2 else around_points(self.rng)
         pictures = [world.imagine(self.rng) for _ in range(self.job.batch_size)]
-        latents, wanted, counts = self.drawn(pictures, raster)
+        told, wanted, counts = self.drawn(pictures, raster)
         here = torch.rand(counts.shape[:3], generator=self.generator) < LOOKED_AT
         with narrowly(self.job.device):
-            made = self.model.decoder.drawn(amiss(latents, self.generator), here, raster)
+            made = self.model.decoder.drawn(amiss(told, self.generator), here, raster)
         return self.trained.descend(cells_loss(made.float(), wanted[here], counts[here]), factor)
 
     def drawn(
         self, pictures: list[world.Picture], raster: Raster
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(n, c, 16, 16) latents, pixels (n, 16, 16, q, q, 3) in [−1, 1] of each cell, and how much
-        they count."""
+        """(n, t, 16, 16) what is told, pixels (n, 16, 16, q, q, 3) in [−1, 1] of each cell, and how
+        much they count."""
         shown, colours = [shown_of(picture) for picture in pictures], np.arange(3)
         pixels, told = np.stack([s.pixels for s in shown]), np.stack([s.told for s in shown])
         if self.trained.step % 8 > 5:
@@ -80,7 +79,6 @@ class Shaping:
             colours = self.rng.permutation(3)
             told = np.stack([world.recoloured(each, colours) for each in told])
         pixels = np.ascontiguousarray(pixels[..., colours])
-        latents = torch.from_numpy(latents_of(self.model, pixels, told)).float()
         heads = torch.from_numpy(np.stack([eyes_and_heads(p, GRID) for p in pictures]))[:, None]
         cover = torch.from_numpy(np.stack([s.cover for s in shown]))[:, None] / 255
         cover = F.interpolate(cover, size=(GRID, GRID))
@@ -89,17 +87,21 @@ class Shaping:
             pixels = np.stack([world.draw(p, CELLS * DRAWN)[0] for p in pictures])[..., colours]
         counts = F.interpolate(counts, size=pixels.shape[1:3]).permute(0, 2, 3, 1)
         wanted = torch.from_numpy(pixels).float() / 127.5 - 1
-        return latents, written(in_cells(wanted), raster), written(in_cells(counts), raster)
+        return (
+            torch.from_numpy(told),
+            written(in_cells(wanted), raster),
+            written(in_cells(counts), raster),
+        )
 
     @torch.no_grad()
     def keep(self) -> None:
         """Write the checkpoint, and the averaged autoencoder in fp16; say how well drawings that
-        nothing is learnt from are drawn by what is known of them, and by what is told alone."""
+        nothing is learnt from are drawn by what is told."""
         self.trained.save()
         kept = averaged(self.job.folder, "decoder", self.trained.average)
         seeds = [HELD_OUT_SEED + i for i in range(min(HELD_OUT, self.job.pictures))]
         kept.write(PATCH)
-        say(self.job, step=self.trained.step, **well_drawn(kept, kept.draw, seeds))
+        say(self.job, step=self.trained.step, **well_drawn(kept.draw, seeds))
         kept.write(DRAWN)
         keep_autoencoder(kept, self.job.folder)
 

@@ -7,7 +7,18 @@ anything a camera could see.
 """
 
 from storyforge.pocket.world.captions import SAID, describe, look_words, tell
-from storyforge.pocket.world.drawing import Face, draw, faces, ink_width, layer, put, shadow, sheet
+from storyforge.pocket.world.drawing import (
+    Face,
+    draw,
+    faces,
+    falling,
+    ground,
+    ink_width,
+    layer,
+    put,
+    shadow,
+    sheet,
+)
 from storyforge.pocket.world.frames import atlases, face_frame, frames
 from storyforge.pocket.world.imagination import imagine, random_look, random_thing
 from storyforge.pocket.world.instances import is_held_out, look_held_out
@@ -68,7 +79,9 @@ __all__ = [
     "draw",
     "faces",
     "face_frame",
+    "falling",
     "frames",
+    "ground",
     "imagine",
     "ink_width",
     "is_held_out",

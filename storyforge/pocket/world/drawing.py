@@ -10,7 +10,7 @@ from storyforge.pocket.world.brush import INK, Brush, Point
 from storyforge.pocket.world.creatures import draw_creature
 from storyforge.pocket.world.looks import COLOURS, DYES, Look
 from storyforge.pocket.world.picture import Picture, Subject
-from storyforge.pocket.world.places import draw_place
+from storyforge.pocket.world.places import draw_place, fall
 from storyforge.pocket.world.proportions import Box, eyes_box, head_box
 from storyforge.pocket.world.things import draw_thing, glow
 
@@ -33,18 +33,8 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
       (size, size, 3)  uint8, RGB
       (n, size, size)  uint8, the visible coverage 0..255 of each subject, in the order given
     """
-    base = paint.surface(size)
+    base = _place(picture, size)
     canvas = base.getCanvas()
-    canvas.scale(size, size)
-    stage = draw_place(
-        Brush(canvas, 0.008),
-        picture.place,
-        picture.time,
-        picture.weather,
-        np.random.default_rng(picture.seed),
-        sky=picture.sky,
-        tint=picture.tint,
-    )
     masks: list[np.ndarray] = []
     for subject in picture.subjects:
         _shadow(Brush(canvas, 0.008), subject)
@@ -55,8 +45,36 @@ def draw(picture: Picture, size: int = 256) -> tuple[np.ndarray, np.ndarray]:
         canvas.resetMatrix()
         canvas.drawImage(made.makeImageSnapshot(), 0, 0)
         canvas.restore()
-    stage.fall()
+    fall(Brush(canvas, 0.008), picture.weather)
     return paint.pixels(base)[..., :3].copy(), np.array(masks).reshape(-1, size, size)
+
+
+def ground(picture: Picture, size: int) -> np.ndarray:
+    """(size, size, 3) uint8, the place before anybody stands there and anything falls."""
+    return paint.pixels(_place(picture, size))[..., :3].copy()
+
+
+def falling(weather: str, size: int) -> np.ndarray:
+    """(size, size, 4) uint8, what falls before everybody: its colours, and how opaque it is."""
+    made = paint.surface(size)
+    made.getCanvas().scale(size, size)
+    fall(Brush(made.getCanvas(), 0.008), weather)
+    return paint.pixels(made)
+
+
+def _place(picture: Picture, size: int) -> skia.Surface:
+    made = paint.surface(size)
+    made.getCanvas().scale(size, size)
+    draw_place(
+        Brush(made.getCanvas(), 0.008),
+        picture.place,
+        picture.time,
+        picture.weather,
+        np.random.default_rng(picture.seed),
+        sky=picture.sky,
+        tint=picture.tint,
+    )
+    return made
 
 
 def layer(subject: Subject, size: int) -> np.ndarray:

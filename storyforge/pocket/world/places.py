@@ -157,29 +157,6 @@ class Stage:
             line=False,
         )
 
-    def fall(self) -> None:
-        """Rain or snowflakes over everything, falling alike everywhere."""
-        falling = np.random.default_rng(0)
-        if self.weather == "rain":
-            for x, y in falling.uniform(0, 1, (26, 2)):
-                self.b.stroke([(x, y), (x - 0.015, y + 0.055)], "#cfe6f7", 0.006, line=False)
-        elif self.weather == "snowfall":
-            for x, y in falling.uniform(0, 1, (34, 2)):
-                self.b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
-        elif self.weather == "fog":
-            self.b.box(0, 0, 1, 1, "#f4f6fa", line=False, alpha=0.14)
-            for x, y in falling.uniform((0, 0.74), (1, 1), (7, 2)):
-                self.b.oval(x, y, 0.4, 0.04, "#f4f6fa", line=False, alpha=0.35)
-        elif self.weather == "leaves":
-            for x, y, turn in falling.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
-                dye = ("#e2873c", "#d9534a", "#f0c04a")[int(turn) % 3]
-                with self.b.at(x, y, turn=turn):
-                    self.b.oval(0, 0, 0.018, 0.008, dye, line=False)
-        elif self.weather == "fireflies":
-            for x, y in falling.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
-                self.b.oval(x, y, 0.016, 0.016, "#fff3a0", line=False, alpha=0.35)
-                self.b.oval(x, y, 0.007, 0.007, "#fffbd6", line=False)
-
     def pine(self, x: float, y: float, tall: float, dye: str) -> None:
         """A fir tree standing at (x, y)."""
         trunk = self.tint.trunk if self.tint else "#7a5438"
@@ -434,6 +411,30 @@ TINTED = ("forest", "grove", "meadow")
 """Scenes that may have a tint."""
 
 
+def fall(b: Brush, weather: str) -> None:
+    """Rain or snowflakes over everything, falling alike everywhere."""
+    falling = np.random.default_rng(0)
+    if weather == "rain":
+        for x, y in falling.uniform(0, 1, (26, 2)):
+            b.stroke([(x, y), (x - 0.015, y + 0.055)], "#cfe6f7", 0.006, line=False)
+    elif weather == "snowfall":
+        for x, y in falling.uniform(0, 1, (34, 2)):
+            b.oval(x, y, 0.01, 0.01, "#ffffff", line=False)
+    elif weather == "fog":
+        b.box(0, 0, 1, 1, "#f4f6fa", line=False, alpha=0.14)
+        for x, y in falling.uniform((0, 0.74), (1, 1), (7, 2)):
+            b.oval(x, y, 0.4, 0.04, "#f4f6fa", line=False, alpha=0.35)
+    elif weather == "leaves":
+        for x, y, turn in falling.uniform((0, 0, 0), (1, 1, 180), (24, 3)):
+            dye = ("#e2873c", "#d9534a", "#f0c04a")[int(turn) % 3]
+            with b.at(x, y, turn=turn):
+                b.oval(0, 0, 0.018, 0.008, dye, line=False)
+    elif weather == "fireflies":
+        for x, y in falling.uniform((0.02, 0.25), (0.98, 0.95), (16, 2)):
+            b.oval(x, y, 0.016, 0.016, "#fff3a0", line=False, alpha=0.35)
+            b.oval(x, y, 0.007, 0.007, "#fffbd6", line=False)
+
+
 def draw_place(
     b: Brush,
     name: str,
@@ -443,8 +444,6 @@ def draw_place(
     *,
     sky: str = "plain",
     tint: str | None = None,
-) -> Stage:
-    """Paint the scene `name`; the returned stage paints what falls in front with `fall()`."""
-    stage = Stage(b, time, weather, generator, sky=sky, tint=tint)
-    PLACES[name][0](stage)
-    return stage
+) -> None:
+    """Paint the scene `name`, but for what falls before it."""
+    PLACES[name][0](Stage(b, time, weather, generator, sky=sky, tint=tint))
