@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from storyforge.pocket import world
+from storyforge.pocket.world import brush
+from storyforge.pocket.world.brush import Brush
 from storyforge.pocket.world.picture import Picture, Subject
 
 SIZE: Final = 128
@@ -26,13 +28,16 @@ KEPT: Final = 512
 
 Pixels = NDArray[np.float32]
 
-_AT: Final = (np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5) / SIZE
+STILL: Final = SIZE // 2, 9 * SIZE // 10
+"""Column and row where those stand who are remembered."""
+BEYOND: Final = SIZE // 2
+"""Pixels around the picture that they may reach into."""
 
 
 class Layer(NamedTuple):
     """Somebody with a shadow, before nothing.
 
-    rows, columns  of the picture that are drawn on
+    rows, columns  of the picture that are drawn on, or beyond it before it is moved there
     colours        (3, h, w) times opacity
     clear          (h, w) 1 less opacity
     """
@@ -84,6 +89,14 @@ class Easel:
         return self.scenes[key]
 
     def _layer(self, subject: Subject) -> Layer:
+        """Somebody, on whole pixels: who only moves need not be drawn anew."""
+        if subject.size > 1:
+            return self._kept(subject)
+        column, row = round(subject.x * SIZE), round(subject.ground * SIZE)
+        still = self._kept(replace(subject, x=STILL[0] / SIZE, ground=STILL[1] / SIZE))
+        return _moved(still, column - STILL[0], row - STILL[1])
+
+    def _kept(self, subject: Subject) -> Layer:
         if subject not in self.layers:
             if len(self.layers) > KEPT:
                 self.layers.clear()
@@ -107,22 +120,45 @@ def _planes(picture: NDArray[np.uint8]) -> Pixels:
 
 
 def _layer_of(subject: Subject) -> Layer:
-    """Somebody with a shadow, before nothing."""
-    *colours, opacity = _planes(world.layer(subject, SIZE))
+    """Somebody with a shadow, before nothing; who is no larger than the picture whole, wherever
+    that is."""
+    beyond = 0 if subject.size > 1 else BEYOND
+    side = SIZE + 2 * beyond
+    made = brush.surface(side)
+    made.getCanvas().translate(beyond, beyond)
+    made.getCanvas().scale(SIZE, SIZE)
+    world.put(Brush(made.getCanvas(), world.ink_width(subject.size) / subject.size), subject)
+    *colours, opacity = _planes(brush.pixels(made))
     _, (wide, high), ink, much = world.shadow()
-    y, x = _AT
-    across = (x - subject.x) / (wide * subject.size / 2)
-    down = (y - subject.ground) / (high * subject.size / 2)
-    shade = much * (across**2 + down**2 < 1) * (1 - opacity)
+    at = (np.arange(side, dtype=np.float32) - beyond + 0.5) / SIZE
+    across = (at - subject.x) / (wide * subject.size / 2)
+    down = (at - subject.ground) / (high * subject.size / 2)
+    shade = much * (down[:, None] ** 2 + across**2 < 1) * (1 - opacity)
     clear = 1 - opacity - shade
     rows, columns = (np.flatnonzero((clear < 1).any(axis)) for axis in (1, 0))
     if not len(rows):
         rows = columns = np.zeros(1, int)
     here = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    made = [
-        opacity * plane + shade * (dye + 1) / 2 for plane, dye in zip(colours, ink, strict=True)
-    ]
-    return Layer(*here, np.stack(made)[:, *here].astype(np.float32), clear[here].astype(np.float32))
+    planes = np.empty((3, *clear[here].shape), np.float32)
+    for plane, colour, dye in zip(planes, colours, ink, strict=True):
+        plane[:] = (opacity * colour + shade * ((dye + 1) / 2))[here]
+    drawn_on, across_them = (slice(each.start - beyond, each.stop - beyond) for each in here)
+    return Layer(drawn_on, across_them, planes, clear[here].astype(np.float32))
+
+
+def _moved(layer: Layer, right: int, down: int) -> Layer:
+    """As much of it as is in the picture, so many pixels further."""
+    rows, high = _within(layer.rows, down)
+    columns, wide = _within(layer.columns, right)
+    return Layer(rows, columns, layer.colours[:, high, wide], layer.clear[high, wide])
+
+
+def _within(at: slice, by: int) -> tuple[slice, slice]:
+    """Where what lies `at` lies so much further, as far as that is in the picture; and which part
+    of it that is."""
+    first = min(max(at.start + by, 0), SIZE)
+    last = min(max(at.stop + by, first), SIZE)
+    return slice(first, last), slice(first - by - at.start, last - by - at.start)
 
 
 def rgb(colour: str) -> Pixels:
