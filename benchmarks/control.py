@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks import judge as judges
-from benchmarks import redrawn
+from benchmarks import kept, redrawn
 from storyforge.geometry.pose import keypoint_picture
 from storyforge.metrics.prompts import with_articles
 from storyforge.model.attention import AttentionContext
@@ -205,12 +205,15 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--steps", type=int, help="denoising steps; the model's habit if left out")
     parser.add_argument("--sheet", type=Path, help="a PNG of the first twelve")
+    parser.add_argument("--keep", type=Path, help="where answers are kept, to go on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge side by side [2]")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     asked = asked_for(args.pictures, 1 << 43)
     judge = redrawn.judge_of(judges.open_judge(), args.jobs)
+    if args.keep:
+        judge = kept.remembering(judge, args.keep / "answers")
     figures, made = measure(open_base("pocket", ""), judge, asked, 1, args.steps)
     if args.sheet:
         Image.fromarray(sheet(asked[:12], made)).save(args.sheet)

@@ -3,8 +3,8 @@
 `python -m benchmarks.pocket --json` draws fresh prompts with fresh seeds. The judge is
 `benchmarks/redrawn.py`, which draws again what it sees and reads off that what is there, beginning
 with what was asked for. What it says of drawings when it is told much that is not in them stands
-beside what it says of the model's pictures. What is not there to be
-measured is null.
+beside what it says of the model's pictures. It takes hours on two cores; with `--keep FOLDER` it
+goes on where it was stopped. What is not there to be measured is null.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from PIL import Image
 
 from benchmarks import control as controls
 from benchmarks import judge as judges
-from benchmarks import redrawn
+from benchmarks import kept, redrawn
+from storyforge import __version__
 from storyforge.metrics.clip import open_clip
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
@@ -59,27 +60,51 @@ def subjects_of(count: int, pictures: int, first: int) -> list[world.Picture]:
 
 
 @torch.no_grad()
-def drawn(base: BaseModel, prompts: Sequence[str], first: int) -> list[Pixels]:
-    """The model's pictures of the prompts, at its own habits."""
+def drawn(
+    base: BaseModel, prompts: Sequence[str], first: int, folder: Path | None = None
+) -> list[Pixels]:
+    """The model's pictures of the prompts, at its own habits.
+
+    folder  where they are kept, and found again
+    """
     made: list[Pixels] = []
     for start in range(0, len(prompts), BATCH):
-        part = list(prompts[start : start + BATCH])
-        attention = AttentionContext(encode(base, [*[""] * len(part), *part], {}))
-        noise = start_latents(base, [first + start + i for i in range(len(part))])
-        pixels = base.decode(denoise(base, attention, noise)).permute(0, 2, 3, 1)
-        made.extend((pixels * 255).round().to(torch.uint8).cpu().numpy())
+        part, seed = list(prompts[start : start + BATCH]), first + start
+        if folder is None:
+            made += _drawn(base, part, seed)
+        else:
+            made_by = [
+                base.hash,
+                __version__,
+                repr(base.defaults),
+                str(base.side),
+                *part,
+                str(seed),
+            ]
+            made += kept.pictures(folder, made_by, lambda: _drawn(base, part, seed))  # noqa: B023
         sys.stderr.write(f"{len(made)} of {len(prompts)}\n")
     return made
 
 
+def _drawn(base: BaseModel, prompts: list[str], first: int) -> list[Pixels]:
+    attention = AttentionContext(encode(base, [*[""] * len(prompts), *prompts], {}))
+    noise = start_latents(base, [first + i for i in range(len(prompts))])
+    pixels = base.decode(denoise(base, attention, noise)).permute(0, 2, 3, 1)
+    return list((pixels * 255).round().to(torch.uint8).cpu().numpy())
+
+
 def obeyed(
-    base: BaseModel, judge: redrawn.Judge, asked: Sequence[world.Picture], first: int
+    base: BaseModel,
+    judge: redrawn.Judge,
+    asked: Sequence[world.Picture],
+    first: int,
+    folder: Path | None = None,
 ) -> tuple[dict[str, float], list[Pixels]]:
     """Share of what was asked that the judge finds in the model's pictures, and the pictures.
 
     `species` counts the subjects, objects among them; `place` the sides with nobody, too.
     """
-    made = drawn(base, [world.tell(picture) for picture in asked], first)
+    made = drawn(base, [world.tell(picture) for picture in asked], first, folder)
     return shares(judge(made, asked), asked), made
 
 
@@ -187,6 +212,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="understood; there is no other form")
     parser.add_argument("--pictures", type=int, default=200, help="with one subject; half of two")
     parser.add_argument("--sheet", type=Path, help="a PNG of 32 drawings beside 32 pictures")
+    parser.add_argument("--keep", type=Path, help="where pictures and answers are kept, to go on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=2, help="processes that judge side by side [2]")
     args = parser.parse_args()
@@ -194,8 +220,11 @@ def main() -> None:
     base, judge = open_base("pocket", ""), redrawn.judge_of(judges.open_judge(), args.jobs)
     one = subjects_of(1, args.pictures, FIRST_SEED)
     two = subjects_of(2, args.pictures // 2, FIRST_SEED + 10**6)
-    alone, made = obeyed(base, judge, one, 1)
-    crowd, _ = obeyed(base, judge, two, 10**6)
+    if args.keep:
+        judge = kept.remembering(judge, args.keep / "answers")
+    folder = args.keep and args.keep / "pictures"
+    alone, made = obeyed(base, judge, one, 1, folder)
+    crowd, _ = obeyed(base, judge, two, 10**6, folder)
     files = [file for file in POCKET.rglob("*") if file.is_file()]
     figures = {
         "pictures": {"one_subject": len(one), "two_subjects": len(two), "judge": args.pictures},
