@@ -150,7 +150,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self,
         latent_channels: int = 114,
         told: int = 60,
-        first: int = 20,
+        first: int = 0,
         fields: tuple[int, ...] | None = None,
         sizes: tuple[float, float] = (1.0, 0.0),
         mirror: int | None = None,
