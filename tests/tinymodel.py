@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from storyforge.model.base import BaseModel
-from storyforge.model.cell_decoder import DRAWN
+from storyforge.model.cell_decoder import DRAWN, PATCH
 from storyforge.model.patch_autoencoder import PatchAutoencoder
 from storyforge.modelref import Defaults
 
@@ -85,6 +85,8 @@ def open_tiny(kind: str = "sample") -> BaseModel:
             depths=(1, 1, 1),
             sample_size=DRAWN * CELLS,
         )
+        basis, _ = torch.linalg.qr(torch.randn(3 * PATCH**2, 3))
+        vae.set_code(torch.zeros(3 * PATCH**2), basis, torch.tensor(4.0))
         encoder = CLIPTextModel(text)
     config: dict[str, object] = {**CONFIG, "prediction_type": kind}
     return BaseModel("tiny", kind, unet, vae, encoder, words, config, Defaults(steps=4))
