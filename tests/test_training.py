@@ -88,7 +88,8 @@ def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
     frozen = learn(base, trainable(base, FROZEN), seen, FROZEN, tmp_path, silent)
     trained = learn(base, trainable(base), seen, CONFIG, tmp_path, silent)
     assert trained[0] == frozen[0]
-    assert sum(trained[-3:]) < 0.97 * sum(frozen[-3:])
+    # Half of the loss is of components, of which the embedded model says nothing.
+    assert sum(trained[-3:]) < 0.99 * sum(frozen[-3:])
 
 
 def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:
