@@ -37,11 +37,10 @@ def misled(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def _other(subject: Subject, rng: np.random.Generator) -> Subject:
     if isinstance(subject.what, Thing):
-        kind = world.random_thing(rng)
-        colour = rng.random() < OTHERWISE
-        what = kind if rng.random() < OTHERWISE else subject.what
-        dye = kind.colour if colour else subject.what.colour
-        return replace(subject, what=replace(what, colour=dye))
+        other = world.random_thing(rng)
+        coloured = other if rng.random() < OTHERWISE else subject.what
+        what = other if rng.random() < OTHERWISE else subject.what
+        return replace(subject, what=replace(what, colour=coloured.colour))
     return replace(subject, what=_look(subject.what, world.random_look(rng), rng))
 
 

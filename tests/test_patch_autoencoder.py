@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cellwise import by_cells
 from diffusers import (
     DDIMScheduler,
     StableDiffusionImg2ImgPipeline,
@@ -425,9 +426,9 @@ def test_the_middle_of_what_a_point_writes_is_that_of_all_it_writes() -> None:
 def test_what_a_point_writes_does_not_hang_on_which_others_are_looked_at() -> None:
     model = speaking()
     told = figure((8, 9), 0.8)[None]
-    fine = model.decoder(told).unfold(2, 2, 2).unfold(3, 2, 2)
+    fine = by_cells(model.decoder, told).unfold(2, 2, 2).unfold(3, 2, 2)
     raster = Raster(4, 2, middle=True, shift=(1 / 32, -1 / 32))
-    some = model.decoder(told, raster).unfold(2, 2, 2).unfold(3, 2, 2)
+    some = by_cells(model.decoder, told, raster).unfold(2, 2, 2).unfold(3, 2, 2)
     torch.testing.assert_close(some, fine[:, :, 1::4, 2::4], atol=1e-4, rtol=1e-3)
 
 
@@ -436,7 +437,7 @@ def test_a_subject_hides_the_place_and_the_place_does_not_change_behind_it() -> 
     model = speaking()
     place, both = figure((8, 8), 1.0, look=-1.0), figure((8, 8), 1.0, look=-1.0)
     both[:, 4:12, 4:12] = figure((8, 10), 0.5)[:, 4:12, 4:12]
-    empty, full = (model.decoder(told[None]) for told in (place, both))
+    empty, full = (by_cells(model.decoder, told[None]) for told in (place, both))
     changed = (empty - full).abs().amax(1)[0]
     inside = slice(4 * DRAWN, 12 * DRAWN)
     seen = changed[inside, inside].mean().item()

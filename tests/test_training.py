@@ -53,6 +53,15 @@ def test_a_small_mask_weighs_as_much_as_a_large_one() -> None:
     torch.testing.assert_close(masked_loss(made, wanted, mask), torch.tensor((1.0 + 9.0) / 2))
 
 
+def test_channels_of_which_the_denoiser_says_nothing_are_not_judged(base: BaseModel) -> None:
+    """The embedded model leaves components of patches out; what cells tell is all there is."""
+    silent = torch.ones(base.channels, dtype=torch.bool)
+    silent[base.denoised] = False
+    assert not base.unet.conv_out.weight[silent].any()
+    assert base.unet.conv_out.weight[base.denoised].abs().amax((1, 2, 3)).all()
+    assert silent.any()
+
+
 def test_the_untrained_learner_is_the_base_but_for_the_new_words(base: BaseModel) -> None:
     def answer() -> Tensor:
         text = encode(base, ["a fox in the snow"], {})
@@ -84,12 +93,12 @@ def test_every_parameter_has_a_learning_rate_of_its_stage(base: BaseModel) -> No
 
 def test_training_lowers_the_loss(base: BaseModel, tmp_path: Path) -> None:
     """A step's random numbers come from seed and step alone, so two runs compare step by step."""
-    seen = toy(base, "a <pip>")
-    frozen = learn(base, trainable(base, FROZEN), seen, FROZEN, tmp_path, silent)
-    trained = learn(base, trainable(base), seen, CONFIG, tmp_path, silent)
+    seen, losses = toy(base, "a <pip>"), []
+    for config in (replace(FROZEN, steps=8), replace(CONFIG, steps=8)):
+        losses.append(learn(base, trainable(base, config), seen, config, tmp_path, silent))
+    frozen, trained = losses
     assert trained[0] == frozen[0]
-    # Half of the loss is of components, of which the embedded model says nothing.
-    assert sum(trained[-3:]) < 0.99 * sum(frozen[-3:])
+    assert sum(trained[-3:]) < 0.97 * sum(frozen[-3:])
 
 
 def test_the_base_is_bit_equal_after_training(base: BaseModel, tmp_path: Path) -> None:

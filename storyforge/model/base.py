@@ -145,6 +145,12 @@ class BaseModel:
         return int(own) if self.door is None else self.door.channels(self.unet)
 
     @property
+    def denoised(self) -> slice:
+        """Which channels of a latent the denoiser says anything of: of the embedded model's those
+        that tell, of others all."""
+        return self.vae.telling if isinstance(self.vae, PatchAutoencoder) else slice(None)
+
+    @property
     def side(self) -> int:
         """The base's own picture size in pixels."""
         return self.cells * self.vae_scale

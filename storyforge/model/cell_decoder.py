@@ -81,7 +81,8 @@ class Tried(NamedTuple):
 class Equipment(NamedTuple):
     """What a decoder draws with.
 
-    atlases  of each frame, last of the place: `side`, `width`, and `groups` of landmarks
+    atlases  of each frame, last of the place: `side` nodes a side, `width` features, and `groups`
+             of landmarks, each (first, count), that have a plane
     frames   of how many landmarks the frames are known
     inks     colours beside those that are told
     colours  the first numbers of the colours told
@@ -247,13 +248,6 @@ class Decoder(nn.Module):
         self.cells = nn.Sequential(*(Block(cells) for _ in range(depths[0])))
         self.figures = Figures(telling, equipment, cells, (subjects, depths[1]))
         self.behind = Behind(telling, equipment, (places, depths[2]))
-
-    def forward(self, told: torch.Tensor, raster: Raster = FINE) -> torch.Tensor:
-        """(n, t, h, w) to (n, 3, q·h, q·w) in [−1, 1], or a little beyond; q by default 32."""
-        shape = len(told), *told.shape[-2:]
-        every = torch.ones(shape, dtype=torch.bool, device=told.device)
-        pixels = in_picture(self.drawn(told, every, raster), *shape[1:])
-        return pixels.to(told.dtype)
 
     def _named(self, near: torch.Tensor, told: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """How near landmarks are as far as that is decided, and what is told as if it were so."""

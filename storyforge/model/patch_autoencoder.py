@@ -12,7 +12,8 @@ a picture was read, they are drawn. Not covered: how either is drawn, photograph
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,13 @@ SAID = 0.05
 """Components that are all smaller were not read."""
 PLANE = {"side": 2, "width": 1, "groups": ((0, 1),)}
 """The least atlas."""
+
+Kind = TypeVar("Kind")
+
+
+def _each(kind: Callable[..., Kind], rows: Iterable[Iterable[Any]]) -> list[Kind]:
+    """Rows as they stand in a configuration, as what they are."""
+    return [kind(*row) for row in rows]
 
 
 class Exactly(NamedTuple):
@@ -186,28 +194,24 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         places     the first landmark of places, and how many there are
         alone      how many landmarks, from the first, mind what tells of one thing
         frames     for how many points the canonical frames are known
-        atlases    planes of features in each frame, last in the place: `side` nodes a side, `width`
-                   features, `groups` of landmarks, each (first, count), that have a plane
+        atlases    planes of features in each frame, last in the place, as `Equipment` has them
         colours    the first of the three numbers of each colour told
         names      numbers of figures, and of places, that are one of a few points: `Named`
-        solved     colours told that are solved for where pictures are read: `Solved`
-        tried      what is told of places and tried where pictures are read: `Tried`
-        faces      where faces lie: `Faces`; unless it is said, nobody knows
-        shadow     what figures darken below them: `Shadow`
+        solved, tried  colours told that are solved for where pictures are read: `Solved`, and what
+                       of places is tried there: `Tried`
+        faces, shadow  where faces lie, if anybody knows, and what figures darken below them
         inks       with how many other colours a cell is drawn
         reading    widths of the encoder: at quarters of cells, halves, cells and two levels above
-        widths, depths  of the decoder: at cells, of subjects, of places
-        patch_layers  width and depth of what is added where components are drawn
+        widths, depths, patch_layers  of the decoder: at cells, of subjects, of places; and width
+                   and depth of what draws components
         """
         super().__init__()
-        fields = (1, told - OWN - 1) if fields is None else fields
-        self.code = CellEncoder(told, fields, sizes, reading)
-        telling = Telling(told, sizes, mirror, landmarks)
-        looked = [Solved(*each) for each in solved], [Tried(*each) for each in tried]
-        named = [Named(*each) for each in names[0]], [Named(*each) for each in names[1]]
+        self.code = CellEncoder(told, fields or (1, told - OWN - 1), sizes, reading)
+        named = _each(Named, names[0]), _each(Named, names[1])
+        looked = _each(Solved, solved), _each(Tried, tried)
         equipment = Equipment(atlases, frames, inks, colours, places, alone, named, *looked)
         self.shadow = None if shadow is None else Shadow(*shadow)
-        self.decoder = Decoder(telling, equipment, widths, depths)
+        self.decoder = Decoder(Telling(told, sizes, mirror, landmarks), equipment, widths, depths)
         self.patches = PatchCode(latent_channels - told, *patch_layers)
         self.write(pixels_per_cell, cells=sample_size // pixels_per_cell)
 
@@ -272,14 +276,18 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         first = self.config.first
         return torch.cat([components[:, :first], told, components[:, first:]], 1)
 
+    @property
+    def telling(self) -> slice:
+        """Which channels tell."""
+        return slice(self.config.first, self.config.first + self.config.told)
+
     def told(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to what they tell (n, t, h, w)."""
-        return latents[:, self.config.first : self.config.first + self.config.told]
+        return latents[:, self.telling]
 
     def components(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to the components of patches (n, k, h, w)."""
-        first, told = self.config.first, self.config.told
-        return torch.cat([latents[:, :first], latents[:, first + told :]], 1)
+        return torch.cat([latents[:, : self.telling.start], latents[:, self.telling.stop :]], 1)
 
     def draw(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to (n, 3, p·h, p·w) in [−1, 1], where p are the pixels of a cell."""

@@ -312,7 +312,7 @@ def _pass(
         with attending(base, AttentionContext(text)):
             with lower, recorder.watching() if recorder else nullcontext():
                 made = predict(base, part.noisy, part.times, text)
-            loss = _loss(made, part, config, scheduler)
+            loss = _loss(base, made, part, config, scheduler)
             if recorder is not None:
                 astray = outside(recorder, trainable.name, part.prompts, part.weights, part.pointed)
                 share = len(part.prompts) / config.batch_size
@@ -329,10 +329,11 @@ def _pass(
 
 
 def _loss(
-    made: torch.Tensor, part: Noised, config: TrainConfig, scheduler: Noising
+    base: BaseModel, made: torch.Tensor, part: Noised, config: TrainConfig, scheduler: Noising
 ) -> torch.Tensor:
     """What the part's pictures add to the mean over the batch."""
-    losses = picture_losses(made, part.wanted, part.weights)
+    said = made[:, base.denoised], part.wanted[:, base.denoised]
+    losses = picture_losses(*said, part.weights)
     losses = losses * error_weights(scheduler, part.times, config.min_snr_gamma)
     return losses.sum() / config.batch_size
 

@@ -212,8 +212,7 @@ class Learner:
         seen = conditions.tensors(rows, generator).to(device)
         drawn, cover = latents.rows(rows)
         counts = (1 + SUBJECT_WEIGHT * cover) * latents.fineness
-        counts[:, : parts.TOLD.start] = 0
-        counts[:, parts.TOLD.stop :] = 0
+        counts[:, parts.READ] = 0
         clean, weight = (torch.from_numpy(x).to(device) for x in (drawn, counts))
         noise, steps = torch.randn_like(clean), self._noise_levels(len(rows), generator)
         noisy = parts.unheard(self.scheduler.add_noise(clean, noise, steps))

@@ -196,8 +196,7 @@ class Denoiser:
         texts = ["" if rng.random() < CAPTION_DROPOUT else t for t in texts]
         drawn, cover = latents.rows(row)
         counts = (1 + SUBJECT_WEIGHT * cover + HEAD_WEIGHT * latents.heads(row)) * latents.fineness
-        counts[:, : parts.TOLD.start] = 0
-        counts[:, parts.TOLD.stop :] = 0
+        counts[:, parts.READ] = 0
         clean, weight = (torch.from_numpy(each).to(device) for each in (drawn, counts))
         torch.manual_seed(int(rng.integers(2**62)))
         with narrowly(device):

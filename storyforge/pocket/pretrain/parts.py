@@ -21,6 +21,8 @@ FIRST = 20
 """Of the channels that tell. As many components stand before them as there once were, so that the
 same noise makes the same picture as then."""
 TOLD = slice(FIRST, FIRST + world.MEANINGS)
+READ = [*range(TOLD.start), *range(TOLD.stop, LATENT_CHANNELS)]
+"""The channels of components, which only an encoder knows."""
 SPOT = (FIRST + world.SPOT, FIRST + world.SPOT + 1)
 TEXT_WIDTH = 160
 POSITIONS = 77
@@ -74,9 +76,9 @@ def silence_components(unet: UNet2DConditionModel) -> None:
     would read off them what it is to tell, and so would all that learns beside it, concepts and
     adapters. No gradient passes here, in or out.
     """
-    for weight in (unet.conv_in.weight.transpose(0, 1), unet.conv_out.weight, unet.conv_out.bias):
-        weight[: TOLD.start] = 0
-        weight[TOLD.stop :] = 0
+    unet.conv_in.weight[:, READ] = 0
+    unet.conv_out.weight[READ] = 0
+    unet.conv_out.bias[READ] = 0
 
 
 def unheard(latents: torch.Tensor) -> torch.Tensor:
