@@ -30,12 +30,12 @@ from PIL import Image, ImageFilter
 from benchmarks import judge as judges
 from benchmarks import kept, redrawn
 from storyforge.geometry.pose import keypoint_picture
-from storyforge.metrics.prompts import with_articles
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.denoising import Extras, denoise, start_latents
 from storyforge.model.tokens import encode
 from storyforge.modelref import ADAPTERS
+from storyforge.pictures import with_articles
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.conditions import SIDE, stand_of
 from storyforge.pocket.world import pencil

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.features --json` learns the sample concepts and the first N of the cast, draws
 each alone and all of a folder fused, and asks the judge (`benchmarks/redrawn.py`) for every feature
-that a concept has. The judge draws again what it sees, and has no part in training the model.
+that a concept has. The judge draws again what it sees, and has no part in training the model; it
+begins with who a character is and what it wears, and is told none of its features.
 `drawings` is what it finds in the concepts' own pictures: no model can do better; `base` what it
 finds where the model is told the concept's class instead. A share is of pictures; each concept
 counts the same. What is learnt and drawn is kept, and an interrupted run goes on. Not covered:
@@ -16,6 +17,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Final
@@ -30,6 +32,7 @@ from benchmarks.fusionways import Variant, opened, told
 from concepts import draw
 from storyforge.errors import StoryForgeError
 from storyforge.pocket import world
+from storyforge.pocket.world.looks import Look
 from storyforge.settings import FuseSettings
 
 SAMPLES: Final = Path(draw.__file__).parent
@@ -44,10 +47,16 @@ ELSE: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Of objects and scenes: the judge's question -> the answer that is right."""
 
+MIDDLE: Final = world.Subject(Look("fox", "orange"), 0.5, 0.9, 0.6)
+"""Where somebody is looked for if nobody is guessed."""
+
 Shares = dict[str, dict[str, float]]
 """Concept -> feature -> share of pictures"""
 
 Pixels = NDArray[np.uint8]
+
+Judging = tuple[judge.Judge, redrawn.Judge]
+"""What guesses, and what draws the guess again."""
 
 
 def wanted(name: str) -> dict[str, str]:
@@ -80,9 +89,22 @@ def found(answers: judge.Answers, question: str, right: str) -> NDArray[np.bool_
     return np.asarray(np.any(sides, axis=0), bool)
 
 
-def shares(who: redrawn.Judge, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:
+def begun(name: str, guess: world.Picture) -> world.Picture:
+    """A guess with the character itself, without its features, in the place of the largest."""
+    if name not in CHARACTERS:
+        return guess
+    largest = max(guess.subjects, key=lambda subject: subject.size, default=MIDDLE)
+    seen = largest.what if isinstance(largest.what, Look) else Look("fox", "orange")
+    look = replace(CHARACTERS[name], extras=(), fur=seen.fur, pose=seen.pose, holding=seen.holding)
+    others = (subject for subject in guess.subjects if subject is not largest)
+    return replace(guess, subjects=(replace(largest, what=look), *others))
+
+
+def shares(judging: Judging, name: str, pictures: Sequence[Pixels]) -> dict[str, float]:
     """Feature of a concept -> share of its pictures in which it is found."""
-    answers = who(pictures, ())
+    learnt, who = judging
+    guesses = redrawn.guesses(learnt, pictures)
+    answers = who(pictures, [begun(name, guess) for guess in guesses])
     return {
         right: float(found(answers, question, right).mean())
         for question, right in wanted(name).items()
@@ -109,7 +131,7 @@ def own_pictures(folder: Path) -> list[Pixels]:
     return read(sorted(p for p in folder.glob("*.png") if not p.stem.endswith("-mask")))
 
 
-def measured(asked: argparse.Namespace, who: redrawn.Judge) -> dict[str, Shares]:
+def measured(asked: argparse.Namespace, judging: Judging) -> dict[str, Shares]:
     """The shares of one folder of concepts, by `drawings`, `base`, `alone` and `fused`."""
     known = len(list(asked.concepts.glob("*/concept.yaml")))
     bench, gallery = opened(asked, min(asked.n, known))
@@ -121,10 +143,10 @@ def measured(asked: argparse.Namespace, who: redrawn.Judge) -> dict[str, Shares]
     for name in (task.concept for task in bench.cast.tasks("ed-lora", bench.count)):
         if not wanted(name):
             continue
-        rows["drawings"][name] = shares(who, name, own_pictures(asked.concepts / name))
+        rows["drawings"][name] = shares(judging, name, own_pictures(asked.concepts / name))
         for row, condition in conditions.items():
             tasks = [task for _, task in bench.shown.answers[condition][name]]
-            rows[row][name] = shares(who, name, read([gallery.path(task) for task in tasks]))
+            rows[row][name] = shares(judging, name, read([gallery.path(task) for task in tasks]))
     return rows
 
 
@@ -153,12 +175,13 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     if not asked.cast.is_dir():
         cast.draw_all(asked.cast)
-    who = redrawn.judge_of(judge.open_judge(), asked.jobs)
+    learnt = judge.open_judge()
+    judging = learnt, redrawn.judge_of(learnt, asked.jobs)
     rows: dict[str, Shares] = {}
     try:
         for folder in (SAMPLES, asked.cast):
             asked.concepts = folder
-            made = _drawn(folder, who) if asked.drawings else measured(asked, who)
+            made = _drawn(folder, judging) if asked.drawings else measured(asked, judging)
             for row, concepts in made.items():
                 rows.setdefault(row, {}).update(concepts)
     except StoryForgeError as exc:
@@ -168,9 +191,11 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
-def _drawn(folder: Path, who: redrawn.Judge) -> dict[str, Shares]:
+def _drawn(folder: Path, judging: Judging) -> dict[str, Shares]:
     names = [path.parent.name for path in sorted(folder.glob("*/concept.yaml"))]
-    return {"drawings": {n: shares(who, n, own_pictures(folder / n)) for n in names if wanted(n)}}
+    return {
+        "drawings": {n: shares(judging, n, own_pictures(folder / n)) for n in names if wanted(n)}
+    }
 
 
 if __name__ == "__main__":

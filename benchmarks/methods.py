@@ -23,7 +23,7 @@ from PIL import Image
 from storyforge.executor import OnProgress, run
 from storyforge.metrics.alignment import among_themselves, image_alignment, text_alignment
 from storyforge.metrics.clip import Clip
-from storyforge.metrics.prompts import prompts_for, with_articles
+from storyforge.metrics.prompts import prompts_for
 from storyforge.metrics.references import references_of
 from storyforge.model.attention import AttentionContext
 from storyforge.model.base import BaseModel
@@ -33,6 +33,7 @@ from storyforge.model.denoising import denoise, start_latents
 from storyforge.model.lora import attached
 from storyforge.model.tokens import ConceptTokens, encode
 from storyforge.modelref import ModelRef
+from storyforge.pictures import with_articles
 from storyforge.plan.keys import key_of
 from storyforge.plan.plan import train_task
 from storyforge.settings import TrainSettings

@@ -405,6 +405,15 @@ def with_article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
+def with_articles(text: str) -> str:
+    """The text with `an` before vowels: what was put in a prompt's gap may begin with one."""
+    words = text.split(" ")
+    for index, following in enumerate(words[1:]):
+        if words[index] == "a" and following[:1] in "aeiou":
+            words[index] = "an"
+    return " ".join(words)
+
+
 def cut_out(folder: Path, source: ConceptPicture) -> Image.Image:
     """The picture on white, cut to the box round its mask if it has one that shows anything."""
     picture = open_picture(folder / source.file)

@@ -88,6 +88,9 @@ class TrainSettings(BaseModel):
     """seed of the training's randomness"""
     prior_share: float | None = Field(default=None, ge=0, lt=1)
     """share of each batch that shows the class instead of the concept"""
+    masked_prior: float | None = Field(default=None, ge=0, le=100)
+    """weight of what is around the subject in pictures with a mask, which is to stay what the base
+    makes of it when it is told the class"""
     method: Literal["ed-lora", "lora", "textual-inversion", "p-plus", "custom-diffusion"] = (
         "ed-lora"
     )

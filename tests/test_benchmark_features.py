@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks import cast, features, judge
 from concepts import draw
 from storyforge.pocket import world
+from storyforge.pocket.world.looks import Look
 
 
 def seen(pictures: list[world.Picture]) -> judge.Answers:
@@ -63,3 +66,18 @@ def test_a_share_counts_every_concept_the_same() -> None:
 
 def test_the_cast_is_judged_by_names_that_it_has() -> None:
     assert {name for name in features.ELSE if name != "lantern"} <= set(cast.ORDER)
+
+
+def test_the_judge_begins_with_who_it_is_and_none_of_its_features() -> None:
+    seen = world.Subject(Look("mouse", "brown", pose="waving"), 0.2, 0.9, 0.6)
+    guess = world.Picture("snow", "night", "clear", (seen,), 0)
+    (subject,) = features.begun("pip", guess).subjects
+    assert isinstance(subject.what, Look)
+    assert (subject.what.species, subject.what.garment, subject.what.pose) == (
+        *("fox", "shirt", "waving"),
+    )
+    assert subject.what.extras == ()
+    assert subject.x == seen.x
+    (found,) = features.begun("pip", replace(guess, subjects=())).subjects
+    assert found.x == 0.5
+    assert features.begun("moonwood", guess) is guess

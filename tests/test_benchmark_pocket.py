@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from benchmarks import control as controls
 from benchmarks import judge as judges
 from benchmarks import pocket
-from storyforge.metrics.prompts import with_articles
 from storyforge.model.base import BaseModel
+from storyforge.pictures import with_articles
 from storyforge.pocket import world
 from storyforge.pocket.pretrain.fidelity import Through
 

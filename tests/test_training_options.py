@@ -254,6 +254,37 @@ def test_attention_is_drawn_into_masks_only_where_there_are_some(
     assert losses(pointed, 0.5) > losses(pointed, 0.0)
 
 
+def test_what_is_outside_a_mask_stays_what_the_base_makes_of_the_class(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    seen = toy(base, "a <pip>", "a fox")
+    for mask in seen.masks:
+        mask[..., 1:] = 0
+    noisy, time = torch.randn_like(torch.stack(seen.latents)), torch.tensor([600, 600])
+
+    def astray(weight: float) -> float:
+        made = trainable(base)
+        asked = replace(CONFIG, steps=12, batch_size=2, masked_prior=weight)
+        learn(base, made, seen, asked, tmp_path / f"{weight}", silent)
+        with torch.no_grad():
+            text = encode(base, ["a fox", "a fox"], {})
+            with attending(base, AttentionContext(text)):
+                told = predict(base, noisy, time, text)
+            with attached(base, made.deltas()):
+                text = encode(base, ["a <pip>", "a <pip>"], made.tokens())
+                with attending(base, AttentionContext(text)):
+                    said = predict(base, noisy, time, text)
+        return (said - told)[..., 1:].square().mean().item()
+
+    assert astray(10.0) < 0.5 * astray(0.0)
+
+
+def test_where_no_picture_has_a_mask_nothing_is_held(base: BaseModel, tmp_path: Path) -> None:
+    plain = trained(base, SHORT, tmp_path / "1")
+    held = trained(base, replace(SHORT, masked_prior=1.0), tmp_path / "2")
+    assert plain[0] == held[0]
+
+
 def test_pictures_of_several_shapes_are_learnt_from_together(
     base: BaseModel, tmp_path: Path
 ) -> None:

@@ -16,8 +16,8 @@ from typing import Final
 from storyforge.errors import StoryForgeError, closest
 from storyforge.evaluate.compositions import caption
 from storyforge.evaluate.gallery import keyed
-from storyforge.metrics.prompts import with_articles
 from storyforge.modelref import ModelRef
+from storyforge.pictures import with_articles
 from storyforge.plan.panels import panel_task
 from storyforge.settings import Compose, Control, Solver
 from storyforge.story.concept import ConceptSpec

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from storyforge.evaluate.gallery import keyed
-from storyforge.metrics.prompts import prompts_for, with_articles
+from storyforge.metrics.prompts import prompts_for
 from storyforge.modelref import ModelRef, is_embedded
+from storyforge.pictures import with_articles
 from storyforge.tasks import PanelTask, TrainTask
 
 

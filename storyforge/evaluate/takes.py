@@ -19,9 +19,9 @@ from storyforge.geometry.box import Box
 from storyforge.metrics.alignment import text_alignment
 from storyforge.metrics.clip import Clip
 from storyforge.metrics.eyes import eyes_seen
-from storyforge.metrics.prompts import with_articles
 from storyforge.metrics.references import cut, references_of
 from storyforge.model.prompt_weights import pieces_of
+from storyforge.pictures import with_articles
 from storyforge.plan.plan import Plan
 from storyforge.provenance.found import found_boxes
 from storyforge.provenance.recipe import subjects_in

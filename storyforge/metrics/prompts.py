@@ -145,12 +145,3 @@ def prompts_for(kind: Kind, *, pocket: bool) -> Prompts:
     if kind == "scene":
         return _SCENE_POCKET if pocket else _SCENE
     return _SUBJECT_POCKET if pocket else _SUBJECT
-
-
-def with_articles(text: str) -> str:
-    """The text with `an` before vowels: what was put in a prompt's gap may begin with one."""
-    words = text.split(" ")
-    for index, following in enumerate(words[1:]):
-        if words[index] == "a" and following[:1] in "aeiou":
-            words[index] = "an"
-    return " ".join(words)

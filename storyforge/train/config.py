@@ -53,6 +53,7 @@ class TrainConfig:
     noise_offset: float
     prior_share: float
     seed: int
+    masked_prior: float = 0.0
     method: str = "ed-lora"
     layers: tuple[str, ...] | None = None
     buckets: bool = False
@@ -120,6 +121,7 @@ def config_of(task: TrainTask, base: BaseModel) -> TrainConfig:
         noise_offset=pick(own.noise_offset, defaults.noise_offset),
         prior_share=pick(own.prior_share, defaults.prior_share),
         seed=own.seed,
+        masked_prior=pick(own.masked_prior, defaults.masked_prior),
         method=own.method,
         layers=own.layers,
         buckets=bool(own.buckets),

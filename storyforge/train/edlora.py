@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from storyforge.model.base import BaseModel
 from storyforge.model.lora import attached
 from storyforge.model.prediction import Noising, error_weights, noising_of
 from storyforge.model.tokens import encode, token_ids
+from storyforge.pictures import with_articles
 from storyforge.tasks import TrainTask
 from storyforge.train.checkpoint import TrainingState, load_state, save_state
 from storyforge.train.composing import with_composed
@@ -305,6 +306,7 @@ def _pass(
     trainable, dtype = progress.trainable, config.autocast(base.device)
     recorder = AttentionRecorder(base) if config.attention_reg else None
     lower = nullcontext() if dtype is None else torch.autocast(base.device.type, dtype)
+    around = _around(base, trainable, part, lower) if config.masked_prior else None
     with attached(base, trainable.deltas()), _checkpointing(base, config.checkpointing):
         with lower:
             text = encode(base, part.prompts, trainable.tokens())
@@ -313,6 +315,9 @@ def _pass(
             with lower, recorder.watching() if recorder else nullcontext():
                 made = predict(base, part.noisy, part.times, text)
             loss = _loss(base, made, part, config, scheduler)
+            if around is not None:
+                rows, held = around
+                loss += config.masked_prior * _loss(base, made[rows], held, config, scheduler)
             if recorder is not None:
                 astray = outside(recorder, trainable.name, part.prompts, part.weights, part.pointed)
                 share = len(part.prompts) / config.batch_size
@@ -336,6 +341,36 @@ def _loss(
     losses = picture_losses(*said, part.weights)
     losses = losses * error_weights(scheduler, part.times, config.min_snr_gamma)
     return losses.sum() / config.batch_size
+
+
+@torch.no_grad()
+def _around(
+    base: BaseModel,
+    trainable: TrainableConcept,
+    part: Noised,
+    lower: AbstractContextManager[object],
+) -> tuple[list[int], Noised] | None:
+    """What is to stay as it is outside the masks: what the base makes of it, told the class.
+
+    A concept learnt inside its mask alone leaves what is outside to chance, and every place that
+    it is drawn in suffers (OneTrainer's *masked prior preservation*). Pictures that count in full
+    have nothing outside.
+
+    Returns:
+      which pictures of the part, and these with what is wanted of them; None for none
+    """
+    rows = [i for i, each in enumerate(part.weights) if each.min() < 1]
+    if not rows:
+        return None
+    said, class_phrase = f"<{trainable.name}>", trainable.class_phrase
+    prompts = [with_articles(part.prompts[i].replace(said, class_phrase)) for i in rows]
+    noisy, times = part.noisy[rows], part.times[rows]
+    with lower:
+        text = encode(base, prompts, {})
+        with attending(base, AttentionContext(text)):
+            made = predict(base, noisy, times, text)
+    pointed = [part.pointed[i] for i in rows]
+    return rows, Noised(noisy, made, times, 1 - part.weights[rows], prompts, pointed)
 
 
 @contextmanager

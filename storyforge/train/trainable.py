@@ -27,7 +27,7 @@ class TrainableConcept(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed)
         method = METHODS[config.method]
-        self.name, self.groups = name, base.family.groups
+        self.name, self.class_phrase, self.groups = name, class_phrase, base.family.groups
         words = new_tokens(base, name, class_phrase, generator).words
         words = words if method.layered else words[:, :1]
         self.words = nn.Parameter(words[: method.words].clone())
