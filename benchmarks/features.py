@@ -164,6 +164,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=1, help="pictures of each prompt [1]")
     made.add_argument("--steps", type=int, help="denoising steps; the model's habit if left out")
     made.add_argument("--jobs", type=int, default=1, help="processes side by side [1]")
+    made.add_argument("--samples", action="store_true", help="the sample concepts alone")
     made.add_argument("--drawings", action="store_true", help="judge the concepts' drawings alone")
     made.add_argument("--threads", type=int, default=1)
     return made
@@ -173,13 +174,14 @@ def main() -> None:
     """Measure and print."""
     asked = parser().parse_args()
     torch.set_num_threads(asked.threads)
-    if not asked.cast.is_dir():
+    folders = [SAMPLES] if asked.samples else [SAMPLES, asked.cast]
+    if not asked.samples and not asked.cast.is_dir():
         cast.draw_all(asked.cast)
     learnt = judge.open_judge()
     judging = learnt, redrawn.judge_of(learnt, asked.jobs)
     rows: dict[str, Shares] = {}
     try:
-        for folder in (SAMPLES, asked.cast):
+        for folder in folders:
             asked.concepts = folder
             made = _drawn(folder, judging) if asked.drawings else measured(asked, judging)
             for row, concepts in made.items():

@@ -78,6 +78,7 @@ class Defaults:
     train_*                            the recipe of ED-LoRA (Mix-of-Show, suppl.)
     prior_share                        part of a training batch that is the base's own pictures
     masked_prior                       weight of what the base makes of a masked subject's place
+    unmasked_pace                      share of the learning rates where no picture has a mask
 
     Products are named by the settings that differ from the values here: a value that changes is to
     change the `make` of the key inputs in `plan`.
@@ -99,6 +100,7 @@ class Defaults:
     noise_offset: NonNegativeFloat = 0.01
     prior_share: Share = 0.25
     masked_prior: NonNegativeFloat = 0.0
+    unmasked_pace: NonNegativeFloat = 1.0
     prior_pictures: PositiveInt = 32
     prior_prompts: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "a photo",

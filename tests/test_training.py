@@ -21,7 +21,7 @@ from storyforge.model.lora import attached
 from storyforge.model.tokens import encode
 from storyforge.settings import TrainSettings
 from storyforge.train import edlora
-from storyforge.train.config import config_of
+from storyforge.train.config import config_of, unmasked
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
 from storyforge.train.loss import masked_loss
@@ -292,3 +292,14 @@ def test_what_the_author_leaves_out_is_the_habit_of_the_base(
     assert (made.steps, made.batch_size) == (defaults.train_steps, defaults.train_batch)
     assert (made.embedding_lr, made.text_lr) == (defaults.embedding_lr, defaults.text_lr)
     assert (made.unet_lr, made.seed, made.alpha) == (0.0, 3, made.rank)
+
+
+def test_where_no_picture_has_a_mask_the_habits_are_slower_and_the_authors_rates_stay(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(train_task(base, tmp_path), settings=TrainSettings(unet_lr=0.5))
+    monkeypatch.setattr(base, "defaults", replace(base.defaults, unmasked_pace=0.5))
+    held = config_of(task, base)
+    made = unmasked(held, task, base)
+    assert made == replace(held, embedding_lr=held.embedding_lr / 2, text_lr=held.text_lr / 2)
+    assert made.unet_lr == 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -34,6 +34,8 @@ METHODS = {
 """ED-LoRA (Mix-of-Show §3.2) and what it is compared with: LoRA with a rare word that stays as it
 is, Textual Inversion (Gal et al. 2022), P+ (Voynov et al. 2023), and Custom Diffusion (Kumari et
 al. 2023): a word, and the keys and values of cross-attention."""
+
+_RATES = ("embedding_lr", "text_lr", "unet_lr")
 
 _CHECKS = 8
 """Times at which a run is judged, if nothing else is said."""
@@ -140,3 +142,13 @@ def config_of(task: TrainTask, base: BaseModel) -> TrainConfig:
         stop_early=own.stop_early,
         check_every=own.check_every,
     )
+
+
+def unmasked(config: TrainConfig, task: TrainTask, base: BaseModel) -> TrainConfig:
+    """The numbers for pictures without any mask: what the base likes, and nothing holds, is slower.
+
+    Rates that the author says stay as they are.
+    """
+    names = (name for name in _RATES if getattr(task.settings, name) is None)
+    pace = base.defaults.unmasked_pace
+    return replace(config, **{name: pace * getattr(config, name) for name in names})

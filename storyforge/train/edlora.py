@@ -28,7 +28,7 @@ from storyforge.pictures import with_articles
 from storyforge.tasks import TrainTask
 from storyforge.train.checkpoint import TrainingState, load_state, save_state
 from storyforge.train.composing import with_composed
-from storyforge.train.config import TrainConfig, config_of
+from storyforge.train.config import TrainConfig, config_of, unmasked
 from storyforge.train.dataset import Example, read_examples
 from storyforge.train.drift import drift_of
 from storyforge.train.logs import Logs
@@ -97,6 +97,8 @@ def _train(
     config = config_of(task, base)
     _check_asked(base, config)
     examples = _examples(task, base, config)
+    if all(example.mask is None for example in examples):
+        config = unmasked(config, task, base)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)
     seen = training_set(
         base, examples, _prior(base, config, scratch, on_progress), scratch.parent / "latents"
