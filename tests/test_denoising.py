@@ -10,7 +10,8 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
 from storyforge.errors import StoryForgeError
-from storyforge.model.attention import AttentionContext
+from storyforge.model import denoising
+from storyforge.model.attention import AttentionContext, predict
 from storyforge.model.base import BaseModel
 from storyforge.model.denoising import (
     SCHEDULERS,
@@ -89,6 +90,21 @@ def test_guidance_scale_one_does_not_hear_the_negative_prompt(base: BaseModel) -
 
 # diffusers' own arrays and numpy 2 do not quite agree.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_there_is_guidance_in_its_part_of_the_steps_alone(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(*said: object) -> Tensor:
+        made = predict(*said)
+        asked.append(len(made))
+        return made
+
+    monkeypatch.setattr(denoising, "predict", counted)
+    sampled(base, small(base, 7), steps=4, guidance_interval=(0.25, 0.75))
+    assert asked == [1, 2, 2, 1]
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_ends_with_numbers_and_repeats_itself(base: BaseModel, name: str) -> None:
     extras = Extras(seeds=(7,))

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.headers.header import read_header
-from storyforge.headers.kinds import XTI_SITES, describe
+from storyforge.headers.kinds import XTI_SITES, describe, trigger_of
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import Concept
 from storyforge.model.family import text_core
 from storyforge.model.formats import diffusers_lora, kohya, mix_of_show, textual_inversion, xti
+from storyforge.model.formats.export import Target, export_concept
 from storyforge.model.formats.foreign import EXACT, Imported, Wanted, import_concept
 from storyforge.model.lora import Delta
 from storyforge.model.lorafile import changes_of
@@ -357,6 +358,38 @@ def test_what_is_exported_comes_back_bit_for_bit(
         for name, delta in again.deltas.items():
             assert torch.equal(delta.up * delta.scale, learnt.deltas[name].up)
             assert torch.equal(delta.down, learnt.deltas[name].down)
+
+
+@pytest.mark.parametrize(
+    ("to", "lora_file", "called"),
+    [
+        ("kohya", "pip.safetensors", "pip_emb"),
+        ("diffusers", "pytorch_lora_weights.safetensors", "<pip>"),
+        ("comfyui", "loras/pip.safetensors", "embedding:pip"),
+        ("webui", "Lora/pip.safetensors", "pip"),
+    ],
+)
+def test_an_exported_lora_brings_every_layers_words_back(
+    tiny: BaseModel, learnt: Concept, tmp_path: Path, to: Target, lora_file: str, called: str
+) -> None:
+    export_concept(learnt, to, tmp_path)
+    assert trigger_of(read_header(tmp_path / lora_file)) == called
+    made = taken(tiny, tmp_path / lora_file)
+    assert torch.equal(made.concept.tokens.words, learnt.tokens.words.half().float())
+    assert made.said == "2 vectors of its own"
+    own = "2 vectors of its own" if to == "webui" else "fox"
+    assert taken(tiny, tmp_path / lora_file, "fox").said == own
+
+
+@pytest.mark.parametrize(
+    "broken", ["", "{}", '{"shape": [2, 1, 3], "float16": "AAAA"}', '{"shape": 1, "float16": ""}']
+)
+def test_words_that_are_broken_on_the_way_are_an_error(
+    tiny: BaseModel, tmp_path: Path, broken: str
+) -> None:
+    path = lora(tiny, tmp_path / "a.safetensors", {"storyforge.words": broken})
+    with pytest.raises(EnvironmentProblem, match="brings words along that cannot be read"):
+        taken(tiny, path)
 
 
 def webui_layer(key: str) -> str:

@@ -80,6 +80,9 @@ def findings(folder: Path, prompt: str, more: str = "") -> list[str]:
         ('"a {red|blue} fox"', "{red|blue}"),
         ("a __colour__ fox", "__colour__"),
         ('"a [cat:dog:0.5]"', "[cat:dog:0.5]"),
+        ('"a [cat|dog]"', "[cat|dog]"),
+        ("""'("a fox", "a cat").blend(1, 1)'""", ").blend("),
+        ("a embedding:pip in the snow", "embedding:pip"),
     ],
 )
 def test_other_programs_syntax_is_named_at_its_place(

@@ -96,6 +96,18 @@ def test_what_is_asked_for_is_obeyed_and_nonsense_is_named(
         asked_placement(str(folder))
 
 
+@pytest.mark.parametrize("device", ["cuda:7", "mps", "toaster"])
+def test_a_device_that_is_not_here_is_named_before_anything_is_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device.startswith("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv(DEVICE, device)
+    with pytest.raises(StoryForgeError, match=f"`--device {device}`.* cannot be had"):
+        asked_placement(str(folder))
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_half_precision_draws_nearly_the_same(kind: str) -> None:
     full = drawn(base_of(tiny_pipeline(kind)))

@@ -114,7 +114,7 @@ def asked_placement(reference: str) -> Placement:
     try:
         wanted = float(room) * GIB if room else None
         device = os.environ.get(DEVICE) or None
-        torch.device(device or "cpu")
+        _check_there(torch.device(device or "cpu"))
     except (ValueError, RuntimeError) as exc:
         raise StoryForgeError(
             f"`--device {os.environ.get(DEVICE)}` with `--vram {room}` cannot be had: {exc}",
@@ -122,6 +122,16 @@ def asked_placement(reference: str) -> Placement:
         ) from exc
     eight_bits = os.environ.get(EIGHT_BITS) == "1"
     return placement_for(weights_of(reference), device, wanted, eight_bits=eight_bits)
+
+
+def _check_there(device: torch.device) -> None:
+    """Raise ValueError for a device that this machine, or this torch, does not have."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch finds no CUDA device here")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there are {torch.cuda.device_count()} CUDA devices, from cuda:0 on")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("torch finds no Metal device here")
 
 
 def open_placed(reference: str, identity: str) -> BaseModel:

@@ -15,7 +15,14 @@ from safetensors.torch import save_file
 
 from storyforge.errors import StoryForgeError
 from storyforge.model.concept import Concept
-from storyforge.model.formats import diffusers_lora, kohya, mix_of_show, textual_inversion, xti
+from storyforge.model.formats import (
+    carried_words,
+    diffusers_lora,
+    kohya,
+    mix_of_show,
+    textual_inversion,
+    xti,
+)
 from storyforge.model.lora import Delta
 from storyforge.model.tokens import ConceptTokens
 
@@ -73,11 +80,11 @@ def export_concept(concept: Concept, to: Target, folder: Path) -> Exported:
             return Exported((path,), f"`{said}` in a prompt", 0.0)
         case "xti":
             path = folder / f"{name}.safetensors"
-            xti.write_words(words, path, _metadata(concept, "textual-inversion"))
+            xti.write_words(words, path, _metadata(concept, "textual-inversion", name))
             return Exported((path,), "`--XTI_embeddings` of gen_img_diffusers.py", 0.0)
         case "ti":
             path = folder / f"{name}.safetensors"
-            told = _metadata(concept, "textual-inversion")
+            told = _metadata(concept, "textual-inversion", name)
             textual_inversion.write_words(words, path, told, _widths(concept))
             return Exported((path,), "the file's name in a prompt", lost)
         case _:
@@ -99,10 +106,17 @@ def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Expor
         "comfyui": f"the LoRA at strength 1, and `embedding:{name}` in a prompt",
         "webui": f"`<lora:{name}:1> {name}` in a prompt",
     }
+    calls = {
+        "kohya": f"{name}_emb",
+        "diffusers": f"<{name}>",
+        "comfyui": f"embedding:{name}",
+        "webui": name,
+    }
     lora, beside = (folder / place for place in places[to])
     for path in (lora, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
-    told, of_words = _metadata(concept, "lora"), _metadata(concept, "textual-inversion")
+    told = _metadata(concept, "lora", calls[to]) | carried_words.written(concept.tokens.words)
+    of_words = _metadata(concept, "textual-inversion", calls[to])
     widths = _widths(concept)
     if concept.joint:
         uses["diffusers"] = "`load_lora_weights`; its words stock pipelines have no place for"
@@ -134,15 +148,18 @@ _CLIPS: Final = (768, 1280)
 """Widths of SDXL's two text encoders."""
 
 
-def _metadata(concept: Concept, what: str) -> dict[str, str]:
-    """ModelSpec's fields and kohya's, the licence among them; nothing of what nothing tells."""
+def _metadata(concept: Concept, what: str, call: str) -> dict[str, str]:
+    """ModelSpec's fields and kohya's, the licence among them; nothing of what nothing tells.
+
+    call  what is written in a prompt to have the concept
+    """
     architecture = concept.architecture
     told = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture}/{what}" if architecture else "",
         "modelspec.implementation": "storyforge",
         "modelspec.title": concept.name,
-        "modelspec.trigger_phrase": f"<{concept.name}>" if what == "lora" else concept.name,
+        "modelspec.trigger_phrase": call,
         "modelspec.license": concept.licence or "",
         "ss_output_name": concept.name,
         "ss_base_model_version": _VERSIONS.get(architecture or "", ""),

@@ -26,7 +26,7 @@ from storyforge.headers.kinds import (
 from storyforge.model.base import BaseModel
 from storyforge.model.concept import Concept
 from storyforge.model.family import token_table
-from storyforge.model.formats import mix_of_show, textual_inversion, xti
+from storyforge.model.formats import carried_words, mix_of_show, textual_inversion, xti
 from storyforge.model.formats.adapter import (
     AdapterFile,
     LayerParts,
@@ -86,6 +86,8 @@ def import_concept(base: BaseModel, path: Path, wanted: Wanted) -> Imported:
     words, layers = _content(base, told, tensors)
     deltas, left, share = _attention(base, told, layers)
     text = None
+    if wanted.trigger is None:
+        words = _carried(header, words)
     if words is None:
         text = wanted.trigger or trigger_of(header) or wanted.class_phrase
         words = _written(base, path, text)
@@ -132,6 +134,17 @@ def _content(
         case _:
             adapter = read_adapter(told.header.path)
             return _flat(textual_inversion.read_words(tensors)), adapter.layers
+
+
+def _carried(header: Header, words: torch.Tensor | None) -> torch.Tensor | None:
+    """Every layer's words, where storyforge wrote the file; else those that it has for all."""
+    try:
+        return carried_words.read(header.metadata, words)
+    except ValueError as exc:
+        raise EnvironmentProblem(
+            f"`{header.path}` brings words along that cannot be read: {exc}",
+            hint="get the file again, or say its words: `concept import FILE --trigger WORDS`",
+        ) from exc
 
 
 def _flat(words: Mapping[str, torch.Tensor]) -> torch.Tensor | None:

@@ -415,6 +415,9 @@ _STRANGE: Final = (
     (re.compile(r"<(?:lora|lyco|hypernet):[^>]*>"), "list the file under `sampling: {lora: …}`"),
     (re.compile(r"\bBREAK\b|\bAND\b"), "give each part a region of its own"),
     (re.compile(r"\{[^{}]*\|[^{}]*\}|__[\w/-]+__"), "write one of the words"),
+    (re.compile(r"\[[^\[\]|]+\|[^\[\]]+\]"), "write one of the words"),
+    (re.compile(r"\)\.(?:blend|and|swap)\("), "write one prompt"),
+    (re.compile(r"\bembedding:[\w.-]+"), "list the file under `characters:` and write `<name>`"),
     (re.compile(r"\[[^\[\]:]*:[^\[\]]*:?\s*[\d.]+\]"), "write what is seen in the end"),
 )
 
