@@ -16,6 +16,7 @@ from tiny import save_base
 from torch import Tensor, nn
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.names import part_of
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.family import text_core
 from storyforge.model.lorafile import changes_of, loras_merged
@@ -382,3 +383,30 @@ def test_what_is_not_read_is_never_dropped(tiny: BaseModel, tmp_path: Path) -> N
     save_file({**tensors, "something.else": noise(3)}, tmp_path / "b.safetensors")
     with pytest.raises(EnvironmentProblem, match=r"something\.else"):
         changes_of(tiny, tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("key", "layer"),
+    [
+        (
+            "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_A.weight",
+            "unet down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        ),
+        (
+            "base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight",
+            "transformer transformer_blocks_0_attn_to_q",
+        ),
+        (
+            "base_model.model.layers.3.attention.to_k.lora_B.weight",
+            "transformer layers_3_attention_to_k",
+        ),
+        (
+            "transformer.single_transformer_blocks.1.attn.to_out.lora_B.weight",
+            "transformer single_transformer_blocks_1_attn_to_out",
+        ),
+    ],
+)
+def test_layers_have_one_name_whoever_wrote_them(key: str, layer: str) -> None:
+    part = part_of(key)
+    assert part is not None
+    assert part.name == layer

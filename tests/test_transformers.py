@@ -18,6 +18,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLFlux2, DiffusionPipeline
 from PIL import Image
+from safetensors.torch import save_file
 from support import hub_of, panel, random_deltas
 from tinybases import JOINT, base_of, tiny_pipeline
 from torch import nn
@@ -380,6 +381,61 @@ def test_a_lora_does_here_what_it_does_in_stock_diffusers(base: BaseModel, tmp_p
     assert np.abs(ours - theirs).max() < 1e-5
     with merged(base, pip.deltas):
         assert np.abs(drawn(base) - theirs).max() < 1e-5
+
+
+FLUX_LAYERS = {
+    # FLUX.2's own names -> diffusers'; queries, keys and values in one stand for three
+    "double_blocks.0.img_attn.qkv": "transformer_blocks.0.attn.to_q",
+    "double_blocks.0.txt_attn.qkv": "transformer_blocks.0.attn.add_q_proj",
+    "double_blocks.0.img_attn.proj": "transformer_blocks.0.attn.to_out.0",
+    "double_blocks.0.txt_attn.proj": "transformer_blocks.0.attn.to_add_out",
+    "double_blocks.0.img_mlp.0": "transformer_blocks.0.ff.linear_in",
+    "double_blocks.0.img_mlp.2": "transformer_blocks.0.ff.linear_out",
+    "double_blocks.0.txt_mlp.0": "transformer_blocks.0.ff_context.linear_in",
+    "double_blocks.0.txt_mlp.2": "transformer_blocks.0.ff_context.linear_out",
+    "single_blocks.0.linear1": "single_transformer_blocks.0.attn.to_qkv_mlp_proj",
+    "single_blocks.0.linear2": "single_transformer_blocks.0.attn.to_out",
+}
+Z_LAYERS = {
+    "layers.0.attention.to_q": "layers.0.attention.to_q",
+    "layers.0.attention.to_out.0": "layers.0.attention.to_out.0",
+    "layers.0.feed_forward.w1": "layers.0.feed_forward.w1",
+    "context_refiner.0.attention.to_k": "context_refiner.0.attention.to_k",
+}
+Z_FUSED = {
+    "layers.0.attention.qkv": "layers.0.attention.to_q",
+    "layers.0.attention.out": "layers.0.attention.to_out.0",
+}
+
+
+@pytest.mark.parametrize("form", ["dotted", "kohya"])
+def test_a_lora_under_the_makers_names_does_what_it_does_in_stock_diffusers(
+    base: BaseModel, tmp_path: Path, form: str
+) -> None:
+    flux = base.door is not None and base.door.name != "Z-Image"
+    named = FLUX_LAYERS if flux else Z_LAYERS if form == "dotted" else Z_FUSED
+    generator, tensors, dotted = torch.Generator().manual_seed(3), {}, {}
+    for theirs, ours in named.items():
+        layer = base.unet.get_submodule(ours)
+        assert isinstance(layer, torch.nn.Linear)
+        rows = layer.out_features * (3 if theirs.endswith("qkv") else 1)
+        down = torch.randn(2, layer.in_features, generator=generator)
+        up = torch.randn(rows, 2, generator=generator)
+        key = "lora_unet_" + theirs.replace(".", "_")
+        tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
+        dotted |= {f"diffusion_model.{theirs}.lora_A.weight": down}
+        dotted |= {f"diffusion_model.{theirs}.lora_B.weight": up}
+    path, stocks = tmp_path / "ours.safetensors", tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(tensors if form == "kohya" else dotted, path)
+    # Of FLUX.2's LoRAs diffusers itself reads dotted names alone.
+    save_file(dotted if flux or form == "dotted" else tensors, stocks)
+    pipe = tiny_pipeline("flux2" if flux else "z-image")
+    pipe.load_lora_weights(tmp_path, weight_name=stocks.name)
+    theirs_drawn = stock(pipe, base)
+    with loras_merged(base, {path: 1.0}):
+        ours_drawn = drawn(base)
+    assert np.abs(theirs_drawn - drawn(base)).max() > 1e-3
+    assert np.abs(ours_drawn - theirs_drawn).max() < 1e-5
 
 
 def test_a_picture_is_drawn_over_from_its_own_noise(base: BaseModel) -> None:

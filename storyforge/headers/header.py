@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.names import unfused
 
 PICKLES: Final = (".pt", ".pth", ".bin", ".ckpt")
 """Endings of the files that torch pickles."""
@@ -75,7 +76,12 @@ def read_header(path: Path) -> Header:
             shapes, types, metadata = _safetensors(file)
     except (OSError, ValueError, struct.error, KeyError, TypeError, RecursionError) as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
+    shapes, types = unfused(shapes, _third), unfused(types, lambda kind, _: kind)
     return Header(path, shapes, types, metadata, _config(path))
+
+
+def _third(shape: Shape, _: int) -> Shape:
+    return (shape[0] // 3, *shape[1:])
 
 
 def _safetensors(file: BinaryIO) -> tuple[dict[str, Shape], dict[str, str], dict[str, str]]:

@@ -9,8 +9,11 @@ to one: the path in diffusers' model, with `_` for every dot.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
+
+T = TypeVar("T")
 
 Model = Literal["unet", "text", "text_2", "transformer", "unknown"]
 
@@ -51,6 +54,7 @@ _PREFIXES: Final[tuple[tuple[str, Model], ...]] = (
     ("lora_te2_", "text_2"),
     ("lora_te_", "text"),
     ("lora_transformer_", "transformer"),
+    ("diffusion_model_", "unet"),
     ("unet_", "unet"),
     ("text_encoder_2_", "text_2"),
     ("text_encoder_", "text"),
@@ -115,11 +119,68 @@ def part_of(key: str) -> Part | None:
 
 def _located(dotted: str) -> tuple[Model, str]:
     name = dotted.replace(".", "_").replace("_processor_", "_")
+    if match := _JOINT.fullmatch(name):
+        return "transformer", _of_makers(match[1])
     for prefix, model in _PREFIXES:
         if name.startswith(prefix):
             rest = name if prefix in _BARE else name.removeprefix(prefix)
             return model, _of_original(rest.removeprefix("text_model_"))
     return "unknown", name
+
+
+_JOINT: Final = re.compile(
+    r"(?:lora_unet_|lora_transformer_|diffusion_model_|transformer_)?"
+    r"((?:single_|double_)blocks_\d+_.+|(?:single_)?transformer_blocks_\d+_.+"
+    r"|(?:layers|noise_refiner|context_refiner)_\d+_(?:attention|feed_forward|adaLN)_.+)"
+)
+"""Layers of a transformer: as diffusers calls them, or as its makers do."""
+
+_MAKERS: Final = (
+    # FLUX.2's own names, and diffusers'; then Z-Image's
+    (r"single_blocks_(\d+)_linear1", r"single_transformer_blocks_\1_attn_to_qkv_mlp_proj"),
+    (r"single_blocks_(\d+)_linear2", r"single_transformer_blocks_\1_attn_to_out"),
+    (r"double_blocks_(\d+)_img_attn_to_([qkv])", r"transformer_blocks_\1_attn_to_\2"),
+    (r"double_blocks_(\d+)_txt_attn_to_([qkv])", r"transformer_blocks_\1_attn_add_\2_proj"),
+    (r"double_blocks_(\d+)_img_attn_proj", r"transformer_blocks_\1_attn_to_out_0"),
+    (r"double_blocks_(\d+)_txt_attn_proj", r"transformer_blocks_\1_attn_to_add_out"),
+    (r"double_blocks_(\d+)_img_mlp_0", r"transformer_blocks_\1_ff_linear_in"),
+    (r"double_blocks_(\d+)_img_mlp_2", r"transformer_blocks_\1_ff_linear_out"),
+    (r"double_blocks_(\d+)_txt_mlp_0", r"transformer_blocks_\1_ff_context_linear_in"),
+    (r"double_blocks_(\d+)_txt_mlp_2", r"transformer_blocks_\1_ff_context_linear_out"),
+    (r"(.+_attention)_out", r"\1_to_out_0"),
+)
+
+
+def _of_makers(layer: str) -> str:
+    for theirs, ours in _MAKERS:
+        if match := re.fullmatch(theirs, layer):
+            return match.expand(ours)
+    return layer
+
+
+_FUSED: Final = re.compile(
+    r"(.*(?:double_blocks[._]\d+[._](?:img|txt)_attn|(?:layers|refiner)[._]\d+[._]attention)[._])"
+    r"qkv(\..+)"
+)
+"""Queries, keys and values in one matrix, as makers of transformers have them."""
+
+
+def unfused(held: Mapping[str, T], third: Callable[[T, int], T]) -> dict[str, T]:
+    """What a file holds by its keys, with a layer each for queries, keys and values.
+
+    third  cuts the first, second or last third of the rows out of what makes them: `up`
+    """
+    made: dict[str, T] = {}
+    for key, value in held.items():
+        match = _FUSED.fullmatch(key)
+        if match is None:
+            made[key] = value
+            continue
+        rows = re.search(r"lora_up|lora_B|lora\.up", match[2]) is not None
+        for index, letter in enumerate("qkv"):
+            name = f"{match[1]}to_{letter}{match[2]}"
+            made[name] = third(value, index) if rows else value
+    return made
 
 
 _ORIGINAL: Final = re.compile(r"(input|middle|output)_blocks?_(\d+)_(?:(\d+)_)?(.+)")

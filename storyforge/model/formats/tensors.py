@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.header import Header, file_in, read_header
+from storyforge.headers.names import unfused
 
 
 def read_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
@@ -44,7 +45,7 @@ def raw_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
             content = torch.load(path, map_location="cpu", weights_only=True)
             tensors = dict(_flat("", content))
         else:
-            tensors = load_file(path)
+            tensors = unfused(load_file(path), lambda rows, index: rows.chunk(3)[index])
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot read `{path}`: {reason}") from exc
