@@ -217,6 +217,16 @@ def test_a_folder_of_peft_is_what_peft_merges(
     assert_same(tiny, tmp_path / "adapter_model.safetensors", wanted, least=3)
 
 
+def test_a_folder_that_peft_pickled_is_read_without_running_it(
+    tiny: BaseModel, folder: Path, tmp_path: Path
+) -> None:
+    wanted = folder_of_peft(folder, tmp_path, PEFT_KINDS["LoKr Tucker"]())
+    whole = tmp_path / "adapter_model.safetensors"
+    torch.save(load_file(whole), tmp_path / "adapter_model.bin")
+    whole.unlink()
+    assert_same(tiny, tmp_path, wanted, least=3)
+
+
 @pytest.mark.parametrize("kind", ["LoHa", "LoHa Tucker", "LoKr both", "LoKr Tucker"])
 def test_lycoris_names_mean_the_same(
     tiny: BaseModel, folder: Path, tmp_path: Path, kind: str

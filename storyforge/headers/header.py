@@ -23,7 +23,7 @@ from storyforge.headers.names import unfused
 PICKLES: Final = (".pt", ".pth", ".bin", ".ckpt")
 """Endings of the files that torch pickles."""
 
-ADAPTER_FILE: Final = "adapter_model.safetensors"
+ADAPTER_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
 """The tensors in a folder that PEFT saved."""
 
 _CONFIG: Final = "adapter_config.json"
@@ -59,7 +59,8 @@ class Header:
 
 def file_in(path: Path) -> Path:
     """The file of tensors: a folder that PEFT saved stands for the one within."""
-    return path / ADAPTER_FILE if (path / ADAPTER_FILE).is_file() else path
+    found = (path / name for name in ADAPTER_FILES if (path / name).is_file())
+    return next(found, path)
 
 
 def read_header(path: Path) -> Header:
@@ -98,7 +99,7 @@ def _safetensors(file: BinaryIO) -> tuple[dict[str, Shape], dict[str, str], dict
 def _config(path: Path) -> dict[str, object]:
     """What PEFT's config says of the file; the config belongs to files of one name only."""
     config = path.with_name(_CONFIG)
-    if path.name != ADAPTER_FILE or not config.is_file():
+    if path.name not in ADAPTER_FILES or not config.is_file():
         return {}
     said = json.loads(config.read_text(encoding="utf-8"))
     return said if isinstance(said, dict) else {}
@@ -153,7 +154,7 @@ def _pickled(path: Path) -> Header:
     texts = {
         name: str(value) for name, value in found.items() if isinstance(value, str | int | float)
     }
-    return Header(path, shapes, {}, texts)
+    return Header(path, shapes, {}, texts, _config(path))
 
 
 def _content(path: Path) -> object:

@@ -16,7 +16,7 @@ from storyforge.headers.bases import BaseHeader, look_at_base
 from storyforge.headers.fewsteps import few_steps_of
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
-from storyforge.headers.header import ADAPTER_FILE, PICKLES, read_header
+from storyforge.headers.header import ADAPTER_FILES, PICKLES, read_header
 from storyforge.headers.kinds import (
     ADAPTERS,
     CONCEPTS,
@@ -44,7 +44,7 @@ _BOUND: Final = (
 def is_model_file(path: Path) -> bool:
     """Whether the path is a file of tensors, or a folder that PEFT saved."""
     if os.path.isdir(path):
-        return os.path.isfile(path / ADAPTER_FILE)
+        return any(os.path.isfile(path / name) for name in ADAPTER_FILES)
     return path.suffix in _FILES and os.path.isfile(path)
 
 
