@@ -216,5 +216,7 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     if found.strengths:
         many = sorted(found.strengths.items())
         yield "alpha / rank", ", ".join(f"{scale:g} ({n})" for scale, n in many)
+    if found.unstated:
+        yield "no alpha", f"in {_layers(found.unstated)}; each is taken as its rank"
     yield "called up by", found.trigger or "not stated"
     yield "licence", found.licence or "not stated"
