@@ -109,6 +109,24 @@ def test_what_is_exported_is_drawn_by_stock_diffusers_as_it_is_here(
     assert content["use"]
 
 
+@pytest.mark.parametrize(
+    ("to", "said", "how"),
+    [
+        ("mix-of-show", "read back, its words and changes are the same", "read back"),
+        ("ti", "stock diffusers draws the same to 0.", "drawn by stock diffusers"),
+    ],
+)
+def test_a_verified_export_says_what_was_compared(
+    base: Path, pip: Path, tmp_path: Path, to: str, said: str, how: str
+) -> None:
+    told = ("--to", to, "--out", tmp_path, "--base", base, "--verify")
+    made = invoke("concept", "export", pip, *told)
+    assert said in made.output
+    assert ("draws the same" in made.output) == (to == "ti")
+    content = json.loads(invoke("concept", "export", pip, *told, "--json").stdout)
+    assert content["verified"] == how
+
+
 def test_a_verified_export_tells_another_concept_apart(base: Path, pip: Path) -> None:
     """Else a comparison of pictures would prove nothing."""
     from dataclasses import replace
