@@ -260,6 +260,46 @@ def test_a_licence_that_binds_the_book_warns(folder: Path, licence: str) -> None
     assert findings(folder) == ""
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        (
+            "license: other\nlicense_name: flux-1-dev-non-commercial-license",
+            "flux-1-dev-non-commercial-license",
+        ),
+        (
+            "license: other\nlicense_name: fair-ai-public-license-1.0-sd",
+            "fair-ai-public-license-1.0-sd",
+        ),
+        ("license:\n- mit\n- cc-by-nc-4.0", "mit, cc-by-nc-4.0"),
+        ('license: "cc-by-nc-sa-4.0"\ntags: [a---b]', "cc-by-nc-sa-4.0"),
+        ("tags: [a]\nlicense: cc-by-nc-4.0 # for now", "cc-by-nc-4.0"),
+    ],
+)
+def test_a_cards_licence_is_read_as_yaml_has_it(folder: Path, card: str, licence: str) -> None:
+    lora(folder / "lora.safetensors")
+    (folder / "base" / "README.md").write_text(f"---\n{card}\n---\n# A model\n")
+    assert findings(folder).startswith(f"{FIRST} SF430 `base` is under `{licence}`, which")
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("license: other", "Some Licence 1.0"),
+        ("license: [", "Some Licence 1.0"),
+        ("- license", "Some Licence 1.0"),
+        ("license: {a: b}", "Some Licence 1.0"),
+        ("license: no", "no"),
+    ],
+)
+def test_where_a_card_names_no_licence_its_file_is_read(
+    folder: Path, card: str, licence: str
+) -> None:
+    (folder / "base" / "README.md").write_text(f"---\n{card}\n---\n")
+    (folder / "base" / "LICENSE").write_text("\n# Some Licence 1.0\nAll of it.\n")
+    assert look_at_base(folder / "base").licence == licence
+
+
 def test_looking_needs_no_torch() -> None:
     code = (
         "import sys, storyforge.headers.bases, storyforge.headers.fit, storyforge.headers.finite;"

@@ -109,6 +109,24 @@ def test_what_is_exported_is_drawn_by_stock_diffusers_as_it_is_here(
     assert content["use"]
 
 
+@pytest.mark.parametrize(
+    ("to", "said", "how"),
+    [
+        ("mix-of-show", "read back, its words and changes are the same", "read back"),
+        ("ti", "stock diffusers draws the same to 0.", "drawn by stock diffusers"),
+    ],
+)
+def test_a_verified_export_says_what_was_compared(
+    base: Path, pip: Path, tmp_path: Path, to: str, said: str, how: str
+) -> None:
+    told = ("--to", to, "--out", tmp_path, "--base", base, "--verify")
+    made = invoke("concept", "export", pip, *told)
+    assert said in made.output
+    assert ("draws the same" in made.output) == (to == "ti")
+    content = json.loads(invoke("concept", "export", pip, *told, "--json").stdout)
+    assert content["verified"] == how
+
+
 def test_a_verified_export_tells_another_concept_apart(base: Path, pip: Path) -> None:
     """Else a comparison of pictures would prove nothing."""
     from dataclasses import replace
@@ -184,6 +202,132 @@ def test_a_repaired_copy_has_the_same_strength_for_every_reader(base: Path, tmp_
     (before,) = changes_of(opened, tmp_path / "a.safetensors").values()
     (after,) = changes_of(opened, tmp_path / "b.safetensors").values()
     torch.testing.assert_close(after, before)
+
+
+TO_V = TO_K.replace("to_k", "to_v")
+
+
+def two_layers(path: Path, **instead: torch.Tensor | None) -> Path:
+    """A LoRA of two layers; `down`, `up` and `alpha` are instead of the second one's."""
+    whole = {"down": noise(4, WIDTH), "up": noise(32, 4), "alpha": torch.tensor(2.0)}
+    names = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
+    tensors = {f"{TO_K}.{names[role]}": tensor for role, tensor in whole.items()}
+    for role, tensor in {**whole, **instead}.items():
+        if tensor is not None:
+            tensors[f"{TO_V}.{names[role]}"] = tensor.clone()
+    save_file(tensors, path)
+    return path
+
+
+def layers_in(path: Path) -> set[str]:
+    return {key.split(".")[0] for key in load_file(path)}
+
+
+@pytest.mark.parametrize(
+    ("instead", "why"),
+    [
+        ({"up": None}, "no `up`"),
+        ({"down": None}, "no `down`"),
+        ({"down": None, "up": None}, "has `alpha` and nothing that it belongs to"),
+        ({"up": noise(32, 7)}, "has `up` of rank 7 and `down` of rank 4"),
+        ({"down": torch.tensor(1.0)}, "has `up` and `down`, and one is no matrix"),
+    ],
+)
+def test_a_layer_that_is_not_whole_is_named_and_left_out(
+    tmp_path: Path, instead: dict[str, torch.Tensor | None], why: str
+) -> None:
+    path = two_layers(tmp_path / "a.safetensors", **instead)
+    found = invoke("doctor", path)
+    assert found.exit_code == 1
+    assert why in found.output
+    mended = invoke("doctor", path, "--repair", tmp_path / "b.safetensors")
+    assert mended.exit_code == 0, mended.output
+    assert "left out `unet down_blocks_0" in mended.output
+    assert layers_in(tmp_path / "b.safetensors") == {TO_K}
+    assert invoke("doctor", tmp_path / "b.safetensors").exit_code == 0
+
+
+def test_a_missing_alpha_is_named_and_written_down(tmp_path: Path) -> None:
+    path = two_layers(tmp_path / "a.safetensors", alpha=None)
+    found = invoke("doctor", path)
+    assert found.exit_code == 1
+    assert "without an alpha, and others have one" in found.output
+    mended = invoke("doctor", path, "--repair", tmp_path / "b.safetensors")
+    assert "a strength of 1 is written down as alpha in 1 layer\n" in mended.output
+    assert load_file(tmp_path / "b.safetensors")[f"{TO_V}.alpha"] == 4
+    bare = {k: v for k, v in load_file(path).items() if not k.endswith("alpha")}
+    save_file(bare, tmp_path / "c.safetensors")
+    found = invoke("doctor", tmp_path / "c.safetensors")
+    assert found.exit_code == 0, found.output
+    assert "in 2 layers; each is taken as its rank" in found.output
+
+
+def test_what_is_of_no_known_model_is_not_mended(tmp_path: Path) -> None:
+    tensors = load_file(two_layers(tmp_path / "a.safetensors"))
+    mine = {key.replace("lora_unet", "my_unet"): value.clone() for key, value in tensors.items()}
+    save_file(mine, tmp_path / "b.safetensors")
+    mended = invoke("doctor", tmp_path / "b.safetensors", "--repair", tmp_path / "c.safetensors")
+    assert mended.exit_code == 1
+    assert "cannot be mended: `my_unet_down" in mended.output.replace("\n", " ")
+    assert not (tmp_path / "c.safetensors").exists()
+    save_file(mine | tensors, tmp_path / "d.safetensors")
+    found = invoke("doctor", tmp_path / "d.safetensors")
+    assert found.exit_code == 1
+    assert "and 1 more layer are of no model that is known" in found.output
+    mended = invoke("doctor", tmp_path / "d.safetensors", "--repair", tmp_path / "e.safetensors")
+    assert "of no model that is known, and stay so" in mended.output
+    assert load_file(tmp_path / "e.safetensors").keys() == (mine | tensors).keys()
+
+
+def test_a_repaired_copy_of_sdxl_keeps_the_names_of_both_text_encoders(tmp_path: Path) -> None:
+    pair = {"down": noise(4, WIDTH), "up": noise(32, 4)}
+    layer = "encoder.layers.0.self_attn.q_proj"
+    kohya = {
+        f"lora_te{n}_text_model_{layer.replace('.', '_')}.lora_{role}.weight": tensor.clone()
+        for n in (1, 2)
+        for role, tensor in pair.items()
+    }
+    theirs = {
+        f"text_encoder{n}.text_model.{layer}.lora_linear_layer.{role}.weight": tensor.clone()
+        for n in ("", "_2")
+        for role, tensor in pair.items()
+    }
+    for name, tensors in {"kohya": kohya, "diffusers": theirs}.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        out = tmp_path / f"{name}-mended.safetensors"
+        invoke("doctor", tmp_path / f"{name}.safetensors", "--repair", out)
+        assert layers_in(out) == {key.split(".")[0] for key in kohya}
+
+
+def test_numbers_that_are_none_are_found_in_a_pickle(tmp_path: Path) -> None:
+    words = {"string_to_param": {"*": torch.full((2, WIDTH), torch.nan)}, "name": "pip"}
+    torch.save(words, tmp_path / "a.pt")
+    found = invoke("doctor", tmp_path / "a.pt")
+    assert found.exit_code == 1
+    assert "`string_to_param/*` holds numbers that are not finite" in found.output
+    mended = invoke("doctor", tmp_path / "a.pt", "--repair", tmp_path / "b.safetensors")
+    assert mended.exit_code == 1
+    assert "can be saved" in mended.output
+
+
+def test_the_doctor_says_when_there_is_no_base_to_fit(tmp_path: Path) -> None:
+    found = invoke("doctor", bundle(tmp_path / "a.safetensors"), "--base", "nobody/nothing")
+    assert found.exit_code == 1
+    assert "no base `nobody/nothing` on this machine" in found.output
+    (tmp_path / "base").mkdir()
+    found = invoke("doctor", tmp_path / "a.safetensors", "--base", tmp_path / "base")
+    assert found.exit_code == 1
+    assert "whether it fits cannot be told" in found.output
+
+
+def test_a_file_of_an_unknown_kind_is_no_sound_one(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
+    found = invoke("doctor", tmp_path / "a.safetensors")
+    assert found.exit_code == 1
+    assert "`a` belongs to nothing that is known" in found.output
+    mended = invoke("doctor", tmp_path / "a.safetensors", "--repair", tmp_path / "b.safetensors")
+    assert mended.exit_code == 1
+    assert "unknown kind" in mended.output
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ what it makes of them are the weights that were written.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from transformers import CLIPTokenizer
 
 from storyforge.errors import StoryForgeError
 from storyforge.fuse.checkpoint import write_checkpoint
+from storyforge.fuse.modelspec import architecture_of
 from storyforge.headers.bases import look_at_base
+from storyforge.headers.header import read_header
 from storyforge.model import components
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.concept import FusedModel
@@ -97,6 +100,43 @@ def test_one_file_is_in_half_precision_and_has_the_words_beside_it(
     torch.testing.assert_close(words, fused.tokens["pip"].words.mean(1))
     assert "`pip`" in (tmp_path / "out" / "README.md").read_text()
     assert look_at_base(tmp_path / "out" / "model.safetensors").trouble is None
+
+
+def test_one_file_says_what_it_is_by_modelspecs_names(
+    kind: str, base: BaseModel, fused: FusedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model_index.json").write_text("{}")
+    (tmp_path / "base" / "README.md").write_text("---\nlicense: openrail++\n---\n")
+    here = replace(base, reference=str(tmp_path / "base"))
+    licences = {"pip": "CC-BY-NC-4.0"}
+    write_checkpoint(here, fused, tmp_path / "out", "single-file", licences=licences)
+    told = read_header(tmp_path / "out" / "model.safetensors").metadata
+    assert told["format"] == "pt"
+    said = {key.removeprefix("modelspec."): value for key, value in told.items()}
+    assert said["license"] == "base: openrail++; pip: CC-BY-NC-4.0"
+    assert (said["title"], said["trigger_phrase"]) == ("pip", "pip")
+    assert said["merged_from"] == "base, pip"
+    assert said["prediction_type"] == ("v" if kind in {"sd2", "sdxl-v"} else "epsilon")
+    large = "stable-diffusion-xl-v1-base" if kind.startswith("sdxl") else None
+    assert said.get("architecture") == large  # the tiny ones' words are of no known width
+    assert look_at_base(tmp_path / "out" / "model.safetensors").licence == said["license"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "predicts", "named"),
+    [
+        ([768], "epsilon", "stable-diffusion-v1"),
+        ([1024], "epsilon", "stable-diffusion-v2-512"),
+        ([1024], "v_prediction", "stable-diffusion-v2-768-v"),
+        ([768, 1280], "epsilon", "stable-diffusion-xl-v1-base"),
+        ([32], "epsilon", None),
+    ],
+)
+def test_modelspec_has_a_name_for_every_family(
+    widths: list[int], predicts: str, named: str | None
+) -> None:
+    assert architecture_of(widths, predicts) == named
 
 
 def test_a_folder_is_in_half_precision_and_by_the_older_names(

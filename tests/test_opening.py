@@ -326,6 +326,8 @@ def test_one_variant_of_each_part_is_fetched_and_nothing_else() -> None:
     files = [
         "model_index.json",
         "README.md",
+        "LICENSE.md",
+        "docs/README.md",
         "v1-5-pruned.safetensors",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
@@ -343,6 +345,8 @@ def test_one_variant_of_each_part_is_fetched_and_nothing_else() -> None:
     assert wanted_files(files) == sorted(
         [
             "model_index.json",
+            "README.md",
+            "LICENSE.md",
             "unet/config.json",
             "unet/diffusion_pytorch_model.safetensors",
             "text_encoder/config.json",
@@ -353,3 +357,4 @@ def test_one_variant_of_each_part_is_fetched_and_nothing_else() -> None:
             "vae/diffusion_pytorch_model.bin",
         ]
     )
+    assert wanted_files(["README.md", "LICENSE", "model.safetensors"]) == []

@@ -8,8 +8,9 @@ from pathlib import Path
 import pikepdf
 import pytest
 from bookmaking import hostile, written
-from headed import shared_concept
+from headed import base_folder, shared_concept
 from PIL import Image
+from support import hub_of
 
 from storyforge.book.colophon import colophon
 from storyforge.book.pdf import write_pdf
@@ -85,6 +86,19 @@ def test_the_colophon_names_licences_of_models_concepts_and_fonts(tmp_path: Path
     assert "Shared – shared file – licence CC-BY-SA-4.0" in said
     assert "Plain – shared file – no licence stated" in said
     assert "Andika (SIL Open Font License 1.1)" in said
+
+
+def test_the_colophon_names_the_licence_of_a_base_in_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    base = base_folder(tmp_path / "base")
+    (base / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    text = "storyforge: 1\ntitle: T\nbase: owner/tiny\npages: [{text: Once.}]\n"
+    story = written(tmp_path, text)
+    assert "licence cc-by-nc-4.0" not in colophon(story, "en", (ANDIKA,), {"one": "model"})
+    hub_of(base, tmp_path / "hub")
+    assert "owner/tiny – licence cc-by-nc-4.0" in colophon(story, "en", (ANDIKA,), {"one": "model"})
 
 
 def test_the_samples_font_file_names_its_licence() -> None:

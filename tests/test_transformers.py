@@ -618,7 +618,7 @@ def test_of_a_repository_one_variant_of_every_part_is_fetched() -> None:
         *weights,
     ]
     others = ["flux-2-klein.safetensors", "transformer/diffusion_pytorch_model.fp16.safetensors"]
-    assert wanted_files([*own, *others, "README.md"]) == sorted(own)
+    assert wanted_files([*own, *others]) == sorted(own)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.headers.bases import look_at_base
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import licence_of
-from storyforge.modelref import is_embedded
+from storyforge.modelref import files_here, is_embedded
 from storyforge.pictures import beside
 from storyforge.provenance.xmp import together
 from storyforge.settings import Made
@@ -280,6 +280,7 @@ def _base_licence(story: Story) -> str | None:
     if is_embedded(story.base_parts.model):
         return _POCKET_LICENCE
     path = beside(story.folder, story.base_parts.model)
+    path = path if os.path.exists(path) else files_here(story.base_parts.model)
     return _short(look_at_base(path).licence) if os.path.exists(path) else None
 
 

@@ -113,7 +113,10 @@ def export(
         "export"
     ),
     verify: Annotated[
-        bool, typer.Option("--verify", help="Draw it with stock diffusers and compare.")
+        bool,
+        typer.Option(
+            "--verify", help="Draw it with stock diffusers, or read it back, and compare."
+        ),
     ] = False,
     base: Annotated[str | None, _BASE] = None,
     store: StoreFolder = None,
@@ -132,7 +135,15 @@ def export(
         apart = files.verify_export(file, target, made, base or own or "pocket")
     if as_json:
         told = {"files": [str(path) for path in made.files], "use": made.use}
-        tell_json({**told, "spread": made.spread, "difference": apart})
+        how = "read back" if to in files.READ_BACK else "drawn by stock diffusers"
+        tell_json(
+            {
+                **told,
+                "spread": made.spread,
+                "difference": apart,
+                "verified": how if verify else None,
+            }
+        )
     else:
         for path in made.files:
             tell(f"wrote {path}")
@@ -143,9 +154,18 @@ def export(
                 "here each is the mean, and shows the class the more"
             )
         if apart is not None:
-            tell(f"stock diffusers draws the same to {apart:.2f} of 255")
+            tell(_verified(to, apart))
     if apart is not None and apart > files.CLOSE:
         raise typer.Exit(1)
+
+
+def _verified(to: str, apart: float) -> str:
+    """What was compared, and how it came out."""
+    from storyforge.project.files import READ_BACK
+
+    if same := READ_BACK.get(to):
+        return f"read back, its {same} the same; stock diffusers does not read it, nothing is drawn"
+    return f"stock diffusers draws the same to {apart:.2f} of 255"
 
 
 def _file_of(what: str, story: Path | None, store: Path | None) -> tuple[Path, str | None]:
@@ -216,5 +236,7 @@ def _lines(found: Diagnosis) -> Iterator[tuple[str, str]]:
     if found.strengths:
         many = sorted(found.strengths.items())
         yield "alpha / rank", ", ".join(f"{scale:g} ({n})" for scale, n in many)
+    if found.unstated:
+        yield "no alpha", f"in {_layers(found.unstated)}; each is taken as its rank"
     yield "called up by", found.trigger or "not stated"
     yield "licence", found.licence or "not stated"

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import torch
@@ -25,6 +26,7 @@ from torch import nn
 from transformers import AddedToken
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.fuse.modelspec import modelspec
 from storyforge.fuse.older import made_readable, write_vocabulary
 from storyforge.fuse.original import original
 from storyforge.model.base import BaseModel, Encoder
@@ -101,10 +103,12 @@ def write_checkpoint(
     to: Target = "diffusers",
     *,
     half: bool = True,
+    licences: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the merged model into a new or empty folder; it appears whole or not at all.
 
-    half  whether its weights are in half precision
+    half      whether its weights are in half precision
+    licences  concept -> its licence, as one file states it
 
     Raises StoryForgeError if the folder holds something, or for a form that the base has not,
     EnvironmentProblem if it cannot be written.
@@ -118,7 +122,7 @@ def write_checkpoint(
     try:
         with merged(base, {n: d for n, d in fused.deltas.items() if not n.startswith("text_")}):
             if to == "single-file":
-                _write_file(base, fused, partial, dtype)
+                _write_file(base, fused, partial, dtype, modelspec(base, fused, licences))
             else:
                 _write_folder(base, fused, partial, dtype)
         readme = _file_readme if to == "single-file" else _readme
@@ -144,7 +148,9 @@ def _write_folder(base: BaseModel, fused: FusedModel, folder: Path, dtype: torch
             write_vocabulary(each.tokenizer, folder / f"tokenizer{number}")
 
 
-def _write_file(base: BaseModel, fused: FusedModel, folder: Path, dtype: torch.dtype) -> None:
+def _write_file(
+    base: BaseModel, fused: FusedModel, folder: Path, dtype: torch.dtype, told: Mapping[str, str]
+) -> None:
     """One file of the makers' names, whose vocabulary others expect as it is; words beside it."""
     plain = tuple(Encoder(copy.deepcopy(e.model), e.tokenizer) for e in base.encoders)
     _merge_text(base, fused, [each.model for each in plain])
@@ -156,8 +162,7 @@ def _write_file(base: BaseModel, fused: FusedModel, folder: Path, dtype: torch.d
         tensors["v_pred"] = torch.zeros(0)
     if len(plain) == 2 and schedule.get("rescale_betas_zero_snr"):
         tensors["ztsnr"] = torch.zeros(0)
-    told = {"format": "pt", "modelspec.title": ", ".join(fused.tokens) or base.name}
-    save_file(tensors, folder / "model.safetensors", told)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt", **told})
     widths = base.widths if len(plain) == 2 else None
     for name, words in fused.tokens.items():
         (folder / "embeddings").mkdir(exist_ok=True)

@@ -7,11 +7,14 @@ them, and two families of transformers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Final
+
+import yaml
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.header import PICKLES, Shape, read_header
@@ -220,19 +223,40 @@ def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
 def _licence(path: Path) -> str | None:
     """The licence in a model card's front matter, or the first line of a licence's file."""
     try:
-        card = (path / "README.md").read_text(encoding="utf-8")
+        card = (path / "README.md").read_text(encoding="utf-8-sig")
     except (OSError, ValueError):
         card = ""
-    if card.startswith("---"):
-        for line in card.split("---", 2)[1].splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "license" and value.strip():
-                return value.strip()
+    said = _licence_of_card(card)
+    if said is not None and said.lower() != "other":
+        return said
     for name in _LICENCES:
         if (path / name).is_file():
             lines = (path / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            return next((line.strip("# ") for line in lines if line.strip()), None)
-    return None
+            first = next((line.strip("# ") for line in lines if line.strip("# ")), None)
+            return first or said
+    return said
+
+
+def _licence_of_card(card: str) -> str | None:
+    """The licence in a card's front matter; the name of one that the hub has no word for."""
+    front = re.match(r"---[ \t]*\n(.*?)^---", card, re.DOTALL | re.MULTILINE)
+    try:
+        # Every value as a text: `no` is one too.
+        told = yaml.load(front[1], yaml.BaseLoader) if front else None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
+        return None
+    if not isinstance(told, dict):
+        return None
+    said = _joined(told.get("license"))
+    if said.lower() in {"", "other"}:
+        said = _joined(told.get("license_name")) or said
+    return said or None
+
+
+def _joined(said: object) -> str:
+    """A text, or a list's texts."""
+    texts = said if isinstance(said, list) else [said]
+    return ", ".join(" ".join(text.split()) for text in texts if isinstance(text, str))
 
 
 def _file(path: Path) -> BaseHeader:

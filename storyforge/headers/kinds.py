@@ -118,8 +118,9 @@ class Described:
         """Rank -> of how many layers."""
         found: Counter[int] = Counter()
         for key, part in ((k, part_of(k)) for k in self.header.shapes):
-            if part is not None and part.role in {"down", "hada_w1_b", "lokr_w2_b"}:
-                found[self.header.shapes[key][0]] += 1
+            shape = self.header.shapes[key]
+            if part is not None and shape and part.role in {"down", "hada_w1_b", "lokr_w2_b"}:
+                found[shape[0]] += 1
         return found
 
     @property

@@ -44,7 +44,11 @@ def folder_of(reference: str) -> Path:
 
 
 def wanted_files(files: Iterable[str]) -> list[str]:
-    """Of a repository's files, those that a base is opened from: one variant of each weights."""
+    """Of a repository's files, those that a base is opened from: one variant of each weights.
+
+    With them come those that state its licence.
+    """
+    files = list(files)
     parts: dict[str, list[str]] = {}
     wanted = []
     for name in files:
@@ -59,7 +63,8 @@ def wanted_files(files: Iterable[str]) -> list[str]:
             told = weights_named(file)
             if (told == chosen) if told else file.endswith(_TABLES):
                 wanted.append(f"{folder}/{file}")
-    return sorted(wanted)
+    about = [name for name in files if re.fullmatch(r"README\.md|LICEN[CS]E[^/]*", name)]
+    return sorted(wanted + about) if wanted else []
 
 
 def _snapshot(reference: str) -> Path:

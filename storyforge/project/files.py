@@ -5,17 +5,18 @@ Nothing here prints.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
-from storyforge.headers.bases import BaseHeader, look_at_base
+from storyforge.headers.bases import look_at_base
 from storyforge.headers.finite import broken_tensor
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import ADAPTERS, Described, describe, licence_of, trigger_of
+from storyforge.headers.whole import counted, unknown_layers, unsound, without_alpha
 from storyforge.modelref import base_at, files_here
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 CLOSE: Final = 1.0
 """Of 255: what two roads of the same picture may differ by."""
+
+READ_BACK: Final = {"mix-of-show": "words and changes are", "xti": "words are"}
+"""Layer-wise forms, which stock diffusers does not read -> what of them comes back."""
+
+_MOST: Final = 5
+"""Of each kind of trouble, so many are named."""
 
 
 def import_file(
@@ -77,7 +84,7 @@ def verify_export(file: Path, to: Target, exported: Exported, base: str) -> floa
     ref = base_at(base, Path.cwd())
     opened = open_base(ref.reference, ref.hash)
     concept.fits(opened)
-    if to in {"mix-of-show", "xti"}:
+    if to in READ_BACK:
         wanted = Wanted(concept.name, concept.kind, concept.class_phrase)
         again = import_concept(opened, exported.files[0], wanted).concept
         same = again.tokens.words.equal(concept.tokens.words)
@@ -103,6 +110,7 @@ class Diagnosis:
     strengths  alpha / rank -> of how many layers
     layers     model -> how many of its layers are changed
     beside     how many of them are no attention
+    unstated   how many layers with a rank have no alpha
     troubles   what is wrong
     """
 
@@ -112,6 +120,7 @@ class Diagnosis:
     strengths: Mapping[float, int]
     layers: Mapping[str, int]
     beside: int
+    unstated: int
     licence: str | None
     trigger: str | None
     troubles: tuple[str, ...] = field(default_factory=tuple)
@@ -127,21 +136,9 @@ def diagnose(path: Path, base: str | None) -> Diagnosis:
         raise StoryForgeError(f"no file at `{path}`")
     header = read_header(path)
     told = describe(header)
-    troubles = []
-    broken = None if header.pickled else broken_tensor(path)
-    if broken is not None:
-        troubles.append(f"`{broken}` holds numbers that are not finite")
-    troubles += [f"`{key}` belongs to nothing that is known" for key in told.strange[:5]]
+    troubles = list(_troubles(path, told))
     if base is not None:
-        why = misfit(told, _base(base))
-        troubles += [f"it does not fit `{base}`: {why}"] if why else []
-    strengths: dict[float, int] = {}
-    if told.kind in ADAPTERS and broken is None and not told.strange:
-        from storyforge.model.formats.adapter import read_adapter
-
-        for parts in read_adapter(path).layers.values():
-            scale = round(parts.scale, 6)
-            strengths[scale] = strengths.get(scale, 0) + 1
+        troubles += _base_troubles(told, base)
     layers: dict[str, int] = {}
     for name in told.layers:
         layers[name.split(" ")[0]] = layers.get(name.split(" ")[0], 0) + 1
@@ -150,27 +147,79 @@ def diagnose(path: Path, base: str | None) -> Diagnosis:
         path,
         told,
         told.ranks,
-        strengths,
+        {} if troubles else _strengths(path, told),
         layers,
         beside,
+        len(without_alpha(told)),
         licence_of(header),
         trigger_of(header),
         tuple(troubles),
     )
 
 
+def _troubles(path: Path, told: Described) -> Iterator[str]:
+    """What is wrong with a file by itself."""
+    if (broken := _broken(path, told)) is not None:
+        yield f"`{broken}` holds numbers that are not finite"
+    if told.kind == "unknown":
+        first = next(iter(told.header.shapes), None)
+        yield f"`{first}` belongs to nothing that is known" if first else "it holds no tensors"
+    yield from (f"`{key}` belongs to nothing that is known" for key in told.strange[:_MOST])
+    yield from (f"`{name}` {why}" for name, why in list(unsound(told).items())[:_MOST])
+    if unknown := unknown_layers(told):
+        yield f"{counted(unknown)} of no model that is known"
+    bare = without_alpha(told)
+    stating = {
+        n for n, keys in told.layers.items() if any(p.role == "alpha" for p in keys.values())
+    }
+    if bare and stating:
+        yield f"{counted(bare)} without an alpha, and others have one"
+
+
+def _broken(path: Path, told: Described) -> str | None:
+    """The first tensor with a number that is none."""
+    if not told.header.pickled:
+        return broken_tensor(path)
+    from storyforge.model.formats.tensors import finite, raw_tensors
+
+    tensors = raw_tensors(path)[1]
+    return next((name for name, tensor in tensors.items() if not finite(tensor)), None)
+
+
+def _base_troubles(told: Described, base: str) -> list[str]:
+    """Why a file does not fit a base; StoryForgeError if there is no such base here."""
+    path = files_here(base)
+    if not path.exists():
+        hint = "`--base` takes `pocket`, a folder, a file, or a hub id that was fetched before"
+        raise StoryForgeError(f"no base `{base}` on this machine", hint=hint)
+    header = look_at_base(path)
+    if header.trouble is not None:
+        said = f"`{base}` {header.trouble.what}; {header.trouble.remedy}"
+        return [f"whether it fits cannot be told: {said}"]
+    why = misfit(told, header)
+    return [f"it does not fit `{base}`: {why}"] if why else []
+
+
+def _strengths(path: Path, told: Described) -> dict[float, int]:
+    """alpha / rank -> of how many layers, of a sound adapter."""
+    strengths: dict[float, int] = {}
+    if told.kind in ADAPTERS:
+        from storyforge.model.formats.adapter import read_adapter
+
+        for parts in read_adapter(path).layers.values():
+            scale = round(parts.scale, 6)
+            strengths[scale] = strengths.get(scale, 0) + 1
+    return strengths
+
+
 def _attention(layer: str) -> bool:
     return any(part in layer for part in ("_attn1_to_", "_attn2_to_", "_self_attn_"))
-
-
-def _base(base: str) -> BaseHeader:
-    return look_at_base(files_here(base))
 
 
 def repair(path: Path, out: Path) -> tuple[str, ...]:
     """Write what can be read of a file as safetensors, each layer with its own alpha.
 
-    Returns what was changed; StoryForgeError if nothing is left, or `out` is there already.
+    Returns what was changed; StoryForgeError if nothing of it is left or known, or `out` is there.
     """
     from storyforge.model.formats.repair import repaired
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storyforge.engine.engine import concept_file
-from storyforge.errors import StoryForgeError
+from storyforge.errors import EnvironmentProblem, StoryForgeError
+from storyforge.headers.header import read_header
+from storyforge.headers.kinds import licence_of
 from storyforge.plan.plan import Plan
 from storyforge.store import Store, size_of
 from storyforge.tasks import FuseTask
@@ -53,8 +55,20 @@ class Fusion:
         from storyforge.model.base import open_base
 
         base = open_base(self.task.base, self.task.base_hash)
-        write_checkpoint(base, self.model, folder, to, half=half)
+        write_checkpoint(base, self.model, folder, to, half=half, licences=self._licences())
         return folder
+
+    def _licences(self) -> dict[str, str]:
+        """Concept -> the licence that its file states."""
+        stated = {}
+        for name, _ in self.task.concepts:
+            try:
+                licence = licence_of(read_header(self.files[f"concept {name}"]))
+            except EnvironmentProblem:
+                continue  # tidied away since it was fused
+            if licence:
+                stated[name] = licence
+        return stated
 
 
 def check_vacant(folder: Path) -> None:

@@ -37,7 +37,10 @@ _FILES: Final = (".safetensors", *PICKLES)
 _BOUND: Final = (
     # a licence's words -> what they ask for
     (("-nc", "noncommercial", "non-commercial", "research"), "is not for sale"),
-    (("-sa", "sharealike", "share-alike", "gpl"), "asks that what is made of it is shared alike"),
+    (
+        ("-sa", "sharealike", "share-alike", "gpl", "fair-ai", "fair ai"),
+        "asks that what is made of it is shared alike",
+    ),
 )
 
 
