@@ -98,6 +98,69 @@ def test_weights_that_are_missing_are_named(folder: Path) -> None:
     assert "has no weights in `vae/`" in findings(folder)
 
 
+@pytest.mark.parametrize("lacking", ["tokenizer.json", "vocab.json", "merges.txt"])
+def test_a_tokenizer_without_its_vocabulary_is_no_tokenizer(folder: Path, lacking: str) -> None:
+    own = folder / "base" / "tokenizer"
+    if lacking != "tokenizer.json":
+        for name in ("vocab.json", "merges.txt"):
+            (own / name).write_text("{}")
+        (own / "tokenizer.json").unlink()
+        assert findings(folder) == ""
+    (own / lacking).unlink()
+    said = f"{FIRST} SF330 `base` has no vocabulary in `tokenizer/`; get its tokenizer.json, or"
+    assert findings(folder).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "article"),
+    [("LatentConsistencyModel", "a"), ("Kolors", "a"), ("AltDiffusion", "an")],
+)
+def test_a_pipeline_that_is_none_of_stable_diffusion_is_named(
+    folder: Path, pipeline: str, article: str
+) -> None:
+    base_folder(folder / "base", f"{pipeline}Pipeline")
+    said = f"{FIRST} SF330 `base` is {article} {pipeline}Pipeline, which is not read; "
+    assert findings(folder).startswith(said)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_cut_are_named(folder: Path, part: str) -> None:
+    file = folder / "base" / part / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    said = f"{FIRST} SF330 `base` has a broken `{part}/model.safetensors`: it is cut; get that file"
+    assert findings(folder).startswith(said)
+
+
+def test_a_part_of_weights_that_is_missing_is_named(folder: Path) -> None:
+    whole = folder / "base" / "unet" / "model.safetensors"
+    parts = [whole.with_name(f"model-0000{n}-of-00002.safetensors") for n in (1, 2)]
+    for part in parts:
+        part.write_bytes(whole.read_bytes())
+    whole.unlink()
+    assert findings(folder) == ""
+    parts[0].unlink()
+    said = f"{FIRST} SF330 `base` lacks `unet/{parts[0].name}`; get that file as well"
+    assert findings(folder) == said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+@pytest.mark.parametrize("name", ["model_index.json", "unet/config.json"])
+def test_a_configuration_that_cannot_be_read_is_named(folder: Path, name: str, text: str) -> None:
+    (folder / "base" / name).write_text(text)
+    said = f"{FIRST} SF330 `base` has a `{name}` that cannot be read; get that file again"
+    assert findings(folder) == said
+
+
+@pytest.mark.parametrize("text", [None, "{}"])
+def test_a_folder_that_does_not_say_what_it_is_is_named(folder: Path, text: str | None) -> None:
+    index = folder / "base" / "model_index.json"
+    index.unlink()
+    if text is not None:
+        index.write_text(text)
+    said = f"{FIRST} SF330 `base` has no model_index.json that names a pipeline; "
+    assert findings(folder).startswith(said)
+
+
 def test_weights_of_a_variant_only_are_weights(folder: Path) -> None:
     file = folder / "base" / "vae" / "model.safetensors"
     file.rename(file.with_name("model.fp16.safetensors"))

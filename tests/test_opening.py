@@ -107,6 +107,20 @@ def test_a_part_that_lacks_is_named(folder: Path, tmp_path: Path) -> None:
         open_base(str(tmp_path), "hash")
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "z-image"])
+def test_a_tokenizer_without_its_vocabulary_is_not_opened(kind: str, tmp_path: Path) -> None:
+    tiny_pipeline(kind).save_pretrained(tmp_path)
+    part = "tokenizer_2" if kind == "sdxl" else "tokenizer"
+    for file in (tmp_path / part).iterdir():
+        file.unlink()
+    with pytest.raises(EnvironmentProblem, match=f"has no vocabulary in `{part}/`") as caught:
+        open_base(str(tmp_path), "hash")
+    assert "vocab.json and merges.txt" in str(caught.value.hint)
+    trouble = look_at_base(tmp_path).trouble
+    assert trouble is not None
+    assert trouble.what == f"has no vocabulary in `{part}/`"
+
+
 def test_a_folder_without_weights_names_the_part(tmp_path: Path) -> None:
     tiny_pipeline("sd1").save_pretrained(tmp_path)
     for file in tmp_path.glob("unet/*.safetensors"):

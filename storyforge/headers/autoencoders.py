@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.headers.bases import (
-    BaseHeader,
+from storyforge.headers.bases import BaseHeader
+from storyforge.headers.header import PICKLES, read_header
+from storyforge.headers.parts import (
     BaseTrouble,
     json_in,
     only_pickle_trouble,
     pickle_trouble,
     weights_here,
 )
-from storyforge.headers.header import PICKLES, read_header
 
 LATENTS_IN: Final = "decoder.conv_in.weight"
 """How makers and diffusers end the name of the layer that reads latents."""

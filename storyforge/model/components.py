@@ -25,6 +25,7 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.parts import words_trouble
 from storyforge.model.autoencoders import Vae, check_vae, vae_in
 from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
@@ -100,7 +101,7 @@ def _of_folder(folder: Path, dtype: torch.dtype, kept: torch.dtype | None) -> Co
     if str(index.get("_class_name")) in DOORS:
         return _of_transformer(folder, DOORS[str(index["_class_name"])], dtype)
     second = "text_encoder_2" in index and index["text_encoder_2"] != [None, None]
-    _check_kind(folder, index)
+    _check_kind(folder, index, second=second)
     text_encoder = weighed(CLIPTextModel, folder / "text_encoder", dtype)
     text_encoder_2 = tokenizer_2 = None
     if second:
@@ -155,9 +156,14 @@ def _check_whole(folder: Path, parts: Sequence[str]) -> None:
     if lacking := [part for part in parts if not (folder / part).is_dir()]:
         named = ", ".join(f"`{part}`" for part in lacking)
         raise EnvironmentProblem(f"`{folder}` lacks {named}", hint="get the whole model anew")
+    for part in parts:
+        # A tokenizer opens without a vocabulary, too, and knows no word.
+        trouble = words_trouble(folder / part) if part.startswith("tokenizer") else None
+        if trouble is not None:
+            raise EnvironmentProblem(f"`{folder}` {trouble.what}", hint=trouble.remedy)
 
 
-def _check_kind(folder: Path, index: dict[str, object]) -> None:
+def _check_kind(folder: Path, index: dict[str, object], *, second: bool) -> None:
     """Refuse what is not of Stable Diffusion's kind, or not whole."""
     kind = str(index.get("_class_name", "no pipeline"))
     if not index:
@@ -166,6 +172,8 @@ def _check_kind(folder: Path, index: dict[str, object]) -> None:
             hint="name the folder that diffusers saved, or a .safetensors file",
         )
     parts = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+    if second:
+        parts += ["text_encoder_2", "tokenizer_2"]
     if "unet" not in index or not kind.startswith("StableDiffusion"):
         raise EnvironmentProblem(f"`{folder}` is a {kind}", hint=TAKEN)
     _check_whole(folder, parts)

@@ -36,7 +36,7 @@ def json_in(path: Path) -> dict[str, object]:
         made = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
     return made if isinstance(made, dict) else {}
 
