@@ -22,6 +22,7 @@ from storyforge.headers.parts import (
     json_in,
     only_pickle_trouble,
     pickle_trouble,
+    schedule_trouble,
     weights_here,
     weights_trouble,
     words_trouble,
@@ -185,6 +186,9 @@ def _missing(path: Path, denoiser: str = "unet", *, second: bool = False) -> Bas
         trouble = weights_trouble(found[0], f"{part}/") if found else None
         if part.startswith("tokenizer"):
             trouble = words_trouble(folder)
+        elif part == "scheduler":
+            joint = denoiser == "transformer"
+            trouble = schedule_trouble(folder, joint=joint, where=f" in `{part}/`")
         if trouble is not None:
             return trouble
     return None

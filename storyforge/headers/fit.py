@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import Final
 
 from storyforge.headers.bases import BaseHeader
 from storyforge.headers.header import Shape
-from storyforge.headers.kinds import Described
+from storyforge.headers.kinds import ADAPTERS, Described
 from storyforge.headers.names import Part
 
 
@@ -34,6 +35,29 @@ def misfit(told: Described, base: BaseHeader) -> str | None:
         if made is not None and (made[0] != own[0] or prod(made) != prod(own)):
             return f"`{name}` is {_sides(own)} in the base, and {_sides(made)} in the file"
     return None
+
+
+def unwhole(told: Described) -> str | None:
+    """Which layer of an adapter cannot be put together of its parts; None if nothing says so."""
+    for name, parts in told.layers.items() if told.kind in ADAPTERS else ():
+        by_role = {part.role: told.header.shapes[key] for key, part in parts.items()}
+        if by_role.keys() & _OTHERWISE:
+            continue
+        up, down = by_role.get("up", ()), by_role.get("down", ())
+        if not up and not down and "bias" in by_role:
+            continue
+        if len(up) < _SIDES or len(down) < _SIDES:
+            return f"`{name}` lacks one of its two matrices"
+        inner = by_role.get("mid", (up[1], up[1]))
+        if inner[:2] != (up[1], down[0]):
+            fit = f"{_sides(up)} and {_sides(down)}"
+            return f"the two matrices of `{name}` do not fit each other: {fit}"
+    return None
+
+
+_OTHERWISE: Final = {"hada_w1_a", "lokr_w1", "lokr_w1_a", "ia3", "diff"}
+"""Parts of changes that are no product of two matrices."""
+_SIDES: Final = 2
 
 
 def _named(family: str | None, width: int | None) -> str:

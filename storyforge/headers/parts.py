@@ -15,6 +15,8 @@ INDEX: Final = "model_index.json"
 _WORDS: Final = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """Files that a tokenizer is read from: either all of the first or all of the second."""
 
+_SCHEDULE: Final = "scheduler_config.json"
+
 _READ: Final = re.compile(r"unet|transformer|vae|scheduler|(text_encoder|tokenizer)(_2)?")
 """Folders of the parts that are read."""
 
@@ -66,6 +68,39 @@ def words_trouble(folder: Path) -> BaseTrouble | None:
     )
 
 
+def schedule_file(path: Path) -> Path:
+    """The file of a noise schedule: itself, or the one in its folder or in a model's folder."""
+    folder = path / "scheduler" if (path / "scheduler").is_dir() else path
+    return folder / _SCHEDULE if folder.is_dir() else path
+
+
+def schedule_trouble(path: Path, *, joint: bool, where: str = "") -> BaseTrouble | None:
+    """Why a noise schedule is none for a base; None if it is.
+
+    path   see `schedule_file`
+    joint  whether the base is a transformer
+    where  in words, if the base itself brings it
+    """
+    file = schedule_file(path)
+    if not file.is_file():
+        return BaseTrouble(f"has no {_SCHEDULE}{where}", "get that file as well")
+    said = _said(file)
+    if said is None and file == path:
+        return BaseTrouble(f"is no {_SCHEDULE}", "name another")
+    if said is None:
+        return BaseTrouble(f"has a {_SCHEDULE}{where} that cannot be read", "get that file again")
+    name = str(said.get("_class_name", "schedule of no name"))
+    betas = any(said.get(key) is not None for key in ("beta_start", "trained_betas"))
+    flows = name.startswith("FlowMatch")
+    # Built from another kind's configuration, a schedule would have its own defaults instead.
+    if (flows and not betas) if joint else (betas and not flows):
+        return None
+    wanted = "a FlowMatchEulerDiscreteScheduler" if joint else "one with `beta_start`"
+    article = "an" if name.startswith(tuple("AEIOU")) else "a"
+    verb, remedy = ("has", "get the model with its own") if where else ("is", "name another")
+    return BaseTrouble(f"{verb} {article} {name}{where}, and this base takes {wanted}", remedy)
+
+
 def weights_trouble(file: Path, where: str = "") -> BaseTrouble | None:
     """What is broken in a file of weights or in those that it goes on in; `where`, before names."""
     for each in _all_of(file):
@@ -112,4 +147,9 @@ def only_pickle_trouble(file: Path, where: str = "") -> BaseTrouble:
 def weights_here(folder: Path) -> list[Path]:
     """The files of weights, safetensors before pickles, whole before a variant's."""
     found = [f for ending in ("*.safetensors", "*.bin") for f in sorted(folder.glob(ending))]
-    return sorted(found, key=lambda file: (file.suffix != ".safetensors", file.name.count(".")))
+
+    def rank(file: Path) -> tuple[bool, int, bool]:
+        """What is read first, of several."""
+        return file.suffix != ".safetensors", file.name.count("."), "-of-" in file.name
+
+    return sorted(found, key=rank)

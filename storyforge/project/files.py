@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.headers.bases import BaseHeader, look_at_base
-from storyforge.headers.finite import broken_tensor
-from storyforge.headers.fit import misfit
+from storyforge.headers.finite import broken_in
+from storyforge.headers.fit import misfit, unwhole
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import ADAPTERS, Described, describe, licence_of, trigger_of
 from storyforge.modelref import base_at, files_here
@@ -128,15 +128,17 @@ def diagnose(path: Path, base: str | None) -> Diagnosis:
     header = read_header(path)
     told = describe(header)
     troubles = []
-    broken = None if header.pickled else broken_tensor(path)
+    broken = None if header.pickled else broken_in(path)
     if broken is not None:
-        troubles.append(f"`{broken}` holds numbers that are not finite")
+        troubles.append(broken)
+    unfit = unwhole(told)
+    troubles += [unfit] if unfit else []
     troubles += [f"`{key}` belongs to nothing that is known" for key in told.strange[:5]]
     if base is not None:
         why = misfit(told, _base(base))
         troubles += [f"it does not fit `{base}`: {why}"] if why else []
     strengths: dict[float, int] = {}
-    if told.kind in ADAPTERS and broken is None and not told.strange:
+    if told.kind in ADAPTERS and not (broken or unfit or told.strange):
         from storyforge.model.formats.adapter import read_adapter
 
         for parts in read_adapter(path).layers.values():

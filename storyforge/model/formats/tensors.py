@@ -47,7 +47,7 @@ def raw_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
             tensors = load_file(path)
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise EnvironmentProblem(f"cannot read `{path}`: {reason}") from exc
+        raise EnvironmentProblem(f"cannot read `{path}`: {reason}", hint="get it again") from exc
     return header, tensors
 
 
