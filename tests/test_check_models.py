@@ -212,7 +212,7 @@ def test_a_vae_beside_what_is_pickled_is_sound(folder: Path) -> None:
         (
             "scheduler: pip.safetensors",
             "SF330",
-            "`pip.safetensors` is no scheduler_config.json; name",
+            "`pip.safetensors` is no scheduler_config",
         ),
         ("scheduler: base/vae", "SF330", "`base/vae` has no scheduler_config.json; get that file"),
         ("scheduler: base/vae/config.json", "SF330", "`base/vae/config.json` is a schedule of no"),
