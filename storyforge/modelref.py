@@ -173,7 +173,7 @@ def _json(path: Path) -> dict[str, object]:
     """What a file of JSON says; nothing if it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 
@@ -380,7 +380,7 @@ def picture_size(reference: str) -> PictureSize:
         scale: int = 2 ** (len(vae["block_out_channels"]) - 1)
         cells, levels = int(unet["sample_size"]), len(unet["block_out_channels"])
         kind = str(vae.get("_class_name"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return USUAL_SIZE
     scales = PATCH_SCALES if kind == "PatchAutoencoder" else (scale,)
     return PictureSize(cells, scale, scales, levels)

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 UNET = {"in_channels": 4, "cross_attention_dim": 768}
 VAE = {"latent_channels": 4}
+SCHEDULER = {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 def shared_concept(path: Path, name: str = "ann", **metadata: str) -> Path:
@@ -27,6 +28,8 @@ def base_folder(folder: Path, pipeline: str = "StableDiffusionPipeline", **unet:
         (folder / part).mkdir(exist_ok=True)
     (folder / "unet" / "config.json").write_text(json.dumps(UNET | unet))
     (folder / "vae" / "config.json").write_text(json.dumps(VAE))
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
     for part in ("unet", "vae", "text_encoder"):
         save_file({"one": np.zeros(1, np.float32)}, folder / part / "model.safetensors")
     return folder

@@ -98,6 +98,69 @@ def test_weights_that_are_missing_are_named(folder: Path) -> None:
     assert "has no weights in `vae/`" in findings(folder)
 
 
+@pytest.mark.parametrize("lacking", ["tokenizer.json", "vocab.json", "merges.txt"])
+def test_a_tokenizer_without_its_vocabulary_is_no_tokenizer(folder: Path, lacking: str) -> None:
+    own = folder / "base" / "tokenizer"
+    if lacking != "tokenizer.json":
+        for name in ("vocab.json", "merges.txt"):
+            (own / name).write_text("{}")
+        (own / "tokenizer.json").unlink()
+        assert findings(folder) == ""
+    (own / lacking).unlink()
+    said = f"{FIRST} SF330 `base` has no vocabulary in `tokenizer/`; get its tokenizer.json, or"
+    assert findings(folder).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "article"),
+    [("LatentConsistencyModel", "a"), ("Kolors", "a"), ("AltDiffusion", "an")],
+)
+def test_a_pipeline_that_is_none_of_stable_diffusion_is_named(
+    folder: Path, pipeline: str, article: str
+) -> None:
+    base_folder(folder / "base", f"{pipeline}Pipeline")
+    said = f"{FIRST} SF330 `base` is {article} {pipeline}Pipeline, which is not read; "
+    assert findings(folder).startswith(said)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_cut_are_named(folder: Path, part: str) -> None:
+    file = folder / "base" / part / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    said = f"{FIRST} SF330 `base` has a broken `{part}/model.safetensors`: it is cut; get that file"
+    assert findings(folder).startswith(said)
+
+
+def test_a_part_of_weights_that_is_missing_is_named(folder: Path) -> None:
+    whole = folder / "base" / "unet" / "model.safetensors"
+    parts = [whole.with_name(f"model-0000{n}-of-00002.safetensors") for n in (1, 2)]
+    for part in parts:
+        part.write_bytes(whole.read_bytes())
+    whole.unlink()
+    assert findings(folder) == ""
+    parts[0].unlink()
+    said = f"{FIRST} SF330 `base` lacks `unet/{parts[0].name}`; get that file as well"
+    assert findings(folder) == said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+@pytest.mark.parametrize("name", ["model_index.json", "unet/config.json"])
+def test_a_configuration_that_cannot_be_read_is_named(folder: Path, name: str, text: str) -> None:
+    (folder / "base" / name).write_text(text)
+    said = f"{FIRST} SF330 `base` has a `{name}` that cannot be read; get that file again"
+    assert findings(folder) == said
+
+
+@pytest.mark.parametrize("text", [None, "{}"])
+def test_a_folder_that_does_not_say_what_it_is_is_named(folder: Path, text: str | None) -> None:
+    index = folder / "base" / "model_index.json"
+    index.unlink()
+    if text is not None:
+        index.write_text(text)
+    said = f"{FIRST} SF330 `base` has no model_index.json that names a pipeline; "
+    assert findings(folder).startswith(said)
+
+
 def test_weights_of_a_variant_only_are_weights(folder: Path) -> None:
     file = folder / "base" / "vae" / "model.safetensors"
     file.rename(file.with_name("model.fp16.safetensors"))
@@ -130,9 +193,71 @@ def test_a_vae_that_is_a_pickle_is_named_where_it_stands(folder: Path) -> None:
 def test_a_vae_beside_what_is_pickled_is_sound(folder: Path) -> None:
     (folder / "vae").mkdir()
     (folder / "vae" / "config.json").write_text(json.dumps({"latent_channels": 4}))
-    for file in ("model.bin", "model.safetensors"):
-        (folder / "vae" / file).write_bytes(b"")
+    (folder / "vae" / "model.bin").write_bytes(b"")
+    file = folder / "vae" / "model.safetensors"
+    save_file({"one": zeros(1)}, file)
     assert findings(folder, "{model: base, vae: vae}") == ""
+    file.write_bytes(file.read_bytes()[:-1])
+    said = "story.yaml:2:26 SF330 `vae` has a broken `model.safetensors`: it is cut; "
+    assert findings(folder, "{model: base, vae: vae}").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "said"),
+    [
+        ("vae: nothere", "SF330", "no vae at `nothere` on this machine; `vae` is a folder, a"),
+        ("vae: ./nothere", "SF421", "no vae at `./nothere` on this machine; nothing can be drawn"),
+        ("scheduler: a/b", "SF330", "no scheduler at `a/b` on this machine; `scheduler` is a sch"),
+        ("scheduler: ../no", "SF421", "no scheduler at `../no` on this machine; nothing can be"),
+        (
+            "scheduler: pip.safetensors",
+            "SF330",
+            "`pip.safetensors` is no scheduler_config",
+        ),
+        ("scheduler: base/vae", "SF330", "`base/vae` has no scheduler_config.json; get that file"),
+        ("scheduler: base/vae/config.json", "SF330", "`base/vae/config.json` is a schedule of no"),
+    ],
+)
+@pytest.mark.parametrize("model", ["base", "pocket"])
+def test_a_part_from_elsewhere_that_is_not_there_or_none_is_named(
+    folder: Path, model: str, part: str, code: str, said: str
+) -> None:
+    found = findings(folder, f"{{model: {model}, {part}}}", pip="pictures")
+    column = len(f"base: {{model: {model}, {part.partition(' ')[0]} ") + 1
+    assert f"story.yaml:2:{column} {code} {said}" in found
+
+
+@pytest.mark.parametrize("part", ["vae: a/b", "scheduler: base", "scheduler: base/scheduler"])
+def test_a_part_that_is_elsewhere_or_sound_is_not_named(folder: Path, part: str) -> None:
+    assert findings(folder, f"{{model: base, {part}}}") == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (None, "has no scheduler_config.json in `scheduler/`; get that file as well"),
+        ("{", "has a `scheduler/scheduler_config.json` that cannot be read; get that file again"),
+        (
+            '{"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}',
+            "has a FlowMatchEulerDiscreteScheduler in `scheduler/`, and this base takes one with "
+            "`beta_start`; get the model with its own",
+        ),
+        (
+            '{"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_min": 0.002}',
+            "has an EDMDPMSolverMultistepScheduler in `scheduler/`, and this base takes one with "
+            "`beta_start`; get the model with its own",
+        ),
+        ('{"_class_name": "DDIMScheduler", "trained_betas": [0.1]}', ""),
+    ],
+)
+def test_a_noise_schedule_of_another_kind_is_named(
+    folder: Path, schedule: str | None, said: str
+) -> None:
+    file = folder / "base" / "scheduler" / "scheduler_config.json"
+    file.unlink()
+    if schedule is not None:
+        file.write_text(schedule)
+    assert findings(folder) == (said and f"{FIRST} SF330 `base` {said}")
 
 
 def test_a_pickled_base_is_named_though_it_is_there(folder: Path) -> None:
@@ -183,6 +308,45 @@ def test_numbers_that_are_none_are_found(folder: Path, bad: float, kind: type) -
     assert found.startswith(
         f"{THIRD} SF332 `lora.safetensors` is broken: `lora_unet_{TO_K}.lora_up"
     )
+
+
+def test_a_lora_and_a_concept_that_are_cut_are_broken(folder: Path) -> None:
+    file = lora(folder / "lora.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    said = f"{THIRD} SF332 `lora.safetensors` is broken: it is cut; get the file again"
+    assert findings(folder, own="lora.safetensors") == said
+    file = folder / "pip.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    said = f"{SECOND} SF332 `pip.safetensors` is broken: it is cut; get the file again"
+    assert findings(folder) == said
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"lora_up": (320, 4)}, f"`unet {TO_K}` has `up` and no `down`"),
+        ({"lora_down": (4, 768)}, f"`unet {TO_K}` has `down` and no `up`"),
+        (
+            {"lora_down": (4, 768), "lora_up": (320, 7)},
+            f"`unet {TO_K}` has `up` of rank 7 and `down` of rank 4",
+        ),
+        (
+            {"lora_down": (4, 768), "lora_up": (320, 4), "lora_mid": (4, 5, 1, 1)},
+            f"`unet {TO_K}` has `mid` for ranks 4 and 5 between 4 and 4",
+        ),
+        ({"lora_down": (4, 768), "lora_up": (320, 6), "lora_mid": (6, 4, 1, 1)}, ""),
+    ],
+)
+def test_a_layer_that_cannot_be_put_together_is_broken(
+    folder: Path, shapes: dict[str, tuple[int, ...]], said: str
+) -> None:
+    parts = {f"lora_unet_{TO_K}.{name}.weight": zeros(*s) for name, s in shapes.items()}
+    whole = {"lora_down": (4, 768), "lora_up": (320, 4)}
+    other = TO_K.replace("to_k", "to_v")
+    parts |= {f"lora_unet_{other}.{name}.weight": zeros(*s) for name, s in whole.items()}
+    save_file(parts, folder / "lora.safetensors")
+    wanted = f"{THIRD} SF332 `lora.safetensors` is broken: {said}; get the file again"
+    assert findings(folder, own="lora.safetensors") == (said and wanted)
 
 
 def test_brain_floats_are_looked_at_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -105,6 +106,20 @@ def test_a_part_that_lacks_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "scheduler").rename(tmp_path / "elsewhere")
     with pytest.raises(EnvironmentProblem, match="lacks `scheduler`"):
         open_base(str(tmp_path), "hash")
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", "z-image"])
+def test_a_tokenizer_without_its_vocabulary_is_not_opened(kind: str, tmp_path: Path) -> None:
+    tiny_pipeline(kind).save_pretrained(tmp_path)
+    part = "tokenizer_2" if kind == "sdxl" else "tokenizer"
+    for file in (tmp_path / part).iterdir():
+        file.unlink()
+    with pytest.raises(EnvironmentProblem, match=f"has no vocabulary in `{part}/`") as caught:
+        open_base(str(tmp_path), "hash")
+    assert "vocab.json and merges.txt" in str(caught.value.hint)
+    trouble = look_at_base(tmp_path).trouble
+    assert trouble is not None
+    assert trouble.what == f"has no vocabulary in `{part}/`"
 
 
 def test_a_folder_without_weights_names_the_part(tmp_path: Path) -> None:
@@ -208,6 +223,47 @@ def test_a_vae_and_a_schedule_may_come_from_elsewhere(folder: Path, tmp_path: Pa
     assert same_weights(base.vae, other.vae)
     assert base.vae.config.scaling_factor == 0.13025
     assert base.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_a_schedule_may_come_from_the_folder_of_a_model(folder: Path, tmp_path: Path) -> None:
+    tiny_pipeline("sd2").save_pretrained(tmp_path)
+    base = open_base(BaseParts(str(folder), scheduler=str(tmp_path)).reference, "hash")
+    assert base.scheduler_config["prediction_type"] == "v_prediction"
+
+
+def test_a_schedule_that_is_none_is_refused(folder: Path) -> None:
+    other = str(folder / "vae" / "config.json")
+    with pytest.raises(EnvironmentProblem, match="is an AutoencoderKL, and this base") as caught:
+        open_base(BaseParts(str(folder), scheduler=other).reference, "hash")
+    assert caught.value.hint == "name another"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("sd1", "FlowMatchEulerDiscrete"), ("sdxl", "EDMDPMSolverMultistep"), ("flux2", "PNDM")],
+)
+def test_a_schedule_of_another_kind_is_not_read_as_one_of_its_own(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    tiny_pipeline(kind).save_pretrained(tmp_path)
+    schedule = getattr(diffusers, f"{name}Scheduler")()
+    schedule.save_pretrained(tmp_path / "scheduler")
+    with pytest.raises(EnvironmentProblem, match=rf"is an? {name}Scheduler, and this base takes"):
+        open_base(str(tmp_path), "hash")
+    trouble = look_at_base(tmp_path).trouble
+    assert trouble is not None
+    assert f"{name}Scheduler in `scheduler/`, and this base takes" in trouble.what
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_cut_are_refused_by_their_file(part: str, tmp_path: Path) -> None:
+    tiny_pipeline("sd1").save_pretrained(tmp_path)
+    (file,) = (tmp_path / part).glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    said = f"has a broken `{file.name}`: it is cut"
+    with pytest.raises(EnvironmentProblem, match=said) as caught:
+        open_base(str(tmp_path), "hash")
+    assert caught.value.hint == "get that file again"
 
 
 def test_a_vae_of_other_latents_is_refused(folder: Path, tmp_path: Path) -> None:

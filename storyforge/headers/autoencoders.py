@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Final
 
 from storyforge.errors import EnvironmentProblem
-from storyforge.headers.bases import (
-    BaseHeader,
+from storyforge.headers.bases import BaseHeader
+from storyforge.headers.header import PICKLES, read_header
+from storyforge.headers.parts import (
     BaseTrouble,
     json_in,
     only_pickle_trouble,
     pickle_trouble,
     weights_here,
+    weights_trouble,
 )
-from storyforge.headers.header import PICKLES, read_header
 
 LATENTS_IN: Final = "decoder.conv_in.weight"
 """How makers and diffusers end the name of the layer that reads latents."""
@@ -43,7 +44,11 @@ def vae_trouble(path: Path, base: BaseHeader) -> BaseTrouble | None:
     found = weights_here(folder)
     if found and found[0].suffix in PICKLES:
         return only_pickle_trouble(found[0])
-    return _latents(said.get("latent_channels"), base)
+    if (trouble := _latents(said.get("latent_channels"), base)) is not None:
+        return trouble
+    if not found:
+        return BaseTrouble("has no weights", "get the .safetensors files of the VAE as well")
+    return weights_trouble(found[0])
 
 
 def _file(path: Path, base: BaseHeader) -> BaseTrouble | None:
@@ -53,10 +58,10 @@ def _file(path: Path, base: BaseHeader) -> BaseTrouble | None:
     try:
         shapes = read_header(path).shapes
     except EnvironmentProblem:
-        return None  # told where it is opened
+        return BaseTrouble("is no safetensors file", "name the folder of a VAE, or such a file")
     plain = (shape for name, shape in shapes.items() if name.endswith(LATENTS_IN))
     found = next((shape[1] for shape in plain if len(shape) == CONVOLVED), None)
-    return _latents(found, base)
+    return _latents(found, base) or weights_trouble(path)
 
 
 def _latents(found: object, base: BaseHeader) -> BaseTrouble | None:

@@ -6,7 +6,6 @@ them, and two families of transformers.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +18,24 @@ import yaml
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.header import PICKLES, Shape, read_header
 from storyforge.headers.kinds import WIDTHS
+from storyforge.headers.parts import (
+    INDEX,
+    BaseTrouble,
+    config_trouble,
+    json_in,
+    only_pickle_trouble,
+    pickle_trouble,
+    schedule_trouble,
+    weights_here,
+    weights_trouble,
+    words_trouble,
+)
 
 _PARTS: Final = ("vae", "text_encoder", "tokenizer", "scheduler")
-_WEIGHED: Final = ("unet", "transformer", "vae", "text_encoder")
+_SECOND: Final = ("text_encoder_2", "tokenizer_2")
+_WEIGHED: Final = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2")
+_PIPELINES: Final = "StableDiffusion"
+"""How the names of those begin whose U-Net is read."""
 _TAKES: Final = "storyforge draws with Stable Diffusion 1.x, 2.x, XL, FLUX.2-klein and Z-Image"
 _FAMILIES: Final = frozenset(WIDTHS.values())
 
@@ -30,18 +44,6 @@ TRANSFORMERS: Final = {"Flux2KleinPipeline": "FLUX.2-klein", "ZImagePipeline": "
 _CHANNELS: Final = 4
 """Of the latents of Stable Diffusion."""
 _LICENCES: Final = ("LICENSE.md", "LICENSE", "LICENSE.txt", "LICENCE")
-
-
-@dataclass(frozen=True, slots=True)
-class BaseTrouble:
-    """Why a base cannot be drawn with.
-
-    what    the sentence, without the base's name before it
-    remedy  what helps
-    """
-
-    what: str
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def weights_in(path: Path) -> int:
     if path.is_file():
         return sum(map(prod, read_header(path).shapes.values()))
     count = 0
-    for part in ("unet", "transformer", "vae", "text_encoder", "text_encoder_2"):
+    for part in _WEIGHED:
         found: dict[str, int] = {}  # of several variants one is read
         for file in (path / part).glob("*.safetensors"):
             found |= {name: prod(shape) for name, shape in read_header(file).shapes.items()}
@@ -95,8 +97,12 @@ def weights_in(path: Path) -> int:
 
 
 def _folder(path: Path) -> BaseHeader:
-    index = json_in(path / "model_index.json")
+    broken = config_trouble(path)
+    if broken is not None:
+        return BaseHeader(None, None, trouble=broken)
+    index = json_in(path / INDEX)
     name = str(index.get("_class_name", ""))
+    second = index.get("text_encoder_2", [None, None]) != [None, None]
     if name in TRANSFORMERS:
         trouble = _missing(path, "transformer")
         layers = {} if trouble else _layers(path, "transformer")
@@ -106,19 +112,11 @@ def _folder(path: Path) -> BaseHeader:
     unet = json_in(path / "unet" / "config.json")
     family, width = _family(name, unet)
     vae = json_in(path / "vae" / "config.json").get("latent_channels", _CHANNELS)
-    trouble = _kind_trouble(name, unet, family, vae) or _missing(path)
+    trouble = _kind_trouble(name, unet, family, vae) or _not_indexed(name)
+    trouble = trouble or _missing(path, second=second)
     layers = {} if trouble else _layers(path)
     latents = vae if isinstance(vae, int) else None
     return BaseHeader(family, width, layers, trouble, _licence(path), latents)
-
-
-def json_in(path: Path) -> dict[str, object]:
-    """What a configuration says; nothing if it cannot be read."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _family(name: str, unet: Mapping[str, object]) -> tuple[str | None, int | None]:
@@ -154,6 +152,9 @@ def _kind_trouble(
     if not known or added or (name and not unet):
         what = family or name
         return BaseTrouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
+    if name and not name.startswith(_PIPELINES):
+        article = "an" if name.startswith(tuple("AEIOU")) else "a"
+        return BaseTrouble(f"is {article} {name}, which is not read", _TAKES)
     channels = unet.get("in_channels", latents)
     if channels == latents:
         return None
@@ -165,9 +166,16 @@ def _kind_trouble(
     )
 
 
-def _missing(path: Path, denoiser: str = "unet") -> BaseTrouble | None:
-    """Which part of a pipeline's folder is not there."""
-    for part in (denoiser, *_PARTS):
+def _not_indexed(name: str) -> BaseTrouble | None:
+    """What a folder lacks that does not say what it is; `name` is its pipeline's."""
+    if name:
+        return None
+    return BaseTrouble(f"has no {INDEX} that names a pipeline", "get that file of the model again")
+
+
+def _missing(path: Path, denoiser: str = "unet", *, second: bool = False) -> BaseTrouble | None:
+    """Which part of a pipeline's folder is not there, or not whole."""
+    for part in (denoiser, *_PARTS, *(_SECOND if second else ())):
         folder = path / part
         if not folder.is_dir():
             return BaseTrouble(f"has no `{part}/`", "get the whole model, with all of its parts")
@@ -178,29 +186,15 @@ def _missing(path: Path, denoiser: str = "unet") -> BaseTrouble | None:
             )
         if found and found[0].suffix != ".safetensors":
             return only_pickle_trouble(found[0], f" in `{part}/`")
+        trouble = weights_trouble(found[0], f"{part}/") if found else None
+        if part.startswith("tokenizer"):
+            trouble = words_trouble(folder)
+        elif part == "scheduler":
+            joint = denoiser == "transformer"
+            trouble = schedule_trouble(folder, joint=joint, where=f" in `{part}/`")
+        if trouble is not None:
+            return trouble
     return None
-
-
-def pickle_trouble(file: Path) -> BaseTrouble:
-    """The trouble with a file that was named and is a pickle."""
-    return BaseTrouble(
-        f"is a pickle (`{file.suffix}`), which could run code when it is opened",
-        "convert it to .safetensors, or get it in that form",
-    )
-
-
-def only_pickle_trouble(file: Path, where: str = "") -> BaseTrouble:
-    """The trouble with a folder whose weights are there as a pickle alone; `where`, in words."""
-    return BaseTrouble(
-        f"has only a pickle{where} (`{file.name}`), which may run code when it is opened",
-        "get the .safetensors files; diffusers' `save_pretrained` writes them, too",
-    )
-
-
-def weights_here(folder: Path) -> list[Path]:
-    """The files of weights, safetensors before pickles, whole before a variant's."""
-    found = [f for ending in ("*.safetensors", "*.bin") for f in sorted(folder.glob(ending))]
-    return sorted(found, key=lambda file: (file.suffix != ".safetensors", file.name.count(".")))
 
 
 def _layers(path: Path, denoiser: str = "unet") -> dict[str, Shape]:
@@ -281,6 +275,7 @@ def _file(path: Path) -> BaseHeader:
             trouble = BaseTrouble(
                 f"holds no {part}", "get the whole checkpoint, with all of its parts"
             )
+    trouble = trouble or weights_trouble(path)
     return BaseHeader(family, width, {}, trouble, licence, _CHANNELS)
 
 

@@ -1,4 +1,4 @@
-"""Whether every number in a safetensors file is one, by the bits of its exponent: no torch."""
+"""Whether a safetensors file is whole, and every number one, by its exponent's bits: no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from storyforge.headers.checked import head_of
 from storyforge.headers.header import file_in
 
 _EXPONENTS: Final = {
@@ -18,6 +19,16 @@ _EXPONENTS: Final = {
     "F32": ("<u4", 0x7F800000),
     "F64": ("<u8", 0x7FF0000000000000),
 }
+
+
+def broken_in(path: Path) -> str | None:
+    """What is broken in a safetensors file, as the end of a sentence; None if nothing is."""
+    try:
+        head_of(file_in(path))
+    except (OSError, ValueError) as exc:
+        return str(exc)
+    name = broken_tensor(path)
+    return None if name is None else f"`{name}` holds numbers that are not finite"
 
 
 def broken_tensor(path: Path) -> str | None:

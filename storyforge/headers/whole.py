@@ -44,12 +44,16 @@ def _why(shapes: Mapping[str, Shape]) -> str | None:
         if here and not {first, second} <= here:
             missing = second if second not in here else first
             return f"has `{min(here - {missing})}` and no `{missing}`"
-        if not here or kernel in here:
+        if not here or (kernel in here and kernel != "mid"):
             continue
         out, into = shapes[first], shapes[second]
         if len(out) < 2 or len(into) < 2:
             return f"has `{first}` and `{second}`, and one is no matrix"
-        if out[1] != into[0]:
+        if kernel in here:
+            if shapes[kernel][:2] != (out[1], into[0]):
+                sides = " and ".join(map(str, shapes[kernel][:2]))
+                return f"has `mid` for ranks {sides} between {out[1]} and {into[0]}"
+        elif out[1] != into[0]:
             return f"has `{first}` of rank {out[1]} and `{second}` of rank {into[0]}"
     for one, other in _BOTH:
         if bool(shapes.keys() & set(one)) != bool(shapes.keys() & set(other)):

@@ -278,7 +278,7 @@ def open_base(
     _log.info("opened %s on %s in %.1f s", reference, device, perf_counter() - began)
     schedule = made.scheduler_config
     if parts.scheduler is not None:
-        schedule = scheduler_config_in(Path(parts.scheduler))
+        schedule = scheduler_config_in(Path(parts.scheduler), made.door)
     vae = made.vae
     if parts.vae:
         vae = vae_of(parts.vae, made.vae, made.unet, made.door)

@@ -25,6 +25,7 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from storyforge.errors import EnvironmentProblem
+from storyforge.headers.parts import schedule_file, schedule_trouble, words_trouble
 from storyforge.model.autoencoders import Vae, check_vae, vae_in
 from storyforge.model.dit.door import Door, stock_pipeline
 from storyforge.model.dit.doors import DOORS
@@ -100,7 +101,7 @@ def _of_folder(folder: Path, dtype: torch.dtype, kept: torch.dtype | None) -> Co
     if str(index.get("_class_name")) in DOORS:
         return _of_transformer(folder, DOORS[str(index["_class_name"])], dtype)
     second = "text_encoder_2" in index and index["text_encoder_2"] != [None, None]
-    _check_kind(folder, index)
+    _check_kind(folder, index, second=second)
     text_encoder = weighed(CLIPTextModel, folder / "text_encoder", dtype)
     text_encoder_2 = tokenizer_2 = None
     if second:
@@ -115,7 +116,7 @@ def _of_folder(folder: Path, dtype: torch.dtype, kept: torch.dtype | None) -> Co
         vae=vae_in(folder / "vae"),
         text_encoder=text_encoder,
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler_config=scheduler_config_in(folder / "scheduler"),
+        scheduler_config=scheduler_config_in(folder / "scheduler", None),
         text_encoder_2=text_encoder_2,
         tokenizer_2=tokenizer_2,
         empty_is_zero=second and bool(index.get("force_zeros_for_empty_prompt", True)),
@@ -140,7 +141,7 @@ def _of_transformer(folder: Path, door: Door, dtype: torch.dtype) -> Components:
         vae=whole.vae,
         text_encoder=whole.text_encoder,
         tokenizer=whole.tokenizer,
-        scheduler_config=scheduler_config_in(folder / "scheduler"),
+        scheduler_config=scheduler_config_in(folder / "scheduler", door),
         door=door,
     )
 
@@ -155,9 +156,14 @@ def _check_whole(folder: Path, parts: Sequence[str]) -> None:
     if lacking := [part for part in parts if not (folder / part).is_dir()]:
         named = ", ".join(f"`{part}`" for part in lacking)
         raise EnvironmentProblem(f"`{folder}` lacks {named}", hint="get the whole model anew")
+    for part in parts:
+        # A tokenizer opens without a vocabulary, too, and knows no word.
+        trouble = words_trouble(folder / part) if part.startswith("tokenizer") else None
+        if trouble is not None:
+            raise EnvironmentProblem(f"`{folder}` {trouble.what}", hint=trouble.remedy)
 
 
-def _check_kind(folder: Path, index: dict[str, object]) -> None:
+def _check_kind(folder: Path, index: dict[str, object], *, second: bool) -> None:
     """Refuse what is not of Stable Diffusion's kind, or not whole."""
     kind = str(index.get("_class_name", "no pipeline"))
     if not index:
@@ -166,6 +172,8 @@ def _check_kind(folder: Path, index: dict[str, object]) -> None:
             hint="name the folder that diffusers saved, or a .safetensors file",
         )
     parts = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+    if second:
+        parts += ["text_encoder_2", "tokenizer_2"]
     if "unet" not in index or not kind.startswith("StableDiffusion"):
         raise EnvironmentProblem(f"`{folder}` is a {kind}", hint=TAKEN)
     _check_whole(folder, parts)
@@ -181,15 +189,15 @@ def _check_channels(name: str, channels: object, latents: object) -> None:
         )
 
 
-def scheduler_config_in(path: Path) -> dict[str, object]:
+def scheduler_config_in(path: Path, door: Door | None) -> dict[str, object]:
     """The noise schedule that a file, or the `scheduler_config.json` in a folder, says.
 
-    Raises EnvironmentProblem if there is none.
+    Raises EnvironmentProblem if there is none, or none for this kind of base.
     """
-    file = path / "scheduler_config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise EnvironmentProblem(f"there is no scheduler_config.json at `{path}`")
-    return json_in(file)
+    trouble = schedule_trouble(path, joint=door is not None)
+    if trouble is not None:
+        raise EnvironmentProblem(f"`{path}` {trouble.what}", hint=trouble.remedy)
+    return json_in(schedule_file(path))
 
 
 def clip_tokenizer(pad: str = "<|endoftext|>") -> CLIPTokenizer:
@@ -221,7 +229,7 @@ def _of_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Componen
         vae=vae,
         text_encoder=pipe.text_encoder,
         tokenizer=pipe.tokenizer,
-        scheduler_config=scheduler_config_in(folder / "scheduler") | said,
+        scheduler_config=scheduler_config_in(folder / "scheduler", None) | said,
         text_encoder_2=getattr(pipe, "text_encoder_2", None),
         tokenizer_2=getattr(pipe, "tokenizer_2", None),
         empty_is_zero=family == "sdxl",

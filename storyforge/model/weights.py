@@ -16,6 +16,7 @@ from torch import nn
 
 from storyforge.errors import EnvironmentProblem
 from storyforge.headers.checked import head_of
+from storyforge.headers.parts import weights_here, weights_trouble
 from storyforge.model.heap import trim_heap
 from storyforge.model.kept_weights import keep_layer
 
@@ -36,7 +37,7 @@ def json_in(path: Path) -> dict[str, object]:
         made = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
     return made if isinstance(made, dict) else {}
 
@@ -85,7 +86,7 @@ def weighed(kind: type[_Model], folder: Path, dtype: torch.dtype) -> _Model:
 def chosen_in(folder: Path, half: bool = False) -> Chosen:
     """Which of the weights in a folder are read.
 
-    Raises EnvironmentProblem if there are none, or only a pickle.
+    Raises EnvironmentProblem if there are none, only a pickle, or they are broken.
     """
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     chosen = chosen_weights(names, half)
@@ -96,6 +97,9 @@ def chosen_in(folder: Path, half: bool = False) -> Chosen:
             f"there is only a pickle in `{folder}`, which may run code when it is opened",
             hint="get the .safetensors files; diffusers' `save_pretrained` writes them, too",
         )
+    first = next(file for file in weights_here(folder) if weights_named(file.name) == chosen)
+    if (trouble := weights_trouble(first)) is not None:
+        raise EnvironmentProblem(f"`{folder}` {trouble.what}", hint=trouble.remedy)
     return chosen
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from storyforge.errors import EnvironmentProblem, StoryForgeError
 from storyforge.headers.bases import look_at_base
-from storyforge.headers.finite import broken_tensor
+from storyforge.headers.finite import broken_in
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import read_header
 from storyforge.headers.kinds import ADAPTERS, Described, describe, licence_of, trigger_of
@@ -160,7 +160,7 @@ def diagnose(path: Path, base: str | None) -> Diagnosis:
 def _troubles(path: Path, told: Described) -> Iterator[str]:
     """What is wrong with a file by itself."""
     if (broken := _broken(path, told)) is not None:
-        yield f"`{broken}` holds numbers that are not finite"
+        yield broken
     if told.kind == "unknown":
         first = next(iter(told.header.shapes), None)
         yield f"`{first}` belongs to nothing that is known" if first else "it holds no tensors"
@@ -177,13 +177,14 @@ def _troubles(path: Path, told: Described) -> Iterator[str]:
 
 
 def _broken(path: Path, told: Described) -> str | None:
-    """The first tensor with a number that is none."""
+    """What is broken in its numbers, as the end of a sentence."""
     if not told.header.pickled:
-        return broken_tensor(path)
+        return broken_in(path)
     from storyforge.model.formats.tensors import finite, raw_tensors
 
     tensors = raw_tensors(path)[1]
-    return next((name for name, tensor in tensors.items() if not finite(tensor)), None)
+    names = (name for name, tensor in tensors.items() if not finite(tensor))
+    return next((f"`{name}` holds numbers that are not finite" for name in names), None)
 
 
 def _base_troubles(told: Described, base: str) -> list[str]:

@@ -48,7 +48,7 @@ def raw_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
             tensors = unfused(load_file(path), lambda rows, index: rows.chunk(3)[index])
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
-        raise EnvironmentProblem(f"cannot read `{path}`: {reason}") from exc
+        raise EnvironmentProblem(f"cannot read `{path}`: {reason}", hint="get it again") from exc
     return header, tensors
 
 

@@ -14,7 +14,7 @@ from storyforge.errors import EnvironmentProblem, Report, shortened
 from storyforge.headers.autoencoders import vae_trouble
 from storyforge.headers.bases import BaseHeader, look_at_base
 from storyforge.headers.fewsteps import few_steps_of
-from storyforge.headers.finite import broken_tensor
+from storyforge.headers.finite import broken_in
 from storyforge.headers.fit import misfit
 from storyforge.headers.header import ADAPTER_FILES, PICKLES, read_header
 from storyforge.headers.kinds import (
@@ -26,7 +26,9 @@ from storyforge.headers.kinds import (
     licence_of,
     trigger_of,
 )
-from storyforge.modelref import POCKET, BaseParts, base_at, files_here, is_embedded
+from storyforge.headers.parts import schedule_trouble
+from storyforge.headers.whole import unsound
+from storyforge.modelref import HUB_ID, POCKET, BaseParts, base_at, files_here, is_embedded
 from storyforge.pictures import beside
 from storyforge.story.lint.cast import GROUPS
 from storyforge.story.lint.joint import check_joint
@@ -99,7 +101,17 @@ def _base_node(root: Node) -> Node | None:
 
 def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
     """What the base says of itself; None if it is elsewhere, or cannot be drawn with."""
-    node, whole = _base_node(root), root.get("base")
+    base, whole = _check_model(root, folder, report), root.get("base")
+    for name in _APART:
+        node = None if whole is None else whole.get(name)
+        if node is not None and node.text:
+            _check_apart(name, node, base, folder, report)
+    return base
+
+
+def _check_model(root: Node, folder: Path, report: Report) -> BaseHeader | None:
+    """The same of the model alone, without what comes from elsewhere."""
+    node = _base_node(root)
     if node is None or node.text is None:
         return look_at_base(POCKET)
     path = _base_here(node.text, folder)
@@ -111,13 +123,37 @@ def _check_base(root: Node, folder: Path, report: Report) -> BaseHeader | None:
         report.error(node.mark, "SF330", message)
         return None
     _check_licence(node, base.licence, report)
-    vae = whole.get("vae") if whole is not None else None
-    there = _base_here(vae.text or "", folder) if vae is not None else None
-    why = vae_trouble(there, base) if there is not None else None
-    if vae is not None and why is not None:
-        message = f"`{shortened(vae.text or '')}` {why.what}; {why.remedy}"
-        report.error(vae.mark, "SF330", message)
     return base
+
+
+def _check_apart(
+    name: str, node: Node, base: BaseHeader | None, folder: Path, report: Report
+) -> None:
+    """Whether a VAE or a noise schedule from elsewhere is there, and one for the base."""
+    said = node.text or ""
+    path = _base_here(said, folder)
+    if name == "scheduler" and not os.path.exists(beside(folder, said)):
+        path = None  # what the hub's cache has of that name is not looked for
+    if path is None:
+        message = f"no {name} at `{shortened(said)}` on this machine"
+        if said.startswith((".", "/", "~")) or said.endswith((".safetensors", ".json")):
+            report.warning(node.mark, "SF421", f"{message}; nothing can be drawn")
+        elif name == "scheduler" or not HUB_ID.fullmatch(said):
+            report.error(node.mark, "SF330", f"{message}; `{name}` is {_APART[name]}")
+        return
+    if base is None:
+        return
+    joint = base.joint
+    why = vae_trouble(path, base) if name == "vae" else schedule_trouble(path, joint=joint)
+    if why is not None:
+        report.error(node.mark, "SF330", f"`{shortened(said)}` {why.what}; {why.remedy}")
+
+
+_APART: Final = {
+    "vae": "a folder, a .safetensors file or a hub id, `owner/name`",
+    "scheduler": "a scheduler_config.json, its folder, or the folder of a model",
+}
+"""What comes from elsewhere -> what may be named."""
 
 
 def _base_here(said: str, folder: Path) -> Path | None:
@@ -237,13 +273,15 @@ def _described(node: Node, path: Path, report: Report) -> Described | None:
     except EnvironmentProblem as exc:
         report.error(node.mark, "SF331", str(exc))
         return None
-    broken = None if header.pickled else broken_tensor(path)
+    told = describe(header)
+    broken = None if header.pickled else broken_in(path)
+    broken = broken or next((f"`{name}` {why}" for name, why in unsound(told).items()), None)
     if broken is not None:
-        message = f"`{shortened(node.text or '')}` is broken: `{broken}` holds numbers that are not"
-        report.error(node.mark, "SF332", f"{message} finite; get the file again")
+        message = f"`{shortened(node.text or '')}` is broken: {broken}; get the file again"
+        report.error(node.mark, "SF332", message)
         return None
     _check_licence(node, licence_of(header), report)
-    return describe(header)
+    return told
 
 
 def _check_fit(node: Node, told: Described, base: BaseHeader | None, report: Report) -> None:
