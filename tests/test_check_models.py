@@ -349,6 +349,13 @@ def test_a_layer_that_cannot_be_put_together_is_broken(
     assert findings(folder, own="lora.safetensors") == (said and wanted)
 
 
+def test_a_lora_of_a_transformer_is_called_by_its_family(folder: Path) -> None:
+    key = "transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"
+    parts = {f"{key}.lora_A.weight": zeros(2, 8), f"{key}.lora_B.weight": zeros(8, 2)}
+    save_file(parts, folder / "lora.safetensors")
+    assert "it is for FLUX.2-klein, and the base is" in findings(folder, own="lora.safetensors")
+
+
 def test_brain_floats_are_looked_at_too(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file as save

@@ -7,7 +7,7 @@ from math import prod
 
 from storyforge.headers.bases import BaseHeader
 from storyforge.headers.header import Shape
-from storyforge.headers.kinds import Described
+from storyforge.headers.kinds import OTHER, Described
 from storyforge.headers.names import Part
 
 
@@ -21,6 +21,10 @@ def misfit(told: Described, base: BaseHeader) -> str | None:
         return f"it brings words for a text encoder of CLIP, and the base is {base.family}"
     if told.family == "SDXL" and base.family != "SDXL":
         return f"it is for SDXL, and the base is {_named(base.family, base.width)}"
+    joint = any(name.startswith("transformer ") for name in told.layers)
+    unknown = told.family in {None, base.family, OTHER} if base.joint else False
+    if joint and not unknown:
+        return f"it is for {told.family}, and the base is {_named(base.family, base.width)}"
     if not base.layers:
         return None
     groups = sum(name.endswith("_attn2_to_k") for name in base.layers)

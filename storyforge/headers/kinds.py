@@ -62,12 +62,14 @@ CLIP_FILE: Final = ("clip_l", "clip_g")
 WIDTHS: Final = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 """Numbers a token that the cross-attention reads -> the family that has so many."""
 
+OTHER: Final = "another kind of model than a U-Net"
+
 _TRANSFORMERS: Final = (
     # what names of layers hold -> whose they are
     ("transformer single_transformer_blocks_0_attn_to_qkv_mlp_proj", "FLUX.2-klein"),
     ("transformer layers_0_attention_to_", "Z-Image"),
-    ("transformer ", "another kind of model than a U-Net"),
-    ("_double_blocks_", "another kind of model than a U-Net"),
+    ("transformer ", OTHER),
+    ("_double_blocks_", OTHER),
 )
 
 _ROLE_KINDS: Final[tuple[tuple[frozenset[str], FileKind], ...]] = (
