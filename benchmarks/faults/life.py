@@ -72,8 +72,13 @@ def _write_base(folder: Path) -> None:
         "vae": {"latent_channels": 4},
         "text_encoder": {},
     }
-    for part in ("tokenizer", "scheduler"):
-        (folder / part).mkdir()
+    files = {
+        "tokenizer/tokenizer.json": "{}",
+        "scheduler/scheduler_config.json": '{"_class_name": "DDIMScheduler", "beta_start": 0.001}',
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text)
     for part, config in configs.items():
         (folder / part).mkdir()
         (folder / part / "config.json").write_text(json.dumps(config))
