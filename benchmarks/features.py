@@ -32,7 +32,7 @@ from benchmarks.fusionways import Variant, opened, told
 from concepts import draw
 from storyforge.errors import StoryForgeError
 from storyforge.pocket import world
-from storyforge.pocket.world.looks import Look
+from storyforge.pocket.world.looks import FURS, Look
 from storyforge.settings import FuseSettings
 
 SAMPLES: Final = Path(draw.__file__).parent
@@ -47,8 +47,9 @@ ELSE: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Of objects and scenes: the judge's question -> the answer that is right."""
 
-MIDDLE: Final = world.Subject(Look("fox", "orange"), 0.5, 0.9, 0.6)
-"""Where somebody is looked for if nobody is guessed."""
+ANYBODY: Final = Look("fox", "orange")
+MIDDLE: Final = world.Subject(ANYBODY, 0.5, 0.9, 0.6)
+"""Who is looked for, and where, if nobody is guessed."""
 
 Shares = dict[str, dict[str, float]]
 """Concept -> feature -> share of pictures"""
@@ -94,8 +95,9 @@ def begun(name: str, guess: world.Picture) -> world.Picture:
     if name not in CHARACTERS:
         return guess
     largest = max(guess.subjects, key=lambda subject: subject.size, default=MIDDLE)
-    seen = largest.what if isinstance(largest.what, Look) else Look("fox", "orange")
-    look = replace(CHARACTERS[name], extras=(), fur=seen.fur, pose=seen.pose, holding=seen.holding)
+    seen = largest.what if isinstance(largest.what, Look) else ANYBODY
+    fur = seen.fur if seen.fur in FURS else ANYBODY.fur
+    look = replace(CHARACTERS[name], extras=(), fur=fur, pose=seen.pose, holding=seen.holding)
     others = (subject for subject in guess.subjects if subject is not largest)
     return replace(guess, subjects=(replace(largest, what=look), *others))
 

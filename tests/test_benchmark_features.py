@@ -81,3 +81,5 @@ def test_the_judge_begins_with_who_it_is_and_none_of_its_features() -> None:
     (found,) = features.begun("pip", replace(guess, subjects=())).subjects
     assert found.x == 0.5
     assert features.begun("moonwood", guess) is guess
+    person = replace(guess, subjects=(replace(seen, what=Look("girl", "tan")),))
+    assert world.draw(features.begun("pip", person))[0].any(), "nobody's skin is a fur"

@@ -19,6 +19,7 @@ from storyforge.errors import EnvironmentProblem
 from storyforge.headers.names import part_of
 from storyforge.model.base import BaseModel, open_base
 from storyforge.model.family import text_core
+from storyforge.model.formats.tensors import raw_tensors
 from storyforge.model.lorafile import changes_of, loras_merged
 
 peft = pytest.importorskip("peft")
@@ -420,3 +421,26 @@ def test_layers_have_one_name_whoever_wrote_them(key: str, layer: str) -> None:
     part = part_of(key)
     assert part is not None
     assert part.name == layer
+
+
+@pytest.mark.parametrize("up", [torch.zeros(10, 2), torch.zeros(1, 2), torch.tensor(0.0)])
+def test_a_fused_layer_that_does_not_fall_into_three_is_refused_like_others(
+    tiny: BaseModel, tmp_path: Path, up: Tensor
+) -> None:
+    layer = "diffusion_model.layers.0.attention.qkv"
+    parts = {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": up}
+    save_file(parts, tmp_path / "a.safetensors")
+    header, tensors = raw_tensors(tmp_path / "a.safetensors")
+    assert header.shapes == {name: tuple(made.shape) for name, made in tensors.items()}
+    with pytest.raises(EnvironmentProblem):
+        changes_of(tiny, tmp_path / "a.safetensors")
+
+
+def test_fused_layers_of_a_pickle_are_cut_too(tmp_path: Path) -> None:
+    layer, up = "diffusion_model.layers.0.attention.qkv", torch.randn(6, 2)
+    parts = {f"{layer}.lora_A.weight": torch.zeros(2, 8), f"{layer}.lora_B.weight": up}
+    torch.save(parts, tmp_path / "a.pt")
+    header, tensors = raw_tensors(tmp_path / "a.pt")
+    assert header.shapes == {name: tuple(made.shape) for name, made in tensors.items()}
+    names = [f"diffusion_model.layers.0.attention.to_{each}.lora_B.weight" for each in "qkv"]
+    assert torch.equal(torch.cat([tensors[name] for name in names]), up)

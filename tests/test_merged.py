@@ -118,8 +118,7 @@ def test_one_file_says_what_it_is_by_modelspecs_names(
     assert (said["title"], said["trigger_phrase"]) == ("pip", "pip")
     assert said["merged_from"] == "base, pip"
     assert said["prediction_type"] == ("v" if kind in {"sd2", "sdxl-v"} else "epsilon")
-    large = "stable-diffusion-xl-v1-base" if kind.startswith("sdxl") else None
-    assert said.get("architecture") == large  # the tiny ones' words are of no known width
+    assert "architecture" not in said  # the tiny ones' words are of no known width
     assert look_at_base(tmp_path / "out" / "model.safetensors").licence == said["license"]
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from storyforge.headers.bases import look_at_base
 from storyforge.model.base import BaseModel
-from storyforge.model.concept import FusedModel
+from storyforge.model.concept import ARCHITECTURES, FusedModel
 from storyforge.model.denoising import make_scheduler
 from storyforge.modelref import BaseParts, files_here
 
@@ -22,7 +22,7 @@ def modelspec(base: BaseModel, fused: FusedModel, licences: Mapping[str, str]) -
     predicts = str(make_scheduler(base, None).config.prediction_type)
     names = ", ".join(fused.tokens)
     told = {
-        "sai_model_spec": "1.0.0",
+        "sai_model_spec": "1.0.1",
         "architecture": architecture_of(base.widths, predicts),
         "implementation": "sgm",  # whose names the tensors have
         "title": names or base.name,
@@ -36,11 +36,10 @@ def modelspec(base: BaseModel, fused: FusedModel, licences: Mapping[str, str]) -
 
 def architecture_of(widths: list[int], predicts: str) -> str | None:
     """What ModelSpec calls a base whose text encoders have words of so many numbers."""
-    if len(widths) == 2:
-        return "stable-diffusion-xl-v1-base"
+    name = ARCHITECTURES.get(sum(widths))
     if widths == [1024]:
-        return f"stable-diffusion-v2-{'768-v' if predicts == 'v_prediction' else '512'}"
-    return "stable-diffusion-v1" if widths == [768] else None
+        return f"{name}-{'768-v' if predicts == 'v_prediction' else '512'}"
+    return name
 
 
 def _licence(base: BaseModel, licences: Mapping[str, str]) -> str:

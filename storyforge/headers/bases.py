@@ -21,6 +21,7 @@ from storyforge.headers.kinds import WIDTHS
 from storyforge.headers.parts import (
     INDEX,
     BaseTrouble,
+    a_class,
     config_trouble,
     json_in,
     only_pickle_trouble,
@@ -153,8 +154,7 @@ def _kind_trouble(
         what = family or name
         return BaseTrouble(f"is {what} ({name or 'U-Net'}), which is not read", _TAKES)
     if name and not name.startswith(_PIPELINES):
-        article = "an" if name.startswith(tuple("AEIOU")) else "a"
-        return BaseTrouble(f"is {article} {name}, which is not read", _TAKES)
+        return BaseTrouble(f"is {a_class(name)}, which is not read", _TAKES)
     channels = unet.get("in_channels", latents)
     if channels == latents:
         return None

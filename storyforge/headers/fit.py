@@ -22,8 +22,7 @@ def misfit(told: Described, base: BaseHeader) -> str | None:
     if told.family == "SDXL" and base.family != "SDXL":
         return f"it is for SDXL, and the base is {_named(base.family, base.width)}"
     joint = any(name.startswith("transformer ") for name in told.layers)
-    unknown = told.family in {None, base.family, OTHER} if base.joint else False
-    if joint and not unknown:
+    if joint and not (base.joint and told.family in {base.family, OTHER}):
         return f"it is for {told.family}, and the base is {_named(base.family, base.width)}"
     if not base.layers:
         return None

@@ -72,17 +72,20 @@ def read_header(path: Path) -> Header:
     path = file_in(path)
     try:
         if path.suffix in PICKLES:
-            return _pickled(path)
-        with path.open("rb") as file:
-            shapes, types, metadata = _safetensors(file)
+            shapes, metadata = _pickled(path)
+            types: dict[str, str] = {}
+        else:
+            with path.open("rb") as file:
+                shapes, types, metadata = _safetensors(file)
+        config = _config(path)
     except (OSError, ValueError, struct.error, KeyError, TypeError, RecursionError) as exc:
         raise EnvironmentProblem(f"cannot read `{path}`: {exc}") from exc
     shapes, types = unfused(shapes, _third), unfused(types, lambda kind, _: kind)
-    return Header(path, shapes, types, metadata, _config(path))
+    return Header(path, shapes, types, metadata, config)
 
 
 def _third(shape: Shape, _: int) -> Shape:
-    return (shape[0] // 3, *shape[1:])
+    return (shape[0] // 3 or shape[0], *shape[1:]) if shape else shape
 
 
 def _safetensors(file: BinaryIO) -> tuple[dict[str, Shape], dict[str, str], dict[str, str]]:
@@ -145,7 +148,7 @@ class _Reader(pickle.Unpickler):
         return pid
 
 
-def _pickled(path: Path) -> Header:
+def _pickled(path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     try:
         found = dict(_flat("", _content(path)))
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError) as exc:
@@ -154,7 +157,7 @@ def _pickled(path: Path) -> Header:
     texts = {
         name: str(value) for name, value in found.items() if isinstance(value, str | int | float)
     }
-    return Header(path, shapes, {}, texts, _config(path))
+    return shapes, texts
 
 
 def _content(path: Path) -> object:

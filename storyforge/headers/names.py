@@ -2,8 +2,9 @@
 
 Every tool has names of its own: kohya's and LyCORIS' (`lora_unet_…`, `lora_te_…`), diffusers'
 (`unet.….lora.down.weight`, `text_encoder.….lora_linear_layer.up.weight`), those of 2023
-(`….processor.to_k_lora.up.weight`) and PEFT's (`base_model.model.….lora_A.weight`). All come down
-to one: the path in diffusers' model, with `_` for every dot.
+(`….processor.to_k_lora.up.weight`) and PEFT's (`base_model.model.….lora_A.weight`); and those who
+made a model call its layers otherwise than diffusers does. All come down to one: the path in
+diffusers' model, with `_` for every dot.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ _PREFIXES: Final[tuple[tuple[str, Model], ...]] = (
     ("text_encoder_2_", "text_2"),
     ("text_encoder_", "text"),
     ("transformer_", "transformer"),
-    # Bare, as PEFT and a U-Net by itself save them.
+)
+_BARE: Final[tuple[tuple[str, Model], ...]] = (
     ("text_model_", "text"),
     ("encoder_layers_", "text"),
     ("down_blocks_", "unet"),
@@ -69,7 +71,8 @@ _PREFIXES: Final[tuple[tuple[str, Model], ...]] = (
     ("conv_out", "unet"),
     ("time_embedding_", "unet"),
 )
-_BARE: Final = frozenset(prefix for prefix, _ in _PREFIXES[10:])
+"""How layers begin where PEFT, or a U-Net by itself, saves them."""
+
 _OLDER_TEXT: Final = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 BUNDLE: Final = "bundle_emb."
@@ -121,9 +124,9 @@ def _located(dotted: str) -> tuple[Model, str]:
     name = dotted.replace(".", "_").replace("_processor_", "_")
     if match := _JOINT.fullmatch(name):
         return "transformer", _of_makers(match[1])
-    for prefix, model in _PREFIXES:
+    for prefix, model in (*_PREFIXES, *_BARE):
         if name.startswith(prefix):
-            rest = name if prefix in _BARE else name.removeprefix(prefix)
+            rest = name if (prefix, model) in _BARE else name.removeprefix(prefix)
             return model, _of_original(rest.removeprefix("text_model_"))
     return "unknown", name
 
@@ -160,7 +163,7 @@ def _of_makers(layer: str) -> str:
 
 _FUSED: Final = re.compile(
     r"(.*(?:double_blocks[._]\d+[._](?:img|txt)_attn|(?:layers|refiner)[._]\d+[._]attention)[._])"
-    r"qkv(\..+)"
+    r"qkv(\.(?:lora|alpha).*)"
 )
 """Queries, keys and values in one matrix, as makers of transformers have them."""
 

@@ -35,6 +35,11 @@ class BaseTrouble:
     remedy: str
 
 
+def a_class(name: str) -> str:
+    """`a KolorsPipeline`, `an EulerDiscreteScheduler`."""
+    return f"an {name}" if name.startswith(tuple("AEIOU")) else f"a {name}"
+
+
 def json_in(path: Path) -> dict[str, object]:
     """What a configuration says; nothing if it cannot be read."""
     return _said(path) or {}
@@ -96,9 +101,9 @@ def schedule_trouble(path: Path, *, joint: bool, where: str = "") -> BaseTrouble
     if (flows and not betas) if joint else (betas and not flows):
         return None
     wanted = "a FlowMatchEulerDiscreteScheduler" if joint else "one with `beta_start`"
-    article = "an" if name.startswith(tuple("AEIOU")) else "a"
     verb, remedy = ("has", "get the model with its own") if where else ("is", "name another")
-    return BaseTrouble(f"{verb} {article} {name}{where}, and this base takes {wanted}", remedy)
+    said_of = f"{verb} {a_class(name)}{where}"
+    return BaseTrouble(f"{said_of}, and this base takes {wanted}", remedy)
 
 
 def weights_trouble(file: Path, where: str = "") -> BaseTrouble | None:

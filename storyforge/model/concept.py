@@ -25,7 +25,7 @@ from storyforge.settings import Kind
 
 FORMAT = "1"
 _PART = "transformer."
-_ARCHITECTURES = {
+ARCHITECTURES = {
     768: "stable-diffusion-v1",
     1024: "stable-diffusion-v2",
     2048: "stable-diffusion-xl-v1-base",
@@ -84,7 +84,7 @@ class Concept:
         for marks, name in _JOINT:
             if any(linear.startswith(marks) for linear in joint):
                 return name
-        return None if joint else _ARCHITECTURES.get(self.tokens.words.shape[-1])
+        return None if joint else ARCHITECTURES.get(self.tokens.words.shape[-1])
 
     def alone(self) -> FusedModel:
         """The model that knows this concept and nothing else."""

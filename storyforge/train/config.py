@@ -145,10 +145,7 @@ def config_of(task: TrainTask, base: BaseModel) -> TrainConfig:
 
 
 def unmasked(config: TrainConfig, task: TrainTask, base: BaseModel) -> TrainConfig:
-    """The numbers for pictures without any mask: what the base likes, and nothing holds, is slower.
-
-    Rates that the author says stay as they are.
-    """
+    """The same where no picture has a mask: the base's own rates are slower, by `unmasked_pace`."""
     names = (name for name in _RATES if getattr(task.settings, name) is None)
     pace = base.defaults.unmasked_pace
     return replace(config, **{name: pace * getattr(config, name) for name in names})

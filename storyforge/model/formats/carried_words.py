@@ -19,15 +19,15 @@ WORDS: Final = "storyforge.words"
 
 def written(words: torch.Tensor) -> dict[str, str]:
     """The field of metadata that holds (n, G, d) words, in half precision."""
-    half = words.detach().half().cpu().contiguous()
-    content = base64.b64encode(half.numpy().tobytes()).decode()
-    return {WORDS: json.dumps({"shape": list(half.shape), "float16": content})}
+    half = words.detach().cpu().numpy().astype("<f2")
+    content = base64.b64encode(half.tobytes()).decode()
+    return {WORDS: json.dumps({"shape": half.shape, "float16": content})}
 
 
-def read(metadata: Mapping[str, str], usual: torch.Tensor | None) -> torch.Tensor | None:
-    """(n, G, d) words; `usual` where a file brings none. Raises ValueError for broken ones."""
+def read(metadata: Mapping[str, str]) -> torch.Tensor | None:
+    """(n, G, d) words; None where a file brings none. Raises ValueError for broken ones."""
     if WORDS not in metadata:
-        return usual
+        return None
     try:
         said = json.loads(metadata[WORDS])
         count, groups, width = (int(each) for each in said["shape"])

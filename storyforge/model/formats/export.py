@@ -100,23 +100,23 @@ def _with_lora(concept: Concept, to: Target, folder: Path, lost: float) -> Expor
         "comfyui": (f"loras/{name}.safetensors", f"embeddings/{name}.safetensors"),
         "webui": (f"Lora/{name}.safetensors", f"embeddings/{name}.safetensors"),
     }
-    uses = {
-        "kohya": f"the LoRA, and `{name}_emb` in a prompt",
-        "diffusers": f"`load_lora_weights`, `load_textual_inversion`, and `<{name}>` in a prompt",
-        "comfyui": f"the LoRA at strength 1, and `embedding:{name}` in a prompt",
-        "webui": f"`<lora:{name}:1> {name}` in a prompt",
-    }
-    calls = {
+    call = {
         "kohya": f"{name}_emb",
         "diffusers": f"<{name}>",
         "comfyui": f"embedding:{name}",
         "webui": name,
+    }[to]
+    uses = {
+        "kohya": f"the LoRA, and `{call}` in a prompt",
+        "diffusers": f"`load_lora_weights`, `load_textual_inversion`, and `{call}` in a prompt",
+        "comfyui": f"the LoRA at strength 1, and `{call}` in a prompt",
+        "webui": f"`<lora:{name}:1> {call}` in a prompt",
     }
     lora, beside = (folder / place for place in places[to])
     for path in (lora, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
-    told = _metadata(concept, "lora", calls[to]) | carried_words.written(concept.tokens.words)
-    of_words = _metadata(concept, "textual-inversion", calls[to])
+    told = _metadata(concept, "lora", call) | carried_words.written(concept.tokens.words)
+    of_words = _metadata(concept, "textual-inversion", call)
     widths = _widths(concept)
     if concept.joint:
         uses["diffusers"] = "`load_lora_weights`; its words stock pipelines have no place for"

@@ -86,8 +86,8 @@ def import_concept(base: BaseModel, path: Path, wanted: Wanted) -> Imported:
     words, layers = _content(base, told, tensors)
     deltas, left, share = _attention(base, told, layers)
     text = None
-    if wanted.trigger is None:
-        words = _carried(header, words)
+    if wanted.trigger is None and (carried := _carried(header)) is not None:
+        words = carried
     if words is None:
         text = wanted.trigger or trigger_of(header) or wanted.class_phrase
         words = _written(base, path, text)
@@ -136,10 +136,10 @@ def _content(
             return _flat(textual_inversion.read_words(tensors)), adapter.layers
 
 
-def _carried(header: Header, words: torch.Tensor | None) -> torch.Tensor | None:
-    """Every layer's words, where storyforge wrote the file; else those that it has for all."""
+def _carried(header: Header) -> torch.Tensor | None:
+    """Every layer's words, where storyforge wrote the file."""
     try:
-        return carried_words.read(header.metadata, words)
+        return carried_words.read(header.metadata)
     except ValueError as exc:
         raise EnvironmentProblem(
             f"`{header.path}` brings words along that cannot be read: {exc}",

@@ -45,11 +45,16 @@ def raw_tensors(path: Path) -> tuple[Header, dict[str, torch.Tensor]]:
             content = torch.load(path, map_location="cpu", weights_only=True)
             tensors = dict(_flat("", content))
         else:
-            tensors = unfused(load_file(path), lambda rows, index: rows.chunk(3)[index])
+            tensors = load_file(path)
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as exc:
         reason = next(iter(str(exc).splitlines()), type(exc).__name__)
         raise EnvironmentProblem(f"cannot read `{path}`: {reason}", hint="get it again") from exc
-    return header, tensors
+    return header, unfused(tensors, _third)
+
+
+def _third(rows: torch.Tensor, index: int) -> torch.Tensor:
+    count = len(rows) // 3 if rows.dim() else 0
+    return rows[index * count : (index + 1) * count] if count else rows
 
 
 def _flat(prefix: str, value: object) -> Iterator[tuple[str, torch.Tensor]]:
