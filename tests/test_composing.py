@@ -13,9 +13,11 @@ from support import CONFIG, train_task
 from storyforge.errors import StoryForgeError
 from storyforge.executor import silent
 from storyforge.model.base import BaseModel
+from storyforge.settings import TrainSettings
 from storyforge.train import edlora
 from storyforge.train.composing import Backdrop, backdrops, pasted, with_composed
 from storyforge.train.dataset import Example
+from storyforge.train.report import refusals
 from storyforge.train.training_set import TrainingSet, draw_batches
 
 RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
@@ -139,6 +141,17 @@ def test_nothing_can_be_cut_out_without_a_mask(base: BaseModel, tmp_path: Path) 
     with pytest.raises(StoryForgeError, match="`composed` cuts `pip` out") as caught:
         edlora.train_concept(base, task, tmp_path / "pip.safetensors", tmp_path, silent)
     assert "-mask.png" in str(caught.value.hint)
+
+
+def test_nothing_outside_a_mask_is_held_without_one(base: BaseModel, tmp_path: Path) -> None:
+    task = train_task(base, tmp_path, steps=1, masked_prior=0.5)
+    with pytest.raises(StoryForgeError, match="`masked_prior` holds what is outside `pip`"):
+        edlora.train_concept(base, task, tmp_path / "pip.safetensors", tmp_path, silent)
+    for settings in ({"masked_prior": 0.5}, {"composed": 0.5}):
+        (found,) = refusals(tmp_path, TrainSettings.model_validate(settings))
+        assert found.code == "SF607"
+        assert found.message.startswith(f"`{next(iter(settings))}` ")
+    assert refusals(tmp_path, TrainSettings(masked_prior=0)) == ()
 
 
 def test_a_concept_is_learnt_from_composed_pictures(quick: BaseModel, tmp_path: Path) -> None:

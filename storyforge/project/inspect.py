@@ -70,7 +70,7 @@ def inspected(story: Story) -> Iterator[Diagnostic]:
     yield from fit_findings(story)
     for spec in story.concepts.values():
         if isinstance(spec, ConceptSpec):
-            yield from refusals(spec.pictures(), composed=spec.train.composed is not None)
+            yield from refusals(spec.pictures(), spec.train)
 
 
 def learnt_cards(drawn: Plan, store: Store, concepts: Sequence[str]) -> tuple[Card, ...]:

@@ -98,6 +98,11 @@ def _train(
     _check_asked(base, config)
     examples = _examples(task, base, config)
     if all(example.mask is None for example in examples):
+        if task.settings.masked_prior:
+            raise StoryForgeError(
+                f"`masked_prior` holds what is outside `{task.concept}`, and no picture has a mask",
+                hint="lay NAME-mask.png beside a picture, white where the subject is",
+            )
         config = unmasked(config, task, base)
     trainable = TrainableConcept(base, task.concept, task.class_phrase, config)
     seen = training_set(

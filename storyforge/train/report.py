@@ -34,6 +34,7 @@ from storyforge.pictures import (
     picture_names,
     sources,
 )
+from storyforge.settings import TrainSettings
 
 FEWEST: Final = 4
 """Pictures; from fewer a concept learns the one pose and background that it was shown."""
@@ -142,11 +143,16 @@ def examine_pictures(folder: Path, *, name: str, side: int, shaped: bool = False
     return DataReport(folder, tuple(seen), tuple(sorted(told)))
 
 
-def refusals(folder: Path, *, composed: bool = False) -> tuple[Diagnostic, ...]:
-    """What training would refuse of a folder, as far as it shows before pictures are unpacked.
+_OF_MASKS: Final = {
+    "composed": "cuts the concept out of its pictures",
+    "masked_prior": "holds what is outside the concept's masks",
+}
+"""Settings that need a mask -> what they do with it."""
 
-    composed  whether the concept is to be cut out of its pictures
-    """
+
+def refusals(folder: Path, train: TrainSettings) -> tuple[Diagnostic, ...]:
+    """What training by these settings would refuse of a folder, as far as it shows before pictures
+    are unpacked."""
     reports: dict[str, Report] = {}
     images = [file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURES]
     cut = False
@@ -162,10 +168,11 @@ def refusals(folder: Path, *, composed: bool = False) -> tuple[Diagnostic, ...]:
         if source.mask is not None:
             beside = reports.setdefault(source.mask, Report(str(folder / source.mask)))
             _check_drawn(folder, source, beside)
-    if composed and not cut:
-        message = "`composed` cuts the concept out of its pictures, and none of them has a mask"
-        hint = "lay NAME-mask.png beside a picture, white where the subject is, or leave it out"
-        reports.setdefault("", Report(str(folder))).error(Mark(), "SF607", message, hint)
+    for name, does in _OF_MASKS.items():
+        if getattr(train, name) and not cut:
+            message = f"`{name}` {does}, and no picture has a mask"
+            hint = "lay NAME-mask.png beside a picture, white where the subject is, or leave it out"
+            reports.setdefault("", Report(str(folder))).error(Mark(), "SF607", message, hint)
     errors = (found for report in reports.values() for found in report.findings())
     return tuple(sorted(found for found in errors if found.severity is Severity.ERROR))
 
