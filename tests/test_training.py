@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import torch
+from filelock import FileLock
 from support import CONFIG, Killed, killer, toy, train_task, trainable
 from torch import Tensor
 
@@ -20,7 +24,7 @@ from storyforge.model.concept import Concept
 from storyforge.model.lora import attached
 from storyforge.model.tokens import encode
 from storyforge.settings import TrainSettings
-from storyforge.train import edlora
+from storyforge.train import edlora, prior
 from storyforge.train.config import config_of, unmasked
 from storyforge.train.dataset import Example
 from storyforge.train.edlora import learn
@@ -250,6 +254,27 @@ def test_prior_pictures_are_drawn_once_and_kept(base: BaseModel, tmp_path: Path)
     again = prior_set(quick, tmp_path, lambda _, done, __: told.append(done))
     assert torch.equal(again.latents, made.latents)
     assert told == [0, 3]
+
+
+def test_processes_draw_prior_pictures_together(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prior, "_BATCH", 1)
+    defaults = replace(base.defaults, steps=1, prior_pictures=2, prior_prompts=("a fox", ""))
+    quick = replace(base, defaults=defaults)
+    alone = prior_set(quick, tmp_path / "alone", silent)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    others = FileLock(shared / "prior-0.lock")
+    with ThreadPoolExecutor(1) as pool:
+        with others:  # as if another process were at the first one
+            drawing = pool.submit(prior_set, quick, shared, silent)
+            while not (shared / "prior-1.safetensors").is_file():
+                assert not drawing.done()
+                time.sleep(0.01)
+            copy(tmp_path / "alone" / "prior-0.safetensors", shared)
+        together = drawing.result()
+    assert torch.equal(together.latents, alone.latents)
 
 
 def test_a_cell_that_the_subject_touches_counts_in_full(base: BaseModel) -> None:

@@ -7,13 +7,14 @@ A concept that leaves other prompts alone does not fight the other concepts when
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
-from filelock import FileLock
-from safetensors import safe_open
-from safetensors.torch import save_file
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
 
 from storyforge.executor import OnProgress
 from storyforge.model.attention import AttentionContext
@@ -42,27 +43,30 @@ def prior_set(base: BaseModel, folder: Path, on_progress: OnProgress) -> PriorSe
 def own_pictures(
     base: BaseModel, path: Path, prompts: Sequence[str], on_progress: OnProgress
 ) -> PriorSet:
-    """What the base draws of the prompts, read from the file or drawn and kept there."""
+    """What the base draws of the prompts, read from files beside `path` or drawn and kept there.
+
+    Processes that ask for the same draw some each, and none waits before all is begun.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            _draw(base, path, prompts, on_progress)
-    with safe_open(path, "pt") as file:
-        drawn = tuple(file.metadata()["prompts"].split("\n"))
-        return PriorSet(file.get_tensor("latents").float(), drawn)
+    starts, count = range(0, len(prompts), _BATCH), len(prompts)
+    parts = {start: path.with_name(f"{path.stem}-{start}.safetensors") for start in starts}
+    if not all(part.is_file() for part in parts.values()):
+        for patience, (start, part) in product((0, -1), parts.items()):
+            with suppress(Timeout), FileLock(part.with_suffix(".lock"), timeout=patience):
+                if not part.is_file():
+                    done = _BATCH * sum(each.is_file() for each in parts.values())
+                    on_progress("drawing ordinary pictures", done, count)
+                    _draw(base, part, prompts[start : start + _BATCH], start)
+        on_progress("drawing ordinary pictures", count, count)
+    latents = torch.cat([load_file(part)["latents"].float() for part in parts.values()])
+    return PriorSet(latents, tuple(prompts))
 
 
-def _draw(base: BaseModel, path: Path, prompts: Sequence[str], on_progress: OnProgress) -> None:
-    made, count = [], len(prompts)
-    for start in range(0, count, _BATCH):
-        on_progress("drawing ordinary pictures", start, count)
-        some = list(prompts[start : start + _BATCH])
-        text = encode(base, [""] * len(some) + some, {})
-        seeds = list(range(start, start + len(some)))
-        made.append(denoise(base, AttentionContext(text), start_latents(base, seeds)).cpu())
-    on_progress("drawing ordinary pictures", count, count)
+def _draw(base: BaseModel, path: Path, prompts: Sequence[str], first: int) -> None:
+    """Draw some of the prompts into a file, from the first one's seed on."""
+    text = encode(base, [""] * len(prompts) + list(prompts), {})
+    start = start_latents(base, list(range(first, first + len(prompts))))
+    made = denoise(base, AttentionContext(text), start).cpu()
     part = path.with_suffix(".part")
-    save_file(
-        {"latents": torch.cat(made).half().contiguous()}, part, {"prompts": "\n".join(prompts)}
-    )
+    save_file({"latents": made.half().contiguous()}, part)
     part.replace(path)
